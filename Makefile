@@ -1,0 +1,151 @@
+# Fermata.  `make` builds build/fermata; `make check` is what CI runs; `make help` lists the targets.
+#
+# PYTHON chooses the CPython (3.10 or newer) that is embedded.  FLAVOR chooses the build: release, debug (states are
+# checked), asan (address and undefined behaviour), tsan (threads); each has a directory of its own under build/.
+
+PYTHON  ?= $(shell scripts/python)
+FLAVOR  ?= release
+VERSION := $(shell sed -n 's/^\#\# \([0-9][0-9.]*\).*/\1/p' CHANGELOG.md | head -n 1)
+PREFIX  ?= /usr/local
+
+O := $(if $(filter release,$(FLAVOR)),build,build/$(FLAVOR))
+
+# Facts of the Python, asked for once a build directory and PYTHON.
+PYFACTS := $(O)/gen/python.mk
+-include $(PYFACTS)
+
+LAYERS := util net http sched py wsgi admin server
+SRCS   := $(foreach l,$(LAYERS),$(wildcard src/$(l)/*.c)) src/main.c
+OBJS   := $(SRCS:src/%.c=$(O)/obj/%.o)
+LIBOBJS := $(filter-out $(O)/obj/main.o,$(OBJS))
+NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/server/%,$(LIBOBJS))
+
+SAN.release :=
+SAN.debug   := -DFM_DEBUG
+SAN.asan    := -DFM_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+SAN.tsan    := -DFM_DEBUG -fsanitize=thread -fno-omit-frame-pointer
+OPT.release := -O2 -DNDEBUG
+OPT.debug   := -Og
+OPT.asan    := -O1
+OPT.tsan    := -O1
+CC.tsan     := clang
+CC.asan     := clang
+# make's own default must not hide the flavor's compiler; a CC from outside counts.
+ifeq ($(origin CC),default)
+CC := $(or $(CC.$(FLAVOR)),gcc)
+endif
+
+WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wformat=2 -Wvla
+CPPFLAGS += -Iinclude -I$(O)/gen -D_GNU_SOURCE -DFM_VERSION='"$(VERSION)"'
+CFLAGS   ?= -g
+ALLFLAGS  = -std=gnu11 $(OPT.$(FLAVOR)) $(CFLAGS) $(WARN) $(if $(CI),-Werror) -fstack-protector-strong -fPIE $(SAN.$(FLAVOR))
+LDFLAGS  += -pie -Wl,-z,relro,-z,now $(SAN.$(FLAVOR))
+LIBS     := -levent_core -lhttp_parser -lpthread
+
+.DELETE_ON_ERROR:
+.PHONY: all check unit system asan tsan tsa tidy fmt layers clean install uninstall help venv flavor
+
+all: $(O)/fermata
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+# ---- build ----
+
+$(PYFACTS): Makefile scripts/python-facts
+	@mkdir -p $(@D)
+	@scripts/python-facts $(PYTHON) > $@
+
+# Another PYTHON than last time: ask again, and build anew what depends on it.
+ifneq ($(PY_WHICH),$(PYTHON))
+ifneq ($(PY_WHICH),)
+$(shell rm -f $(PYFACTS); rm -rf $(O)/obj/py $(O)/obj/wsgi $(O)/obj/server)
+endif
+endif
+
+$(O)/gen/loader.inc: py/fermata/loader.py scripts/embed
+	@mkdir -p $(@D)
+	scripts/embed $< fm_loader_source > $@
+
+$(O)/obj/%.o: src/%.c $(PYFACTS) CHANGELOG.md Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(if $(filter src/py/% src/wsgi/%,$<),$(PY_CFLAGS)) $(ALLFLAGS) -MMD -MP -c -o $@ $<
+
+$(O)/obj/wsgi/app.o: $(O)/gen/loader.inc
+
+$(O)/fermata: $(OBJS)
+	$(CC) $(LDFLAGS) -o $@ $(OBJS) $(LIBS) $(PY_LIBS)
+
+-include $(OBJS:.o=.d)
+
+# ---- tests ----
+
+UNITS := $(patsubst tests/unit/%.c,$(O)/unit/%,$(wildcard tests/unit/*/test_*.c))
+
+$(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -Isrc -DFM_TESTS_HTTP='"$(CURDIR)/tests/http"' $(filter-out -Wmissing-prototypes,$(ALLFLAGS)) -MMD -MP \
+		$(LDFLAGS) -o $@ $< $(NOPY) $(LIBS) -lcmocka
+
+-include $(UNITS:=.d)
+
+unit: $(UNITS) ## unit tests (cmocka)
+	@set -e; for t in $(UNITS); do $$t; done
+
+venv:
+	@scripts/venv build/venv tests/requirements.txt
+
+SLOW.release := 1
+SLOW.debug   := 2
+SLOW.asan    := 4
+SLOW.tsan    := 8
+
+system: all venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan: the same, sanitized)
+	FERMATA=$(CURDIR)/$(O)/fermata FERMATA_TEST_SLOW=$(SLOW.$(FLAVOR)) \
+		$(if $(filter asan tsan,$(FLAVOR)),FERMATA_SANITIZED=1) \
+		ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:exitcode=99" LSAN_OPTIONS="suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0" \
+		UBSAN_OPTIONS="print_stacktrace=1" \
+		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp:exitcode=99:halt_on_error=0:second_deadlock_stack=1" \
+		$(if $(filter asan,$(FLAVOR)),PYTHONMALLOC=malloc) \
+		build/venv/bin/python -m pytest -c tests/pytest.ini tests/system $(PYTEST)
+
+asan: ## all tests with the address and undefined behaviour sanitizers
+	$(MAKE) FLAVOR=asan unit system
+
+tsan: ## all tests with the thread sanitizer
+	$(MAKE) FLAVOR=tsan unit system
+
+tsa: $(PYFACTS) $(O)/gen/loader.inc ## clang's thread-safety analysis over the role annotations
+	@set -e; for f in $(SRCS); do \
+		clang -fsyntax-only -std=gnu11 $(CPPFLAGS) $(PY_CFLAGS) -Wthread-safety -Werror $$f; done
+	@echo "thread-safety analysis: $(words $(SRCS)) files clean"
+
+tidy: $(PYFACTS) $(O)/gen/loader.inc ## clang-tidy
+	@printf '%s\n' $(SRCS) | xargs -P 2 -n 4 clang-tidy --quiet -- -std=gnu11 $(CPPFLAGS) $(PY_CFLAGS) 2>&1 | \
+		grep -v 'warnings generated' > $(O)/tidy.txt || true
+	@! grep -E 'warning:|error:' $(O)/tidy.txt
+	@echo "clang-tidy: $(words $(SRCS)) files clean"
+
+layers: ## includes follow the layers of spec/architecture.md
+	@scripts/check-layers
+
+check: ## everything
+	$(MAKE) all unit layers
+	$(MAKE) system
+	$(MAKE) tsa tidy
+	$(MAKE) asan
+	$(MAKE) tsan
+
+fmt: ## formats the C code
+	clang-format -i $(SRCS) $(wildcard include/fermata/*/*.h src/*/*.h tests/unit/*/*.c)
+
+# ---- the rest ----
+
+install: $(O)/fermata
+	install -D -m 755 $< $(DESTDIR)$(PREFIX)/bin/fermata
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/fermata
+
+clean:
+	rm -rf build

@@ -1,0 +1,33 @@
+/* Health and metrics, served by the lookout itself: they need no thread, no GIL and no Python, so they answer while
+ * everything else is busy. */
+#ifndef FERMATA_ADMIN_ADMIN_H
+#define FERMATA_ADMIN_ADMIN_H
+
+#include <stdbool.h>
+
+#include "fermata/net/addr.h"
+#include "fermata/net/loop.h"
+#include "fermata/util/annotate.h"
+
+struct fm_admin;
+
+struct fm_admin_source { /* what the page asks the server; any thread, never blocking */
+    bool (*ready)(void *ctx);
+    void (*threads)(void *ctx, unsigned *busy, unsigned *idle);
+    void *ctx;
+};
+
+/* Binds.  NULL after a message in the log. */
+struct fm_admin *fm_admin_new(const struct fm_addr *addr, const struct fm_admin_source *source);
+
+/* Starts accepting.  idle_kind: a timeout kind of the loop for its connections; accept_kind as in net/listener.h. */
+int fm_admin_start(struct fm_admin *a, struct fm_loop *loop, unsigned idle_kind, unsigned accept_kind) FM_ON_LOOP;
+fm_timer_fn fm_admin_timeout;
+
+/* "http://127.0.0.1:8001" */
+void fm_admin_url(const struct fm_admin *a, char *text);
+
+/* Closes its connections and the listening socket. */
+void fm_admin_free(struct fm_admin *a) FM_ON_LOOP;
+
+#endif

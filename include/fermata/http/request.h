@@ -1,0 +1,57 @@
+/* One parsed request.  Built by the loop, read-only once it is dispatched, freed by the loop (fm_request_free).
+ *
+ * All text lies in one block, `head`; fields are (offset, length) into it, so a parked request costs one allocation
+ * for the text and one for the table.  Text is as it came, never NUL-terminated; the parser has already refused
+ * everything that could surprise a reader (spec: RFC 9112, and the list in http/parser.h). */
+#ifndef FERMATA_HTTP_REQUEST_H
+#define FERMATA_HTTP_REQUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fermata/http/body.h"
+
+struct fm_span {
+    uint32_t off, len; /* into fm_request.head */
+};
+
+/* One header field; the name keeps its case, the value has no white space around it. */
+struct fm_field {
+    uint32_t name_off, value_off;
+    uint32_t value_len;
+    uint16_t name_len;
+    uint16_t id; /* enum fm_header_id, FM_H_OTHER if not one of them */
+};
+
+struct fm_request {
+    char *head;
+    struct fm_field *fields; /* in the order they came; names with an underscore are not among them */
+    uint32_t head_len;
+    uint16_t nfields;
+    uint8_t minor;           /* HTTP/1.minor, 0 or 1 */
+    bool keep_alive;         /* what version and Connection header ask for */
+    bool expect_continue;    /* 1.1 and "Expect: 100-continue" */
+    bool chunked;            /* Transfer-Encoding: chunked */
+    bool is_head;            /* method HEAD */
+    int64_t content_length;  /* -1: none was sent */
+    struct fm_span method;
+    struct fm_span target;   /* as sent */
+    struct fm_span path;     /* still percent-encoded; "*" for asterisk-form; "/" if an absolute-form has none */
+    struct fm_span query;    /* after the first '?', len 0 if there is none */
+    struct fm_span host;     /* the Host to use: absolute-form's authority wins over the field; len 0 if none (1.0) */
+    struct fm_body body;     /* complete before the request is dispatched */
+};
+
+static inline const char *fm_request_text(const struct fm_request *r, struct fm_span s) { return r->head + s.off; }
+
+/* Frees the request and what it holds; NULL is fine.  A body that was moved out (fm_body_move) is not touched. */
+void fm_request_free(struct fm_request *r);
+
+/* "GET /path" for log lines, cut to size and NUL-terminated, into text. */
+void fm_request_describe(const struct fm_request *r, char *text, size_t size);
+
+/* First field with this id, or NULL. */
+const struct fm_field *fm_request_find(const struct fm_request *r, unsigned id);
+
+#endif

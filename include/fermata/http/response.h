@@ -1,0 +1,53 @@
+/* A response head in the making: what the application said, checked and already in wire form.
+ *
+ * Owned by whoever holds the request; nothing here blocks or allocates without bound (the application's own strings
+ * bound it).  The server names below are what WSGI calls status and response headers (PEP 3333, start_response). */
+#ifndef FERMATA_HTTP_RESPONSE_H
+#define FERMATA_HTTP_RESPONSE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fermata/util/buf.h"
+
+struct fm_response {
+    struct fm_buf head; /* status line and fields so far, each with CRLF */
+    int64_t length;     /* Content-Length as given, -1: not given */
+    uint16_t status;
+    bool has_date, has_server;
+    bool close;         /* the application asked for Connection: close */
+};
+
+enum fm_framing {
+    FM_FRAME_NONE,    /* no body: HEAD, 1xx, 204, 304 */
+    FM_FRAME_LENGTH,  /* Content-Length */
+    FM_FRAME_CHUNKED, /* Transfer-Encoding: chunked */
+    FM_FRAME_CLOSE,   /* until the connection ends (HTTP/1.0) */
+};
+
+/* Starts over with a status such as "200 OK" (RFC 9112, 4; PEP 3333).  0, or FM_EINVAL with *why. */
+int fm_response_start(struct fm_response *r, const char *status, size_t len, const char **why);
+
+/* Adds one field.  0; 1 if it is hop-by-hop and was dropped (PEP 3333 forbids it; `Connection: close` is honoured);
+ * FM_EINVAL with *why if it may not be sent: a name that is no token, a value with CR, LF, NUL or other controls, a
+ * malformed or repeated Content-Length. */
+int fm_response_add(struct fm_response *r, const char *name, size_t nlen, const char *value, size_t vlen,
+                    const char **why);
+
+/* Completes the head: Date and Server unless given, Content-Length (length >= 0 and not given), Transfer-Encoding,
+ * Connection (keep as decided by the caller; minor is the request's HTTP/1.minor), and the empty line. */
+void fm_response_finish(struct fm_response *r, enum fm_framing framing, int64_t length, bool keep, int minor);
+
+/* Does a response with this status have a body at all (RFC 9110, 6.4.1)? */
+bool fm_status_has_body(int status);
+
+/* "Not Found" and the like, for the answers the server makes itself. */
+const char *fm_status_reason(int status);
+
+/* A complete plain-text answer of the server itself, closing the connection: head and a one-line body (left out for
+ * HEAD). */
+void fm_response_plain(struct fm_buf *out, int status, bool is_head);
+
+void fm_response_fini(struct fm_response *r);
+
+#endif

@@ -1,0 +1,84 @@
+/* One response on its way: blocks in, framed bytes out to a sink.
+ *
+ * Two may touch it: the thread that runs the request's step, and (flush, claim) the monitor and the loop; `lock` keeps
+ * them apart.  Locks are taken in the order writer, stream.
+ *
+ * Lazy flush: small blocks are held back, so that head, block and end leave in one system call.  Nothing is held for
+ * long: the monitor flushes what the step does not follow up within a millisecond or so (PEP 3333 lets another thread
+ * see to the transmission of a block), and a request is never parked with output held.  If the response ends while its
+ * first block is still held, its length is known. */
+#ifndef FERMATA_HTTP_WRITER_H
+#define FERMATA_HTTP_WRITER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "fermata/http/response.h"
+#include "fermata/util/annotate.h"
+#include "fermata/util/buf.h"
+
+#define FM_WRITER_HOLD 8192 /* bytes that may be held back */
+
+struct fm_sink_ops { /* what lies behind: the connection.  Any thread, never blocking. */
+    /* Sends or keeps the pieces: the bytes kept, or FM_ECLOSED.  borrow: a large rest may be kept by reference. */
+    int64_t (*send)(void *sink, const struct iovec *pieces, int n, bool borrow);
+    int64_t (*send_file)(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len);
+    /* May the connection serve another request after this one? */
+    bool (*may_keep)(void *sink);
+};
+
+struct fm_writer {
+    const struct fm_sink_ops *ops;
+    void *sink;
+    struct fm_mutex lock; /* guards what follows */
+    struct fm_response resp;
+    struct fm_buf first; /* the first block, while it alone is held and the head is not made */
+    struct fm_buf held;  /* framed bytes not yet given to the sink */
+    uint64_t held_since; /* when the oldest held byte came; 0: nothing is held */
+    uint64_t body;       /* body bytes accepted */
+    int64_t left;        /* of the Content-Length that the application gave; -1: none given */
+    uint8_t framing;     /* enum fm_framing, once head_made */
+    uint8_t minor;       /* of the request */
+    bool is_head;        /* the request is HEAD */
+    bool keep;           /* in: the request allows keep-alive; out: the connection goes on after the response */
+    bool head_made;      /* framing is decided; the head is held or has left */
+    bool head_left;      /* the sink has it */
+    bool claimed;        /* the server answers itself; the application's output is dropped */
+    bool cut;            /* the application sent more than its Content-Length */
+    bool ended;
+};
+
+void fm_writer_init(struct fm_writer *w, const struct fm_sink_ops *ops, void *sink);
+void fm_writer_fini(struct fm_writer *w);
+
+/* For the next request on the same connection. */
+void fm_writer_reset(struct fm_writer *w, int minor, bool is_head, bool keep_alive);
+
+/* The next block of the body; the head has been set.  Returns the bytes the connection keeps now (the caller parks
+ * above its high-water mark), or FM_ECLOSED when the client is gone or the server has answered.  borrow: the caller keeps
+ * p alive and sends nothing more until the connection keeps nothing. */
+int64_t fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
+
+/* The same for a body of exactly this one block, without holding it: what ends the response too. */
+int64_t fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
+
+/* The rest of the body is len bytes of a regular file from pos; the caller keeps fd open until nothing is kept. */
+int64_t fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len) FM_ANY_THREAD;
+
+/* The body is complete: completes the framing and sends what is held.  The bytes the connection keeps, FM_ECLOSED, or
+ * FM_EINVAL if less than the Content-Length came: the connection must be broken off. */
+int64_t fm_writer_end(struct fm_writer *w) FM_ANY_THREAD;
+
+/* Sends what has been held since before `before` (UINT64_MAX: whatever is held).  True if something is still held. */
+bool fm_writer_flush(struct fm_writer *w, uint64_t before) FM_ANY_THREAD;
+
+/* The server wants to answer itself (500, 503, 504): true if no byte of a response has left, and none of the
+ * application's will from now on. */
+bool fm_writer_claim(struct fm_writer *w) FM_ANY_THREAD;
+
+/* Makes *resp (moved from, empty afterwards) the head of the response.  FM_ECLOSED if a block has been given before:
+ * the head counts as sent then, even while it is held (PEP 3333: start_response with exc_info raises). */
+int fm_writer_set_response(struct fm_writer *w, struct fm_response *resp) FM_ANY_THREAD;
+
+#endif

@@ -1,0 +1,34 @@
+/* Addresses as users write them, and as log lines and environ show them. */
+#ifndef FERMATA_NET_ADDR_H
+#define FERMATA_NET_ADDR_H
+
+#include <netinet/in.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+union fm_sockaddr {
+    struct sockaddr sa;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    struct sockaddr_un un;
+};
+
+struct fm_addr {
+    union fm_sockaddr u;
+    socklen_t len;
+};
+
+#define FM_ADDR_TEXT 128 /* room for any text made here */
+
+/* Reads HOST:PORT, [IPv6]:PORT, :PORT (all IPv4 interfaces), HOST (port 8000) or unix:PATH; a host name is resolved
+ * to its first address.  0, or -FM_EINVAL with *why set to a static text. */
+int fm_addr_parse(const char *text, struct fm_addr *out, const char **why);
+
+/* The host ("127.0.0.1", "::1", "" for unix) into host[FM_ADDR_TEXT]; returns the port (0 for unix). */
+unsigned fm_addr_host(const union fm_sockaddr *u, char *host);
+
+/* "http://127.0.0.1:8000", "http://[::1]:8000" or "unix:/path" into text[FM_ADDR_TEXT]. */
+void fm_addr_url(const struct fm_addr *a, char *text);
+
+#endif

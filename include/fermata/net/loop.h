@@ -1,0 +1,73 @@
+/* The event loop: one libevent base, touched only by the lookout, and an inbox for everybody else.
+ *
+ * The base is made without locks; the role of lookout changes hands under the crew's mutex, which orders one lookout's
+ * accesses before the next one's.  Other threads post notes; a note is a member of what it is about, so posting never
+ * allocates, and posting it twice before the loop has looked is one visit.
+ *
+ * Sleeping: the lookout sets `asleep`, then looks once more whether inbox and run queue are empty (each under its
+ * mutex), then sleeps.  Whoever pushes does so under that mutex and reads `asleep` afterwards.  If the lookout's look
+ * came before the push, the mutex makes `asleep` visible to the pusher, who writes the eventfd: no wake-up is lost, and
+ * none is written while the lookout is busy. */
+#ifndef FERMATA_NET_LOOP_H
+#define FERMATA_NET_LOOP_H
+
+#include <event2/event.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fermata/net/timer.h"
+#include "fermata/util/annotate.h"
+#include "fermata/util/list.h"
+
+#define FM_SCRATCH (64 * 1024)
+
+struct fm_note {
+    struct fm_list node;        /* guarded by the loop's inbox lock */
+    void (*fn)(struct fm_note *); /* called on the loop; it may free the note's owner */
+};
+
+struct fm_loop {
+    struct event_base *base;
+    struct event *wake_event, *timer_event;
+    int wake_fd;             /* eventfd */
+    uint64_t armed;          /* what timer_event is set to, FM_NEVER if it is not */
+    uint64_t now;            /* fm_now at the start of this turn */
+    struct fm_timers timers;
+    char *scratch;           /* FM_SCRATCH bytes that every read goes to first */
+    void (*after_turn)(void *ctx); /* called on the loop at the end of each turn, or NULL */
+    void *after_ctx;
+    bool (*ready)(void *ctx); /* is there other work, so that the loop must not sleep? any-thread-safe, may lock */
+    void *ready_ctx;
+    atomic_int asleep;
+    _Atomic uint64_t next_due; /* while asleep: when it wakes up by itself */
+    struct fm_mutex lock;
+    struct fm_list inbox FM_GUARDED_BY(lock);
+};
+
+/* 0 or a negated errno. */
+int fm_loop_init(struct fm_loop *l);
+void fm_loop_fini(struct fm_loop *l);
+
+static inline void fm_note_init(struct fm_note *n, void (*fn)(struct fm_note *))
+{
+    fm_list_init(&n->node);
+    n->fn = fn;
+}
+
+/* One turn: visit the inbox, run due timers, wait for events (if block and nothing is ready) and serve them. */
+void fm_loop_turn(struct fm_loop *l, bool block) FM_ON_LOOP FM_NO_GIL;
+
+/* Asks the loop to call note->fn: at once, or, if due is not 0, at the next wake-up at or before that time.  `hurry` (or
+ * NULL) turns such a note into one for at once: it is read under the inbox lock, so that if the loop sets it and then
+ * finds the inbox empty, the poster sees it.  Note and hurry live at least until the loop has called note->fn; after
+ * this returns they may be gone. */
+void fm_loop_post(struct fm_loop *l, struct fm_note *note, uint64_t due, const atomic_bool *hurry) FM_ANY_THREAD;
+
+/* Takes a note out of the inbox, if it is there. */
+void fm_loop_unpost(struct fm_loop *l, struct fm_note *note) FM_ON_LOOP;
+
+/* Ends the sleep of the lookout, if it sleeps. */
+void fm_loop_wake(struct fm_loop *l) FM_ANY_THREAD;
+
+#endif

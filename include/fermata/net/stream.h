@@ -1,0 +1,96 @@
+/* A connected socket: the only place that reads and writes one (TLS will live here).
+ *
+ * Reading is the loop's: a persistent read event, into the loop's scratch memory, to on_data.  While a reader cannot
+ * take more, reading is paused, and only the peer's going away is watched.
+ *
+ * Writing is anybody's who holds the request: under `lock`, straight to the socket; what the socket does not take is
+ * kept, and the loop goes on with it when the socket can take more.  Kept are, in this order: copied bytes (`out`),
+ * bytes borrowed from the writer (`ref`, who keeps them alive until they are sent or the stream is dead) with the few
+ * bytes of framing behind them, and the rest of a file (`file_fd`, likewise).  A writer that left borrowed bytes writes nothing more until they are gone. */
+#ifndef FERMATA_NET_STREAM_H
+#define FERMATA_NET_STREAM_H
+
+#include <event2/event_struct.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "fermata/net/loop.h"
+#include "fermata/util/annotate.h"
+#include "fermata/util/buf.h"
+
+struct fm_stream;
+
+struct fm_stream_ops { /* all called on the loop; each may free the stream */
+    /* Bytes arrived.  data is the loop's scratch memory, good during the call. */
+    void (*on_data)(struct fm_stream *s, const char *data, size_t len);
+    /* The peer ended its direction (err 0) or the connection is broken (a negated errno).  Once. */
+    void (*on_end)(struct fm_stream *s, int err);
+    /* The loop takes over what a writer could not send, has sent some of it, or found the stream dead.  Not called for
+     * what writers send themselves. */
+    void (*on_output)(struct fm_stream *s);
+};
+
+enum fm_stream_reading { FM_READ_ON, FM_READ_PAUSED, FM_READ_OFF };
+
+struct fm_stream {
+    const struct fm_stream_ops *ops;
+    struct fm_loop *loop;
+    int fd;
+    uint8_t reading;          /* enum fm_stream_reading; loop only */
+    bool ended;               /* on_end was called; loop only */
+    bool write_armed;         /* loop only */
+    struct event read_event;  /* loop only */
+    struct event *write_event; /* loop only; made when first needed */
+    struct fm_note want_write;
+    struct fm_mutex lock; /* guards what follows */
+    bool dead;            /* no more writing: broken, or given up */
+    bool waiting;         /* the loop has been asked to write, or is writing, what is kept */
+    struct fm_buf out;
+    const char *ref;
+    size_t ref_len;
+    char tail[8]; /* sent after ref */
+    uint8_t tail_len;
+    int file_fd; /* -1: none; not owned */
+    int64_t file_pos, file_len;
+    uint64_t sent;        /* bytes the socket took, ever */
+};
+
+/* Takes over fd (non-blocking) and starts reading.  0 or a negated errno; fd stays the caller's on failure. */
+int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, int fd, const struct fm_stream_ops *ops) FM_ON_LOOP;
+
+/* Closes the socket and frees what is kept.  Nobody else may use the stream any more. */
+void fm_stream_fini(struct fm_stream *s) FM_ON_LOOP;
+
+/* READ_PAUSED still reports the peer's going away; READ_OFF reports nothing. */
+void fm_stream_set_reading(struct fm_stream *s, enum fm_stream_reading mode) FM_ON_LOOP;
+
+enum fm_send_flags {
+    FM_SEND_BORROW = 1, /* a large rest may be borrowed instead of copied */
+};
+
+/* Sends the pieces, after what is kept.  Returns the bytes kept now (0: all is with the kernel), or FM_ECLOSED.
+ * Any thread; never blocks. */
+int64_t fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, int flags) FM_ANY_THREAD;
+
+/* Sends a head, then len bytes of the regular file fd from pos by sendfile(2); the caller keeps fd open until all is
+ * gone.  Returns as fm_stream_send. */
+int64_t fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int fd, int64_t pos,
+                            int64_t len) FM_ANY_THREAD;
+
+/* Bytes kept; s->lock is held. */
+int64_t fm_stream_pending_locked(const struct fm_stream *s) FM_REQUIRES(s->lock);
+int64_t fm_stream_pending(struct fm_stream *s) FM_ANY_THREAD;
+bool fm_stream_is_dead(struct fm_stream *s) FM_ANY_THREAD;
+
+/* Gives up writing: drops what is kept, borrowed pieces included.  on_output is not called. */
+void fm_stream_kill(struct fm_stream *s) FM_ANY_THREAD;
+
+/* Ends our direction (FIN) once nothing is kept; reading goes on. */
+void fm_stream_shutdown(struct fm_stream *s) FM_ON_LOOP;
+
+/* Makes the coming close a reset, so that the peer sees an error and not a complete-looking end. */
+void fm_stream_set_reset(struct fm_stream *s) FM_ON_LOOP;
+
+#endif

@@ -1,0 +1,16 @@
+/* Python exceptions in the error log. */
+#ifndef FERMATA_PY_ERROR_H
+#define FERMATA_PY_ERROR_H
+
+#include "fermata/util/annotate.h"
+#include "fermata/util/log.h"
+
+/* Logs the exception that is set, with its traceback, behind one line made from fmt, and clears it.  Exceptions raised
+ * while formatting are shown in its place; none is set afterwards. */
+void fm_py_log_exception(enum fm_log_level level, const char *fmt, ...) FM_NEEDS_GIL
+    __attribute__((format(printf, 2, 3)));
+
+/* Logs where each Python thread that runs `ident` is: a stack without an exception. */
+void fm_py_log_stack(unsigned long ident, const char *fmt, ...) FM_NEEDS_GIL __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,50 @@
+/* The embedded interpreter: started and ended here, and only here is known that we started it.
+ *
+ * Main thread only, unless said otherwise. */
+#ifndef FERMATA_PY_INTERP_H
+#define FERMATA_PY_INTERP_H
+
+#include "fermata/util/annotate.h"
+
+struct fm_interp_config {
+    const char *venv;       /* directory of a virtual environment, or NULL */
+    const char *pythonpath; /* directories to put in front of sys.path, separated by commas or colons, or NULL */
+    int argc;
+    char **argv;            /* becomes sys.argv */
+};
+
+/* "3.11.7": of the library in use. */
+const char *fm_interp_version(void);
+
+/* Starts Python; the calling thread holds the GIL afterwards.  0, or FM_EINVAL after a message in the log. */
+int fm_interp_start(const struct fm_interp_config *config) FM_TAKES_GIL;
+
+/* Ends Python: atexit handlers run, non-daemon threads of the application are waited for.  0, or -1 if flushing
+ * standard streams failed. */
+int fm_interp_stop(void) FM_DROPS_GIL;
+
+/* Prints the exception that is set to standard error and clears it. */
+void fm_interp_print_error(void) FM_NEEDS_GIL;
+
+/* Gives up the main thread's GIL, takes it back. */
+void fm_interp_release(void) FM_DROPS_GIL;
+void fm_interp_acquire(void) FM_TAKES_GIL;
+
+/* Starts a daemon `threading` thread called `name` that runs body(arg, index) without the GIL.  body's thread may take
+ * and drop the GIL with the next two, given the pointer that fm_interp_thread_state returns in it.  0, or -1 with an
+ * exception set. */
+int fm_interp_spawn(const char *name, void (*body)(void *arg, unsigned index), void *arg,
+                    unsigned index) FM_NEEDS_GIL;
+
+/* Waits until the spawned threads have ended, which they are about to: their bodies have returned. */
+void fm_interp_join(void) FM_NEEDS_GIL;
+
+/* Python's thread state of the calling thread, for fm_gil_take/drop.  In a body above. */
+void *fm_interp_thread_state(void) FM_ANY_THREAD;
+void fm_gil_take(void *state) FM_TAKES_GIL;
+void fm_gil_drop(void *state) FM_DROPS_GIL;
+
+/* Runs Python's signal handlers that are due (those the application installed); takes the GIL for it. */
+void fm_interp_check_signals(void) FM_NO_GIL;
+
+#endif

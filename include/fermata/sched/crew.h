@@ -1,0 +1,124 @@
+/* The crew: P pool threads plus one, all equal.  Exactly one at a time holds the lookout role, and only it polls; there
+ * is always one left to be lookout, because never more than P threads are in an application.
+ *
+ *   calm      the lookout polls, then runs what came ready itself ("inline"): no context switch at all
+ *   stalled   an inline step does not come back: the monitor makes an idle thread the lookout, and for the next requests
+ *             ("hand-off budget") the lookout only polls and queues, and pool threads run the steps
+ *
+ * All of it under one leaf mutex, which is never held across a system call other than a futex wake, nor across Python.
+ * The crew knows no Python: the GIL is two functions, and a step is a third. */
+#ifndef FERMATA_SCHED_CREW_H
+#define FERMATA_SCHED_CREW_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fermata/sched/task.h"
+#include "fermata/util/annotate.h"
+#include "fermata/util/list.h"
+
+struct fm_crew;
+struct fm_hand;
+
+struct fm_crew_ops {
+    /* One turn of the event loop: role lookout, no GIL.  Pushes what came ready; may sleep if block is set, unless
+     * fm_crew_has_work says otherwise. */
+    void (*poll)(void *ctx, bool block);
+    /* Ends the sleep of poll.  Any thread. */
+    void (*wake)(void *ctx);
+    /* The GIL, for the calling crew thread. */
+    void (*take_gil)(void *ctx, struct fm_hand *hand);
+    void (*drop_gil)(void *ctx, struct fm_hand *hand);
+    /* One step of a RUNNING task, GIL held.  It calls fm_hand_release before it gives the task away (let_go, WRITING,
+     * QUEUED, DONE); afterwards the task is no longer the thread's. */
+    void (*step)(void *ctx, struct fm_hand *hand, struct fm_task *task);
+    /* Held-back output of the step that runs on some hand: flush it if it was held before `since`; true if some is
+     * still held.  Called by the monitor, with hand->lock held, so the step cannot end meanwhile; must not block. */
+    bool (*flush)(void *ctx, struct fm_task *task, uint64_t since);
+};
+
+enum fm_order { FM_ORDER_NONE, FM_ORDER_SEARCH, FM_ORDER_LOOKOUT };
+
+struct fm_hand { /* one crew thread */
+    struct fm_crew *crew;
+    unsigned index; /* 0 .. P */
+    int tid;        /* kernel's thread id, for /proc */
+    bool has_gil;   /* its own */
+    void *user;     /* for the owner of the crew: the Python thread state */
+    pthread_cond_t order_changed;
+    enum fm_order order;       /* crew's lock */
+    struct fm_hand *next_idle; /* crew's lock */
+    struct fm_mutex lock;      /* guards what follows */
+    struct fm_task *task;      /* the step that runs here, or NULL */
+};
+
+struct fm_crew {
+    const struct fm_crew_ops *ops;
+    void *ctx;
+    unsigned pool; /* P; there are pool + 1 hands */
+    struct fm_hand *hands;
+    struct fm_mutex lock; /* guards what follows */
+    struct fm_list runq;
+    unsigned queued;          /* length of runq */
+    unsigned running;         /* hands in a step, the inline lookout among them; never more than pool */
+    unsigned searching;       /* hands told to look for work that have not looked yet */
+    struct fm_hand *lookout;
+    struct fm_hand *idle;     /* a stack: the one that slept last has the warmest caches */
+    unsigned alive;           /* hands that have come and not left */
+    bool stop;
+    unsigned budget;          /* hand-off: so many more tasks go to the pool; 0 is inline */
+    unsigned budget_size;     /* how large the last one was */
+    unsigned inline_tasks;    /* since the last stall */
+    pthread_cond_t all_gone;
+    /* For the monitor; see sched/monitor.h. */
+    struct fm_hand *_Atomic inline_hand; /* the lookout while it runs steps */
+    _Atomic uint64_t beat;               /* counts inline steps begun */
+    atomic_int monitor_asleep;
+    int monitor_fd; /* eventfd */
+};
+
+/* pool >= 1.  0 or a negated errno. */
+int fm_crew_init(struct fm_crew *c, unsigned pool, const struct fm_crew_ops *ops, void *ctx);
+void fm_crew_fini(struct fm_crew *c);
+
+/* The body of crew thread number `index`: returns when the crew is stopped. */
+void fm_crew_run(struct fm_crew *c, unsigned index) FM_NO_GIL;
+
+/* Puts a QUEUED task on the run queue and sees to it that somebody will run it.  Any thread, also with the GIL. */
+void fm_crew_push(struct fm_crew *c, struct fm_task *t) FM_ANY_THREAD;
+
+/* Takes a task that has not begun back from the run queue: QUEUED -> IDLE.  False if a thread has it already. */
+bool fm_crew_take_back(struct fm_crew *c, struct fm_task *t) FM_ON_LOOP;
+
+/* Must the lookout not sleep, because there is work that it would run itself?  Any thread. */
+bool fm_crew_has_work(struct fm_crew *c);
+
+/* No more polling and no more steps: threads return from fm_crew_run when their step is over.  Any thread. */
+void fm_crew_stop(struct fm_crew *c);
+
+bool fm_crew_has_stopped(struct fm_crew *c) FM_ANY_THREAD;
+
+/* Waits until all threads have left, at most until `deadline` (fm_now): the number still there. */
+unsigned fm_crew_join(struct fm_crew *c, uint64_t deadline) FM_NO_GIL;
+
+/* Does the hand run its step as lookout?  Then nobody waits for the GIL, and giving it up around a send is not worth
+ * it. */
+bool fm_crew_is_inline(struct fm_crew *c, const struct fm_hand *hand) FM_ANY_THREAD;
+
+/* A step holds output back: the monitor must be awake to flush it.  Any thread; a load, seldom more. */
+void fm_crew_watch(struct fm_crew *c) FM_ANY_THREAD;
+
+/* The step is about to give its task away: the monitor lets go of it too.  Called by the hand itself.  take is the
+ * reverse, where the task could not be given away after all. */
+void fm_hand_take(struct fm_hand *h, struct fm_task *t) FM_ANY_THREAD;
+void fm_hand_release(struct fm_hand *h) FM_ANY_THREAD;
+
+/* The calling thread's hand, NULL if it is none of the crew. */
+struct fm_hand *fm_hand_self(void);
+
+/* Threads in a step and threads waiting, for the metrics. */
+void fm_crew_threads(struct fm_crew *c, unsigned *busy, unsigned *idle) FM_ANY_THREAD;
+
+#endif

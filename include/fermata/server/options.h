@@ -1,0 +1,42 @@
+/* The command line: every option once, in a table that parsing, --help and the README's option list come from. */
+#ifndef FERMATA_SERVER_OPTIONS_H
+#define FERMATA_SERVER_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "fermata/http/parser.h"
+#include "fermata/net/addr.h"
+#include "fermata/util/log.h"
+
+#define FM_MAX_BINDS 16
+
+struct fm_options {
+    const char *app;
+    struct fm_addr bind[FM_MAX_BINDS];
+    unsigned nbinds;
+    struct fm_addr admin;
+    bool has_admin;
+    unsigned threads;
+    unsigned backlog;
+    unsigned worker_connections;
+    uint64_t keep_alive, header_timeout, body_timeout, send_timeout, request_timeout, graceful_timeout; /* ns */
+    bool allow_half_close;
+    struct fm_http_limits limits;
+    const char *chdir, *pythonpath, *venv;
+    enum fm_log_level log_level;
+    const char *error_logfile, *access_logfile;
+};
+
+enum fm_options_outcome { FM_OPTIONS_RUN, FM_OPTIONS_SHOWN, FM_OPTIONS_WRONG };
+
+/* Reads the command line; the options point into argv and the environment.  SHOWN: --help or --version went to stdout,
+ * exit 0.  WRONG: a message that names the option and what it takes went to stderr, exit 2.  --env has been put into
+ * the environment. */
+enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **argv);
+
+/* --help's text. */
+void fm_options_help(FILE *to);
+
+#endif

@@ -1,0 +1,48 @@
+/* One worker process: the loop, the crew, the connections, and how it starts and drains. */
+#ifndef FERMATA_SERVER_SERVER_H
+#define FERMATA_SERVER_SERVER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "fermata/net/listener.h"
+#include "fermata/net/loop.h"
+#include "fermata/sched/crew.h"
+#include "fermata/server/options.h"
+#include "fermata/util/list.h"
+
+/* Kinds of timeouts of the loop. */
+enum fm_timeout {
+    FM_T_KEEP_ALIVE, FM_T_HEADER, FM_T_BODY, FM_T_SEND, FM_T_REQUEST, FM_T_LINGER, FM_T_GRACEFUL, FM_T_LAST, FM_T_ACCEPT,
+    FM_T_ADMIN,
+};
+
+struct fm_access_log;
+struct fm_admin;
+
+struct fm_server {
+    const struct fm_options *options;
+    struct fm_loop loop;
+    struct fm_crew crew;
+    struct fm_listener listeners[FM_MAX_BINDS];
+    char names[FM_MAX_BINDS][FM_ADDR_TEXT]; /* SERVER_NAME of each */
+    char ports[FM_MAX_BINDS][8];
+    unsigned nlisteners;
+    struct fm_admin *admin;          /* or NULL */
+    struct fm_access_log *access;    /* or NULL */
+    struct fm_list conns;            /* all connections; loop only */
+    unsigned nconns;                 /* loop only */
+    atomic_bool ready;               /* the application is loaded */
+    atomic_bool draining;            /* no new requests */
+    atomic_bool overdue;             /* the graceful timeout has passed */
+    struct fm_timer graceful, last;  /* loop only */
+    struct fm_note drain, open;      /* posted by the main thread */
+};
+
+/* Binds, starts threads, loads the application, serves until a signal, drains.  Returns the exit code. */
+int fm_server_run(const struct fm_options *o, int argc, char **argv);
+
+/* Called by connections, on the loop: one is gone. */
+void fm_server_conn_gone(struct fm_server *s) FM_ON_LOOP;
+
+#endif

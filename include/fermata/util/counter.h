@@ -1,0 +1,110 @@
+/* Counters, gauges and histograms: each declared once in the tables below, from which the metrics page is made.
+ *
+ * A crew thread has a block of its own and is its only writer; threads that are not ours (a future's done-callback runs
+ * in whatever thread completes it) add to one shared block atomically.  A reader sums all blocks.  All relaxed: the
+ * figures are statistics, nobody draws conclusions from their order.  A gauge is the sum of +1 and -1 that may lie in
+ * different blocks; unsigned wrap-around makes the sum right. */
+#ifndef FERMATA_UTIL_COUNTER_H
+#define FERMATA_UTIL_COUNTER_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "fermata/util/annotate.h"
+
+/* X(ID, "family", "labels", "type", "help"); rows of one family stand together. */
+#define FM_COUNTERS(X)                                                                                                 \
+    X(REQ_1XX, "fermata_requests_total", "class=\"1xx\"", "counter", "Requests answered, by status class.")            \
+    X(REQ_2XX, "fermata_requests_total", "class=\"2xx\"", "counter", "")                                               \
+    X(REQ_3XX, "fermata_requests_total", "class=\"3xx\"", "counter", "")                                               \
+    X(REQ_4XX, "fermata_requests_total", "class=\"4xx\"", "counter", "")                                               \
+    X(REQ_5XX, "fermata_requests_total", "class=\"5xx\"", "counter", "")                                               \
+    X(REQ_NONE, "fermata_requests_total", "class=\"none\"", "counter", "")                                             \
+    X(IN_QUEUED, "fermata_requests_in_flight", "state=\"queued\"", "gauge", "Requests in the server, by state.")       \
+    X(IN_RUNNING, "fermata_requests_in_flight", "state=\"running\"", "gauge", "")                                      \
+    X(IN_PARKED_FUTURE, "fermata_requests_in_flight", "state=\"parked_future\"", "gauge", "")                          \
+    X(IN_PARKED_CLIENT, "fermata_requests_in_flight", "state=\"parked_client\"", "gauge", "")                          \
+    X(IN_SENDING, "fermata_requests_in_flight", "state=\"sending\"", "gauge", "")                                      \
+    X(CONNS_TOTAL, "fermata_connections_total", "", "counter", "Connections accepted.")                                \
+    X(CONNS, "fermata_connections", "", "gauge", "Connections open.")                                                  \
+    X(BYTES_IN, "fermata_received_bytes_total", "", "counter", "Bytes received from clients.")                         \
+    X(BYTES_OUT, "fermata_sent_bytes_total", "", "counter", "Bytes sent to clients.")                                  \
+    X(GONE_QUEUED, "fermata_disconnects_total", "state=\"queued\"", "counter",                                         \
+      "Requests whose client went away, by the state it found them in.")                                               \
+    X(GONE_RUNNING, "fermata_disconnects_total", "state=\"running\"", "counter", "")                                   \
+    X(GONE_PARKED_FUTURE, "fermata_disconnects_total", "state=\"parked_future\"", "counter", "")                       \
+    X(GONE_PARKED_CLIENT, "fermata_disconnects_total", "state=\"parked_client\"", "counter", "")                       \
+    X(GONE_SENDING, "fermata_disconnects_total", "state=\"sending\"", "counter", "")                                   \
+    X(LATE_QUEUED, "fermata_request_timeouts_total", "state=\"queued\"", "counter",                                    \
+      "Requests ended by --request-timeout, by the state it found them in.")                                           \
+    X(LATE_RUNNING, "fermata_request_timeouts_total", "state=\"running\"", "counter", "")                              \
+    X(LATE_PARKED_FUTURE, "fermata_request_timeouts_total", "state=\"parked_future\"", "counter", "")                  \
+    X(LATE_PARKED_CLIENT, "fermata_request_timeouts_total", "state=\"parked_client\"", "counter", "")                  \
+    X(LATE_SENDING, "fermata_request_timeouts_total", "state=\"sending\"", "counter", "")                              \
+    X(SEND_TIMEOUTS, "fermata_send_timeouts_total", "", "counter", "Connections ended by --send-timeout.")             \
+    X(APP_ERRORS, "fermata_application_errors_total", "", "counter", "Exceptions that reached the server.")            \
+    X(PARKS, "fermata_parks_total", "", "counter", "Times a request was parked on a future.")                          \
+    X(STALLS, "fermata_stalls_total", "", "counter", "Times a step held up the event loop and another thread took over.")
+
+/* X(ID, "family", "help"): durations, in seconds on the page. */
+#define FM_HISTOGRAMS(X)                                                                                               \
+    X(QUEUE_WAIT, "fermata_queue_wait_seconds", "Time a request or continuation waited for a thread.")                 \
+    X(STEP, "fermata_step_duration_seconds", "Time a thread spent in one step of an application.")                     \
+    X(REQUEST, "fermata_request_duration_seconds", "Time from a complete request to the last byte of its response.")   \
+    X(PARKED, "fermata_parked_seconds", "Time a request was parked on one future.")
+
+enum fm_counter {
+#define X(id, ...) FM_C_##id,
+    FM_COUNTERS(X)
+#undef X
+    FM_C_COUNT,
+};
+
+enum fm_histogram {
+#define X(id, ...) FM_HG_##id,
+    FM_HISTOGRAMS(X)
+#undef X
+    FM_HG_COUNT,
+};
+
+#define FM_BUCKETS 17 /* 16 bounds and +Inf */
+extern const double fm_bucket_bounds[FM_BUCKETS - 1]; /* seconds, rising */
+
+#define FM_REFUSAL_CELLS 64 /* refusals by reason: the names are http's, see http/refusal.h */
+
+struct fm_counters {
+    _Atomic uint64_t cell[FM_C_COUNT];
+    _Atomic uint64_t refused[FM_REFUSAL_CELLS];
+    struct {
+        _Atomic uint64_t bucket[FM_BUCKETS];
+        _Atomic uint64_t sum; /* nanoseconds */
+    } hist[FM_HG_COUNT];
+};
+
+/* Gives the calling thread a block of its own, which lives as long as the process. */
+void fm_counters_attach(void);
+
+/* Adds n (modulo 2^64, so a gauge goes down by adding -1).  Any thread. */
+void fm_count_add(enum fm_counter id, uint64_t n);
+void fm_count_refused(unsigned refusal);
+void fm_observe(enum fm_histogram id, uint64_t ns);
+
+static inline void fm_count(enum fm_counter id) { fm_count_add(id, 1); }
+static inline void fm_gauge_move(enum fm_counter from, enum fm_counter to)
+{
+    fm_count_add(from, (uint64_t)-1);
+    fm_count_add(to, 1);
+}
+
+/* Sums all blocks into *sum (plain values).  Any thread. */
+struct fm_counters_sum {
+    uint64_t cell[FM_C_COUNT];
+    uint64_t refused[FM_REFUSAL_CELLS];
+    struct {
+        uint64_t bucket[FM_BUCKETS];
+        uint64_t sum;
+    } hist[FM_HG_COUNT];
+};
+void fm_counters_read(struct fm_counters_sum *sum);
+
+#endif

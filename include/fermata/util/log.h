@@ -1,0 +1,44 @@
+/* The error log: one line per call, written with a single write(2), so that lines of different threads and processes
+ * never mix.  Any thread; fm_log_open and fm_log_set_level before any thread starts. */
+#ifndef FERMATA_UTIL_LOG_H
+#define FERMATA_UTIL_LOG_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+enum fm_log_level { FM_LOG_DEBUG, FM_LOG_INFO, FM_LOG_WARNING, FM_LOG_ERROR, FM_LOG_CRITICAL };
+
+extern enum fm_log_level fm_log_threshold;
+
+/* Opens path for appending ("-" is standard error).  0 or a negated errno; on failure the old file stays. */
+int fm_log_open(const char *path);
+void fm_log_set_level(enum fm_log_level level);
+
+/* The descriptor it goes to (for wsgi.errors); stays open. */
+int fm_log_fd(void);
+
+/* Is a message of this level written?  For callers that would have to build an argument. */
+static inline bool fm_log_on(enum fm_log_level level) { return level >= fm_log_threshold; }
+
+/* One line, with time, pid and level in front, as gunicorn writes them.  Control characters in the text are escaped,
+ * so that what a peer sends cannot forge a line. */
+void fm_log(enum fm_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* A text of several lines (a traceback): head line as fm_log, then the text as it is. */
+void fm_log_text(enum fm_log_level level, const char *text, size_t len, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Raw bytes to the error log (wsgi.errors): one write. */
+void fm_log_raw(const char *p, size_t n);
+
+#define fm_debug(...)                                                                                                  \
+    do {                                                                                                               \
+        if (fm_log_on(FM_LOG_DEBUG))                                                                                   \
+            fm_log(FM_LOG_DEBUG, __VA_ARGS__);                                                                         \
+    } while (0)
+#define fm_info(...) fm_log(FM_LOG_INFO, __VA_ARGS__)
+#define fm_warn(...) fm_log(FM_LOG_WARNING, __VA_ARGS__)
+#define fm_error(...) fm_log(FM_LOG_ERROR, __VA_ARGS__)
+
+#endif

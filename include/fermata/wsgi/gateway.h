@@ -1,0 +1,20 @@
+/* The gateway between the server and a WSGI or WSGI+ application (PEP 3333; spec/wsgi-plus.md). */
+#ifndef FERMATA_WSGI_GATEWAY_H
+#define FERMATA_WSGI_GATEWAY_H
+
+#include "fermata/util/annotate.h"
+#include "fermata/wsgi/call.h"
+
+/* Makes the types and constants.  error_fd: where wsgi.errors goes.  0, or -1 with an exception set. */
+int fm_wsgi_init(int error_fd, bool multiprocess) FM_NEEDS_GIL;
+
+/* Imports the application MODULE[:CALLABLE].  0, or -1 after the traceback or a message went to standard error. */
+int fm_wsgi_load(const char *spec) FM_NEEDS_GIL;
+
+/* Drops the application and all constants: before the interpreter ends. */
+void fm_wsgi_fini(void) FM_NEEDS_GIL;
+
+/* One step of a call: begins or resumes the application, and gives the task away at the end. */
+void fm_wsgi_step(struct fm_call *call, struct fm_hand *hand) FM_NEEDS_GIL;
+
+#endif

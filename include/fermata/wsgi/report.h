@@ -1,0 +1,13 @@
+/* Reports about the application that need the GIL, asked for by threads that must never wait for it. */
+#ifndef FERMATA_WSGI_REPORT_H
+#define FERMATA_WSGI_REPORT_H
+
+#include "fermata/util/annotate.h"
+
+/* Logs where the Python thread `ident` is, as soon as the GIL can be had: by a short-lived thread of its own. */
+void fm_report_stack(unsigned long ident, const char *what) FM_NO_GIL;
+
+/* Waits until no report is under way, at most `seconds`: before the interpreter ends. */
+void fm_report_wait(int seconds) FM_NO_GIL;
+
+#endif

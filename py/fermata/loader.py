@@ -1,0 +1,98 @@
+"""Finds the application that the command line names.  Compiled into the binary; runs once, on the main thread."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+import traceback
+from typing import Any
+
+__all__ = ["load"]
+
+_DEFAULT_NAMES = ("application", "app")
+
+
+class _Refused(Exception):
+    """The specification leads to no application; the message says why."""
+
+
+def load(spec: str) -> Any:
+    """Returns the callable that ``MODULE[:CALLABLE]`` names, or None after saying on standard error why not.
+
+    CALLABLE is a name, dotted or not, or one call of it with literal arguments: ``shop:create_app("prod", debug=True)``.
+    Without it ``application``, then ``app``, is looked for.
+    """
+    try:
+        return _load(spec)
+    except _Refused as reason:
+        print(f"fermata: cannot load {spec!r}: {reason}", file=sys.stderr, flush=True)
+    except SystemExit as exit:
+        traceback.print_exc()
+        print(f"fermata: cannot load {spec!r}: it ended with SystemExit({exit.code!r})", file=sys.stderr, flush=True)
+    except BaseException:
+        # The frames of this file and of importlib say nothing about the application.
+        traceback.print_exc()
+        print(f"fermata: cannot load {spec!r}: see the traceback above", file=sys.stderr, flush=True)
+    return None
+
+
+def _load(spec: str) -> Any:
+    module_name, colon, expression = spec.partition(":")
+    if not module_name:
+        raise _Refused("it must be MODULE[:CALLABLE]")
+    module = importlib.import_module(module_name)
+    if not colon or not expression.strip():
+        return _default(module)
+    found = _evaluate(module, module_name, expression)
+    if not callable(found):
+        raise _Refused(f"{expression!r} is {type(found).__name__}, which cannot be called")
+    return found
+
+
+def _default(module: Any) -> Any:
+    for name in _DEFAULT_NAMES:
+        found = getattr(module, name, None)
+        if found is not None:
+            if not callable(found):
+                raise _Refused(f"{name!r} is {type(found).__name__}, which cannot be called")
+            return found
+    raise _Refused(f"module {module.__name__!r} has neither 'application' nor 'app'; name the callable as MODULE:CALLABLE")
+
+
+def _evaluate(module: Any, module_name: str, expression: str) -> Any:
+    try:
+        node: ast.expr = ast.parse(expression.strip(), mode="eval").body
+    except SyntaxError:
+        raise _Refused(f"{expression!r} is neither a name nor a call") from None
+    if not isinstance(node, ast.Call):
+        return _look_up(module, module_name, node, expression)
+    factory = _look_up(module, module_name, node.func, expression)
+    try:
+        args = [ast.literal_eval(arg) for arg in node.args]
+        kwargs = {str(kw.arg): ast.literal_eval(kw.value) for kw in node.keywords if kw.arg is not None}
+    except ValueError:
+        raise _Refused(f"the arguments in {expression!r} must be literals") from None
+    if len(kwargs) != len(node.keywords):
+        raise _Refused(f"the arguments in {expression!r} must be literals")
+    if not callable(factory):
+        raise _Refused(f"{ast.unparse(node.func)!r} is {type(factory).__name__}, which cannot be called")
+    return factory(*args, **kwargs)
+
+
+def _look_up(module: Any, module_name: str, node: ast.expr, expression: str) -> Any:
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        raise _Refused(f"{expression!r} is neither a name nor a call of one")
+    names.append(node.id)
+    found, path = module, module_name
+    for name in reversed(names):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise _Refused(f"{path!r} has no attribute {name!r}") from None
+        path = f"{path}.{name}"
+    return found

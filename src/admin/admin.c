@@ -1,0 +1,217 @@
+/* The admin server: GET and HEAD of three paths, keep-alive, on the loop from first byte to last. */
+#include "fermata/admin/admin.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fermata/admin/metrics.h"
+#include "fermata/http/parser.h"
+#include "fermata/http/response.h"
+#include "fermata/net/listener.h"
+#include "fermata/net/stream.h"
+#include "fermata/util/clock.h"
+#include "fermata/util/err.h"
+#include "fermata/util/log.h"
+
+#define MAX_CONNS 256 /* a scraper or two and probes; more is a mistake */
+
+struct fm_admin {
+    struct fm_listener listener;
+    struct fm_admin_source source;
+    struct fm_list conns;
+    unsigned nconns, idle_kind;
+};
+
+struct admin_conn {
+    struct fm_stream stream;
+    struct fm_list node;
+    struct fm_timer idle;
+    struct fm_admin *admin;
+    struct fm_parser *parser;
+    bool closing;
+};
+
+static const struct fm_http_limits limits = {.request_line = 2048, .fields = 64, .field_size = 4096, .body = 0};
+
+static void close_conn(struct admin_conn *c) FM_ON_LOOP
+{
+    struct fm_admin *a = c->admin;
+    fm_timer_stop(&c->idle);
+    fm_list_remove(&c->node);
+    fm_stream_fini(&c->stream);
+    fm_parser_free(c->parser);
+    free(c);
+    a->nconns--;
+    fm_listener_want(&a->listener, true);
+}
+
+static bool is(const struct fm_request *r, struct fm_span span, const char *text)
+{
+    return span.len == strlen(text) && memcmp(fm_request_text(r, span), text, span.len) == 0;
+}
+
+/* Status and text of an answer. */
+static int answer_to(struct admin_conn *c, const struct fm_request *r, struct fm_buf *body)
+{
+    const struct fm_admin_source *source = &c->admin->source;
+    bool ready = source->ready(source->ctx);
+    if (!is(r, r->method, "GET") && !is(r, r->method, "HEAD")) {
+        fm_buf_puts(body, "GET or HEAD\n");
+        return 405;
+    }
+    if (is(r, r->path, "/healthz")) {
+        fm_buf_puts(body, "ok\n");
+        return 200;
+    }
+    if (is(r, r->path, "/readyz")) {
+        fm_buf_puts(body, ready ? "ok\n" : "not ready\n");
+        return ready ? 200 : 503;
+    }
+    if (is(r, r->path, "/metrics")) {
+        unsigned busy, idle;
+        source->threads(source->ctx, &busy, &idle);
+        fm_metrics_page(body, busy, idle, ready);
+        return 200;
+    }
+    fm_buf_puts(body, "/healthz, /readyz or /metrics\n");
+    return 404;
+}
+
+/* 0, or FM_ECLOSED. */
+static int respond(struct admin_conn *c, const struct fm_request *r)
+{
+    struct fm_buf head = FM_BUF_INIT, body = FM_BUF_INIT;
+    int status = answer_to(c, r, &body);
+    fm_buf_printf(&head,
+                  "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
+                  "Content-Length: %zu\r\nConnection: %s\r\n\r\n",
+                  status, fm_status_reason(status), fm_http_date(), fm_buf_size(&body),
+                  r->keep_alive ? "keep-alive" : "close");
+    struct iovec pieces[2] = {
+        {fm_buf_head(&head), fm_buf_size(&head)},
+        {fm_buf_head(&body), r->is_head ? 0 : fm_buf_size(&body)},
+    };
+    int64_t kept = fm_stream_send(&c->stream, pieces, 2, 0);
+    fm_buf_fini(&head);
+    fm_buf_fini(&body);
+    c->closing = !r->keep_alive;
+    return kept < 0 ? FM_ECLOSED : 0;
+}
+
+static void refuse(struct admin_conn *c)
+{
+    struct fm_buf text = FM_BUF_INIT;
+    fm_response_plain(&text, fm_parser_error(c->parser)->status, false);
+    struct iovec piece = {fm_buf_head(&text), fm_buf_size(&text)};
+    fm_stream_send(&c->stream, &piece, 1, 0);
+    fm_buf_fini(&text);
+    c->closing = true;
+}
+
+static void on_data(struct fm_stream *s, const char *data, size_t len)
+{
+    struct admin_conn *c = FM_LIST_ENTRY(s, struct admin_conn, stream);
+    fm_assert_on_loop();
+    fm_timer_start(&s->loop->timers, &c->idle, c->admin->idle_kind, s->loop->now);
+    for (size_t used; !c->closing; data += used, len -= used) {
+        enum fm_parse parse = fm_parser_feed(c->parser, data, len, &used);
+        if (parse == FM_PARSE_MORE)
+            return;
+        if (parse == FM_PARSE_ERROR) {
+            refuse(c);
+            break;
+        }
+        if (parse == FM_PARSE_DONE) {
+            struct fm_request *r = fm_parser_take(c->parser);
+            int err = respond(c, r);
+            fm_request_free(r);
+            if (err != 0) {
+                close_conn(c);
+                return;
+            }
+        }
+    }
+    if (fm_stream_pending(s) == 0)
+        fm_stream_shutdown(s); /* the client closes, or the idle timeout does */
+}
+
+static void on_end(struct fm_stream *s, int err)
+{
+    (void)err;
+    fm_assert_on_loop();
+    close_conn(FM_LIST_ENTRY(s, struct admin_conn, stream));
+}
+
+static void on_output(struct fm_stream *s)
+{
+    struct admin_conn *c = FM_LIST_ENTRY(s, struct admin_conn, stream);
+    fm_assert_on_loop();
+    if (fm_stream_is_dead(s))
+        close_conn(c);
+    else if (c->closing && fm_stream_pending(s) == 0)
+        fm_stream_shutdown(s);
+}
+
+static const struct fm_stream_ops stream_ops = {on_data, on_end, on_output};
+
+void fm_admin_timeout(struct fm_timer *t)
+{
+    fm_assert_on_loop();
+    close_conn(FM_LIST_ENTRY(t, struct admin_conn, idle));
+}
+
+static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *peer)
+{
+    struct fm_admin *a = l->owner;
+    struct admin_conn *c = fm_calloc(1, sizeof *c);
+    (void)peer;
+    fm_assert_on_loop();
+    if (fm_stream_init(&c->stream, l->loop, fd, &stream_ops) != 0) {
+        close(fd);
+        free(c);
+        return;
+    }
+    c->admin = a;
+    c->parser = fm_parser_new(&limits);
+    fm_timer_init(&c->idle);
+    fm_list_push(&a->conns, &c->node);
+    fm_timer_start(&l->loop->timers, &c->idle, a->idle_kind, l->loop->now);
+    if (++a->nconns >= MAX_CONNS)
+        fm_listener_want(l, false);
+}
+
+struct fm_admin *fm_admin_new(const struct fm_addr *addr, const struct fm_admin_source *source)
+{
+    const char *what;
+    char url[FM_ADDR_TEXT];
+    struct fm_admin *a = fm_calloc(1, sizeof *a);
+    fm_list_init(&a->conns);
+    a->source = *source;
+    int err = fm_listener_open(&a->listener, addr, 128, &what);
+    if (err == 0)
+        return a;
+    fm_addr_url(addr, url);
+    fm_log(FM_LOG_CRITICAL, "--admin-bind %s: %s: %s", url, what, fm_strerror(err));
+    free(a);
+    return NULL;
+}
+
+int fm_admin_start(struct fm_admin *a, struct fm_loop *loop, unsigned idle_kind, unsigned accept_kind)
+{
+    a->idle_kind = idle_kind;
+    return fm_listener_start(&a->listener, loop, accept_kind, on_accept, a);
+}
+
+void fm_admin_url(const struct fm_admin *a, char *text) { fm_addr_url(&a->listener.addr, text); }
+
+void fm_admin_free(struct fm_admin *a)
+{
+    if (!a)
+        return;
+    a->listener.wanted = true; /* keeps close_conn from resuming it */
+    fm_listener_close(&a->listener);
+    while (!fm_list_empty(&a->conns))
+        close_conn(FM_LIST_ENTRY(a->conns.next, struct admin_conn, node));
+    free(a);
+}

@@ -1,0 +1,210 @@
+/* Response heads: checked as they come, written once. */
+#include "fermata/http/response.h"
+
+#include <string.h>
+
+#include "fermata/http/headers.h"
+#include "fermata/util/clock.h"
+#include "fermata/util/err.h"
+
+#ifndef FM_VERSION
+#define FM_VERSION "0"
+#endif
+#define SERVER_FIELD "Server: fermata/" FM_VERSION "\r\n"
+
+/* X(name, what to do): names that are not simply passed on. */
+enum special { PLAIN, HOP_BY_HOP, CONNECTION, CONTENT_LENGTH, DATE, SERVER };
+
+#define SPECIAL_FIELDS(X)                                                                                              \
+    X("connection", CONNECTION)                                                                                        \
+    X("content-length", CONTENT_LENGTH)                                                                                \
+    X("date", DATE)                                                                                                    \
+    X("keep-alive", HOP_BY_HOP)                                                                                        \
+    X("proxy-authenticate", HOP_BY_HOP)                                                                                \
+    X("proxy-authorization", HOP_BY_HOP)                                                                               \
+    X("proxy-connection", HOP_BY_HOP)                                                                                  \
+    X("server", SERVER)                                                                                                \
+    X("te", HOP_BY_HOP)                                                                                                \
+    X("trailer", HOP_BY_HOP)                                                                                           \
+    X("trailers", HOP_BY_HOP)                                                                                          \
+    X("transfer-encoding", HOP_BY_HOP)                                                                                 \
+    X("upgrade", HOP_BY_HOP)
+
+static enum special classify(const char *name, size_t len)
+{
+    static const struct {
+        const char *name;
+        uint8_t len, what;
+    } table[] = {
+#define X(name, what) {name, sizeof name - 1, what},
+        SPECIAL_FIELDS(X)
+#undef X
+    };
+    unsigned first = (unsigned char)name[0] | 0x20;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        if (table[i].len == len && (unsigned char)table[i].name[0] == first &&
+            fm_ascii_ieq(name, len, table[i].name, len))
+            return (enum special)table[i].what;
+    }
+    return PLAIN;
+}
+
+int fm_response_start(struct fm_response *r, const char *status, size_t len, const char **why)
+{
+    if (len < 4 || status[0] < '1' || status[0] > '9' || status[1] < '0' || status[1] > '9' || status[2] < '0' ||
+        status[2] > '9' || status[3] != ' ') {
+        *why = "status is three digits, a space and a reason";
+        return FM_EINVAL;
+    }
+    if (!fm_is_field_value(status, len)) {
+        *why = "status has control characters";
+        return FM_EINVAL;
+    }
+    fm_buf_clear(&r->head);
+    r->status = (uint16_t)((status[0] - '0') * 100 + (status[1] - '0') * 10 + (status[2] - '0'));
+    r->length = -1;
+    r->has_date = r->has_server = r->close = false;
+    char *to = fm_buf_reserve(&r->head, len + 512); /* most heads fit: one allocation */
+    memcpy(to, "HTTP/1.1 ", 9);
+    memcpy(to + 9, status, len);
+    memcpy(to + 9 + len, "\r\n", 2);
+    r->head.len += len + 11;
+    return 0;
+}
+
+static bool has_token(const char *value, size_t len, const char *token)
+{
+    size_t tlen = strlen(token);
+    for (size_t i = 0; i < len;) {
+        while (i < len && (value[i] == ',' || value[i] == ' ' || value[i] == '\t'))
+            i++;
+        size_t start = i;
+        while (i < len && value[i] != ',' && value[i] != ' ' && value[i] != '\t')
+            i++;
+        if (i > start && fm_ascii_ieq(value + start, i - start, token, tlen))
+            return true;
+    }
+    return false;
+}
+
+static int set_length(struct fm_response *r, const char *value, size_t len, const char **why)
+{
+    int64_t n = 0;
+    bool ok = len > 0 && len <= 18 && r->length < 0;
+    for (size_t i = 0; ok && i < len; i++) {
+        ok = value[i] >= '0' && value[i] <= '9';
+        n = n * 10 + (value[i] - '0');
+    }
+    if (!ok) {
+        *why = r->length >= 0 ? "Content-Length is given twice" : "Content-Length is not a number";
+        return FM_EINVAL;
+    }
+    r->length = n;
+    return 0;
+}
+
+int fm_response_add(struct fm_response *r, const char *name, size_t nlen, const char *value, size_t vlen,
+                    const char **why)
+{
+    if (!fm_is_token(name, nlen)) {
+        *why = "the name is not a token";
+        return FM_EINVAL;
+    }
+    if (!fm_is_field_value(value, vlen)) {
+        *why = "the value has control characters";
+        return FM_EINVAL;
+    }
+    switch (classify(name, nlen)) {
+    case HOP_BY_HOP: return 1;
+    case CONNECTION:
+        if (!has_token(value, vlen, "close"))
+            return 1;
+        r->close = true;
+        return 0; /* written when the head is finished */
+    case CONTENT_LENGTH:
+        if (set_length(r, value, vlen, why) != 0)
+            return FM_EINVAL;
+        if (r->status < 200 || r->status == 204)
+            return 0; /* RFC 9110, 8.6: must not be sent */
+        break;
+    case DATE: r->has_date = true; break;
+    case SERVER: r->has_server = true; break;
+    case PLAIN: break;
+    }
+    char *to = fm_buf_reserve(&r->head, nlen + vlen + 4);
+    memcpy(to, name, nlen);
+    memcpy(to + nlen, ": ", 2);
+    memcpy(to + nlen + 2, value, vlen);
+    memcpy(to + nlen + 2 + vlen, "\r\n", 2);
+    r->head.len += nlen + vlen + 4;
+    return 0;
+}
+
+static void put_length(struct fm_buf *b, uint64_t n)
+{
+    char digits[20], *p = digits + sizeof digits;
+    do
+        *--p = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    fm_buf_append(b, "Content-Length: ", 16);
+    fm_buf_append(b, p, (size_t)(digits + sizeof digits - p));
+    fm_buf_append(b, "\r\n", 2);
+}
+
+void fm_response_finish(struct fm_response *r, enum fm_framing framing, int64_t length, bool keep, int minor)
+{
+    struct fm_buf *b = &r->head;
+    fm_buf_reserve(b, 192);
+    if (!r->has_server)
+        fm_buf_append(b, SERVER_FIELD, sizeof SERVER_FIELD - 1);
+    if (!r->has_date) {
+        fm_buf_append(b, "Date: ", 6);
+        fm_buf_append(b, fm_http_date(), FM_HTTP_DATE_LEN);
+        fm_buf_append(b, "\r\n", 2);
+    }
+    if (length >= 0 && r->length < 0)
+        put_length(b, (uint64_t)length);
+    if (framing == FM_FRAME_CHUNKED)
+        fm_buf_append(b, "Transfer-Encoding: chunked\r\n", 28);
+    if (!keep)
+        fm_buf_append(b, "Connection: close\r\n", 19);
+    else if (minor == 0)
+        fm_buf_append(b, "Connection: keep-alive\r\n", 24);
+    fm_buf_append(b, "\r\n", 2);
+}
+
+bool fm_status_has_body(int status) { return status >= 200 && status != 204 && status != 304; }
+
+const char *fm_status_reason(int status)
+{
+    switch (status) {
+    case 200: return "OK";
+    case 400: return "Bad Request";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 408: return "Request Timeout";
+    case 413: return "Content Too Large";
+    case 414: return "URI Too Long";
+    case 417: return "Expectation Failed";
+    case 431: return "Request Header Fields Too Large";
+    case 500: return "Internal Server Error";
+    case 501: return "Not Implemented";
+    case 503: return "Service Unavailable";
+    case 504: return "Gateway Timeout";
+    case 505: return "HTTP Version Not Supported";
+    default: return "Error";
+    }
+}
+
+void fm_response_plain(struct fm_buf *out, int status, bool is_head)
+{
+    const char *reason = fm_status_reason(status);
+    fm_buf_printf(out,
+                  "HTTP/1.1 %d %s\r\n" SERVER_FIELD "Date: %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n"
+                  "Connection: close\r\n\r\n",
+                  status, reason, fm_http_date(), strlen(reason) + 1);
+    if (!is_head)
+        fm_buf_printf(out, "%s\n", reason);
+}
+
+void fm_response_fini(struct fm_response *r) { fm_buf_fini(&r->head); }

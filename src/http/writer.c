@@ -1,0 +1,277 @@
+/* Framing and lazy flush of one response; see http/writer.h. */
+#include "fermata/http/writer.h"
+
+#include <string.h>
+
+#include "fermata/util/clock.h"
+#include "fermata/util/err.h"
+
+void fm_writer_init(struct fm_writer *w, const struct fm_sink_ops *ops, void *sink)
+{
+    memset(w, 0, sizeof *w);
+    w->ops = ops;
+    w->sink = sink;
+    fm_mutex_init(&w->lock);
+}
+
+void fm_writer_fini(struct fm_writer *w)
+{
+    fm_response_fini(&w->resp);
+    fm_buf_fini(&w->first);
+    fm_buf_fini(&w->held);
+    fm_mutex_fini(&w->lock);
+}
+
+void fm_writer_reset(struct fm_writer *w, int minor, bool is_head, bool keep_alive)
+{
+    fm_response_fini(&w->resp);
+    fm_buf_fini(&w->first);
+    fm_buf_fini(&w->held);
+    w->resp = (struct fm_response){.length = -1};
+    w->held_since = w->body = 0;
+    w->left = -1;
+    w->framing = FM_FRAME_NONE;
+    w->minor = (uint8_t)minor;
+    w->is_head = is_head;
+    w->keep = keep_alive;
+    w->head_made = w->head_left = w->claimed = w->cut = w->ended = false;
+}
+
+/* Decides the framing and makes the head, in front of whatever else is sent.  total: the length of the whole body, or
+ * -1 if it is not known. */
+static void make_head(struct fm_writer *w, int64_t total) FM_REQUIRES(w->lock)
+{
+    struct fm_response *r = &w->resp;
+    bool keep = w->keep && !r->close && r->status >= 200 && w->ops->may_keep(w->sink);
+    int64_t length = r->length >= 0 ? r->length : total;
+    if (!fm_status_has_body(r->status)) {
+        w->framing = FM_FRAME_NONE;
+        length = -1;
+    } else if (w->is_head) {
+        w->framing = FM_FRAME_NONE;
+        length = total > 0 ? total : -1; /* nothing yielded for HEAD says nothing about GET */
+    } else if (length >= 0) {
+        w->framing = FM_FRAME_LENGTH;
+    } else if (w->minor >= 1) {
+        w->framing = FM_FRAME_CHUNKED;
+    } else {
+        w->framing = FM_FRAME_CLOSE;
+        keep = false;
+    }
+    fm_response_finish(r, (enum fm_framing)w->framing, length, keep, w->minor);
+    w->keep = keep;
+    w->head_made = true;
+    w->held = r->head; /* moves */
+    r->head = (struct fm_buf)FM_BUF_INIT;
+}
+
+static void put_chunk_size(struct fm_buf *b, size_t n)
+{
+    static const char hex[] = "0123456789abcdef";
+    char text[18], *p = text + sizeof text;
+    *--p = '\n';
+    *--p = '\r';
+    do
+        *--p = hex[n & 15];
+    while ((n >>= 4) > 0);
+    fm_buf_append(b, p, (size_t)(text + sizeof text - p));
+}
+
+static void hold_framed(struct fm_writer *w, const char *p, size_t n) FM_REQUIRES(w->lock)
+{
+    if (n == 0 || w->framing == FM_FRAME_NONE)
+        return;
+    if (w->framing == FM_FRAME_CHUNKED)
+        put_chunk_size(&w->held, n);
+    fm_buf_append(&w->held, p, n);
+    if (w->framing == FM_FRAME_CHUNKED)
+        fm_buf_append(&w->held, "\r\n", 2);
+}
+
+/* Moves the raw first block behind the head. */
+static void frame_first(struct fm_writer *w) FM_REQUIRES(w->lock)
+{
+    hold_framed(w, fm_buf_head(&w->first), fm_buf_size(&w->first));
+    fm_buf_fini(&w->first);
+}
+
+/* Sends what is held, then the block as it is, then its framing. */
+static int64_t send_all(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_REQUIRES(w->lock)
+{
+    bool chunked = n > 0 && w->framing == FM_FRAME_CHUNKED;
+    if (w->framing == FM_FRAME_NONE)
+        n = 0;
+    if (chunked)
+        put_chunk_size(&w->held, n);
+    struct iovec pieces[3] = {
+        {fm_buf_head(&w->held), fm_buf_size(&w->held)},
+        {(void *)(uintptr_t)p, n},
+        {(void *)(uintptr_t) "\r\n", chunked ? 2 : 0},
+    };
+    int64_t pending = w->ops->send(w->sink, pieces, 3, borrow);
+    fm_buf_fini(&w->held);
+    w->held_since = 0;
+    w->head_left = true;
+    return pending;
+}
+
+/* Holds the application to its Content-Length: how much of n may be sent. */
+static size_t admit(struct fm_writer *w, size_t n) FM_REQUIRES(w->lock)
+{
+    if (w->body == 0 && !w->head_made && fm_buf_size(&w->first) == 0)
+        w->left = w->is_head || !fm_status_has_body(w->resp.status) ? -1 : w->resp.length;
+    if (w->left >= 0 && n > (uint64_t)w->left) {
+        n = (size_t)w->left;
+        w->cut = true;
+    }
+    if (w->left >= 0)
+        w->left -= (int64_t)n;
+    w->body += n;
+    return n;
+}
+
+static int64_t add_block(struct fm_writer *w, const char *p, size_t n, bool borrow, bool last) FM_REQUIRES(w->lock)
+{
+    if (w->claimed)
+        return FM_ECLOSED;
+    n = admit(w, n);
+    bool complete = last || w->left == 0;
+    if (!w->head_made) {
+        if (fm_buf_size(&w->first) == 0 && !complete && n <= FM_WRITER_HOLD) {
+            fm_buf_append(&w->first, p, n);
+            w->held_since = fm_now();
+            return 0;
+        }
+        make_head(w, last ? (int64_t)n : -1);
+        frame_first(w);
+    }
+    if (!complete && fm_buf_size(&w->held) + n <= FM_WRITER_HOLD) {
+        hold_framed(w, p, n);
+        if (w->held_since == 0)
+            w->held_since = fm_now();
+        return 0;
+    }
+    return send_all(w, p, n, borrow);
+}
+
+int64_t fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borrow)
+{
+    fm_mutex_lock(&w->lock);
+    int64_t pending = add_block(w, p, n, borrow, false);
+    fm_mutex_unlock(&w->lock);
+    return pending;
+}
+
+int64_t fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow)
+{
+    fm_mutex_lock(&w->lock);
+    int64_t pending = add_block(w, p, n, borrow, true);
+    fm_mutex_unlock(&w->lock);
+    return pending;
+}
+
+int64_t fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len)
+{
+    int64_t pending = FM_ECLOSED;
+    fm_mutex_lock(&w->lock);
+    if (w->claimed)
+        goto out;
+    len = (int64_t)admit(w, (size_t)len);
+    if (!w->head_made) {
+        make_head(w, len);
+        frame_first(w);
+    }
+    if (w->framing == FM_FRAME_NONE || len == 0) {
+        pending = send_all(w, NULL, 0, false);
+        goto out;
+    }
+    struct iovec head = {fm_buf_head(&w->held), fm_buf_size(&w->held)};
+    pending = w->ops->send_file(w->sink, &head, fd, pos, len);
+    fm_buf_fini(&w->held);
+    w->held_since = 0;
+    w->head_left = true;
+out:
+    fm_mutex_unlock(&w->lock);
+    return pending;
+}
+
+int64_t fm_writer_end(struct fm_writer *w)
+{
+    int64_t pending = FM_ECLOSED;
+    fm_mutex_lock(&w->lock);
+    if (w->claimed || w->ended)
+        goto out;
+    w->ended = true;
+    pending = 0;
+    if (!w->head_made) {
+        admit(w, 0);
+        make_head(w, (int64_t)fm_buf_size(&w->first));
+        if (w->framing == FM_FRAME_LENGTH) { /* the head and the block as two pieces: no copy */
+            struct iovec pieces[2] = {
+                {fm_buf_head(&w->held), fm_buf_size(&w->held)},
+                {fm_buf_head(&w->first), fm_buf_size(&w->first)},
+            };
+            pending = w->ops->send(w->sink, pieces, 2, false);
+            fm_buf_fini(&w->held);
+            fm_buf_fini(&w->first);
+            w->held_since = 0;
+            w->head_left = true;
+        } else {
+            frame_first(w);
+        }
+    }
+    if (w->framing == FM_FRAME_CHUNKED)
+        fm_buf_append(&w->held, "0\r\n\r\n", 5);
+    if (pending >= 0 && fm_buf_size(&w->held) > 0)
+        pending = send_all(w, NULL, 0, false);
+    if (pending >= 0 && w->left > 0) {
+        w->keep = false;
+        pending = FM_EINVAL;
+    }
+out:
+    fm_mutex_unlock(&w->lock);
+    return pending;
+}
+
+bool fm_writer_flush(struct fm_writer *w, uint64_t before)
+{
+    fm_mutex_lock(&w->lock);
+    bool held = w->held_since != 0 && !w->claimed;
+    if (held && w->held_since <= before) {
+        if (!w->head_made) {
+            make_head(w, -1);
+            frame_first(w);
+        }
+        send_all(w, NULL, 0, false);
+        held = false;
+    }
+    fm_mutex_unlock(&w->lock);
+    return held;
+}
+
+bool fm_writer_claim(struct fm_writer *w)
+{
+    fm_mutex_lock(&w->lock);
+    bool ok = !w->head_left && !w->claimed;
+    if (ok) {
+        w->claimed = true;
+        w->keep = false;
+        w->held_since = 0;
+    }
+    fm_mutex_unlock(&w->lock);
+    return ok;
+}
+
+int fm_writer_set_response(struct fm_writer *w, struct fm_response *resp)
+{
+    int err = FM_ECLOSED;
+    fm_mutex_lock(&w->lock);
+    if (!w->head_made && fm_buf_size(&w->first) == 0) {
+        fm_response_fini(&w->resp);
+        w->resp = *resp;
+        *resp = (struct fm_response){.length = -1};
+        err = 0;
+    }
+    fm_mutex_unlock(&w->lock);
+    return err;
+}

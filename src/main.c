@@ -1,0 +1,29 @@
+/* fermata: the command. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "fermata/server/options.h"
+#include "fermata/server/server.h"
+#include "fermata/util/err.h"
+#include "fermata/util/log.h"
+
+int main(int argc, char **argv)
+{
+    struct fm_options options;
+    switch (fm_options_parse(&options, argc, argv)) {
+    case FM_OPTIONS_SHOWN: return 0;
+    case FM_OPTIONS_WRONG: return 2;
+    case FM_OPTIONS_RUN: break;
+    }
+    fm_log_set_level(options.log_level);
+    int err = fm_log_open(options.error_logfile);
+    if (err != 0) {
+        fprintf(stderr, "fermata: --error-logfile %s: %s\n", options.error_logfile, fm_strerror(err));
+        return 1;
+    }
+    if (options.chdir && chdir(options.chdir) != 0) {
+        perror("fermata: --chdir");
+        return 1;
+    }
+    return fm_server_run(&options, argc, argv);
+}

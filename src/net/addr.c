@@ -1,0 +1,122 @@
+/* Address parsing and printing. */
+#include "fermata/net/addr.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fermata/util/err.h"
+
+static int parse_unix(const char *path, struct fm_addr *out, const char **why)
+{
+    if (!*path) {
+        *why = "the path is empty";
+        return FM_EINVAL;
+    }
+    if (strlen(path) >= sizeof out->u.un.sun_path) {
+        *why = "the path is too long for a unix socket (107 bytes)";
+        return FM_EINVAL;
+    }
+    out->u.un.sun_family = AF_UNIX;
+    memcpy(out->u.un.sun_path, path, strlen(path) + 1);
+    out->len = sizeof out->u.un;
+    return 0;
+}
+
+/* Digits only, 0 to 65535. */
+static int parse_port(const char *text, unsigned *port)
+{
+    unsigned value = 0;
+    if (!*text || strlen(text) > 5)
+        return FM_EINVAL;
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9')
+            return FM_EINVAL;
+        value = value * 10 + (unsigned)(*text - '0');
+    }
+    *port = value;
+    return value > 65535 ? FM_EINVAL : 0;
+}
+
+static int resolve(const char *host, unsigned port, struct fm_addr *out)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
+    char service[8];
+    snprintf(service, sizeof service, "%u", port);
+    if (getaddrinfo(host, service, &hints, &found) != 0 || !found)
+        return FM_EINVAL;
+    memcpy(&out->u, found->ai_addr, found->ai_addrlen);
+    out->len = found->ai_addrlen;
+    freeaddrinfo(found);
+    return 0;
+}
+
+int fm_addr_parse(const char *text, struct fm_addr *out, const char **why)
+{
+    char host[256];
+    unsigned port = 8000;
+    memset(out, 0, sizeof *out);
+    if (strncmp(text, "unix:", 5) == 0)
+        return parse_unix(text + 5, out, why);
+
+    const char *colon = strrchr(text, ':'), *end = colon ? colon : text + strlen(text);
+    if (text[0] == '[') {
+        const char *bracket = strchr(text, ']');
+        if (!bracket || (bracket[1] != '\0' && bracket[1] != ':')) {
+            *why = "an IPv6 address is written [ADDRESS]:PORT";
+            return FM_EINVAL;
+        }
+        text++;
+        end = bracket;
+        colon = bracket[1] == ':' ? bracket + 1 : NULL;
+    } else if (colon && memchr(text, ':', (size_t)(colon - text))) {
+        *why = "an IPv6 address is written [ADDRESS]:PORT";
+        return FM_EINVAL;
+    }
+    if (colon && parse_port(colon + 1, &port) != 0) {
+        *why = "the port is a number from 0 to 65535";
+        return FM_EINVAL;
+    }
+    size_t n = (size_t)(end - text);
+    if (n >= sizeof host) {
+        *why = "the host name is too long";
+        return FM_EINVAL;
+    }
+    memcpy(host, text, n);
+    host[n] = '\0';
+    if (resolve(n ? host : "0.0.0.0", port, out) != 0) {
+        *why = "the host name cannot be resolved";
+        return FM_EINVAL;
+    }
+    return 0;
+}
+
+unsigned fm_addr_host(const union fm_sockaddr *u, char *host)
+{
+    host[0] = '\0';
+    if (u->sa.sa_family == AF_INET) {
+        inet_ntop(AF_INET, &u->in.sin_addr, host, FM_ADDR_TEXT);
+        return ntohs(u->in.sin_port);
+    }
+    if (u->sa.sa_family == AF_INET6) {
+        if (IN6_IS_ADDR_V4MAPPED(&u->in6.sin6_addr))
+            inet_ntop(AF_INET, &u->in6.sin6_addr.s6_addr[12], host, FM_ADDR_TEXT);
+        else
+            inet_ntop(AF_INET6, &u->in6.sin6_addr, host, FM_ADDR_TEXT);
+        return ntohs(u->in6.sin6_port);
+    }
+    return 0;
+}
+
+void fm_addr_url(const struct fm_addr *a, char *text)
+{
+    char host[FM_ADDR_TEXT];
+    if (a->u.sa.sa_family == AF_UNIX) {
+        snprintf(text, FM_ADDR_TEXT, "unix:%s", a->u.un.sun_path);
+        return;
+    }
+    unsigned port = fm_addr_host(&a->u, host);
+    snprintf(text, FM_ADDR_TEXT, strchr(host, ':') ? "http://[%.64s]:%u" : "http://%.64s:%u", host, port);
+}

@@ -1,0 +1,135 @@
+/* Listening sockets. */
+#include "fermata/net/listener.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fermata/util/err.h"
+#include "fermata/util/log.h"
+
+#define ACCEPTS_PER_WAKE 64
+
+/* A path left behind by a server that is gone: connecting to it is refused. */
+static bool is_stale_socket(const struct fm_addr *addr)
+{
+    struct stat st;
+    if (lstat(addr->u.un.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode))
+        return false;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    bool stale = connect(fd, &addr->u.sa, addr->len) != 0 && errno == ECONNREFUSED;
+    close(fd);
+    return stale;
+}
+
+int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, int backlog, const char **what)
+{
+    int on = 1, family = addr->u.sa.sa_family, err;
+    *l = (struct fm_listener){.addr = *addr, .fd = -1, .wanted = true};
+    fm_timer_init(&l->retry);
+    *what = "socket";
+    l->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (l->fd < 0)
+        goto fail;
+    if (family == AF_UNIX) {
+        if (is_stale_socket(addr))
+            unlink(addr->u.un.sun_path);
+    } else {
+        setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* accepted sockets inherit it */
+    }
+    if (family == AF_INET6)
+        setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on); /* so that 0.0.0.0 can be bound beside it */
+    *what = "bind";
+    if (bind(l->fd, &addr->u.sa, addr->len) != 0)
+        goto fail;
+    *what = "listen";
+    if (listen(l->fd, backlog) != 0)
+        goto fail;
+    if (family != AF_UNIX) {
+        l->addr.len = sizeof l->addr.u;
+        getsockname(l->fd, &l->addr.u.sa, &l->addr.len);
+    }
+    return 0;
+fail:
+    err = errno;
+    if (l->fd >= 0)
+        close(l->fd);
+    l->fd = -1;
+    return -err;
+}
+
+static void on_acceptable(evutil_socket_t fd, short events, void *arg)
+{
+    struct fm_listener *l = arg;
+    (void)events;
+    fm_assert_on_loop();
+    for (int i = 0; i < ACCEPTS_PER_WAKE && l->wanted && l->fd >= 0; i++) {
+        union fm_sockaddr peer;
+        socklen_t len = sizeof peer;
+        memset(&peer.sa, 0, sizeof peer.sa);
+        int conn = accept4(fd, &peer.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (conn >= 0) {
+            l->complained = false;
+            l->on_accept(l, conn, &peer);
+            continue;
+        }
+        if (errno == EINTR || errno == ECONNABORTED)
+            continue; /* that one went away; the next may be fine */
+        if (errno == EAGAIN)
+            return;
+        if (!l->complained)
+            fm_error("accept: %s; accepting pauses and tries again", fm_strerror(-errno));
+        l->complained = true;
+        event_del(l->event);
+        fm_timer_start(&l->loop->timers, &l->retry, l->retry_kind, l->loop->now);
+        return;
+    }
+}
+
+void fm_listener_retry(struct fm_timer *t)
+{
+    struct fm_listener *l = FM_LIST_ENTRY(t, struct fm_listener, retry);
+    if (l->wanted && l->fd >= 0)
+        event_add(l->event, NULL);
+}
+
+int fm_listener_start(struct fm_listener *l, struct fm_loop *loop, unsigned retry_kind, fm_accept_fn *on_accept,
+                      void *owner)
+{
+    l->loop = loop;
+    l->retry_kind = retry_kind;
+    l->on_accept = on_accept;
+    l->owner = owner;
+    l->event = event_new(loop->base, l->fd, EV_READ | EV_PERSIST, on_acceptable, l);
+    return l->event && event_add(l->event, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+void fm_listener_want(struct fm_listener *l, bool wanted)
+{
+    if (l->wanted == wanted || !l->event)
+        return;
+    l->wanted = wanted;
+    if (wanted)
+        event_add(l->event, NULL);
+    else
+        event_del(l->event);
+}
+
+void fm_listener_close(struct fm_listener *l)
+{
+    if (l->event)
+        event_free(l->event);
+    l->event = NULL;
+    fm_timer_stop(&l->retry);
+    if (l->fd >= 0) {
+        close(l->fd);
+        if (l->addr.u.sa.sa_family == AF_UNIX)
+            unlink(l->addr.u.un.sun_path);
+    }
+    l->fd = -1;
+}

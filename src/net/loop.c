@@ -1,0 +1,149 @@
+/* The event loop's turn, its inbox and its sleep; the protocol is told in net/loop.h. */
+#include "fermata/net/loop.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "fermata/util/clock.h"
+#include "fermata/util/err.h"
+
+static void on_wake(evutil_socket_t fd, short what, void *arg)
+{
+    (void)what, (void)arg;
+    eventfd_t count;
+    (void)!eventfd_read(fd, &count);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    ((struct fm_loop *)arg)->armed = FM_NEVER; /* the turn runs the timers itself */
+}
+
+int fm_loop_init(struct fm_loop *l)
+{
+    *l = (struct fm_loop){.wake_fd = -1, .armed = FM_NEVER};
+    fm_mutex_init(&l->lock);
+    fm_list_init(&l->inbox);
+    fm_timers_init(&l->timers);
+    atomic_init(&l->next_due, FM_NEVER);
+    l->scratch = fm_malloc(FM_SCRATCH);
+    l->now = fm_now();
+
+    struct event_config *config = event_config_new();
+    if (config) {
+        event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+        l->base = event_base_new_with_config(config);
+        event_config_free(config);
+    }
+    l->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    int err = errno;
+    if (l->base && l->wake_fd >= 0) {
+        l->wake_event = event_new(l->base, l->wake_fd, EV_READ | EV_PERSIST, on_wake, l);
+        l->timer_event = evtimer_new(l->base, on_timer, l);
+        if (l->wake_event && l->timer_event && event_add(l->wake_event, NULL) == 0)
+            return 0;
+    }
+    fm_loop_fini(l);
+    return err ? -err : -ENOMEM;
+}
+
+void fm_loop_fini(struct fm_loop *l)
+{
+    if (l->wake_event)
+        event_free(l->wake_event);
+    if (l->timer_event)
+        event_free(l->timer_event);
+    if (l->base)
+        event_base_free(l->base);
+    if (l->wake_fd >= 0)
+        close(l->wake_fd);
+    free(l->scratch);
+    fm_mutex_fini(&l->lock);
+    l->wake_event = l->timer_event = NULL;
+    l->base = NULL;
+    l->wake_fd = -1;
+    l->scratch = NULL;
+}
+
+static void visit_inbox(struct fm_loop *l) FM_ON_LOOP
+{
+    for (;;) {
+        fm_mutex_lock(&l->lock);
+        struct fm_list *node = fm_list_pop(&l->inbox);
+        fm_mutex_unlock(&l->lock);
+        if (!node)
+            return;
+        struct fm_note *note = FM_LIST_ENTRY(node, struct fm_note, node);
+        note->fn(note);
+    }
+}
+
+/* Sets libevent's one timer so that it fires no later than `due`.  It may fire earlier (what it was set for has been
+ * stopped since): such a wake-up is harmless and rarer than setting it anew for each request would be. */
+static void arm(struct fm_loop *l, uint64_t due) FM_ON_LOOP
+{
+    if (due >= l->armed)
+        return;
+    uint64_t in = due > l->now ? due - l->now : 0;
+    in += FM_MS - 1; /* epoll counts in milliseconds; do not wake up just before */
+    struct timeval tv = {.tv_sec = (time_t)(in / FM_SEC), .tv_usec = (suseconds_t)(in % FM_SEC / 1000)};
+    evtimer_add(l->timer_event, &tv);
+    l->armed = due;
+}
+
+static bool must_not_sleep(struct fm_loop *l)
+{
+    fm_mutex_lock(&l->lock);
+    bool some = !fm_list_empty(&l->inbox);
+    fm_mutex_unlock(&l->lock);
+    return some || (l->ready && l->ready(l->ready_ctx));
+}
+
+void fm_loop_turn(struct fm_loop *l, bool block)
+{
+    l->now = fm_now();
+    visit_inbox(l);
+    fm_timers_run(&l->timers, l->now);
+    uint64_t due = fm_timers_next(&l->timers);
+    arm(l, due);
+    if (block) {
+        atomic_store(&l->next_due, l->armed);
+        atomic_store(&l->asleep, 1);
+        block = !must_not_sleep(l);
+    }
+    event_base_loop(l->base, EVLOOP_ONCE | (block ? 0 : EVLOOP_NONBLOCK));
+    atomic_store(&l->asleep, 0);
+    l->now = fm_now();
+    visit_inbox(l);
+    if (l->after_turn)
+        l->after_turn(l->after_ctx);
+}
+
+void fm_loop_wake(struct fm_loop *l)
+{
+    if (atomic_load(&l->asleep) && atomic_exchange(&l->asleep, 0))
+        (void)!eventfd_write(l->wake_fd, 1); /* cannot overflow: at most one write per sleep */
+}
+
+void fm_loop_post(struct fm_loop *l, struct fm_note *note, uint64_t due, const atomic_bool *hurry)
+{
+    fm_mutex_lock(&l->lock);
+    if (fm_list_empty(&note->node))
+        fm_list_push(&l->inbox, &note->node);
+    if (hurry && atomic_load(hurry))
+        due = 0;
+    fm_mutex_unlock(&l->lock);
+    /* From here on the note may be gone. */
+    if (due == 0 || atomic_load(&l->next_due) > due)
+        fm_loop_wake(l);
+}
+
+void fm_loop_unpost(struct fm_loop *l, struct fm_note *note)
+{
+    fm_mutex_lock(&l->lock);
+    fm_list_remove(&note->node);
+    fm_mutex_unlock(&l->lock);
+}

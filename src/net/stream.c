@@ -1,0 +1,332 @@
+/* Sockets: reading on the loop, writing by whoever holds the request.  See net/stream.h. */
+#include "fermata/net/stream.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "fermata/util/counter.h"
+#include "fermata/util/err.h"
+
+#define BORROW_FROM (64 * 1024) /* a rest of this many bytes is borrowed rather than copied */
+#define FILE_CHUNK (1 << 20)    /* what one sendfile call may take, so that one connection cannot hold up the rest */
+
+/* ---- reading ---- */
+
+static void read_some(struct fm_stream *s) FM_ON_LOOP
+{
+    ssize_t n = recv(s->fd, s->loop->scratch, FM_SCRATCH, 0);
+    if (n > 0) {
+        fm_count_add(FM_C_BYTES_IN, (uint64_t)n);
+        s->ops->on_data(s, s->loop->scratch, (size_t)n);
+        return;
+    }
+    int err = n < 0 ? errno : 0;
+    if (err == EAGAIN || err == EINTR)
+        return;
+    fm_stream_set_reading(s, FM_READ_OFF); /* an end stays readable for ever */
+    s->ended = true;
+    s->ops->on_end(s, -err);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct fm_stream *s = arg;
+    (void)fd;
+    fm_assert_on_loop();
+    if (s->reading == FM_READ_PAUSED) {
+        /* EV_CLOSED: the end may lie behind bytes that we do not want yet, so recv cannot tell how it ended.  An error
+         * state shows as a readable and closed socket. */
+        if (!(what & EV_CLOSED))
+            return;
+        int err = 0;
+        socklen_t len = sizeof err;
+        getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &err, &len);
+        fm_stream_set_reading(s, FM_READ_OFF);
+        s->ended = true;
+        s->ops->on_end(s, -err);
+        return;
+    }
+    read_some(s);
+}
+
+void fm_stream_set_reading(struct fm_stream *s, enum fm_stream_reading mode)
+{
+    if (s->reading == mode || s->ended)
+        return;
+    if (s->reading != FM_READ_OFF)
+        event_del(&s->read_event);
+    s->reading = (uint8_t)mode;
+    if (mode == FM_READ_OFF)
+        return;
+    short what = mode == FM_READ_ON ? EV_READ | EV_PERSIST : EV_CLOSED | EV_PERSIST;
+    event_assign(&s->read_event, s->loop->base, s->fd, what, on_readable, s);
+    event_add(&s->read_event, NULL);
+}
+
+/* ---- writing ---- */
+
+int64_t fm_stream_pending_locked(const struct fm_stream *s)
+{
+    return (int64_t)(fm_buf_size(&s->out) + s->ref_len + s->tail_len) + (s->file_fd >= 0 ? s->file_len : 0);
+}
+
+static void drop_kept(struct fm_stream *s)
+{
+    fm_buf_fini(&s->out);
+    s->ref = NULL;
+    s->ref_len = 0;
+    s->tail_len = 0;
+    s->file_fd = -1;
+    s->file_len = 0;
+}
+
+static int broken(struct fm_stream *s)
+{
+    s->dead = true;
+    drop_kept(s);
+    return FM_ECLOSED;
+}
+
+/* One system call.  The bytes taken, FM_EAGAIN, or FM_ECLOSED with the stream dead. */
+static ssize_t send_pieces(struct fm_stream *s, const struct iovec *pieces, int n, bool more)
+{
+    struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = (size_t)n};
+    for (;;) {
+        ssize_t k = sendmsg(s->fd, &msg, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
+        if (k >= 0) {
+            s->sent += (uint64_t)k;
+            fm_count_add(FM_C_BYTES_OUT, (uint64_t)k);
+            return k;
+        }
+        if (errno == EINTR)
+            continue;
+        return errno == EAGAIN || errno == ENOBUFS ? FM_EAGAIN : broken(s);
+    }
+}
+
+static size_t take(size_t *sent, size_t have)
+{
+    size_t n = *sent < have ? *sent : have;
+    *sent -= n;
+    return n;
+}
+
+/* Sends what is kept until the socket takes no more: 0 if all is gone, FM_EAGAIN, or FM_ECLOSED. */
+static int send_kept(struct fm_stream *s)
+{
+    while (fm_buf_size(&s->out) + s->ref_len + s->tail_len > 0) {
+        struct iovec pieces[3] = {
+            {fm_buf_head(&s->out), fm_buf_size(&s->out)},
+            {(void *)(uintptr_t)s->ref, s->ref_len},
+            {s->tail, s->tail_len},
+        };
+        ssize_t k = send_pieces(s, pieces, 3, s->file_fd >= 0);
+        if (k < 0)
+            return (int)k;
+        size_t sent = (size_t)k, n;
+        fm_buf_consume(&s->out, take(&sent, pieces[0].iov_len));
+        n = take(&sent, s->ref_len);
+        s->ref += n;
+        s->ref_len -= n;
+        n = take(&sent, s->tail_len);
+        memmove(s->tail, s->tail + n, s->tail_len - n);
+        s->tail_len = (uint8_t)(s->tail_len - n);
+    }
+    s->ref = NULL;
+    if (s->out.cap > 0)
+        fm_buf_fini(&s->out); /* a calm connection keeps no memory */
+    for (int64_t budget = FILE_CHUNK; s->file_fd >= 0 && s->file_len > 0;) {
+        if (budget <= 0)
+            return FM_EAGAIN;
+        off_t pos = s->file_pos;
+        ssize_t k = sendfile(s->fd, s->file_fd, &pos, (size_t)(s->file_len < budget ? s->file_len : budget));
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k < 0 && errno == EAGAIN)
+            return FM_EAGAIN;
+        if (k <= 0)
+            return broken(s); /* gone, or the file is shorter than promised */
+        s->sent += (uint64_t)k;
+        fm_count_add(FM_C_BYTES_OUT, (uint64_t)k);
+        s->file_pos += k;
+        s->file_len -= k;
+        budget -= k;
+    }
+    s->file_fd = -1;
+    return 0;
+}
+
+static size_t total_size(const struct iovec *pieces, int n)
+{
+    size_t total = 0;
+    for (int i = 0; i < n; i++)
+        total += pieces[i].iov_len;
+    return total;
+}
+
+/* Keeps what lies behind the first `skip` bytes of the pieces. */
+static void keep(struct fm_stream *s, const struct iovec *pieces, int n, size_t skip, int flags)
+{
+    for (int i = 0; i < n; i++) {
+        size_t len = pieces[i].iov_len - take(&skip, pieces[i].iov_len);
+        if (len == 0)
+            continue;
+        const char *rest = (const char *)pieces[i].iov_base + pieces[i].iov_len - len;
+        if ((flags & FM_SEND_BORROW) && len >= BORROW_FROM && total_size(pieces + i + 1, n - i - 1) <= sizeof s->tail) {
+            s->ref = rest;
+            s->ref_len = len;
+            while (++i < n) {
+                memcpy(s->tail + s->tail_len, pieces[i].iov_base, pieces[i].iov_len);
+                s->tail_len = (uint8_t)(s->tail_len + pieces[i].iov_len);
+            }
+            return;
+        }
+        fm_buf_append(&s->out, rest, len);
+    }
+}
+
+/* Asks the loop to go on with what is kept; s->lock is held, which keeps the stream alive: its owner on the loop takes
+ * the lock before it lets go of a request. */
+static int64_t ask_loop(struct fm_stream *s) FM_REQUIRES(s->lock)
+{
+    int64_t pending = fm_stream_pending_locked(s);
+    if (pending > 0 && !s->waiting) {
+        s->waiting = true;
+        fm_loop_post(s->loop, &s->want_write, 0, NULL);
+    }
+    return pending;
+}
+
+int64_t fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, int flags)
+{
+    fm_mutex_lock(&s->lock);
+    int64_t result = FM_ECLOSED;
+    if (s->dead)
+        goto out;
+    size_t total = total_size(pieces, n), sent = 0;
+    if (total > 0 && !s->waiting && fm_stream_pending_locked(s) == 0) {
+        ssize_t k = send_pieces(s, pieces, n, false);
+        if (k == FM_ECLOSED)
+            goto out;
+        sent = k > 0 ? (size_t)k : 0;
+    }
+    if (sent < total)
+        keep(s, pieces, n, sent, flags);
+    result = ask_loop(s);
+out:
+    fm_mutex_unlock(&s->lock);
+    return result;
+}
+
+int64_t fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int fd, int64_t pos, int64_t len)
+{
+    fm_mutex_lock(&s->lock);
+    int64_t result = FM_ECLOSED;
+    if (!s->dead) {
+        fm_buf_append(&s->out, head->iov_base, head->iov_len);
+        s->file_fd = fd;
+        s->file_pos = pos;
+        s->file_len = len;
+        if (s->waiting || send_kept(s) != FM_ECLOSED)
+            result = ask_loop(s);
+    }
+    fm_mutex_unlock(&s->lock);
+    return result;
+}
+
+int64_t fm_stream_pending(struct fm_stream *s)
+{
+    fm_mutex_lock(&s->lock);
+    int64_t pending = fm_stream_pending_locked(s);
+    fm_mutex_unlock(&s->lock);
+    return pending;
+}
+
+bool fm_stream_is_dead(struct fm_stream *s)
+{
+    fm_mutex_lock(&s->lock);
+    bool dead = s->dead;
+    fm_mutex_unlock(&s->lock);
+    return dead;
+}
+
+void fm_stream_kill(struct fm_stream *s)
+{
+    fm_mutex_lock(&s->lock);
+    broken(s);
+    fm_mutex_unlock(&s->lock);
+}
+
+/* ---- writing on the loop ---- */
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+    struct fm_stream *s = arg;
+    (void)fd, (void)what;
+    fm_assert_on_loop();
+    fm_mutex_lock(&s->lock);
+    int err = s->dead ? FM_ECLOSED : send_kept(s);
+    if (err != FM_EAGAIN)
+        s->waiting = false;
+    fm_mutex_unlock(&s->lock);
+    if (err != FM_EAGAIN && s->write_armed) {
+        event_del(s->write_event);
+        s->write_armed = false;
+    }
+    s->ops->on_output(s);
+}
+
+static void on_want_write(struct fm_note *note)
+{
+    struct fm_stream *s = FM_LIST_ENTRY(note, struct fm_stream, want_write);
+    fm_assert_on_loop();
+    if (!s->write_event)
+        s->write_event = event_new(s->loop->base, s->fd, EV_WRITE | EV_PERSIST, on_writable, s);
+    if (!s->write_event || event_add(s->write_event, NULL) != 0) {
+        fm_stream_kill(s);
+        s->ops->on_output(s);
+        return;
+    }
+    s->write_armed = true;
+    s->ops->on_output(s);
+}
+
+void fm_stream_shutdown(struct fm_stream *s) { shutdown(s->fd, SHUT_WR); }
+
+void fm_stream_set_reset(struct fm_stream *s)
+{
+    struct linger hard = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+}
+
+/* ---- life ---- */
+
+int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, int fd, const struct fm_stream_ops *ops)
+{
+    *s = (struct fm_stream){.ops = ops, .loop = loop, .fd = fd, .reading = FM_READ_ON, .file_fd = -1};
+    fm_mutex_init(&s->lock);
+    fm_note_init(&s->want_write, on_want_write);
+    event_assign(&s->read_event, loop->base, fd, EV_READ | EV_PERSIST, on_readable, s);
+    if (event_add(&s->read_event, NULL) != 0) {
+        fm_mutex_fini(&s->lock);
+        return errno ? -errno : -ENOMEM;
+    }
+    return 0;
+}
+
+void fm_stream_fini(struct fm_stream *s)
+{
+    fm_stream_set_reading(s, FM_READ_OFF);
+    fm_loop_unpost(s->loop, &s->want_write);
+    if (s->write_event)
+        event_free(s->write_event); /* removes it first */
+    fm_mutex_lock(&s->lock); /* whoever used the stream last has left the lock when we get it */
+    drop_kept(s);
+    fm_mutex_unlock(&s->lock);
+    close(s->fd);
+    fm_mutex_fini(&s->lock);
+}

@@ -1,0 +1,328 @@
+/* The crew's threads: polling, running inline, handing off.  The roles are told in sched/crew.h.
+ *
+ * Why no work is forgotten: whoever pushes decides under the lock who will run the task.  In hand-off mode that is a
+ * searching thread, of which one is on its way or is woken now, unless all hands are busy; a hand that ends a step
+ * always looks at the queue before it sleeps, under the same lock.  Inline it is the lookout, which looks at the queue
+ * after it has announced its sleep (fm_crew_has_work), and is woken if the push comes later. */
+#include "fermata/sched/crew.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fermata/util/clock.h"
+#include "fermata/util/counter.h"
+#include "fermata/util/err.h"
+
+static __thread struct fm_hand *self;
+
+struct fm_hand *fm_hand_self(void) { return self; }
+
+int fm_crew_init(struct fm_crew *c, unsigned pool, const struct fm_crew_ops *ops, void *ctx)
+{
+    pthread_condattr_t monotonic;
+    *c = (struct fm_crew){.ops = ops, .ctx = ctx, .pool = pool};
+    c->monitor_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (c->monitor_fd < 0)
+        return -errno;
+    fm_mutex_init(&c->lock);
+    fm_list_init(&c->runq);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->all_gone, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    c->hands = fm_calloc(pool + 1, sizeof *c->hands);
+    for (unsigned i = 0; i <= pool; i++) {
+        struct fm_hand *h = &c->hands[i];
+        h->crew = c;
+        h->index = i;
+        pthread_cond_init(&h->order_changed, NULL);
+        fm_mutex_init(&h->lock);
+    }
+    return 0;
+}
+
+void fm_crew_fini(struct fm_crew *c)
+{
+    for (unsigned i = 0; i <= c->pool; i++) {
+        pthread_cond_destroy(&c->hands[i].order_changed);
+        fm_mutex_fini(&c->hands[i].lock);
+    }
+    free(c->hands);
+    pthread_cond_destroy(&c->all_gone);
+    fm_mutex_fini(&c->lock);
+    close(c->monitor_fd);
+}
+
+/* ---- orders ---- */
+
+static struct fm_hand *pop_idle(struct fm_crew *c) FM_REQUIRES(c->lock)
+{
+    struct fm_hand *h = c->idle;
+    if (h)
+        c->idle = h->next_idle;
+    return h;
+}
+
+/* At most one thread is on its way to the queue at any time; it wakes the next one when it has found work. */
+static void wake_searcher(struct fm_crew *c) FM_REQUIRES(c->lock)
+{
+    if (c->searching > 0 || c->queued == 0 || c->running >= c->pool)
+        return;
+    struct fm_hand *h = pop_idle(c);
+    if (!h)
+        return;
+    c->searching++;
+    h->order = FM_ORDER_SEARCH;
+    pthread_cond_signal(&h->order_changed);
+}
+
+static void sleep_until_ordered(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lock)
+{
+    h->order = FM_ORDER_NONE;
+    h->next_idle = c->idle;
+    c->idle = h;
+    while (h->order == FM_ORDER_NONE && !c->stop)
+        pthread_cond_wait(&h->order_changed, &c->lock.m);
+}
+
+/* ---- the run queue ---- */
+
+static struct fm_task *pop_task(struct fm_crew *c) FM_REQUIRES(c->lock)
+{
+    struct fm_list *node = fm_list_pop(&c->runq);
+    if (!node)
+        return NULL;
+    c->queued--;
+    return FM_LIST_ENTRY(node, struct fm_task, node);
+}
+
+void fm_crew_push(struct fm_crew *c, struct fm_task *t)
+{
+    bool wake = false;
+    t->queued_at = fm_now();
+    fm_mutex_lock(&c->lock);
+    fm_list_push(&c->runq, &t->node);
+    c->queued++;
+    if (c->budget > 0) {
+        c->budget--;
+        wake_searcher(c);
+    } else {
+        c->inline_tasks++;
+        wake = true;
+    }
+    fm_mutex_unlock(&c->lock);
+    if (wake && !fm_thread_on_loop)
+        c->ops->wake(c->ctx); /* costs a load unless the lookout sleeps */
+}
+
+bool fm_crew_take_back(struct fm_crew *c, struct fm_task *t)
+{
+    fm_mutex_lock(&c->lock);
+    bool mine = !fm_list_empty(&t->node) && !t->begun;
+    if (mine) {
+        fm_list_remove(&t->node);
+        c->queued--;
+    }
+    fm_mutex_unlock(&c->lock);
+    if (mine)
+        fm_task_move(t, FM_TASK_QUEUED, FM_TASK_IDLE);
+    return mine;
+}
+
+static bool would_run_inline(const struct fm_crew *c) FM_REQUIRES(c->lock)
+{
+    return c->queued > 0 && c->budget == 0 && c->running < c->pool;
+}
+
+bool fm_crew_has_work(struct fm_crew *c)
+{
+    fm_mutex_lock(&c->lock);
+    bool work = would_run_inline(c) || c->stop;
+    fm_mutex_unlock(&c->lock);
+    return work;
+}
+
+/* ---- one step ---- */
+
+void fm_hand_take(struct fm_hand *h, struct fm_task *t)
+{
+    fm_mutex_lock(&h->lock);
+    h->task = t;
+    fm_mutex_unlock(&h->lock);
+}
+
+void fm_hand_release(struct fm_hand *h) { fm_hand_take(h, NULL); }
+
+static void run_task(struct fm_hand *h, struct fm_task *t)
+{
+    struct fm_crew *c = h->crew;
+    uint64_t begin = fm_now();
+    fm_observe(FM_HG_QUEUE_WAIT, begin > t->queued_at ? begin - t->queued_at : 0);
+    fm_task_move(t, FM_TASK_QUEUED, FM_TASK_RUNNING);
+    fm_hand_take(h, t);
+    c->ops->step(c->ctx, h, t);
+    fm_observe(FM_HG_STEP, fm_now() - begin);
+}
+
+static void ensure_gil(struct fm_hand *h)
+{
+    if (!h->has_gil)
+        h->crew->ops->take_gil(h->crew->ctx, h);
+    h->has_gil = true;
+}
+
+static void leave_gil(struct fm_hand *h)
+{
+    if (h->has_gil)
+        h->crew->ops->drop_gil(h->crew->ctx, h);
+    h->has_gil = false;
+}
+
+/* ---- the two ways to spend a turn ---- */
+
+/* The lookout's turn; entered and left with the lock held. */
+static void lookout_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lock)
+{
+    if (c->budget > 0)
+        wake_searcher(c); /* a new lookout finds what the stalled one left */
+    bool block = !would_run_inline(c);
+    fm_mutex_unlock(&c->lock);
+    fm_role_take_loop();
+    c->ops->poll(c->ctx, block);
+    fm_role_drop_loop();
+    fm_mutex_lock(&c->lock);
+
+    if (!would_run_inline(c)) {
+        wake_searcher(c);
+        return;
+    }
+    /* A batch: what is queued now.  What it queues itself waits for the next turn, so that polling is not starved. */
+    unsigned batch = c->queued;
+    c->running++;
+    fm_mutex_unlock(&c->lock);
+    atomic_store(&c->inline_hand, h);
+    fm_crew_watch(c);
+    ensure_gil(h);
+    fm_mutex_lock(&c->lock);
+    while (batch-- > 0 && c->lookout == h && !c->stop) {
+        struct fm_task *t = pop_task(c);
+        if (!t)
+            break;
+        fm_mutex_unlock(&c->lock);
+        atomic_fetch_add_explicit(&c->beat, 1, memory_order_relaxed);
+        run_task(h, t);
+        fm_mutex_lock(&c->lock);
+    }
+    if (c->lookout != h) { /* replaced during a step: a pool thread from now on, which gives up the GIL by itself */
+        c->running--;
+        return;
+    }
+    atomic_store(&c->inline_hand, NULL);
+    fm_mutex_unlock(&c->lock);
+    leave_gil(h);
+    fm_mutex_lock(&c->lock);
+    c->running--;
+}
+
+/* A pool thread's turn: one task, or sleep; entered and left with the lock held. */
+static void pool_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lock)
+{
+    struct fm_task *t = c->running < c->pool ? pop_task(c) : NULL;
+    if (h->order == FM_ORDER_SEARCH) {
+        h->order = FM_ORDER_NONE;
+        c->searching--;
+    }
+    if (t) {
+        c->running++;
+        wake_searcher(c); /* also when calm: the lookout may have gone to sleep while there was still a budget */
+        fm_mutex_unlock(&c->lock);
+        ensure_gil(h);
+        run_task(h, t);
+        fm_mutex_lock(&c->lock);
+        c->running--;
+    } else if (h->has_gil) {
+        fm_mutex_unlock(&c->lock);
+        leave_gil(h);
+        fm_mutex_lock(&c->lock); /* work may have come: the next turn looks again */
+    } else {
+        sleep_until_ordered(c, h);
+    }
+}
+
+void fm_crew_run(struct fm_crew *c, unsigned index)
+{
+    struct fm_hand *h = &c->hands[index];
+    self = h;
+    h->tid = (int)syscall(SYS_gettid);
+    fm_counters_attach();
+    fm_mutex_lock(&c->lock);
+    c->alive++;
+    if (!c->lookout)
+        c->lookout = h;
+    while (!c->stop) {
+        if (c->lookout == h)
+            lookout_turn(c, h);
+        else
+            pool_turn(c, h);
+    }
+    fm_mutex_unlock(&c->lock);
+    leave_gil(h);
+    fm_mutex_lock(&c->lock);
+    c->alive--;
+    pthread_cond_signal(&c->all_gone);
+    fm_mutex_unlock(&c->lock);
+    self = NULL;
+}
+
+/* ---- the rest ---- */
+
+void fm_crew_stop(struct fm_crew *c)
+{
+    fm_mutex_lock(&c->lock);
+    c->stop = true;
+    for (unsigned i = 0; i <= c->pool; i++)
+        pthread_cond_signal(&c->hands[i].order_changed);
+    fm_mutex_unlock(&c->lock);
+    c->ops->wake(c->ctx);
+}
+
+bool fm_crew_has_stopped(struct fm_crew *c)
+{
+    fm_mutex_lock(&c->lock);
+    bool stopped = c->stop;
+    fm_mutex_unlock(&c->lock);
+    return stopped;
+}
+
+unsigned fm_crew_join(struct fm_crew *c, uint64_t deadline)
+{
+    struct timespec until = {.tv_sec = (time_t)(deadline / FM_SEC), .tv_nsec = (long)(deadline % FM_SEC)};
+    fm_mutex_lock(&c->lock);
+    while (c->alive > 0 && pthread_cond_timedwait(&c->all_gone, &c->lock.m, &until) != ETIMEDOUT)
+        ;
+    unsigned left = c->alive;
+    fm_mutex_unlock(&c->lock);
+    return left;
+}
+
+bool fm_crew_is_inline(struct fm_crew *c, const struct fm_hand *hand)
+{
+    return atomic_load_explicit(&c->inline_hand, memory_order_relaxed) == hand;
+}
+
+void fm_crew_watch(struct fm_crew *c)
+{
+    if (atomic_load(&c->monitor_asleep) && atomic_exchange(&c->monitor_asleep, 0))
+        (void)!eventfd_write(c->monitor_fd, 1);
+}
+
+void fm_crew_threads(struct fm_crew *c, unsigned *busy, unsigned *idle)
+{
+    fm_mutex_lock(&c->lock);
+    *busy = c->running;
+    *idle = c->pool - c->running;
+    fm_mutex_unlock(&c->lock);
+}

@@ -1,0 +1,169 @@
+/* Task states and the two ways of giving a task away; the protocol is told in sched/task.h. */
+#include "fermata/sched/task.h"
+
+#include <assert.h>
+#include <sched.h>
+
+#include "fermata/sched/crew.h"
+#include "fermata/util/err.h"
+
+static const struct {
+    const char *name;
+    enum fm_counter gauge;
+} states[] = {
+#define X(state, gauge_) {#state, gauge_},
+    FM_TASK_STATES(X)
+#undef X
+};
+
+const char *fm_task_state_name(enum fm_task_state s) { return s < FM_TASK_STATE_COUNT ? states[s].name : "?"; }
+
+bool fm_task_move_allowed(enum fm_task_state from, enum fm_task_state to)
+{
+#define X(from_, to_, why)                                                                                             \
+    if (from == FM_TASK_##from_ && to == FM_TASK_##to_)                                                                \
+        return true;
+    FM_TASK_MOVES(X)
+#undef X
+    return false;
+}
+
+void fm_task_init(struct fm_task *t)
+{
+    fm_list_init(&t->node);
+    atomic_init(&t->word, FM_TASK_IDLE);
+    t->begun = false;
+    t->queued_at = 0;
+}
+
+static void check(enum fm_task_state from, enum fm_task_state to)
+{
+#ifdef FM_DEBUG
+    if (!fm_task_move_allowed(from, to))
+        fm_die("task: no transition from %s to %s", fm_task_state_name(from), fm_task_state_name(to));
+#else
+    (void)from, (void)to;
+#endif
+}
+
+/* The one place where a state changes: from -> to if it is still in `from`, adding flags. */
+static bool change(struct fm_task *t, enum fm_task_state from, enum fm_task_state to, uint32_t add)
+{
+    uint32_t old = atomic_load(&t->word);
+    do {
+        if ((old & FM_TASK_STATE_MASK) != (uint32_t)from)
+            return false;
+    } while (!atomic_compare_exchange_weak(&t->word, &old, (old & ~FM_TASK_STATE_MASK) | (uint32_t)to | add));
+    check(from, to);
+    if (states[from].gauge != FM_C_COUNT)
+        fm_count_add(states[from].gauge, (uint64_t)-1);
+    if (states[to].gauge != FM_C_COUNT)
+        fm_count_add(states[to].gauge, 1);
+    return true;
+}
+
+void fm_task_move(struct fm_task *t, enum fm_task_state from, enum fm_task_state to)
+{
+    bool moved = change(t, from, to, 0);
+    if (!moved)
+        fm_die("task: expected in %s, found in %s", fm_task_state_name(from), fm_task_state_name(fm_task_state(t)));
+}
+
+void fm_task_reset(struct fm_task *t)
+{
+    if (fm_task_state(t) != FM_TASK_IDLE)
+        fm_task_move(t, FM_TASK_DONE, FM_TASK_IDLE);
+    atomic_store(&t->word, FM_TASK_IDLE);
+    t->begun = false;
+}
+
+void fm_task_park(struct fm_task *t, struct fm_wait *w)
+{
+    w->task = t;
+    fm_task_move(t, FM_TASK_RUNNING, FM_TASK_PARKING);
+    atomic_store(&w->state, FM_WAIT_ARMED);
+}
+
+bool fm_task_let_go(struct fm_task *t, struct fm_wait *w)
+{
+    for (;;) {
+        uint32_t old = atomic_load(&t->word);
+        if ((old & FM_TASK_STATE_MASK) == FM_TASK_WOKEN) {
+            fm_wait_disarm(w); /* FIRING -> FIRED may still be under way */
+            fm_task_move(t, FM_TASK_WOKEN, FM_TASK_RUNNING);
+            return false;
+        }
+        if (old & (FM_TASK_ABORT | FM_TASK_GONE)) {
+            fm_wait_disarm(w);
+            if (change(t, FM_TASK_PARKING, FM_TASK_RUNNING, FM_TASK_ABORT))
+                return false;
+            continue; /* it fired first after all: WOKEN */
+        }
+        /* The gauges are counted by hand here: after a successful exchange the task is no longer ours to look at. */
+        if (atomic_compare_exchange_weak(&t->word, &old, (old & ~FM_TASK_STATE_MASK) | FM_TASK_PARKED)) {
+            check(FM_TASK_PARKING, FM_TASK_PARKED);
+            fm_gauge_move(FM_C_IN_RUNNING, FM_C_IN_PARKED_FUTURE);
+            return true;
+        }
+    }
+}
+
+void fm_task_unpark(struct fm_task *t, struct fm_wait *w)
+{
+    fm_wait_disarm(w);
+    if (!change(t, FM_TASK_PARKING, FM_TASK_RUNNING, 0))
+        fm_task_move(t, FM_TASK_WOKEN, FM_TASK_RUNNING);
+}
+
+void fm_wait_disarm(struct fm_wait *w)
+{
+    int state = FM_WAIT_ARMED;
+    if (atomic_compare_exchange_strong(&w->state, &state, FM_WAIT_DISARMED))
+        return;
+    while (atomic_load(&w->state) == FM_WAIT_FIRING)
+        sched_yield(); /* the callback is between two of its instructions; under a GIL this does not happen */
+}
+
+void fm_wait_fire(struct fm_wait *w, struct fm_crew *crew)
+{
+    int state = FM_WAIT_ARMED;
+    if (!atomic_compare_exchange_strong(&w->state, &state, FM_WAIT_FIRING))
+        return; /* fired before, or the request has gone on without it */
+    struct fm_task *t = w->task;
+    bool queued = false;
+    /* PARKING may become PARKED under our hands, once; after that one of the two succeeds, or the loop was first. */
+    while (!change(t, FM_TASK_PARKING, FM_TASK_WOKEN, 0)) {
+        queued = change(t, FM_TASK_PARKED, FM_TASK_QUEUED, 0);
+        if (queued || fm_task_state(t) != FM_TASK_PARKING)
+            break;
+    }
+    atomic_store(&w->state, FM_WAIT_FIRED);
+    if (queued)
+        fm_crew_push(crew, t); /* QUEUED and in no queue yet: still ours */
+}
+
+enum fm_task_state fm_task_abort(struct fm_task *t, struct fm_crew *crew, bool gone)
+{
+    for (;;) {
+        uint32_t old = atomic_load(&t->word);
+        enum fm_task_state state = (enum fm_task_state)(old & FM_TASK_STATE_MASK);
+        if (old & FM_TASK_ABORT)
+            return state;
+        if (state == FM_TASK_PARKED || (state == FM_TASK_WRITING && !gone)) {
+            if (change(t, state, FM_TASK_QUEUED, FM_TASK_ABORT)) {
+                fm_crew_push(crew, t);
+                return state;
+            }
+        } else if (atomic_compare_exchange_weak(&t->word, &old, old | (gone ? FM_TASK_GONE : FM_TASK_ABORT))) {
+            return state;
+        }
+    }
+}
+
+bool fm_task_resume_writing(struct fm_task *t, struct fm_crew *crew)
+{
+    if (!change(t, FM_TASK_WRITING, FM_TASK_QUEUED, 0))
+        return false;
+    fm_crew_push(crew, t);
+    return true;
+}

@@ -1,0 +1,354 @@
+/* Connections: reading requests, one exchange at a time, timeouts, refusals, closing.  States are told in conn.h.
+ * All of it on the loop. */
+#include "fermata/server/conn.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fermata/http/response.h"
+#include "fermata/util/counter.h"
+#include "fermata/util/err.h"
+#include "fermata/util/log.h"
+
+#define READ_AHEAD (64 * 1024) /* bytes kept of what a client sends while its request is being served */
+
+static struct fm_conn *of_stream(struct fm_stream *s) { return FM_LIST_ENTRY(s, struct fm_conn, stream); }
+static struct fm_conn *of_timer(struct fm_timer *t) { return FM_LIST_ENTRY(t, struct fm_conn, timer); }
+
+static void start_timer(struct fm_conn *c, enum fm_timeout kind) FM_ON_LOOP
+{
+    c->timing = (uint8_t)kind;
+    fm_timer_start(&c->server->loop.timers, &c->timer, kind, c->server->loop.now);
+}
+
+void fm_conn_close(struct fm_conn *c)
+{
+    struct fm_server *server = c->server;
+    if (c->exchange)
+        fm_exchange_free(c->exchange);
+    fm_timer_stop(&c->timer);
+    fm_list_remove(&c->node);
+    fm_stream_fini(&c->stream);
+    fm_parser_free(c->parser);
+    fm_buf_fini(&c->ahead);
+    free(c);
+    fm_server_conn_gone(server);
+}
+
+/* Ends our direction and waits for the client to end its own, reading and dropping what it still sends: a close with
+ * unread bytes would reset the connection and could take the response with it (RFC 9112, 9.6).  False: it is closed and
+ * gone already. */
+static bool linger(struct fm_conn *c) FM_ON_LOOP
+{
+    if (c->ended || fm_stream_is_dead(&c->stream)) {
+        fm_conn_close(c);
+        return false;
+    }
+    c->state = FM_CONN_LINGERING;
+    fm_buf_fini(&c->ahead);
+    fm_stream_set_reading(&c->stream, FM_READ_ON);
+    if (fm_stream_pending(&c->stream) == 0)
+        fm_stream_shutdown(&c->stream);
+    start_timer(c, FM_T_LINGER);
+    return true;
+}
+
+/* ---- reading ---- */
+
+/* Exactly one answer, and nothing after the error is ever treated as a request.  False: the connection is gone. */
+static bool refuse(struct fm_conn *c, const struct fm_http_error *error) FM_ON_LOOP
+{
+    char what[256];
+    struct fm_buf text = FM_BUF_INIT;
+    const struct fm_request *r = fm_parser_request(c->parser);
+    fm_count_refused(error->id);
+    fm_count((enum fm_counter)(FM_C_REQ_1XX + error->status / 100 - 1));
+    if (fm_log_on(FM_LOG_DEBUG)) {
+        fm_parser_describe(c->parser, what, sizeof what);
+        fm_debug("refused with %d (%s): %s; from %s: \"%s\"", error->status, error->slug, error->reason,
+                 *c->remote ? c->remote : "unix", what);
+    }
+    fm_response_plain(&text, error->status, r && r->is_head);
+    struct iovec piece = {fm_buf_head(&text), fm_buf_size(&text)};
+    fm_stream_send(&c->stream, &piece, 1, 0);
+    fm_buf_fini(&text);
+    return linger(c);
+}
+
+static void on_head(struct fm_conn *c, bool body_is_here) FM_ON_LOOP
+{
+    static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    const struct fm_request *r = fm_parser_request(c->parser);
+    if (!r->expect_continue || body_is_here || (!r->chunked && r->content_length <= 0))
+        return;
+    struct iovec piece = {(void *)(uintptr_t)go_on, sizeof go_on - 1};
+    fm_stream_send(&c->stream, &piece, 1, 0);
+}
+
+static void on_request(struct fm_conn *c) FM_ON_LOOP
+{
+    fm_timer_stop(&c->timer);
+    c->state = FM_CONN_BUSY;
+    c->exchange = fm_exchange_new(c, fm_parser_take(c->parser));
+    fm_exchange_dispatch(c->exchange);
+    if (c->ended && !c->server->options->allow_half_close)
+        fm_exchange_end(c->exchange, FM_END_HALF_CLOSED);
+}
+
+/* Takes bytes as long as requests can be read; how many.  May leave the connection in any state, or gone: then -1. */
+static int64_t take(struct fm_conn *c, const char *data, size_t len) FM_ON_LOOP
+{
+    size_t at = 0;
+    while (c->state == FM_CONN_READING) {
+        size_t used = 0;
+        enum fm_parse parse = fm_parser_feed(c->parser, data + at, len - at, &used);
+        at += used;
+        if (parse == FM_PARSE_HEAD) {
+            on_head(c, at < len);
+        } else if (parse == FM_PARSE_DONE) {
+            on_request(c);
+        } else if (parse == FM_PARSE_ERROR) {
+            return refuse(c, fm_parser_error(c->parser)) ? (int64_t)len : -1;
+        } else {
+            if (fm_parser_request(c->parser))
+                start_timer(c, FM_T_BODY); /* anew with each piece */
+            else if (c->timing != FM_T_HEADER && fm_parser_started(c->parser))
+                start_timer(c, FM_T_HEADER); /* once for the whole head */
+            break;
+        }
+    }
+    return (int64_t)at;
+}
+
+static void on_data(struct fm_stream *s, const char *data, size_t len)
+{
+    struct fm_conn *c = of_stream(s);
+    fm_assert_on_loop();
+    if (c->state == FM_CONN_LINGERING)
+        return;
+    if (c->state == FM_CONN_READING) {
+        int64_t used = take(c, data, len);
+        if (used < 0)
+            return;
+        data += used;
+        len -= (size_t)used;
+    }
+    if (len == 0)
+        return;
+    fm_buf_append(&c->ahead, data, len);
+    if (c->exchange)
+        atomic_store(&c->exchange->hurry, true);
+    if (fm_buf_size(&c->ahead) >= READ_AHEAD)
+        fm_stream_set_reading(&c->stream, FM_READ_PAUSED);
+}
+
+static void on_end(struct fm_stream *s, int err)
+{
+    struct fm_conn *c = of_stream(s);
+    fm_assert_on_loop();
+    c->ended = true;
+    if (c->state == FM_CONN_READING || c->state == FM_CONN_LINGERING) {
+        fm_conn_close(c);
+        return;
+    }
+    atomic_store(&c->exchange->hurry, true);
+    if (c->state == FM_CONN_SENDING) {
+        if (err < 0)
+            fm_conn_exchange_over(c, true);
+        return;
+    }
+    if (err == 0 && c->server->options->allow_half_close)
+        return;
+    if (fm_exchange_end(c->exchange, err < 0 ? FM_END_GONE : FM_END_HALF_CLOSED))
+        fm_conn_exchange_over(c, true);
+}
+
+/* ---- writing ---- */
+
+static void on_output(struct fm_stream *s)
+{
+    struct fm_conn *c = of_stream(s);
+    fm_assert_on_loop();
+    bool dead = fm_stream_is_dead(s);
+    int64_t pending = dead ? 0 : fm_stream_pending(s);
+    if (pending > 0)
+        start_timer(c, c->state == FM_CONN_LINGERING ? FM_T_LINGER : FM_T_SEND);
+    else
+        fm_timer_stop(&c->timer);
+    switch (c->state) {
+    case FM_CONN_BUSY:
+        if (dead && fm_exchange_end(c->exchange, FM_END_GONE))
+            fm_conn_exchange_over(c, true);
+        else
+            fm_exchange_output(c->exchange);
+        break;
+    case FM_CONN_SENDING:
+        if (pending == 0)
+            fm_conn_exchange_over(c, dead);
+        break;
+    case FM_CONN_LINGERING:
+        if (dead) {
+            fm_conn_close(c);
+        } else if (pending == 0) {
+            fm_stream_shutdown(s);
+            start_timer(c, FM_T_LINGER);
+        }
+        break;
+    default: /* 100 Continue to a slow reader */
+        if (dead)
+            fm_conn_close(c);
+        else if (pending == 0)
+            start_timer(c, fm_parser_request(c->parser) ? FM_T_BODY : FM_T_HEADER);
+    }
+}
+
+static const struct fm_stream_ops stream_ops = {on_data, on_end, on_output};
+
+/* The response is with the kernel, or never will be: the next request, or the end. */
+void fm_conn_exchange_over(struct fm_conn *c, bool broken)
+{
+    struct fm_exchange *x = c->exchange;
+    bool keep = x->call.writer.keep && !broken && !atomic_load(&c->server->draining);
+    bool client_closes = !x->call.request->keep_alive;
+    fm_exchange_account(x, !broken);
+    fm_exchange_free(x);
+    c->exchange = NULL;
+    if (broken) {
+        fm_stream_set_reset(&c->stream);
+        fm_conn_close(c);
+    } else if (!keep && client_closes && fm_buf_size(&c->ahead) == 0) {
+        fm_conn_close(c); /* it has said that it sends nothing more */
+    } else if (!keep) {
+        linger(c);
+    } else {
+        c->state = FM_CONN_READING;
+        start_timer(c, FM_T_KEEP_ALIVE);
+        if (fm_buf_size(&c->ahead) > 0) {
+            int64_t used = take(c, fm_buf_head(&c->ahead), fm_buf_size(&c->ahead));
+            if (used < 0)
+                return;
+            if (c->state != FM_CONN_LINGERING)
+                fm_buf_consume(&c->ahead, (size_t)used);
+            if (c->exchange && fm_buf_size(&c->ahead) > 0)
+                atomic_store(&c->exchange->hurry, true);
+        }
+        if (fm_buf_size(&c->ahead) == 0 && c->ahead.cap > 0)
+            fm_buf_fini(&c->ahead);
+        if (c->ended && c->state == FM_CONN_READING)
+            fm_conn_close(c); /* no more requests can come */
+        else if (fm_buf_size(&c->ahead) < READ_AHEAD)
+            fm_stream_set_reading(&c->stream, FM_READ_ON);
+    }
+}
+
+/* ---- timeouts ---- */
+
+void fm_conn_timeout_idle(struct fm_timer *t)
+{
+    fm_assert_on_loop();
+    fm_conn_close(of_timer(t));
+}
+
+void fm_conn_timeout_header(struct fm_timer *t)
+{
+    struct fm_conn *c = of_timer(t);
+    fm_assert_on_loop();
+    if (fm_parser_started(c->parser))
+        refuse(c, fm_refusal_error(FM_REFUSE_HEADER_TIMEOUT));
+    else
+        fm_conn_close(c); /* connected and said nothing */
+}
+
+void fm_conn_timeout_body(struct fm_timer *t)
+{
+    fm_assert_on_loop();
+    refuse(of_timer(t), fm_refusal_error(FM_REFUSE_BODY_TIMEOUT));
+}
+
+void fm_conn_timeout_send(struct fm_timer *t)
+{
+    struct fm_conn *c = of_timer(t);
+    fm_assert_on_loop();
+    if (c->state == FM_CONN_SENDING) {
+        fm_count(FM_C_SEND_TIMEOUTS);
+        fm_conn_exchange_over(c, true);
+    } else if (c->state != FM_CONN_BUSY) {
+        fm_conn_close(c);
+    } else if (fm_exchange_end(c->exchange, FM_END_SEND_TIMEOUT)) {
+        fm_conn_exchange_over(c, true);
+    }
+}
+
+void fm_conn_timeout_linger(struct fm_timer *t)
+{
+    fm_assert_on_loop();
+    fm_conn_close(of_timer(t));
+}
+
+/* Ends what the connection does, for a reason that may still be told the client. */
+static void end_exchange(struct fm_conn *c, enum fm_end why) FM_ON_LOOP
+{
+    struct fm_exchange *x = c->exchange;
+    if (c->state == FM_CONN_SENDING) {
+        if (why == FM_END_DEADLINE)
+            fm_count(FM_C_LATE_SENDING);
+        fm_conn_exchange_over(c, true);
+    } else if (fm_exchange_end(x, why)) { /* it had not begun, so the answer could be given */
+        if (fm_stream_pending(&c->stream) > 0)
+            c->state = FM_CONN_SENDING;
+        else
+            fm_conn_exchange_over(c, x->status == 0);
+    }
+}
+
+void fm_conn_timeout_request(struct fm_timer *t)
+{
+    struct fm_exchange *x = FM_LIST_ENTRY(t, struct fm_exchange, deadline);
+    fm_assert_on_loop();
+    end_exchange(x->conn, FM_END_DEADLINE);
+}
+
+/* ---- life ---- */
+
+void fm_conn_drain(struct fm_conn *c)
+{
+    if (c->state == FM_CONN_READING && !fm_parser_started(c->parser) && !fm_parser_request(c->parser))
+        fm_conn_close(c);
+}
+
+void fm_conn_expire(struct fm_conn *c)
+{
+    if (c->state == FM_CONN_BUSY || c->state == FM_CONN_SENDING)
+        end_exchange(c, FM_END_SHUTDOWN);
+    else
+        fm_conn_close(c);
+}
+
+void fm_conn_accept(struct fm_listener *l, int fd, const union fm_sockaddr *peer)
+{
+    struct fm_server *server = l->owner;
+    struct fm_conn *c = fm_calloc(1, sizeof *c);
+    char host[FM_ADDR_TEXT];
+    fm_assert_on_loop();
+    int err = fm_stream_init(&c->stream, &server->loop, fd, &stream_ops);
+    if (err != 0) {
+        fm_error("connection: %s", fm_strerror(err));
+        close(fd);
+        free(c);
+        return;
+    }
+    c->server = server;
+    c->listener = (uint8_t)(l - server->listeners);
+    c->remote_port = (uint16_t)fm_addr_host(peer, host);
+    memcpy(c->remote, host, strnlen(host, sizeof c->remote - 1));
+    c->parser = fm_parser_new(&server->options->limits);
+    fm_timer_init(&c->timer);
+    fm_list_push(&server->conns, &c->node);
+    fm_count(FM_C_CONNS_TOTAL);
+    fm_count(FM_C_CONNS);
+    start_timer(c, FM_T_HEADER);
+    if (++server->nconns >= server->options->worker_connections)
+        for (unsigned i = 0; i < server->nlisteners; i++)
+            fm_listener_want(&server->listeners[i], false);
+}

@@ -1,0 +1,234 @@
+/* One request and its response: between the connection on the loop and the steps on the threads.
+ *
+ * Who may touch what: the loop owns the exchange before dispatch and after its finished note; in between the task's holder
+ * owns the call, and the loop only reads the task's state, aborts it, and uses writer and stream under their locks.
+ * Locks in order: writer, stream, then the leaf locks of crew and inbox. */
+#include "fermata/server/conn.h"
+
+#include <stdlib.h>
+
+#include "fermata/server/access.h"
+#include "fermata/util/clock.h"
+#include "fermata/util/counter.h"
+#include "fermata/util/err.h"
+#include "fermata/util/log.h"
+#include "fermata/wsgi/report.h"
+
+static struct fm_exchange *of_call(struct fm_call *call) { return FM_LIST_ENTRY(call, struct fm_exchange, call); }
+
+/* ---- the writer's sink: the connection's stream ---- */
+
+static int64_t sink_send(void *sink, const struct iovec *pieces, int n, bool borrow)
+{
+    struct fm_exchange *x = sink;
+    return fm_stream_send(&x->conn->stream, pieces, n, borrow ? FM_SEND_BORROW : 0);
+}
+
+static int64_t sink_send_file(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len)
+{
+    struct fm_exchange *x = sink;
+    return fm_stream_send_file(&x->conn->stream, head, fd, pos, len);
+}
+
+static bool sink_may_keep(void *sink)
+{
+    const struct fm_server *s = ((struct fm_exchange *)sink)->conn->server;
+    return s->options->keep_alive > 0 && !atomic_load_explicit(&s->draining, memory_order_relaxed);
+}
+
+static const struct fm_sink_ops sink_ops = {sink_send, sink_send_file, sink_may_keep};
+
+/* ---- what the WSGI layer asks for ---- */
+
+/* Little enough is kept, nothing is borrowed, or nobody will take it any more; the stream's lock is held. */
+static bool has_room(struct fm_exchange *x)
+{
+    const struct fm_stream *s = &x->conn->stream;
+    return s->dead || fm_task_aborted(&x->call.task) ||
+           (!s->ref && s->file_fd < 0 && fm_buf_size(&s->out) <= FM_OUTPUT_LOW);
+}
+
+/* Under the stream's lock, so that the loop either has drained it before (and we see room) or finds the task WRITING
+ * when it does.  Output is kept, so the loop has been asked to write. */
+static bool park_on_output(struct fm_call *call)
+{
+    struct fm_stream *s = &of_call(call)->conn->stream;
+    fm_mutex_lock(&s->lock);
+    bool room = has_room(of_call(call));
+    if (!room)
+        fm_task_move(&call->task, FM_TASK_RUNNING, FM_TASK_WRITING);
+    fm_mutex_unlock(&s->lock);
+    return !room;
+}
+
+static int wait_output(struct fm_call *call)
+{
+    struct fm_exchange *x = of_call(call);
+    struct fm_stream *s = &x->conn->stream;
+    fm_mutex_lock(&s->lock);
+    while (!has_room(x))
+        pthread_cond_wait(&x->drained, &s->lock.m);
+    bool over = s->dead || fm_task_aborted(&call->task);
+    fm_mutex_unlock(&s->lock);
+    return over ? FM_ECLOSED : 0;
+}
+
+void fm_exchange_answer(struct fm_exchange *x, int status)
+{
+    struct fm_buf text = FM_BUF_INIT;
+    fm_response_plain(&text, status, x->call.writer.is_head);
+    struct iovec piece = {fm_buf_head(&text), fm_buf_size(&text)};
+    x->status = (uint16_t)status;
+    fm_stream_send(&x->conn->stream, &piece, 1, 0);
+    fm_buf_fini(&text);
+}
+
+static void answer(struct fm_call *call, int status) { fm_exchange_answer(of_call(call), status); }
+
+/* The loop need not hurry where the connection just waits for its next request: that request wakes it, or at the latest
+ * the time when the connection has been idle too long. */
+static void finish(struct fm_call *call, enum fm_outcome outcome)
+{
+    struct fm_exchange *x = of_call(call);
+    struct fm_server *server = x->conn->server;
+    bool calm = outcome == FM_OUTCOME_DONE && call->writer.keep;
+    uint64_t due = calm ? fm_now() + server->options->keep_alive : 0;
+    x->outcome = (uint8_t)outcome;
+    fm_task_move(&call->task, FM_TASK_RUNNING, FM_TASK_DONE);
+    fm_loop_post(&server->loop, &x->finished, due, &x->hurry);
+}
+
+static const struct fm_call_ops call_ops = {park_on_output, wait_output, answer, finish};
+
+/* ---- on the loop ---- */
+
+static void on_finished(struct fm_note *note)
+{
+    struct fm_exchange *x = FM_LIST_ENTRY(note, struct fm_exchange, finished);
+    struct fm_conn *c = x->conn;
+    fm_assert_on_loop();
+    bool broken = x->outcome == FM_OUTCOME_BROKEN || (x->outcome == FM_OUTCOME_ABORTED && x->status == 0);
+    if (!broken && fm_stream_pending(&c->stream) > 0) {
+        c->state = FM_CONN_SENDING;
+        return;
+    }
+    fm_conn_exchange_over(c, broken || fm_stream_is_dead(&c->stream));
+}
+
+struct fm_exchange *fm_exchange_new(struct fm_conn *c, struct fm_request *request)
+{
+    struct fm_exchange *x = fm_calloc(1, sizeof *x);
+    struct fm_server *s = c->server;
+    x->conn = c;
+    fm_task_init(&x->call.task);
+    fm_writer_init(&x->call.writer, &sink_ops, x);
+    fm_writer_reset(&x->call.writer, request->minor, request->is_head, request->keep_alive);
+    x->call.request = request;
+    x->call.ops = &call_ops;
+    x->call.crew = &s->crew;
+    x->call.peer = (struct fm_peer){c->remote, c->remote_port, s->names[c->listener], s->ports[c->listener]};
+    fm_note_init(&x->finished, on_finished);
+    fm_timer_init(&x->deadline);
+    pthread_cond_init(&x->drained, NULL);
+    return x;
+}
+
+void fm_exchange_free(struct fm_exchange *x)
+{
+    fm_timer_stop(&x->deadline);
+    fm_task_reset(&x->call.task);
+    fm_writer_fini(&x->call.writer);
+    fm_request_free(x->call.request);
+    pthread_cond_destroy(&x->drained);
+    free(x);
+}
+
+void fm_exchange_dispatch(struct fm_exchange *x)
+{
+    struct fm_server *s = x->conn->server;
+    x->begun = s->loop.now;
+    fm_timer_start(&s->loop.timers, &x->deadline, FM_T_REQUEST, s->loop.now);
+    fm_task_move(&x->call.task, FM_TASK_IDLE, FM_TASK_QUEUED);
+    fm_crew_push(&s->crew, &x->call.task);
+}
+
+/* The counter of a way to end, by the state the request was found in. */
+static void count_end(enum fm_end why, enum fm_task_state found)
+{
+    static const uint8_t place[FM_TASK_STATE_COUNT] = {
+        [FM_TASK_QUEUED] = 0, [FM_TASK_RUNNING] = 1, [FM_TASK_PARKING] = 1, [FM_TASK_WOKEN] = 1,
+        [FM_TASK_PARKED] = 2, [FM_TASK_WRITING] = 3, [FM_TASK_DONE] = 4,
+    };
+    if (why == FM_END_DEADLINE)
+        fm_count((enum fm_counter)(FM_C_LATE_QUEUED + place[found]));
+    else if (why == FM_END_GONE || (why == FM_END_HALF_CLOSED && found == FM_TASK_PARKED))
+        fm_count((enum fm_counter)(FM_C_GONE_QUEUED + place[found]));
+    else if (why == FM_END_SEND_TIMEOUT)
+        fm_count(FM_C_SEND_TIMEOUTS);
+}
+
+static const char *const end_names[] = {"the client is gone", "the client is gone", "--request-timeout",
+                                        "the graceful timeout has passed", "--send-timeout"};
+
+/* A step that runs cannot be interrupted: say so, with its stack as soon as the GIL can be had. */
+static void report_stuck(struct fm_exchange *x, const char *what)
+{
+    uint64_t ms = (x->conn->server->loop.now - x->begun) / FM_MS;
+    fm_warn("%s: the request has ended after %llu ms, but its step is still running and cannot be interrupted", what,
+            (unsigned long long)ms);
+    fm_report_stack(atomic_load_explicit(&x->call.thread, memory_order_relaxed), what);
+}
+
+bool fm_exchange_end(struct fm_exchange *x, enum fm_end why)
+{
+    struct fm_call *call = &x->call;
+    struct fm_stream *s = &x->conn->stream;
+    int status = why == FM_END_DEADLINE ? 504 : why == FM_END_SHUTDOWN ? 503 : 0;
+    if (why != FM_END_HALF_CLOSED) {
+        if (status && fm_writer_claim(&call->writer))
+            fm_exchange_answer(x, status);
+        else if (x->status == 0 || why != FM_END_DEADLINE)
+            fm_stream_kill(s); /* something has left, or there is nobody to tell */
+    }
+    fm_mutex_lock(&s->lock); /* WRITING and write() change hands under it */
+    enum fm_task_state found = fm_task_abort(&call->task, call->crew, why == FM_END_HALF_CLOSED);
+    pthread_cond_broadcast(&x->drained);
+    fm_mutex_unlock(&s->lock);
+    if (!x->ending)
+        count_end(why, found);
+    x->ending = x->ending || why != FM_END_HALF_CLOSED || found == FM_TASK_PARKED;
+    if (why == FM_END_HALF_CLOSED)
+        return false;
+    if (fm_log_on(FM_LOG_DEBUG) || (why == FM_END_DEADLINE && found == FM_TASK_RUNNING)) {
+        char what[512];
+        fm_request_describe(call->request, what, sizeof what);
+        fm_debug("%s: ended in state %s: %s", what, fm_task_state_name(found), end_names[why]);
+        if (why == FM_END_DEADLINE && found == FM_TASK_RUNNING)
+            report_stuck(x, what);
+    }
+    return found == FM_TASK_QUEUED && fm_crew_take_back(call->crew, &call->task);
+}
+
+void fm_exchange_output(struct fm_exchange *x)
+{
+    struct fm_stream *s = &x->conn->stream;
+    fm_mutex_lock(&s->lock);
+    if (has_room(x)) {
+        fm_task_resume_writing(&x->call.task, x->call.crew);
+        pthread_cond_broadcast(&x->drained);
+    }
+    fm_mutex_unlock(&s->lock);
+}
+
+void fm_exchange_account(struct fm_exchange *x, bool complete)
+{
+    const struct fm_writer *w = &x->call.writer;
+    unsigned status = x->status ? x->status : w->head_left ? w->resp.status : 0;
+    unsigned class = status / 100;
+    fm_count(class >= 1 && class <= 5 ? (enum fm_counter)(FM_C_REQ_1XX + class - 1) : FM_C_REQ_NONE);
+    uint64_t took = fm_now() - x->begun;
+    fm_observe(FM_HG_REQUEST, took);
+    if (x->conn->server->access)
+        fm_access_log_add(x->conn->server->access, x->conn->remote, x->call.request, complete ? status : status ? status : 499,
+                          w->is_head ? 0 : w->body);
+}

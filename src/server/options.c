@@ -1,0 +1,312 @@
+/* Option parsing from one table. */
+#include "fermata/server/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fermata/py/interp.h"
+#include "fermata/util/clock.h"
+#include "fermata/util/err.h"
+
+#ifndef FM_VERSION
+#define FM_VERSION "0"
+#endif
+
+/* X(short or 0, "long", KIND, field, default, "ARG", "help")
+ * KIND is a parse_KIND function below; a field of what it fills.  FLAG options take no argument. */
+#define FM_OPTIONS(X)                                                                                                  \
+    X('b', "bind", BIND, bind, NULL, "ADDRESS",                                                                        \
+      "HOST:PORT, [IPv6]:PORT or unix:PATH to serve on; repeatable [127.0.0.1:8000, or 0.0.0.0:$PORT if PORT is set]") \
+    X(0, "threads", COUNT, threads, "8", "N", "threads that run the application")                                      \
+    X(0, "backlog", COUNT, backlog, "2048", "N", "connections the kernel keeps waiting to be accepted")                \
+    X(0, "worker-connections", COUNT, worker_connections, "10000", "N",                                                \
+      "connections open at once; beyond it accepting pauses")                                                          \
+    X(0, "keep-alive", SECONDS, keep_alive, "5", "SEC", "how long an idle connection is kept")                         \
+    X(0, "header-timeout", SECONDS, header_timeout, "10", "SEC", "time for a whole request head; 0 is off")            \
+    X(0, "body-timeout", SECONDS, body_timeout, "30", "SEC", "time without a byte of the request body; 0 is off")      \
+    X(0, "send-timeout", SECONDS, send_timeout, "30", "SEC", "time without the client taking a byte; 0 is off")        \
+    X(0, "request-timeout", SECONDS, request_timeout, "0", "SEC",                                                      \
+      "time from a complete request to the end of its response; 0 is off")                                             \
+    X(0, "graceful-timeout", SECONDS, graceful_timeout, "30", "SEC", "time for requests to end after SIGTERM")         \
+    X(0, "allow-half-close", FLAG, allow_half_close, NULL, NULL,                                                       \
+      "a client that ended its direction still gets the response of a parked request")                                 \
+    X(0, "limit-request-line", LIMIT, limits.request_line, "4094", "BYTES", "longest request line")                    \
+    X(0, "limit-request-fields", LIMIT, limits.fields, "100", "N", "most header fields of a request")                  \
+    X(0, "limit-request-field_size", LIMIT, limits.field_size, "8190", "BYTES", "longest header field")                \
+    X(0, "limit-request-body", SIZE, limits.body, "1073741824", "BYTES", "largest request body")                       \
+    X(0, "chdir", TEXT, chdir, NULL, "DIR", "change to this directory before the application is loaded")               \
+    X(0, "pythonpath", TEXT, pythonpath, NULL, "DIRS", "directories to put on sys.path, separated by commas")          \
+    X('e', "env", ENV, app, NULL, "NAME=VALUE", "set an environment variable; repeatable")                             \
+    X(0, "venv", TEXT, venv, NULL, "DIR", "virtual environment to use [$VIRTUAL_ENV]")                                 \
+    X(0, "log-level", LEVEL, log_level, "info", "LEVEL", "debug, info, warning, error or critical")                    \
+    X(0, "error-logfile", TEXT, error_logfile, "-", "FILE", "where the log goes; - is standard error")                 \
+    X(0, "access-logfile", TEXT, access_logfile, NULL, "FILE",                                                         \
+      "where a line per request goes, in combined format; - is standard output [none]")                                \
+    X(0, "admin-bind", ADMIN, admin, NULL, "HOST:PORT", "serve /healthz, /readyz and /metrics here [off]")             \
+    X('h', "help", HELP, app, NULL, NULL, "show this text and exit")                                                   \
+    X('v', "version", VERSION, app, NULL, NULL, "show the version and exit")
+
+enum kind {
+    KIND_BIND, KIND_COUNT, KIND_SECONDS, KIND_FLAG, KIND_LIMIT, KIND_SIZE, KIND_TEXT, KIND_ENV, KIND_LEVEL,
+    KIND_ADMIN, KIND_HELP, KIND_VERSION,
+};
+
+struct option {
+    char letter;
+    const char *name;
+    enum kind kind;
+    size_t offset;
+    const char *fallback, *arg, *help;
+};
+
+static const struct option table[] = {
+#define X(letter, name, kind, field, fallback, arg, help)                                                              \
+    {letter, name, KIND_##kind, offsetof(struct fm_options, field), fallback, arg, help},
+    FM_OPTIONS(X)
+#undef X
+};
+#define NOPTIONS (sizeof table / sizeof table[0])
+
+/* Each returns NULL, or what the option takes. */
+
+static const char *parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *out)
+{
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)text[0]) || *end || errno || n < min || n > max)
+        return "";
+    *out = n;
+    return NULL;
+}
+
+static const char *parse_count(unsigned *to, const char *text)
+{
+    uint64_t n;
+    if (parse_number(text, 1, 1000000, &n))
+        return "takes a whole number from 1 to 1000000";
+    *to = (unsigned)n;
+    return NULL;
+}
+
+static const char *parse_limit(uint32_t *to, const char *text)
+{
+    uint64_t n;
+    if (parse_number(text, 1, 1 << 24, &n))
+        return "takes a whole number from 1 to 16777216";
+    *to = (uint32_t)n;
+    return NULL;
+}
+
+static const char *parse_size(uint64_t *to, const char *text)
+{
+    return parse_number(text, 0, INT64_MAX, to) ? "takes a number of bytes" : NULL;
+}
+
+static const char *parse_seconds(uint64_t *to, const char *text)
+{
+    char *end;
+    double s = strtod(text, &end);
+    if (!(isdigit((unsigned char)text[0]) || text[0] == '.') || *end || !(s >= 0 && s <= 1e8) ||
+        strpbrk(text, "xXnNiIeE"))
+        return "takes a number of seconds, such as 30 or 0.5";
+    *to = (uint64_t)(s * 1e9);
+    return NULL;
+}
+
+static const char *parse_address(struct fm_addr *to, const char *text)
+{
+    static char why[200];
+    const char *reason = "";
+    if (fm_addr_parse(text, to, &reason) == 0)
+        return NULL;
+    snprintf(why, sizeof why, "takes HOST:PORT, [IPv6]:PORT or unix:PATH: %s", reason);
+    return why;
+}
+
+static const char *parse_level(enum fm_log_level *to, const char *text)
+{
+    static const char *const names[] = {"debug", "info", "warning", "error", "critical"};
+    for (unsigned i = 0; i < 5; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *to = (enum fm_log_level)i;
+            return NULL;
+        }
+    return "takes debug, info, warning, error or critical";
+}
+
+static const char *parse_env(const char *text)
+{
+    const char *equals = strchr(text, '=');
+    if (!equals || equals == text)
+        return "takes NAME=VALUE";
+    char *name = fm_strndup(text, (size_t)(equals - text));
+    setenv(name, equals + 1, 1);
+    free(name);
+    return NULL;
+}
+
+static const char *apply(struct fm_options *o, const struct option *opt, const char *text)
+{
+    void *field = (char *)o + opt->offset;
+    switch (opt->kind) {
+    case KIND_BIND:
+        if (o->nbinds == FM_MAX_BINDS)
+            return "may be given 16 times";
+        const char *why = parse_address(&o->bind[o->nbinds], text);
+        o->nbinds += !why;
+        return why;
+    case KIND_ADMIN: o->has_admin = true; return parse_address(field, text);
+    case KIND_COUNT: return parse_count(field, text);
+    case KIND_LIMIT: return parse_limit(field, text);
+    case KIND_SIZE: return parse_size(field, text);
+    case KIND_SECONDS: return parse_seconds(field, text);
+    case KIND_LEVEL: return parse_level(field, text);
+    case KIND_ENV: return parse_env(text);
+    case KIND_FLAG: *(bool *)field = true; return NULL;
+    case KIND_TEXT:
+        if (!*text)
+            return "takes a value that is not empty";
+        *(const char **)field = text;
+        return NULL;
+    case KIND_HELP:
+    case KIND_VERSION: break;
+    }
+    return NULL;
+}
+
+void fm_options_help(FILE *to)
+{
+    fprintf(to, "usage: fermata [options] MODULE[:CALLABLE]\n\n"
+                "Serves a WSGI or WSGI+ application.  CALLABLE may be dotted, or a call such as create_app(\"prod\");\n"
+                "without it `application`, then `app`, is looked for.\n\noptions:\n");
+    for (size_t i = 0; i < NOPTIONS; i++) {
+        const struct option *o = &table[i];
+        char left[64], letter[5] = "    ";
+        if (o->letter)
+            snprintf(letter, sizeof letter, "-%c, ", o->letter);
+        snprintf(left, sizeof left, "  %s--%s %s", letter, o->name, o->arg ? o->arg : "");
+        fprintf(to, "%-40s %s", left, o->help);
+        if (o->fallback)
+            fprintf(to, " [%s]", o->fallback);
+        fputc('\n', to);
+    }
+}
+
+static void complain(const char *format, const char *a, const char *b, const char *c)
+{
+    fputs("fermata: ", stderr);
+    fprintf(stderr, format, a, b, c);
+    fputs("\nfermata: see fermata --help\n", stderr);
+}
+
+static const struct option *find(const char *name, size_t len, char letter)
+{
+    for (size_t i = 0; i < NOPTIONS; i++) {
+        if (letter ? table[i].letter == letter : strlen(table[i].name) == len && memcmp(table[i].name, name, len) == 0)
+            return &table[i];
+    }
+    return NULL;
+}
+
+static enum fm_options_outcome show(enum kind kind)
+{
+    if (kind == KIND_HELP)
+        fm_options_help(stdout);
+    else
+        printf("fermata %s (Python %s)\n", FM_VERSION, fm_interp_version());
+    return fflush(stdout) == 0 ? FM_OPTIONS_SHOWN : FM_OPTIONS_WRONG;
+}
+
+/* One option at argv[*i]; advances *i over its argument. */
+static enum fm_options_outcome parse_one(struct fm_options *o, int argc, char **argv, int *i)
+{
+    const char *text = argv[*i], *value = NULL;
+    const struct option *opt;
+    if (text[1] == '-') {
+        size_t len = strcspn(text + 2, "=");
+        opt = find(text + 2, len, 0);
+        if (text[2 + len] == '=')
+            value = text + 3 + len;
+    } else {
+        opt = find(NULL, 0, text[1]);
+        if (text[2])
+            value = text + 2 + (text[2] == '=');
+    }
+    if (!opt) {
+        complain("there is no option %s", text, "", "");
+        return FM_OPTIONS_WRONG;
+    }
+    if (!opt->arg && value) {
+        complain("--%s takes no argument", opt->name, "", "");
+        return FM_OPTIONS_WRONG;
+    }
+    if (opt->kind == KIND_HELP || opt->kind == KIND_VERSION)
+        return show(opt->kind);
+    if (opt->arg && !value) {
+        if (*i + 1 >= argc) {
+            complain("--%s takes an argument: %s, %s", opt->name, opt->arg, opt->help);
+            return FM_OPTIONS_WRONG;
+        }
+        value = argv[++*i];
+    }
+    const char *wrong = apply(o, opt, value);
+    if (!wrong)
+        return FM_OPTIONS_RUN;
+    complain("--%s %s: it %s", opt->name, value ? value : "", wrong);
+    return FM_OPTIONS_WRONG;
+}
+
+static enum fm_options_outcome default_bind(struct fm_options *o)
+{
+    char text[64] = "127.0.0.1:8000";
+    const char *port = getenv("PORT");
+    if (port && *port)
+        snprintf(text, sizeof text, "0.0.0.0:%s", port);
+    const char *wrong = parse_address(&o->bind[0], text);
+    if (wrong) {
+        complain("the environment's PORT=%s: it takes a number from 0 to 65535%s%s", port, "", "");
+        return FM_OPTIONS_WRONG;
+    }
+    o->nbinds = 1;
+    return FM_OPTIONS_RUN;
+}
+
+enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **argv)
+{
+    memset(o, 0, sizeof *o);
+    for (size_t i = 0; i < NOPTIONS; i++)
+        if (table[i].fallback)
+            apply(o, &table[i], table[i].fallback);
+    bool only_operands = false;
+    for (int i = 1; i < argc; i++) {
+        if (!only_operands && strcmp(argv[i], "--") == 0) {
+            only_operands = true;
+        } else if (!only_operands && argv[i][0] == '-' && argv[i][1]) {
+            enum fm_options_outcome outcome = parse_one(o, argc, argv, &i);
+            if (outcome != FM_OPTIONS_RUN)
+                return outcome;
+        } else if (o->app) {
+            complain("one application is served, but two are named: %s and %s", o->app, argv[i], "");
+            return FM_OPTIONS_WRONG;
+        } else {
+            o->app = argv[i];
+        }
+    }
+    if (!o->app || !*o->app) {
+        complain("which application? Name it as MODULE[:CALLABLE]%s%s%s", "", "", "");
+        return FM_OPTIONS_WRONG;
+    }
+    if (o->has_admin && o->admin.u.sa.sa_family == AF_UNIX) {
+        complain("--admin-bind takes HOST:PORT%s%s%s", "", "", "");
+        return FM_OPTIONS_WRONG;
+    }
+    if (!o->venv) {
+        const char *active = getenv("VIRTUAL_ENV");
+        o->venv = active && *active ? active : NULL;
+    }
+    return o->nbinds > 0 ? FM_OPTIONS_RUN : default_bind(o);
+}

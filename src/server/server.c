@@ -1,0 +1,423 @@
+/* A worker process: start, serve, drain.  The main thread starts everything, then is the monitor, and takes signals. */
+#include "fermata/server/server.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "fermata/admin/admin.h"
+#include "fermata/py/interp.h"
+#include "fermata/sched/monitor.h"
+#include "fermata/server/access.h"
+#include "fermata/server/conn.h"
+#include "fermata/util/clock.h"
+#include "fermata/util/counter.h"
+#include "fermata/util/err.h"
+#include "fermata/util/log.h"
+#include "fermata/wsgi/gateway.h"
+#include "fermata/wsgi/report.h"
+
+#ifndef FM_VERSION
+#define FM_VERSION "0"
+#endif
+
+#define EXIT_OK 0
+#define EXIT_OTHER 1
+#define EXIT_USAGE 2
+#define EXIT_APP 3
+
+#define SPARE_FDS 128            /* beside connections: libraries, the application's own */
+#define LINGER_TIME (5 * FM_SEC)
+#define LAST_TIME (2 * FM_SEC)   /* for close() of requests cut off at the graceful timeout */
+#define ACCEPT_PAUSE (FM_SEC / 4)
+#define ADMIN_IDLE (75 * FM_SEC) /* a scraper comes every minute or less */
+#define FINALIZE_SECONDS 10      /* for atexit handlers and the application's own threads */
+
+/* ---- signals: noted in a handler, taken by the main thread ---- */
+
+static int signal_fd = -1; /* eventfd; also written when the loop has drained */
+static volatile sig_atomic_t interrupts, terminations;
+
+static void on_signal(int number)
+{
+    int saved = errno;
+    if (number == SIGINT && interrupts++ > 0)
+        _exit(EXIT_OTHER); /* the second one: at once */
+    terminations++;
+    (void)!eventfd_write(signal_fd, 1);
+    errno = saved;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static void on_alarm(int number)
+{
+    static const char text[] = "fermata: the application's threads or atexit handlers do not end; exiting without them\n";
+    (void)number;
+    (void)!write(2, text, sizeof text - 1);
+    _exit(EXIT_OTHER);
+}
+
+/* ---- the crew's work ---- */
+
+static void poll_loop(void *ctx, bool block) FM_UNCHECKED { fm_loop_turn(&((struct fm_server *)ctx)->loop, block); }
+
+static void wake_loop(void *ctx) { fm_loop_wake(&((struct fm_server *)ctx)->loop); }
+
+static void take_gil(void *ctx, struct fm_hand *hand) FM_UNCHECKED
+{
+    (void)ctx;
+    fm_gil_take(hand->user);
+}
+
+static void drop_gil(void *ctx, struct fm_hand *hand) FM_UNCHECKED
+{
+    (void)ctx;
+    fm_gil_drop(hand->user);
+}
+
+static void step(void *ctx, struct fm_hand *hand, struct fm_task *task) FM_UNCHECKED
+{
+    (void)ctx;
+    fm_wsgi_step(FM_LIST_ENTRY(task, struct fm_call, task), hand);
+}
+
+static bool flush(void *ctx, struct fm_task *task, uint64_t since)
+{
+    (void)ctx;
+    return fm_writer_flush(&FM_LIST_ENTRY(task, struct fm_call, task)->writer, since);
+}
+
+static const struct fm_crew_ops crew_ops = {poll_loop, wake_loop, take_gil, drop_gil, step, flush};
+
+static void crew_thread(void *arg, unsigned index) FM_UNCHECKED
+{
+    struct fm_server *s = arg;
+    s->crew.hands[index].user = fm_interp_thread_state();
+    fm_crew_run(&s->crew, index);
+}
+
+static bool crew_ready(void *ctx) { return fm_crew_has_work(&((struct fm_server *)ctx)->crew); }
+
+static void after_turn(void *ctx) FM_UNCHECKED
+{
+    struct fm_server *s = ctx;
+    if (s->access)
+        fm_access_log_flush(s->access);
+}
+
+/* ---- on the loop: open, drain, end ---- */
+
+static void on_open(struct fm_note *note)
+{
+    struct fm_server *s = FM_LIST_ENTRY(note, struct fm_server, open);
+    fm_assert_on_loop();
+    for (unsigned i = 0; i < s->nlisteners; i++)
+        if (fm_listener_start(&s->listeners[i], &s->loop, FM_T_ACCEPT, fm_conn_accept, s) != 0)
+            fm_die("cannot watch a listening socket");
+}
+
+static void all_done(struct fm_server *s)
+{
+    fm_crew_stop(&s->crew);
+    (void)!eventfd_write(signal_fd, 1);
+}
+
+static void on_graceful(struct fm_timer *t)
+{
+    struct fm_server *s = FM_LIST_ENTRY(t, struct fm_server, graceful);
+    fm_assert_on_loop();
+    if (s->nconns == 0)
+        return;
+    fm_warn("the graceful timeout has passed with %u connections open; ending them", s->nconns);
+    atomic_store(&s->overdue, true);
+    fm_timer_start(&s->loop.timers, &s->last, FM_T_LAST, s->loop.now);
+    for (struct fm_list *node = s->conns.next, *next; node != &s->conns; node = next) {
+        next = node->next; /* expiring a connection frees that one at most */
+        fm_conn_expire(FM_LIST_ENTRY(node, struct fm_conn, node));
+    }
+}
+
+static void on_last(struct fm_timer *t)
+{
+    fm_assert_on_loop();
+    all_done(FM_LIST_ENTRY(t, struct fm_server, last));
+}
+
+static void on_drain(struct fm_note *note)
+{
+    struct fm_server *s = FM_LIST_ENTRY(note, struct fm_server, drain);
+    fm_assert_on_loop();
+    for (unsigned i = 0; i < s->nlisteners; i++)
+        fm_listener_close(&s->listeners[i]);
+    fm_timer_start(&s->loop.timers, &s->graceful, FM_T_GRACEFUL, s->loop.now);
+    for (struct fm_list *node = s->conns.next, *next; node != &s->conns; node = next) {
+        next = node->next;
+        fm_conn_drain(FM_LIST_ENTRY(node, struct fm_conn, node));
+    }
+    if (s->nconns == 0)
+        all_done(s);
+    else if (s->options->graceful_timeout == 0)
+        on_graceful(&s->graceful);
+}
+
+void fm_server_conn_gone(struct fm_server *s)
+{
+    fm_count_add(FM_C_CONNS, (uint64_t)-1);
+    s->nconns--;
+    if (atomic_load(&s->draining)) {
+        if (s->nconns == 0)
+            all_done(s);
+    } else if (s->nconns + 1 == s->options->worker_connections) {
+        for (unsigned i = 0; i < s->nlisteners; i++)
+            fm_listener_want(&s->listeners[i], true);
+    }
+}
+
+/* ---- start ---- */
+
+/* Descriptors for --worker-connections, or a warning that says what is missing. */
+static void raise_nofile(unsigned connections)
+{
+    struct rlimit limit;
+    rlim_t need = (rlim_t)connections + SPARE_FDS;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need)
+        return;
+    struct rlimit more = {.rlim_cur = need, .rlim_max = limit.rlim_max > need ? limit.rlim_max : need};
+    if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+        return;
+    more = (struct rlimit){limit.rlim_max, limit.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &more);
+    fm_warn("--worker-connections %u needs %llu open files, but the limit is %llu (ulimit -n): connections beyond it "
+            "will wait to be accepted",
+            connections, (unsigned long long)need, (unsigned long long)limit.rlim_max);
+}
+
+static int open_listeners(struct fm_server *s)
+{
+    const struct fm_options *o = s->options;
+    for (unsigned i = 0; i < o->nbinds; i++) {
+        const char *what;
+        char url[FM_ADDR_TEXT];
+        int err = fm_listener_open(&s->listeners[i], &o->bind[i], (int)o->backlog, &what);
+        if (err != 0) {
+            fm_addr_url(&o->bind[i], url);
+            fm_log(FM_LOG_CRITICAL, "--bind %s: %s: %s", url, what, fm_strerror(err));
+            return err;
+        }
+        s->nlisteners++;
+        unsigned port = fm_addr_host(&s->listeners[i].addr.u, s->names[i]);
+        if (o->bind[i].u.sa.sa_family == AF_UNIX) { /* PEP 3333: neither may be empty */
+            memcpy(s->names[i], "localhost", sizeof "localhost");
+            port = 80;
+        }
+        snprintf(s->ports[i], sizeof s->ports[i], "%u", port & 0xffff);
+    }
+    return 0;
+}
+
+static bool is_ready(void *ctx)
+{
+    struct fm_server *s = ctx;
+    return atomic_load(&s->ready) && !atomic_load(&s->draining);
+}
+
+static void count_threads(void *ctx, unsigned *busy, unsigned *idle)
+{
+    fm_crew_threads(&((struct fm_server *)ctx)->crew, busy, idle);
+}
+
+/* Everything that needs no Python. */
+static int set_up(struct fm_server *s) FM_UNCHECKED
+{
+    const struct fm_options *o = s->options;
+    struct fm_timers *ts = &s->loop.timers;
+    int err = fm_loop_init(&s->loop);
+    if (err == 0)
+        err = fm_crew_init(&s->crew, o->threads, &crew_ops, s);
+    signal_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (err != 0 || signal_fd < 0) {
+        fm_log(FM_LOG_CRITICAL, "cannot set up the event loop: %s", fm_strerror(err ? err : -errno));
+        return FM_EINVAL;
+    }
+    s->loop.ready = crew_ready;
+    s->loop.ready_ctx = s;
+    s->loop.after_turn = after_turn;
+    s->loop.after_ctx = s;
+    fm_list_init(&s->conns);
+    fm_timer_init(&s->graceful);
+    fm_timer_init(&s->last);
+    fm_note_init(&s->open, on_open);
+    fm_note_init(&s->drain, on_drain);
+    fm_timers_define(ts, FM_T_KEEP_ALIVE, o->keep_alive, fm_conn_timeout_idle);
+    fm_timers_define(ts, FM_T_HEADER, o->header_timeout, fm_conn_timeout_header);
+    fm_timers_define(ts, FM_T_BODY, o->body_timeout, fm_conn_timeout_body);
+    fm_timers_define(ts, FM_T_SEND, o->send_timeout, fm_conn_timeout_send);
+    fm_timers_define(ts, FM_T_REQUEST, o->request_timeout, fm_conn_timeout_request);
+    fm_timers_define(ts, FM_T_LINGER, LINGER_TIME, fm_conn_timeout_linger);
+    fm_timers_define(ts, FM_T_GRACEFUL, o->graceful_timeout, on_graceful);
+    fm_timers_define(ts, FM_T_LAST, LAST_TIME, on_last);
+    fm_timers_define(ts, FM_T_ACCEPT, ACCEPT_PAUSE, fm_listener_retry);
+    fm_timers_define(ts, FM_T_ADMIN, ADMIN_IDLE, fm_admin_timeout);
+    if (o->access_logfile && !(s->access = fm_access_log_open(o->access_logfile))) {
+        fm_log(FM_LOG_CRITICAL, "--access-logfile %s: %s", o->access_logfile, fm_strerror(-errno));
+        return FM_EINVAL;
+    }
+    struct fm_admin_source source = {is_ready, count_threads, s};
+    if (o->has_admin) {
+        s->admin = fm_admin_new(&o->admin, &source);
+        if (!s->admin || fm_admin_start(s->admin, &s->loop, FM_T_ADMIN, FM_T_ACCEPT) != 0)
+            return FM_EINVAL;
+        char url[FM_ADDR_TEXT];
+        fm_admin_url(s->admin, url);
+        fm_info("Admin at: %s", url);
+    }
+    return open_listeners(s);
+}
+
+static int start_threads(struct fm_server *s) FM_NEEDS_GIL
+{
+    for (unsigned i = 0; i <= s->options->threads; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "fermata-%u", i + 1);
+        if (fm_interp_spawn(name, crew_thread, s, i) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void announce(struct fm_server *s)
+{
+    struct fm_buf urls = FM_BUF_INIT;
+    for (unsigned i = 0; i < s->nlisteners; i++) {
+        char url[FM_ADDR_TEXT];
+        fm_addr_url(&s->listeners[i].addr, url);
+        fm_buf_printf(&urls, "%s%s", i ? ", " : "", url);
+    }
+    fm_info("Listening at: %.*s (%s, %u threads, Python %s, fermata " FM_VERSION ")", (int)fm_buf_size(&urls),
+            fm_buf_head(&urls), s->options->app, s->options->threads, fm_interp_version());
+    fm_buf_fini(&urls);
+}
+
+/* ---- the main thread's loop ---- */
+
+static void begin_drain(struct fm_server *s)
+{
+    if (atomic_exchange(&s->draining, true))
+        return;
+    fm_info("Draining: no new connections; requests have %llu s to end",
+            (unsigned long long)(s->options->graceful_timeout / FM_SEC));
+    fm_loop_post(&s->loop, &s->drain, 0, NULL);
+}
+
+/* Monitors the crew and takes signals until the loop has drained. */
+static void watch(struct fm_server *s)
+{
+    struct fm_monitor monitor;
+    fm_monitor_init(&monitor, &s->crew);
+    for (;;) {
+        uint64_t pause = fm_monitor_tick(&monitor);
+        struct pollfd fds[2] = {{s->crew.monitor_fd, POLLIN, 0}, {signal_fd, POLLIN, 0}};
+        struct timespec until = {(time_t)(pause / FM_SEC), (long)(pause % FM_SEC)};
+        int n = ppoll(fds, 2, pause == UINT64_MAX ? NULL : &until, NULL);
+        if (n < 0 && errno == EINTR && terminations == 0)
+            fm_interp_check_signals(); /* a handler that the application installed */
+        if (n > 0 && fds[0].revents)
+            fm_monitor_woken(&monitor);
+        if (n > 0 && fds[1].revents) {
+            eventfd_t count;
+            (void)!eventfd_read(signal_fd, &count);
+        }
+        if (terminations > 0)
+            begin_drain(s);
+        if (fm_crew_has_stopped(&s->crew))
+            return;
+    }
+}
+
+/* ---- end ---- */
+
+/* After the crew has left: nobody else touches the loop. */
+static void tear_down(struct fm_server *s) FM_UNCHECKED
+{
+    fm_role_take_loop();
+    while (!fm_list_empty(&s->conns))
+        fm_conn_close(FM_LIST_ENTRY(s->conns.next, struct fm_conn, node));
+    fm_admin_free(s->admin);
+    for (unsigned i = 0; i < s->nlisteners; i++)
+        fm_listener_close(&s->listeners[i]);
+    if (s->access) {
+        fm_access_log_flush(s->access);
+        fm_access_log_close(s->access);
+    }
+    fm_role_drop_loop();
+}
+
+/* Stops the threads and ends Python.  The GIL is not held.  The exit code, given what it would be if all goes well. */
+static int finish(struct fm_server *s, int code) FM_UNCHECKED
+{
+    fm_crew_stop(&s->crew);
+    unsigned left = fm_crew_join(&s->crew, fm_now() + LAST_TIME);
+    if (left > 0) {
+        fm_error("%u steps are still running and cannot be interrupted; exiting without them", left);
+        fm_role_take_loop();
+        for (unsigned i = 0; i < s->nlisteners; i++)
+            fm_listener_close(&s->listeners[i]);
+        _exit(EXIT_OTHER);
+    }
+    fm_report_wait(1);
+    signal(SIGALRM, on_alarm);
+    alarm(FINALIZE_SECONDS);
+    fm_interp_acquire();
+    fm_interp_join();
+    tear_down(s);
+    fm_wsgi_fini();
+    fm_interp_stop();
+    alarm(0);
+    fm_crew_fini(&s->crew);
+    fm_loop_fini(&s->loop);
+    close(signal_fd);
+    return code;
+}
+
+int fm_server_run(const struct fm_options *o, int argc, char **argv) FM_UNCHECKED
+{
+    static struct fm_server server; /* zeroed; used by threads to the very end */
+    struct fm_server *s = &server;
+    s->options = o;
+    signal(SIGPIPE, SIG_IGN);
+    raise_nofile(o->worker_connections);
+    if (set_up(s) != 0)
+        return EXIT_OTHER;
+    struct fm_interp_config config = {o->venv, o->pythonpath, argc, argv};
+    if (fm_interp_start(&config) != 0)
+        return o->venv ? EXIT_USAGE : EXIT_OTHER;
+    if (fm_wsgi_init(fm_log_fd(), false) != 0 || start_threads(s) != 0) {
+        fm_interp_print_error();
+        return EXIT_OTHER;
+    }
+    if (fm_wsgi_load(o->app) != 0) {
+        fm_interp_release();
+        return finish(s, EXIT_APP);
+    }
+    fm_interp_release();
+    catch_signals();
+    atomic_store(&s->ready, true);
+    fm_loop_post(&s->loop, &s->open, 0, NULL);
+    announce(s);
+    watch(s);
+    int code = finish(s, EXIT_OK);
+    if (code == EXIT_OK)
+        fm_info("Drained");
+    return code;
+}

@@ -1,0 +1,127 @@
+/* What the files of the WSGI layer share.  All of it under the GIL unless said otherwise. */
+#ifndef FERMATA_WSGI_INTERNAL_H
+#define FERMATA_WSGI_INTERNAL_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "fermata/http/headers.h"
+#include "fermata/wsgi/call.h"
+
+/* ---- names: strings that are used again and again, made once (names.c) ---- */
+
+#define FM_NAMES(X)                                                                                                    \
+    X(CONTENT_LENGTH, "CONTENT_LENGTH")                                                                                \
+    X(HTTP_HOST, "HTTP_HOST")                                                                                          \
+    X(PATH_INFO, "PATH_INFO")                                                                                          \
+    X(QUERY_STRING, "QUERY_STRING")                                                                                    \
+    X(REMOTE_ADDR, "REMOTE_ADDR")                                                                                      \
+    X(REMOTE_PORT, "REMOTE_PORT")                                                                                      \
+    X(REQUEST_METHOD, "REQUEST_METHOD")                                                                                \
+    X(REQUEST_URI, "REQUEST_URI")                                                                                      \
+    X(SERVER_NAME, "SERVER_NAME")                                                                                      \
+    X(SERVER_PORT, "SERVER_PORT")                                                                                      \
+    X(SERVER_PROTOCOL, "SERVER_PROTOCOL")                                                                              \
+    X(WSGI_INPUT, "wsgi.input")                                                                                        \
+    X(HTTP_1_0, "HTTP/1.0")                                                                                            \
+    X(HTTP_1_1, "HTTP/1.1")                                                                                            \
+    X(GET, "GET")                                                                                                      \
+    X(POST, "POST")                                                                                                    \
+    X(EMPTY, "")                                                                                                       \
+    X(SLASH, "/")                                                                                                      \
+    X(add_done_callback, "add_done_callback")                                                                          \
+    X(close, "close")                                                                                                  \
+    X(done, "done")                                                                                                    \
+    X(exception, "exception")                                                                                          \
+    X(fileno, "fileno")                                                                                                \
+    X(read, "read")                                                                                                    \
+    X(tell, "tell")                                                                                                    \
+    X(throw_, "throw")
+
+enum fm_name_id {
+#define X(id, text) FM_N_##id,
+    FM_NAMES(X)
+#undef X
+    FM_N_COUNT,
+};
+
+extern PyObject *fm_name[FM_N_COUNT];
+extern PyObject *fm_header_key[FM_H_OTHER]; /* by enum fm_header_id */
+
+int fm_names_init(void);
+void fm_names_fini(void);
+
+/* ---- one run of the application (start_response.c): the start_response callable itself ---- */
+
+enum fm_phase {
+    FM_RUN_BEGIN,    /* the application has not been called */
+    FM_RUN_ITERATE,  /* its iterable is being iterated */
+    FM_RUN_ENDING,   /* everything is with the connection; only the end is missing */
+};
+
+struct fm_run {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    struct fm_call *call; /* NULL once the request is over: late calls get an exception */
+    PyObject *context;    /* contextvars.Context of all steps */
+    PyObject *iterable;   /* what the application returned */
+    PyObject *iterator;   /* iter() of it */
+    PyObject *future;     /* parked on, or about to be looked at */
+    PyObject *wakeup;     /* struct fm_wakeup that is registered with it */
+    PyObject *block;      /* lent to the connection until it is sent */
+    uint64_t parked_at;
+    unsigned streak;      /* futures in a row that were done at once */
+    uint8_t phase;        /* enum fm_phase */
+    bool started;         /* start_response was called */
+    bool warned_cut;
+};
+
+extern PyTypeObject fm_run_type;
+int fm_run_init(void);
+struct fm_run *fm_run_new(struct fm_call *call);
+
+/* ---- futures (future.c) ---- */
+
+int fm_future_init(void);
+void fm_future_fini(void);
+
+/* Is it a concurrent.futures.Future (S1)? */
+bool fm_is_future(PyObject *o);
+
+/* done(): 1 or 0, -1 with an exception set. */
+int fm_future_done(PyObject *future);
+
+/* Registers a wake-up with the future (S4, S10).  The task is PARKING when this returns 0; -1 with an exception set and
+ * the task RUNNING.  run->future and run->wakeup are set. */
+int fm_future_park(struct fm_run *run, PyObject *future);
+
+/* The thread that goes on: takes the wake-up back, and observes how long it was.  No-op if there is none. */
+void fm_future_unpark(struct fm_run *run);
+
+/* The wait of a parked run. */
+struct fm_wait *fm_future_wait(struct fm_run *run);
+
+/* How a done future ended: 0 with a result; 1 with *exc (a new reference) to be thrown in; -1 with an exception set. */
+int fm_future_outcome(PyObject *future, PyObject **exc);
+
+/* Sets the TypeError for an item that is neither bytes nor a Future. */
+void fm_wrong_item(PyObject *item);
+
+/* ---- the rest ---- */
+
+PyObject *fm_environ_new(struct fm_call *call); /* environ.c */
+int fm_environ_init(int error_fd, bool multiprocess);
+void fm_environ_fini(void);
+
+PyObject *fm_input_new(struct fm_body *body); /* input.c: moves the body */
+int fm_input_init(void);
+
+extern PyTypeObject fm_file_wrapper_type; /* file_wrapper.c */
+int fm_file_wrapper_init(void);
+/* If o is our wrapper around a regular file: 1 with descriptor, position and bytes to its end; 0 if it is anything else;
+ * no exception is set. */
+int fm_file_wrapper_region(PyObject *o, int *fd, int64_t *pos, int64_t *len);
+
+extern PyObject *fm_application; /* app.c */
+
+#endif

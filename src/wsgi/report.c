@@ -1,0 +1,75 @@
+/* Stack reports.  The lookout asks for them and must not wait, so each gets a thread that waits in its place: they are
+ * rare (a request over its deadline with a step still running), and at most MAX at a time. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "fermata/wsgi/report.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fermata/py/error.h"
+#include "fermata/util/clock.h"
+#include "fermata/util/err.h"
+
+#define MAX 4
+
+static struct fm_mutex lock = FM_MUTEX_INIT;
+static pthread_cond_t none_left = PTHREAD_COND_INITIALIZER;
+static unsigned under_way; /* guarded by lock */
+
+struct report {
+    unsigned long ident;
+    char what[512];
+};
+
+static void leave(void)
+{
+    fm_mutex_lock(&lock);
+    if (--under_way == 0)
+        pthread_cond_broadcast(&none_left);
+    fm_mutex_unlock(&lock);
+}
+
+static void *report_main(void *arg) FM_UNCHECKED
+{
+    struct report *r = arg;
+    PyGILState_STATE state = PyGILState_Ensure();
+    fm_py_log_stack(r->ident, "%s: this is where its step is:", r->what);
+    PyGILState_Release(state);
+    free(r);
+    leave();
+    return NULL;
+}
+
+void fm_report_stack(unsigned long ident, const char *what)
+{
+    pthread_t thread;
+    fm_mutex_lock(&lock);
+    bool go = ident != 0 && under_way < MAX;
+    under_way += go;
+    fm_mutex_unlock(&lock);
+    if (!go)
+        return;
+    struct report *r = fm_calloc(1, sizeof *r);
+    r->ident = ident;
+    strncpy(r->what, what, sizeof r->what - 1);
+    if (pthread_create(&thread, NULL, report_main, r) == 0) {
+        pthread_detach(thread);
+        return;
+    }
+    free(r);
+    leave();
+}
+
+void fm_report_wait(int seconds)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += seconds;
+    fm_mutex_lock(&lock);
+    while (under_way > 0 && pthread_cond_timedwait(&none_left, &lock.m, &until) != ETIMEDOUT)
+        ;
+    fm_mutex_unlock(&lock);
+}

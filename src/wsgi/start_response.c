@@ -1,0 +1,223 @@
+/* struct fm_run: the state of one run of the application, which is also its start_response callable (PEP 3333, "The
+ * start_response() Callable").  It may be kept and called after the request is over: then it raises. */
+#include "internal.h"
+
+#include <stdio.h>
+
+#include "fermata/util/err.h"
+#include "fermata/util/log.h"
+
+/* The bytes of a native string, which PEP 3333 restricts to latin-1; borrowed from it.  NULL with an exception set. */
+static const char *native(PyObject *o, const char *what, Py_ssize_t *len)
+{
+    if (!PyUnicode_Check(o)) {
+        PyErr_Format(PyExc_TypeError, "%s must be str, not %.200s", what, Py_TYPE(o)->tp_name);
+        return NULL;
+    }
+#if PY_VERSION_HEX < 0x030c0000
+    if (PyUnicode_READY(o) != 0)
+        return NULL;
+#endif
+    if (PyUnicode_KIND(o) != PyUnicode_1BYTE_KIND) {
+        PyErr_Format(PyExc_ValueError, "%s has characters outside latin-1: %R", what, o);
+        return NULL;
+    }
+    *len = PyUnicode_GET_LENGTH(o);
+    return (const char *)PyUnicode_1BYTE_DATA(o);
+}
+
+static int add_header(struct fm_response *r, PyObject *pair)
+{
+    static bool warned;
+    const char *why = NULL;
+    Py_ssize_t nlen, vlen;
+    bool is_tuple = PyTuple_Check(pair);
+    if ((!is_tuple && !PyList_Check(pair)) || PySequence_Fast_GET_SIZE(pair) != 2) {
+        PyErr_Format(PyExc_TypeError, "a response header must be a (name, value) tuple, not %R", pair);
+        return -1;
+    }
+    PyObject *name_o = PySequence_Fast_GET_ITEM(pair, 0), *value_o = PySequence_Fast_GET_ITEM(pair, 1);
+    const char *name = native(name_o, "a response header's name", &nlen);
+    const char *value = name ? native(value_o, "a response header's value", &vlen) : NULL;
+    if (!value)
+        return -1;
+    int err = fm_response_add(r, name, (size_t)nlen, value, (size_t)vlen, &why);
+    if (err < 0) {
+        PyErr_Format(PyExc_ValueError, "response header %R: %R: %s", name_o, value_o, why);
+        return -1;
+    }
+    if (err == 1 && !warned) {
+        warned = true;
+        fm_warn("the application sets %.*s: hop-by-hop headers are the server's and are dropped (said once)",
+                (int)(nlen < 64 ? nlen : 64), name);
+    }
+    return 0;
+}
+
+static int build(struct fm_response *r, PyObject *status, PyObject *headers)
+{
+    const char *why = NULL;
+    Py_ssize_t len;
+    const char *text = native(status, "status", &len);
+    if (!text)
+        return -1;
+    if (fm_response_start(r, text, (size_t)len, &why) != 0) {
+        PyErr_Format(PyExc_ValueError, "status %R: %s", status, why);
+        return -1;
+    }
+    PyObject *fast = PySequence_Fast(headers, "response headers must be a list");
+    if (!fast)
+        return -1;
+    int err = 0;
+    for (Py_ssize_t i = 0; err == 0 && i < PySequence_Fast_GET_SIZE(fast); i++)
+        err = add_header(r, PySequence_Fast_GET_ITEM(fast, i));
+    Py_DECREF(fast);
+    return err;
+}
+
+/* Raises what exc_info says: the application handles an error after the head has been sent. */
+static void raise_exc_info(PyObject *exc_info)
+{
+    if (!PyTuple_Check(exc_info) || PyTuple_GET_SIZE(exc_info) != 3) {
+        PyErr_SetString(PyExc_TypeError, "exc_info must be a tuple as of sys.exc_info()");
+        return;
+    }
+    PyObject *type = PyTuple_GET_ITEM(exc_info, 0), *value = PyTuple_GET_ITEM(exc_info, 1),
+             *tb = PyTuple_GET_ITEM(exc_info, 2);
+    if (!PyExceptionClass_Check(type)) {
+        PyErr_SetString(PyExc_TypeError, "exc_info holds no exception");
+        return;
+    }
+    PyErr_Restore(Py_NewRef(type), value == Py_None ? NULL : Py_NewRef(value), tb == Py_None ? NULL : Py_NewRef(tb));
+}
+
+static PyObject *run_write(PyObject *self, PyObject *data)
+{
+    struct fm_run *run = (struct fm_run *)self;
+    struct fm_call *call = run->call;
+    if (!call) {
+        PyErr_SetString(PyExc_RuntimeError, "write() called after the request was over");
+        return NULL;
+    }
+    if (!PyBytes_Check(data)) {
+        PyErr_Format(PyExc_TypeError, "write() takes bytes, not %.200s", Py_TYPE(data)->tp_name);
+        return NULL;
+    }
+    if (PyBytes_GET_SIZE(data) == 0)
+        Py_RETURN_NONE;
+    int64_t kept;
+    int err = 0;
+    Py_BEGIN_ALLOW_THREADS
+    kept = fm_writer_block(&call->writer, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), false);
+    if (kept > FM_OUTPUT_HIGH)
+        err = call->ops->wait_output(call); /* write() cannot suspend: a slow client holds this thread */
+    Py_END_ALLOW_THREADS
+    if (kept < 0 || err < 0) {
+        PyErr_SetString(PyExc_ConnectionAbortedError, "the client is gone or the request was ended");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef write_def = {"write", run_write, METH_O,
+                                "write(data): sends a block of the body (PEP 3333; yielding is better)."};
+
+/* start_response(status, response_headers, exc_info=None) -> write */
+static PyObject *run_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    struct fm_run *run = (struct fm_run *)self;
+    Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+    PyObject *exc_info = nargs == 3 ? args[2] : NULL;
+    Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+    if (nargs == 2 && nkw == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), "exc_info") == 0)
+        exc_info = args[2];
+    else if (nkw > 0 || nargs < 2 || nargs > 3) {
+        PyErr_SetString(PyExc_TypeError, "start_response(status, response_headers, exc_info=None)");
+        return NULL;
+    }
+    if (exc_info == Py_None)
+        exc_info = NULL;
+    if (!run->call) {
+        PyErr_SetString(PyExc_RuntimeError, "start_response called after the request was over");
+        return NULL;
+    }
+    if (run->started && !exc_info) {
+        PyErr_SetString(PyExc_AssertionError, "start_response called twice without exc_info");
+        return NULL;
+    }
+    struct fm_response response = {.length = -1};
+    if (build(&response, args[0], args[1]) != 0) {
+        fm_response_fini(&response);
+        return NULL;
+    }
+    /* Read run->call again: converting the arguments may have run Python code. */
+    if (!run->call || fm_writer_set_response(&run->call->writer, &response) != 0) {
+        fm_response_fini(&response);
+        if (exc_info)
+            raise_exc_info(exc_info);
+        else
+            PyErr_SetString(PyExc_AssertionError, "start_response called after the body has begun");
+        return NULL;
+    }
+    run->started = true;
+    return PyCFunction_New(&write_def, self);
+}
+
+static int run_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    struct fm_run *run = (struct fm_run *)self;
+    Py_VISIT(run->context);
+    Py_VISIT(run->iterable);
+    Py_VISIT(run->iterator);
+    Py_VISIT(run->future);
+    Py_VISIT(run->block);
+    return 0;
+}
+
+static int run_clear(PyObject *self)
+{
+    struct fm_run *run = (struct fm_run *)self;
+    Py_CLEAR(run->context);
+    Py_CLEAR(run->iterable);
+    Py_CLEAR(run->iterator);
+    Py_CLEAR(run->future);
+    Py_CLEAR(run->wakeup);
+    Py_CLEAR(run->block);
+    return 0;
+}
+
+static void run_dealloc(PyObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    run_clear(self);
+    PyObject_GC_Del(self);
+}
+
+PyTypeObject fm_run_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "fermata.start_response",
+    .tp_basicsize = sizeof(struct fm_run),
+    .tp_dealloc = run_dealloc,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_vectorcall_offset = offsetof(struct fm_run, vectorcall),
+    .tp_call = PyVectorcall_Call,
+    .tp_doc = "start_response(status, response_headers, exc_info=None) -> write",
+    .tp_traverse = run_traverse,
+};
+
+int fm_run_init(void) { return PyType_Ready(&fm_run_type); }
+
+struct fm_run *fm_run_new(struct fm_call *call)
+{
+    struct fm_run *run = PyObject_GC_New(struct fm_run, &fm_run_type);
+    if (!run)
+        return NULL;
+    memset((char *)run + sizeof(PyObject), 0, sizeof *run - sizeof(PyObject));
+    run->vectorcall = run_call;
+    run->call = call;
+    run->context = PyContext_New();
+    PyObject_GC_Track(run);
+    if (!run->context)
+        Py_CLEAR(run);
+    return run;
+}

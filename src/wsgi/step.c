@@ -1,0 +1,370 @@
+/* One step of a request: call or resume the application, take items until it suspends or ends, give the task away.
+ *
+ * A step runs in the request's own contextvars.Context (S9).  It ends in one of the fates below; only after the context
+ * is left and the monitor has been told (fm_hand_release) is the task given away, because then it may run elsewhere. */
+#include "internal.h"
+
+#include "fermata/py/error.h"
+#include "fermata/util/counter.h"
+#include "fermata/util/err.h"
+#include "fermata/wsgi/gateway.h"
+
+#define MAX_STREAK 64 /* futures done at once that are resumed in a row before others get their turn (S3) */
+
+enum fate {
+    FATE_PARK,    /* PARKING on run->wakeup */
+    FATE_WRITE,   /* the connection keeps too much */
+    FATE_REQUEUE, /* enough for now */
+    FATE_DONE,    /* response complete */
+    FATE_ERROR,   /* exception set */
+    FATE_ABORTED, /* nobody wants the response any more */
+};
+
+/* Output goes to the socket without the GIL if other threads may want it, that is when the step is not inline. */
+static PyThreadState *let_others(const struct fm_call *call, struct fm_hand *hand)
+{
+    return fm_crew_is_inline(call->crew, hand) ? NULL : PyEval_SaveThread();
+}
+
+static void take_back(PyThreadState *state)
+{
+    if (state)
+        PyEval_RestoreThread(state);
+}
+
+static void note_cut(struct fm_run *run)
+{
+    char what[512];
+    if (!run->call->writer.cut || run->warned_cut)
+        return;
+    run->warned_cut = true;
+    fm_request_describe(run->call->request, what, sizeof what);
+    fm_error("%s: the application sent more than its Content-Length; the rest is cut off", what);
+}
+
+/* A block of the body.  FATE_DONE means: go on. */
+static enum fate emit(struct fm_run *run, struct fm_hand *hand, PyObject *bytes)
+{
+    struct fm_call *call = run->call;
+    size_t n = (size_t)PyBytes_GET_SIZE(bytes);
+    if (n == 0)
+        return FATE_DONE; /* PEP 3333: an empty string sends nothing, not even headers */
+    if (!run->started) {
+        PyErr_SetString(PyExc_AssertionError, "the application sent a body before it called start_response");
+        return FATE_ERROR;
+    }
+    PyThreadState *state = n > FM_WRITER_HOLD ? let_others(call, hand) : NULL;
+    int64_t kept = fm_writer_block(&call->writer, PyBytes_AS_STRING(bytes), n, true);
+    take_back(state);
+    note_cut(run);
+    if (kept < 0)
+        return FATE_ABORTED;
+    if (kept > FM_OUTPUT_HIGH) {
+        Py_XSETREF(run->block, Py_NewRef(bytes));
+        return FATE_WRITE;
+    }
+    fm_crew_watch(call->crew);
+    return FATE_DONE;
+}
+
+/* The response is complete: frames the end. */
+static enum fate end_response(struct fm_run *run, struct fm_hand *hand)
+{
+    struct fm_call *call = run->call;
+    if (!run->started) {
+        PyErr_SetString(PyExc_AssertionError, "the application ended without calling start_response");
+        return FATE_ERROR;
+    }
+    PyThreadState *state = let_others(call, hand);
+    int64_t kept = fm_writer_end(&call->writer);
+    take_back(state);
+    if (kept == FM_EINVAL) {
+        PyErr_Format(PyExc_AssertionError,
+                     "the application sent %llu bytes, fewer than its Content-Length; the connection is broken off",
+                     (unsigned long long)call->writer.body);
+        return FATE_ERROR;
+    }
+    return kept < 0 ? FATE_ABORTED : FATE_DONE;
+}
+
+/* ---- items ---- */
+
+/* What next(iterator) and throw() leave: 1 item, 0 the end, -1 exception set. */
+static int item_or_end(PyObject *item)
+{
+    if (item)
+        return 1;
+    if (!PyErr_Occurred())
+        return 0;
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+        return -1;
+    PyErr_Clear();
+    return 0;
+}
+
+static int next_item(struct fm_run *run, PyObject **item)
+{
+    *item = Py_TYPE(run->iterator)->tp_iternext(run->iterator);
+    return item_or_end(*item);
+}
+
+/* After the future: its failure is thrown in at the yield, or raised where nobody could catch it (S5); otherwise simply
+ * the next item. */
+static int item_after_future(struct fm_run *run, PyObject **item)
+{
+    PyObject *exc, *future = run->future;
+    run->future = NULL;
+    run->parked_at = 0;
+    *item = NULL;
+    int failed = fm_future_outcome(future, &exc);
+    Py_DECREF(future);
+    if (failed == 0)
+        return next_item(run, item);
+    if (failed < 0)
+        return -1;
+    PyObject *method = PyObject_GetAttr(run->iterator, fm_name[FM_N_throw_]);
+    if (!method) {
+        PyErr_Clear(); /* no throw: an iterable that could not handle it */
+        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+        Py_DECREF(exc);
+        return -1;
+    }
+    *item = PyObject_CallOneArg(method, exc);
+    Py_DECREF(method);
+    Py_DECREF(exc);
+    return item_or_end(*item);
+}
+
+/* A Future was yielded.  FATE_DONE: it is done already, and run->future is set for item_after_future. */
+static enum fate suspend(struct fm_run *run, PyObject *future)
+{
+    struct fm_call *call = run->call;
+    int done = fm_future_done(future);
+    if (done < 0)
+        return FATE_ERROR;
+    if (done) {
+        run->future = Py_NewRef(future);
+        return ++run->streak > MAX_STREAK ? FATE_REQUEUE : FATE_DONE;
+    }
+    fm_writer_flush(&call->writer, UINT64_MAX); /* S2: what was yielded before is on its way */
+    if (fm_future_park(run, future) != 0)
+        return FATE_ERROR;
+    fm_count(FM_C_PARKS);
+    return FATE_PARK;
+}
+
+static enum fate iterate(struct fm_run *run, struct fm_hand *hand)
+{
+    PyObject *item;
+    int got = run->future ? item_after_future(run, &item) : next_item(run, &item);
+    for (;;) {
+        if (got < 0)
+            return FATE_ERROR;
+        if (got == 0)
+            return end_response(run, hand);
+        enum fate fate;
+        bool future = false;
+        if (PyBytes_Check(item))
+            fate = emit(run, hand, item);
+        else if ((future = fm_is_future(item)))
+            fate = suspend(run, item);
+        else {
+            fm_wrong_item(item);
+            fate = FATE_ERROR;
+        }
+        Py_DECREF(item);
+        if (fate != FATE_DONE)
+            return fate;
+        if (fm_task_aborted(&run->call->task))
+            return FATE_ABORTED;
+        got = future ? item_after_future(run, &item) : next_item(run, &item);
+    }
+}
+
+/* ---- the first step ---- */
+
+/* A list or tuple of one block: the length is known and nothing needs holding. */
+static PyObject *only_block(PyObject *iterable)
+{
+    if (!(PyList_CheckExact(iterable) || PyTuple_CheckExact(iterable)) || PySequence_Fast_GET_SIZE(iterable) != 1)
+        return NULL;
+    PyObject *item = PySequence_Fast_GET_ITEM(iterable, 0);
+    return PyBytes_CheckExact(item) ? item : NULL;
+}
+
+/* The connection has all there is; end when it keeps nothing of what it has borrowed. */
+static enum fate ending(struct fm_run *run, int64_t kept)
+{
+    run->phase = FM_RUN_ENDING;
+    note_cut(run);
+    if (kept < 0)
+        return FATE_ABORTED;
+    return kept > FM_OUTPUT_HIGH ? FATE_WRITE : FATE_DONE;
+}
+
+static enum fate begin(struct fm_run *run, struct fm_hand *hand)
+{
+    struct fm_call *call = run->call;
+    int fd;
+    int64_t pos, len;
+    PyObject *environ = fm_environ_new(call);
+    if (!environ)
+        return FATE_ERROR;
+    PyObject *args[] = {NULL, environ, (PyObject *)run};
+    run->iterable = PyObject_Vectorcall(fm_application, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(environ);
+    if (!run->iterable)
+        return FATE_ERROR;
+    run->phase = FM_RUN_ITERATE;
+
+    PyObject *block = run->started ? only_block(run->iterable) : NULL;
+    if (block) {
+        run->block = Py_NewRef(block);
+        PyThreadState *state = let_others(call, hand);
+        int64_t kept = fm_writer_whole(&call->writer, PyBytes_AS_STRING(block), (size_t)PyBytes_GET_SIZE(block), true);
+        take_back(state);
+        enum fate fate = ending(run, kept);
+        return fate == FATE_DONE ? end_response(run, hand) : fate;
+    }
+    if (run->started && fm_file_wrapper_region(run->iterable, &fd, &pos, &len)) {
+        PyThreadState *state = let_others(call, hand);
+        int64_t kept = fm_writer_file(&call->writer, fd, pos, len);
+        take_back(state);
+        enum fate fate = ending(run, kept > 0 ? FM_OUTPUT_HIGH + 1 : kept); /* the file must stay open to the end */
+        return fate == FATE_DONE ? end_response(run, hand) : fate;
+    }
+    run->iterator = PyObject_GetIter(run->iterable);
+    return run->iterator ? iterate(run, hand) : FATE_ERROR;
+}
+
+static enum fate drive(struct fm_run *run, struct fm_hand *hand)
+{
+    fm_future_unpark(run);
+    Py_CLEAR(run->block);
+    if (fm_task_aborted(&run->call->task))
+        return FATE_ABORTED;
+    switch (run->phase) {
+    case FM_RUN_BEGIN: return begin(run, hand);
+    case FM_RUN_ITERATE: return iterate(run, hand);
+    default: return end_response(run, hand);
+    }
+}
+
+/* ---- the last step ---- */
+
+/* S7: exactly once, after the last step, whatever ended the request. */
+static void close_iterable(struct fm_run *run) FM_NEEDS_GIL
+{
+    PyObject *iterable = run->iterable;
+    char what[512];
+    if (!iterable || PyList_CheckExact(iterable) || PyTuple_CheckExact(iterable))
+        return;
+    PyObject *method = PyObject_GetAttr(iterable, fm_name[FM_N_close]);
+    if (!method) {
+        if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            PyErr_Clear();
+            return;
+        }
+    }
+    PyObject *answer = method ? PyObject_CallNoArgs(method) : NULL;
+    if (!answer) {
+        fm_request_describe(run->call->request, what, sizeof what);
+        fm_count(FM_C_APP_ERRORS);
+        fm_py_log_exception(FM_LOG_ERROR, "Error in close() after request %s", what);
+    }
+    Py_XDECREF(answer);
+    Py_XDECREF(method);
+}
+
+/* The exception that is set reached the server: log, and 500 if it can still be said. */
+static enum fm_outcome fail(struct fm_call *call) FM_NEEDS_GIL
+{
+    char what[512];
+    fm_request_describe(call->request, what, sizeof what);
+    if (fm_task_aborted(&call->task) && PyErr_ExceptionMatches(PyExc_ConnectionAbortedError)) {
+        PyErr_Clear(); /* what our own write() told the application */
+        return FM_OUTCOME_ABORTED;
+    }
+    fm_count(FM_C_APP_ERRORS);
+    fm_py_log_exception(FM_LOG_ERROR, "Error handling request %s", what);
+    if (fm_writer_claim(&call->writer)) {
+        call->ops->answer(call, 500);
+        return FM_OUTCOME_DONE;
+    }
+    return fm_task_aborted(&call->task) ? FM_OUTCOME_ABORTED : FM_OUTCOME_BROKEN;
+}
+
+static enum fm_outcome wind_up(struct fm_run *run, enum fate fate) FM_NEEDS_GIL
+{
+    struct fm_call *call = run->call;
+    enum fm_outcome outcome = fate == FATE_ERROR  ? fail(call)
+                              : fate == FATE_DONE ? FM_OUTCOME_DONE
+                                                  : FM_OUTCOME_ABORTED;
+    close_iterable(run);
+    run->call = NULL; /* from here on start_response and write raise */
+    call->run = NULL;
+    Py_CLEAR(run->iterator);
+    Py_CLEAR(run->iterable);
+    Py_CLEAR(run->future);
+    Py_CLEAR(run->block);
+    return outcome;
+}
+
+/* ---- giving the task away ---- */
+
+/* True if the task is gone; false if it is still ours and RUNNING. */
+static bool give_away(struct fm_call *call, struct fm_wait *wait, enum fate fate)
+{
+    switch (fate) {
+    case FATE_PARK: return fm_task_let_go(&call->task, wait);
+    case FATE_WRITE: return call->ops->park_on_output(call);
+    case FATE_REQUEUE:
+        fm_task_move(&call->task, FM_TASK_RUNNING, FM_TASK_QUEUED);
+        fm_crew_push(call->crew, &call->task);
+        return true;
+    default: return true;
+    }
+}
+
+void fm_wsgi_step(struct fm_call *call, struct fm_hand *hand)
+{
+    struct fm_run *run = call->run;
+    call->task.begun = true;
+    atomic_store_explicit(&call->thread, PyThread_get_thread_ident(), memory_order_relaxed);
+    if (!run) {
+        call->run = run = fm_run_new(call);
+        if (!run) {
+            enum fm_outcome outcome = fail(call);
+            fm_hand_release(hand);
+            call->ops->finish(call, outcome);
+            return;
+        }
+    }
+    run->streak = 0;
+    for (;;) {
+        /* Our own references: once the task is given away, another thread may end the run. */
+        PyObject *context = Py_NewRef(run->context);
+        enum fm_outcome outcome = FM_OUTCOME_DONE;
+        PyContext_Enter(context);
+        enum fate fate = drive(run, hand);
+        bool last = fate == FATE_DONE || fate == FATE_ERROR || fate == FATE_ABORTED;
+        if (last) {
+            outcome = wind_up(run, fate);
+            Py_DECREF(run);
+        }
+        PyContext_Exit(context);
+        Py_DECREF(context);
+        if (last) {
+            atomic_store_explicit(&call->thread, 0, memory_order_relaxed);
+            fm_hand_release(hand);
+            call->ops->finish(call, outcome);
+            return;
+        }
+        struct fm_wait *wait = fate == FATE_PARK ? fm_future_wait(run) : NULL;
+        atomic_store_explicit(&call->thread, 0, memory_order_relaxed);
+        fm_hand_release(hand);
+        if (give_away(call, wait, fate))
+            return;
+        fm_hand_take(hand, &call->task);
+    }
+}
