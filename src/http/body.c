@@ -1,0 +1,160 @@
+/* Request bodies: memory first, then an unlinked temporary file.
+ *
+ * Either data or fd holds the bytes, never both: passing FM_BODY_MEMORY moves what was there to the file and frees the
+ * memory.  Positions are explicit (pread, pwrite), so any number of readers share the file. */
+#include "fermata/http/body.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "fermata/util/err.h"
+
+#define FIRST_CAP 1024
+#define HINT_MAX (64 * 1024) /* what a mere announcement may make us allocate */
+
+static char *dir;
+static pthread_once_t dir_once = PTHREAD_ONCE_INIT;
+
+static void find_dir(void)
+{
+    const char *env = getenv("TMPDIR");
+    dir = fm_strdup(env && *env ? env : "/tmp");
+}
+
+void fm_body_init(struct fm_body *b) { *b = (struct fm_body){.fd = -1}; }
+
+void fm_body_fini(struct fm_body *b)
+{
+    free(b->data);
+    if (b->fd >= 0)
+        close(b->fd);
+    fm_body_init(b);
+}
+
+/* A nameless file that only its owner could have opened.  The descriptor, or a negated errno. */
+static int open_file(void)
+{
+    pthread_once(&dir_once, find_dir);
+    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC | O_EXCL, 0600);
+    if (fd >= 0)
+        return fd;
+    char path[4096]; /* not every file system knows O_TMPFILE */
+    if (snprintf(path, sizeof path, "%s/fermata-XXXXXX", dir) >= (int)sizeof path)
+        return -ENAMETOOLONG;
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    unlink(path);
+    return fd;
+}
+
+static int write_all(int fd, const char *p, size_t n, uint64_t pos)
+{
+    while (n > 0) {
+        ssize_t done = pwrite(fd, p, n, (off_t)pos);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return done < 0 ? -errno : -EIO;
+        p += done;
+        n -= (size_t)done;
+        pos += (uint64_t)done;
+    }
+    return 0;
+}
+
+/* Moves the content from memory to a new file. */
+static int spill(struct fm_body *b)
+{
+    int fd = open_file();
+    if (fd < 0)
+        return fd;
+    int rc = write_all(fd, b->data, (size_t)b->size, 0);
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    free(b->data);
+    b->data = NULL;
+    b->cap = 0;
+    b->fd = fd;
+    return 0;
+}
+
+static void grow(struct fm_body *b, uint64_t need)
+{
+    if (need <= b->cap)
+        return;
+    uint32_t cap = b->cap ? b->cap : FIRST_CAP;
+    while (cap < need)
+        cap *= 2;
+    if (cap > FM_BODY_MEMORY)
+        cap = FM_BODY_MEMORY;
+    b->data = fm_realloc(b->data, cap);
+    b->cap = cap;
+}
+
+void fm_body_expect(struct fm_body *b, uint64_t n)
+{
+    if (b->data || b->fd >= 0 || n == 0)
+        return;
+    b->cap = (uint32_t)(n < HINT_MAX ? n : HINT_MAX);
+    b->data = fm_malloc(b->cap);
+}
+
+int fm_body_append(struct fm_body *b, const char *p, size_t n)
+{
+    if (n == 0)
+        return 0;
+    int rc = 0;
+    if (b->fd < 0 && n > FM_BODY_MEMORY - b->size)
+        rc = spill(b);
+    if (rc < 0)
+        return rc;
+    if (b->fd >= 0) {
+        rc = write_all(b->fd, p, n, b->size);
+        if (rc < 0)
+            return rc;
+    } else {
+        grow(b, b->size + n);
+        memcpy(b->data + b->size, p, n);
+    }
+    b->size += n;
+    return 0;
+}
+
+long fm_body_read(const struct fm_body *b, uint64_t pos, char *p, size_t n)
+{
+    if (pos >= b->size || n == 0)
+        return 0;
+    if (n > b->size - pos)
+        n = (size_t)(b->size - pos);
+    if (b->fd < 0) {
+        memcpy(p, b->data + pos, n);
+        return (long)n;
+    }
+    size_t got = 0;
+    while (got < n) {
+        ssize_t now = pread(b->fd, p + got, n - got, (off_t)(pos + got));
+        if (now < 0 && errno == EINTR)
+            continue;
+        if (now < 0)
+            return -errno;
+        if (now == 0)
+            return -EIO; /* somebody cut the file short */
+        got += (size_t)now;
+    }
+    return (long)got;
+}
+
+void fm_body_move(struct fm_body *to, struct fm_body *from)
+{
+    *to = *from;
+    fm_body_init(from);
+}
