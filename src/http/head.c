@@ -1,0 +1,161 @@
+/* A request head as a whole.
+ *
+ * fm_head_scan reads lines until the empty one, remembering where it stopped.  fm_head_judge comes when all fields are
+ * in the table: every field that frames, routes or gates the request has a rule, found by its id; the rules gather in
+ * struct judge what only the sum of all fields decides. */
+#include "head.h"
+
+#include <string.h>
+
+#include "fermata/http/headers.h"
+#include "fermata/util/err.h"
+
+/* The field table has 16 bits for a name and for the count, and 32 for offsets: the limits never exceed that. */
+#define FIELDS_MAX UINT16_MAX
+#define NAME_MAX_LEN UINT16_MAX
+#define HEAD_MAX (UINT32_MAX / 2)
+
+int fm_head_scan(struct fm_head_scan *scan, const struct fm_http_limits *limits, const char *head, size_t len,
+                 enum fm_refusal *why)
+{
+    for (;;) {
+        bool first = scan->start == 0;
+        int rc = fm_strict_line(head + scan->start, len - scan->start,
+                                first ? limits->request_line : limits->field_size, &scan->seen, why);
+        if (rc == FM_ELIMIT || scan->start + scan->seen > HEAD_MAX) {
+            *why = first ? FM_REFUSE_REQUEST_LINE_TOO_LONG : FM_REFUSE_FIELD_TOO_LONG;
+            return FM_EINVAL;
+        }
+        if (rc <= 0)
+            return rc;
+        const char *line = head + scan->start;
+        size_t n = scan->seen, name_len = 0;
+        scan->start += n + 2;
+        scan->seen = 0;
+        if (first)
+            *why = fm_strict_request_line(line, n, &scan->line);
+        else if (n == 0)
+            return 1;
+        else if (scan->fields >= limits->fields || scan->fields >= FIELDS_MAX)
+            *why = FM_REFUSE_TOO_MANY_FIELDS;
+        else
+            *why = fm_strict_field(line, n, &name_len);
+        if (name_len > NAME_MAX_LEN)
+            *why = FM_REFUSE_FIELD_TOO_LONG;
+        if (*why)
+            return FM_EINVAL;
+        scan->fields += !first;
+    }
+}
+
+/* ---- what the fields mean ---- */
+
+struct judge {
+    struct fm_request *r;
+    unsigned hosts, lengths, codings;
+    bool close, keep_alive; /* options of Connection */
+    bool unknown_coding;
+};
+
+static enum fm_refusal judge_host(struct judge *j, const char *value, const struct fm_field *f)
+{
+    if (j->hosts++)
+        return FM_REFUSE_HOST_REPEATED;
+    if (j->r->host.len == 0) /* else the target's authority stands there (RFC 9112, 3.2.2) */
+        j->r->host = (struct fm_span){f->value_off, f->value_len};
+    return f->value_len == 0 || fm_strict_host(value, f->value_len) ? FM_REFUSE_NOTHING : FM_REFUSE_BAD_HOST;
+}
+
+static enum fm_refusal judge_length(struct judge *j, const char *value, const struct fm_field *f)
+{
+    if (j->lengths++)
+        return FM_REFUSE_LENGTH_REPEATED;
+    return fm_strict_length(value, f->value_len, &j->r->content_length) ? FM_REFUSE_NOTHING
+                                                                        : FM_REFUSE_BAD_CONTENT_LENGTH;
+}
+
+/* RFC 9112, 6.1: chunked once, and last; codings that we do not know are told from nonsense. */
+static enum fm_refusal judge_coding(struct judge *j, const char *value, const struct fm_field *f)
+{
+    if (j->codings++)
+        return FM_REFUSE_BAD_CODING;
+    unsigned count = 0, chunked = 0;
+    bool last = false;
+    for (struct fm_items it = fm_items_of(value, f->value_len); fm_items_next(&it); count++) {
+        if (!fm_is_token(it.item, it.len))
+            return FM_REFUSE_BAD_CODING;
+        last = fm_ascii_ieq(it.item, it.len, "chunked", 7);
+        chunked += last;
+    }
+    if (!last || chunked != 1)
+        return FM_REFUSE_BAD_CODING;
+    j->r->chunked = true;
+    j->unknown_coding = count > 1;
+    return FM_REFUSE_NOTHING;
+}
+
+static enum fm_refusal judge_connection(struct judge *j, const char *value, const struct fm_field *f)
+{
+    for (struct fm_items it = fm_items_of(value, f->value_len); fm_items_next(&it);) {
+        j->close |= fm_ascii_ieq(it.item, it.len, "close", 5);
+        j->keep_alive |= fm_ascii_ieq(it.item, it.len, "keep-alive", 10);
+    }
+    return FM_REFUSE_NOTHING;
+}
+
+/* RFC 9110, 10.1.1: HTTP/1.0 knows no expectations. */
+static enum fm_refusal judge_expect(struct judge *j, const char *value, const struct fm_field *f)
+{
+    if (j->r->minor == 0)
+        return FM_REFUSE_NOTHING;
+    j->r->expect_continue = fm_ascii_ieq(value, f->value_len, "100-continue", 12);
+    return j->r->expect_continue ? FM_REFUSE_NOTHING : FM_REFUSE_EXPECTATION;
+}
+
+typedef enum fm_refusal rule(struct judge *j, const char *value, const struct fm_field *f);
+
+static rule *const rules[FM_H_OTHER + 1] = {
+    [FM_H_HOST] = judge_host,
+    [FM_H_CONTENT_LENGTH] = judge_length,
+    [FM_H_TRANSFER_ENCODING] = judge_coding,
+    [FM_H_CONNECTION] = judge_connection,
+    [FM_H_EXPECT] = judge_expect,
+};
+
+static enum fm_refusal judge_together(const struct judge *j, const struct fm_http_limits *limits)
+{
+    const struct fm_request *r = j->r;
+    if (r->minor > 0 && j->hosts == 0)
+        return FM_REFUSE_HOST_MISSING;
+    if (j->codings > 0 && j->lengths > 0)
+        return FM_REFUSE_LENGTH_AND_CODING;
+    if (j->codings > 0 && r->minor == 0)
+        return FM_REFUSE_CODING_IN_1_0;
+    if (j->unknown_coding)
+        return FM_REFUSE_CODING_UNKNOWN;
+    if (r->content_length > 0 && (uint64_t)r->content_length > limits->body)
+        return FM_REFUSE_BODY_TOO_LARGE;
+    return FM_REFUSE_NOTHING;
+}
+
+enum fm_refusal fm_head_judge(struct fm_request *r, const struct fm_request_line *line,
+                              const struct fm_http_limits *limits)
+{
+    struct judge j = {.r = r};
+    r->method = line->method;
+    r->target = line->target;
+    r->path = line->path;
+    r->query = line->query;
+    r->host = line->authority;
+    r->minor = line->minor;
+    r->is_head = line->method.len == 4 && memcmp(r->head, "HEAD", 4) == 0;
+    r->content_length = -1;
+    for (unsigned i = 0; i < r->nfields; i++) {
+        const struct fm_field *f = &r->fields[i];
+        enum fm_refusal why = rules[f->id] ? rules[f->id](&j, r->head + f->value_off, f) : FM_REFUSE_NOTHING;
+        if (why)
+            return why;
+    }
+    r->keep_alive = !j.close && (r->minor > 0 || j.keep_alive);
+    return judge_together(&j, limits);
+}

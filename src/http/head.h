@@ -1,0 +1,29 @@
+/* A request head as a whole: finding its end line by line, and what its fields mean together.  Pure; no http-parser. */
+#ifndef FERMATA_HTTP_HEAD_H
+#define FERMATA_HTTP_HEAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fermata/http/parser.h"
+#include "strict.h"
+
+/* How far a head that may still be arriving was read.  Begins zeroed. */
+struct fm_head_scan {
+    struct fm_request_line line; /* once the first line was read */
+    size_t start;                /* of the line being read; the length of the head when it is whole */
+    size_t seen;                 /* bytes of that line that were looked at */
+    uint32_t fields;             /* field lines read */
+};
+
+/* Reads on in a head of which len bytes are there; earlier ones are at the same offsets as before.  1: it is whole;
+ * 0: more is needed; FM_EINVAL: refused, see *why. */
+int fm_head_scan(struct fm_head_scan *scan, const struct fm_http_limits *limits, const char *head, size_t len,
+                 enum fm_refusal *why);
+
+/* Fills in what r says beside its text and fields: framing, persistence, host, expectation; and refuses what the fields
+ * must not say.  r->head, fields and nfields are there; the body is not touched. */
+enum fm_refusal fm_head_judge(struct fm_request *r, const struct fm_request_line *line,
+                              const struct fm_http_limits *limits);
+
+#endif

@@ -1,0 +1,523 @@
+/* The adapter around http-parser; nothing else includes http_parser.h.
+ *
+ * Every byte is read twice.  head.c and strict.c read it first and refuse; then http-parser gets whole, checked pieces
+ * (a head, a chunk line, a run of body bytes, a trailer line) and its callbacks fill in the request.  The two readings
+ * are compared at each step, and a request that they read differently is refused: a proxy in front of us might read it
+ * in either way (RFC 9112, 11.2).
+ *
+ * Two things are kept from http-parser.  The method: it knows 34 of them and refuses others, so it is shown POST
+ * always; no method but CONNECT changes the framing of a request, and CONNECT never comes here.  Upgrade: its flag is
+ * taken back, the request is an ordinary one (RFC 9110, 7.8: a server may ignore it).
+ *
+ * States follow the framing; each has a function in `steps` that takes bytes from the input and either wants more or
+ * moves on:
+ *
+ *   HEAD -> DONE                                      no body
+ *        -> LENGTH -> DONE                            Content-Length
+ *        -> CHUNK_LINE -> CHUNK_DATA -> CHUNK_END     chunked; the last chunk leads to TRAILER -> DONE
+ *             ^---------------------------'
+ *   any  -> REFUSED                                   for good */
+#include "fermata/http/parser.h"
+
+#include <http_parser.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "chars.h"
+#include "fermata/http/headers.h"
+#include "fermata/util/buf.h"
+#include "fermata/util/err.h"
+#include "head.h"
+
+#define CHUNK_LINE_MAX 256 /* a chunk's size and extensions without CRLF; AWS's signatures take 90 */
+#define CHUNK_LINE_USUAL 8 /* what is longer counts as overhead, which may be as much as the body and this: */
+#define CHUNK_OVERHEAD 4096
+#define SLICE 4096 /* how much is buffered at a time while a head comes in parts */
+#define DESCRIBE_MAX 256
+
+enum state { HEAD, LENGTH, CHUNK_LINE, CHUNK_DATA, CHUNK_END, TRAILER, DONE, REFUSED };
+
+struct fm_parser {
+    const struct fm_http_limits *limits;
+    struct fm_request *request; /* once its head is whole */
+    const struct fm_http_error *error;
+    struct fm_buf buf; /* a head in parts, then a chunk line or trailer in parts; empty if it came in one piece */
+    struct fm_head_scan scan;
+    uint64_t overhead;       /* of chunk lines */
+    uint64_t left;           /* body bytes to come, of the whole body or of the chunk */
+    size_t seen;             /* bytes of a chunk line or trailer in buf that were looked at */
+    uint32_t trailers;       /* trailer lines so far */
+    uint8_t empty_line;      /* bytes of the empty line before the request line: 0, 1 (CR), 2 */
+    uint8_t state;           /* enum state */
+    bool reported;           /* FM_PARSE_HEAD was */
+    bool lib_head, lib_done; /* http-parser has reported the end of the head, of the request */
+    uint16_t lib_fields;     /* field lines it has reported */
+    enum fm_refusal why;     /* what a callback refuses for */
+    http_parser lib;
+};
+
+struct input {
+    const char *s, *end;
+};
+
+static bool has_body(const struct fm_request *r) { return r->chunked || r->content_length > 0; }
+
+static inline size_t input_len(const struct input *in) { return (size_t)(in->end - in->s); }
+
+static enum fm_parse refuse(struct fm_parser *p, enum fm_refusal why)
+{
+    p->state = REFUSED;
+    p->error = fm_refusal_error(why);
+    return FM_PARSE_ERROR;
+}
+
+/* ---- what http-parser reports ---- */
+
+/* Refuses from a callback: http_parser_execute stops. */
+static int object(struct fm_parser *p, enum fm_refusal why)
+{
+    p->why = why;
+    return 1;
+}
+
+static int on_url(http_parser *lib, const char *at, size_t len)
+{
+    struct fm_parser *p = lib->data;
+    const struct fm_span *target = &p->scan.line.target;
+    bool same = at == p->request->head + target->off && len == target->len;
+    return same ? 0 : object(p, FM_REFUSE_DISAGREEMENT);
+}
+
+/* The name of the next field.  The scan has found that lines begin after CRLF and names end at the first colon. */
+static int on_header_field(http_parser *lib, const char *at, size_t len)
+{
+    struct fm_parser *p = lib->data;
+    struct fm_request *r = p->request;
+    if (p->lib_head) /* a trailer */
+        return 0;
+    if (p->lib_fields == p->scan.fields || at[-1] != '\n' || at[len] != ':')
+        return object(p, FM_REFUSE_DISAGREEMENT);
+    p->lib_fields++;
+    r->fields[r->nfields] = (struct fm_field){.name_off = (uint32_t)(at - r->head), .name_len = (uint16_t)len};
+    return 0;
+}
+
+/* Its value, up to the CR.  For an empty one http-parser reports no bytes at the beginning of the next line. */
+static int on_header_value(http_parser *lib, const char *at, size_t len)
+{
+    struct fm_parser *p = lib->data;
+    struct fm_request *r = p->request;
+    if (p->lib_head)
+        return 0;
+    if (len > 0 ? at[len] != '\r' : at[-1] != '\n')
+        return object(p, FM_REFUSE_DISAGREEMENT);
+    while (len > 0 && fm_char_blank(at[len - 1]))
+        len--;
+    struct fm_field *f = &r->fields[r->nfields];
+    const char *name = r->head + f->name_off;
+    f->value_off = len > 0 ? (uint32_t)(at - r->head) : f->name_off + f->name_len + 1;
+    f->value_len = (uint32_t)len;
+    f->id = (uint16_t)fm_header_lookup(name, f->name_len);
+    if (f->id != FM_H_OTHER || !memchr(name, '_', f->name_len))
+        r->nfields++; /* a name with an underscore is overwritten by the next field */
+    return 0;
+}
+
+static int on_headers_complete(http_parser *lib)
+{
+    struct fm_parser *p = lib->data;
+    const struct fm_request *r = p->request;
+    enum fm_refusal why = fm_head_judge(p->request, &p->scan.line, p->limits);
+    if (why)
+        return object(p, why);
+    /* UINT64_MAX is -1: no length in both readings */
+    if (lib->http_major != 1 || lib->http_minor != r->minor || lib->content_length != (uint64_t)r->content_length ||
+        ((lib->flags & F_CHUNKED) != 0) != r->chunked || p->lib_fields != p->scan.fields)
+        return object(p, FM_REFUSE_DISAGREEMENT);
+    lib->upgrade = 0;
+    p->lib_head = true;
+    return 0;
+}
+
+static int on_chunk_header(http_parser *lib)
+{
+    struct fm_parser *p = lib->data;
+    return lib->content_length == p->left ? 0 : object(p, FM_REFUSE_DISAGREEMENT);
+}
+
+static int on_body(http_parser *lib, const char *at, size_t len)
+{
+    struct fm_parser *p = lib->data;
+    return fm_body_append(&p->request->body, at, len) < 0 ? object(p, FM_REFUSE_BODY_STORE) : 0;
+}
+
+static int on_message_complete(http_parser *lib)
+{
+    struct fm_parser *p = lib->data;
+    if (p->lib_done)
+        return object(p, FM_REFUSE_DISAGREEMENT);
+    p->lib_done = true;
+    return 0;
+}
+
+static const http_parser_settings callbacks = {
+    .on_url = on_url,
+    .on_header_field = on_header_field,
+    .on_header_value = on_header_value,
+    .on_headers_complete = on_headers_complete,
+    .on_chunk_header = on_chunk_header,
+    .on_body = on_body,
+    .on_message_complete = on_message_complete,
+};
+
+/* What http-parser refuses on its own, in our words. */
+static enum fm_refusal lib_refusal(const struct fm_parser *p)
+{
+    switch (HTTP_PARSER_ERRNO(&p->lib)) {
+    case HPE_INVALID_CONTENT_LENGTH: return FM_REFUSE_BAD_CONTENT_LENGTH;
+    case HPE_UNEXPECTED_CONTENT_LENGTH:
+        return fm_request_find(p->request, FM_H_TRANSFER_ENCODING) ? FM_REFUSE_LENGTH_AND_CODING
+                                                                   : FM_REFUSE_LENGTH_REPEATED;
+    case HPE_INVALID_TRANSFER_ENCODING: return FM_REFUSE_BAD_CODING;
+    default: return FM_REFUSE_DISAGREEMENT;
+    }
+}
+
+static int settle(const struct fm_parser *p) { return p->why == FM_REFUSE_NOTHING ? 0 : FM_EINVAL; }
+
+/* Shows http-parser bytes that were checked; it must take them all.  0, or FM_EINVAL with p->why. */
+static int lib_run(struct fm_parser *p, const char *data, size_t len)
+{
+    size_t taken = http_parser_execute(&p->lib, &callbacks, data, len);
+    if (p->why == FM_REFUSE_NOTHING && HTTP_PARSER_ERRNO(&p->lib) != HPE_OK)
+        p->why = lib_refusal(p);
+    if (p->why == FM_REFUSE_NOTHING && taken != len)
+        p->why = FM_REFUSE_DISAGREEMENT;
+    return settle(p);
+}
+
+/* The same after the head: it must also report exactly `body` bytes of body, and the end of the request if `last`. */
+static int lib_read(struct fm_parser *p, const char *data, size_t len, size_t body, bool last)
+{
+    uint64_t size = p->request->body.size;
+    if (lib_run(p, data, len) == 0 && (p->request->body.size - size != body || p->lib_done != last))
+        p->why = FM_REFUSE_DISAGREEMENT;
+    return settle(p);
+}
+
+/* The same for a head, which begins with its method. */
+static int lib_read_head(struct fm_parser *p)
+{
+    const struct fm_request *r = p->request;
+    size_t method = p->scan.line.method.len;
+    http_parser_init(&p->lib, HTTP_REQUEST);
+    p->lib.data = p;
+    if (lib_run(p, "POST", 4) < 0 || lib_run(p, r->head + method, r->head_len - method) < 0)
+        return FM_EINVAL;
+    if (!p->lib_head || p->lib_done == has_body(r))
+        p->why = FM_REFUSE_DISAGREEMENT;
+    return settle(p);
+}
+
+/* ---- the head ---- */
+
+/* A whole, checked head: makes the request of it. */
+static enum fm_parse begin_request(struct fm_parser *p, const char *head, size_t len)
+{
+    struct fm_request *r = p->request = fm_malloc(sizeof *r);
+    *r = (struct fm_request){.head = fm_malloc(len), .head_len = (uint32_t)len, .content_length = -1};
+    fm_body_init(&r->body);
+    memcpy(r->head, head, len);
+    if (p->scan.fields > 0)
+        r->fields = fm_malloc(p->scan.fields * sizeof *r->fields);
+    fm_buf_fini(&p->buf); /* head may have been in there */
+    if (lib_read_head(p) < 0)
+        return refuse(p, p->why);
+    p->left = r->content_length > 0 ? (uint64_t)r->content_length : 0;
+    p->state = r->chunked ? CHUNK_LINE : p->left > 0 ? LENGTH : DONE;
+    p->reported = true;
+    return FM_PARSE_HEAD;
+}
+
+/* RFC 9112, 2.2: an empty line before the request line is skipped; we skip one.  False: refused by p->why. */
+static bool skip_empty_line(struct fm_parser *p, struct input *in)
+{
+    for (; in->s < in->end && (*in->s == '\r' || *in->s == '\n' || p->empty_line == 1); in->s++) {
+        bool lf = *in->s == '\n';
+        if (p->empty_line == 2)
+            p->why = lf ? FM_REFUSE_BARE_LF : FM_REFUSE_EMPTY_LINES;
+        else if (p->empty_line == 1 && !lf)
+            p->why = FM_REFUSE_BARE_CR;
+        else if (p->empty_line == 0 && lf)
+            p->why = FM_REFUSE_BARE_LF;
+        if (p->why)
+            return false;
+        p->empty_line++;
+    }
+    return true;
+}
+
+/* A head that comes in parts: buffered, slice by slice so that what follows the head is not copied. */
+static enum fm_parse resume_head(struct fm_parser *p, struct input *in)
+{
+    while (in->s < in->end) {
+        size_t had = fm_buf_size(&p->buf), n = input_len(in) < SLICE ? input_len(in) : SLICE;
+        fm_buf_append(&p->buf, in->s, n);
+        int rc = fm_head_scan(&p->scan, p->limits, fm_buf_head(&p->buf), had + n, &p->why);
+        if (rc < 0)
+            return refuse(p, p->why);
+        in->s += rc > 0 ? p->scan.start - had : n;
+        if (rc > 0)
+            return begin_request(p, fm_buf_head(&p->buf), p->scan.start);
+    }
+    return FM_PARSE_MORE;
+}
+
+static enum fm_parse step_head(struct fm_parser *p, struct input *in)
+{
+    if (fm_buf_size(&p->buf) > 0)
+        return resume_head(p, in);
+    if (!skip_empty_line(p, in))
+        return refuse(p, p->why);
+    size_t len = input_len(in);
+    int rc = fm_head_scan(&p->scan, p->limits, in->s, len, &p->why);
+    if (rc > 0) {
+        const char *head = in->s;
+        in->s += p->scan.start;
+        return begin_request(p, head, p->scan.start);
+    }
+    fm_buf_append(&p->buf, in->s, rc < 0 && len > DESCRIBE_MAX ? DESCRIBE_MAX : len); /* fm_parser_describe reads it */
+    in->s = in->end;
+    return rc < 0 ? refuse(p, p->why) : FM_PARSE_MORE;
+}
+
+/* ---- the body ---- */
+
+static enum fm_parse finish(struct fm_parser *p)
+{
+    p->state = DONE;
+    return FM_PARSE_DONE;
+}
+
+/* Takes body bytes, up to p->left; `last` if the request ends with the last of them. */
+static int take_body(struct fm_parser *p, struct input *in, bool last)
+{
+    size_t n = input_len(in) < p->left ? input_len(in) : (size_t)p->left;
+    const char *s = in->s;
+    in->s += n;
+    p->left -= n;
+    return n > 0 ? lib_read(p, s, n, n, last && p->left == 0) : 0;
+}
+
+static enum fm_parse step_length(struct fm_parser *p, struct input *in)
+{
+    if (in->s < in->end)
+        fm_body_expect(&p->request->body, p->left);
+    if (take_body(p, in, true) < 0)
+        return refuse(p, p->why);
+    return p->left > 0 ? FM_PARSE_MORE : finish(p);
+}
+
+/* Takes a line with its CRLF, which lies at *line until the next call; *len is without CRLF.  Results as of
+ * fm_strict_line. */
+static int take_line(struct fm_parser *p, struct input *in, size_t limit, const char **line, size_t *len)
+{
+    size_t had = fm_buf_size(&p->buf), n = input_len(in);
+    *line = in->s;
+    if (had > 0) {
+        n = n < limit + 2 - had ? n : limit + 2 - had;
+        fm_buf_append(&p->buf, in->s, n);
+        *line = fm_buf_head(&p->buf);
+    }
+    int rc = fm_strict_line(*line, had + n, limit, &p->seen, &p->why);
+    if (rc < 0)
+        return rc;
+    if (rc == 0) {
+        if (had == 0)
+            fm_buf_append(&p->buf, in->s, n);
+        in->s += n;
+        return 0;
+    }
+    *len = p->seen;
+    p->seen = 0;
+    in->s += *len + 2 - had;
+    fm_buf_clear(&p->buf); /* *line stays where it is until something is appended */
+    return 1;
+}
+
+static enum fm_parse step_chunk_line(struct fm_parser *p, struct input *in)
+{
+    const char *line;
+    size_t len;
+    int rc = take_line(p, in, CHUNK_LINE_MAX, &line, &len);
+    if (rc <= 0)
+        return rc == 0 ? FM_PARSE_MORE : refuse(p, rc == FM_ELIMIT ? FM_REFUSE_CHUNK_LINE_TOO_LONG : p->why);
+    enum fm_refusal why = fm_strict_chunk(line, len, &p->left);
+    if (why)
+        return refuse(p, why);
+    p->overhead += len > CHUNK_LINE_USUAL ? len - CHUNK_LINE_USUAL : 0;
+    if (p->overhead > p->request->body.size + CHUNK_OVERHEAD)
+        return refuse(p, FM_REFUSE_CHUNK_LINE_TOO_LONG);
+    if (p->left > p->limits->body - p->request->body.size)
+        return refuse(p, FM_REFUSE_BODY_TOO_LARGE);
+    if (lib_read(p, line, len + 2, 0, false) < 0)
+        return refuse(p, p->why);
+    p->state = p->left > 0 ? CHUNK_DATA : TRAILER;
+    return FM_PARSE_MORE;
+}
+
+static enum fm_parse step_chunk_data(struct fm_parser *p, struct input *in)
+{
+    if (take_body(p, in, false) < 0)
+        return refuse(p, p->why);
+    if (p->left == 0)
+        p->state = CHUNK_END;
+    return FM_PARSE_MORE;
+}
+
+/* The CRLF after a chunk's data. */
+static enum fm_parse step_chunk_end(struct fm_parser *p, struct input *in)
+{
+    const char *line;
+    size_t len;
+    int rc = take_line(p, in, 0, &line, &len);
+    if (rc == 0)
+        return FM_PARSE_MORE;
+    if (rc < 0)
+        return refuse(p, rc == FM_ELIMIT ? FM_REFUSE_BAD_CHUNK : p->why);
+    if (lib_read(p, line, 2, 0, false) < 0)
+        return refuse(p, p->why);
+    p->state = CHUNK_LINE;
+    return FM_PARSE_MORE;
+}
+
+/* RFC 9110, 6.5.1: fields that frame or route a request must not come so late, even if we drop them. */
+static enum fm_refusal judge_trailer(const struct fm_parser *p, const char *line, size_t len)
+{
+    size_t name_len;
+    enum fm_refusal why = fm_strict_field(line, len, &name_len);
+    if (why)
+        return why;
+    if (p->trailers >= p->limits->fields)
+        return FM_REFUSE_TRAILERS_TOO_LARGE;
+    unsigned id = fm_header_lookup(line, name_len);
+    bool late = id == FM_H_TRANSFER_ENCODING || id == FM_H_CONTENT_LENGTH || id == FM_H_HOST;
+    return late ? FM_REFUSE_BAD_TRAILER : FM_REFUSE_NOTHING;
+}
+
+static enum fm_parse step_trailer(struct fm_parser *p, struct input *in)
+{
+    const char *line;
+    size_t len;
+    int rc = take_line(p, in, p->limits->field_size, &line, &len);
+    if (rc <= 0)
+        return rc == 0 ? FM_PARSE_MORE : refuse(p, rc == FM_ELIMIT ? FM_REFUSE_TRAILERS_TOO_LARGE : p->why);
+    enum fm_refusal why = len > 0 ? judge_trailer(p, line, len) : FM_REFUSE_NOTHING;
+    if (why)
+        return refuse(p, why);
+    if (lib_read(p, line, len + 2, 0, len == 0) < 0)
+        return refuse(p, p->why);
+    p->trailers++;
+    return len > 0 ? FM_PARSE_MORE : finish(p);
+}
+
+static enum fm_parse step_done(struct fm_parser *p, struct input *in)
+{
+    (void)p, (void)in;
+    return FM_PARSE_DONE;
+}
+
+static enum fm_parse step_refused(struct fm_parser *p, struct input *in)
+{
+    (void)p, (void)in;
+    return FM_PARSE_ERROR;
+}
+
+static enum fm_parse (*const steps[])(struct fm_parser *p, struct input *in) = {
+    [HEAD] = step_head,
+    [LENGTH] = step_length,
+    [CHUNK_LINE] = step_chunk_line,
+    [CHUNK_DATA] = step_chunk_data,
+    [CHUNK_END] = step_chunk_end,
+    [TRAILER] = step_trailer,
+    [DONE] = step_done,
+    [REFUSED] = step_refused,
+};
+
+enum fm_parse fm_parser_feed(struct fm_parser *p, const char *data, size_t len, size_t *used)
+{
+    const char *begin = len > 0 ? data : "";
+    struct input in = {begin, begin + len};
+    enum fm_parse got;
+    do
+        got = steps[p->state](p, &in);
+    while (got == FM_PARSE_MORE && in.s < in.end);
+    *used = (size_t)(in.s - begin);
+    return got;
+}
+
+/* ---- life ---- */
+
+/* http-parser's own limit on a head, one for the process; ours are checked before and are per parser. */
+static void lift_lib_limit(void) { http_parser_set_max_header_size(UINT32_MAX); }
+
+static void reset(struct fm_parser *p)
+{
+    const struct fm_http_limits *limits = p->limits;
+    *p = (struct fm_parser){.limits = limits, .buf = FM_BUF_INIT};
+}
+
+struct fm_parser *fm_parser_new(const struct fm_http_limits *limits)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, lift_lib_limit);
+    struct fm_parser *p = fm_malloc(sizeof *p);
+    p->limits = limits;
+    reset(p);
+    return p;
+}
+
+void fm_parser_free(struct fm_parser *p)
+{
+    if (!p)
+        return;
+    fm_request_free(p->request);
+    fm_buf_fini(&p->buf);
+    free(p);
+}
+
+int fm_parser_started(const struct fm_parser *p) { return p->request || fm_buf_size(&p->buf) > 0; }
+
+const struct fm_request *fm_parser_request(const struct fm_parser *p) { return p->reported ? p->request : NULL; }
+
+struct fm_request *fm_parser_take(struct fm_parser *p)
+{
+    if (p->state != DONE)
+        return NULL;
+    struct fm_request *r = p->request;
+    fm_buf_fini(&p->buf);
+    reset(p);
+    return r;
+}
+
+const struct fm_http_error *fm_parser_error(const struct fm_parser *p) { return p->error; }
+
+/* Method and target up to its query: a query may hold secrets, and error logs have other readers than access logs. */
+void fm_parser_describe(const struct fm_parser *p, char *buf, size_t size)
+{
+    const char *text = p->request ? p->request->head : fm_buf_size(&p->buf) > 0 ? fm_buf_head(&p->buf) : "";
+    size_t len = p->request ? p->request->head_len : fm_buf_size(&p->buf);
+    size_t n = 0;
+    unsigned spaces = 0;
+    for (; n < len && n + 1 < size && n < DESCRIBE_MAX; n++) {
+        char c = text[n];
+        spaces += c == ' ';
+        if (c == '\r' || c == '\n' || c == '?' || c == '#' || spaces == 2)
+            break;
+        buf[n] = c;
+    }
+    if (size > 0)
+        buf[n] = '\0';
+}

@@ -1,0 +1,309 @@
+/* The strict reading of lines: what is refused before http-parser sees it. */
+#include "strict.h"
+
+#include <arpa/inet.h>
+#include <endian.h>
+#include <string.h>
+
+#include "chars.h"
+#include "fermata/http/headers.h"
+#include "fermata/util/err.h"
+
+#define BYTES(b) (0x0101010101010101ull * (b))
+
+/* Eight bytes at once: the high bit of the first control character (HTAB included) is set, and those of bytes after it
+ * mean nothing, for they see its carry; 0 if there is none. */
+static inline uint64_t controls(const char *s)
+{
+    uint64_t w, del;
+    memcpy(&w, s, sizeof w);
+    w = le64toh(w);
+    del = w ^ BYTES(0x7f);
+    return (((w - BYTES(0x20)) & ~w) | ((del - BYTES(1)) & ~del)) & BYTES(0x80);
+}
+
+/* The first byte in [s, end) that is no text, or end. */
+static const char *text_end(const char *s, const char *end)
+{
+    while (end - s >= 8) {
+        uint64_t found = controls(s);
+        if (!found) {
+            s += 8;
+            continue;
+        }
+        s += __builtin_ctzll(found) / 8;
+        if (*s != '\t')
+            return s;
+        s++;
+    }
+    while (s < end && fm_char_text[(unsigned char)*s])
+        s++;
+    return s;
+}
+
+int fm_strict_line(const char *line, size_t len, size_t limit, size_t *seen, enum fm_refusal *why)
+{
+    const char *s = text_end(line + *seen, line + len);
+    size_t n = (size_t)(s - line);
+    *seen = n;
+    if (n > limit)
+        return FM_ELIMIT;
+    if (n == len || (*s == '\r' && n + 1 == len))
+        return 0;
+    if (*s == '\r' && s[1] == '\n')
+        return 1;
+    *why = *s == '\r' ? FM_REFUSE_BARE_CR : *s == '\n' ? FM_REFUSE_BARE_LF : FM_REFUSE_CONTROL_CHAR;
+    return FM_EINVAL;
+}
+
+/* ---- request line ---- */
+
+static inline struct fm_span span(size_t from, size_t to)
+{
+    return (struct fm_span){(uint32_t)from, (uint32_t)(to - from)};
+}
+
+static inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* HTTP-version (2.3): case-sensitive, one digit each. */
+static enum fm_refusal read_version(const char *p, size_t len, uint8_t *minor)
+{
+    if (len != 8 || memcmp(p, "HTTP/", 5) != 0 || !is_digit(p[5]) || p[6] != '.' || !is_digit(p[7]))
+        return FM_REFUSE_BAD_VERSION;
+    if (p[5] != '1' || p[7] > '1')
+        return FM_REFUSE_VERSION_NOT_SUPPORTED;
+    *minor = (uint8_t)(p[7] - '0');
+    return FM_REFUSE_NOTHING;
+}
+
+/* Length of "http://" or "https://" at the beginning of the target, or 0. */
+static size_t scheme_len(const char *p, size_t len)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+        size_t n = strlen(schemes[i]);
+        if (len >= n && fm_ascii_ieq(p, n, schemes[i], n))
+            return n;
+    }
+    return 0;
+}
+
+/* absolute-form (3.2.2): the target from..end, its path up to path_end.  A missing path is the slash of "://". */
+static enum fm_refusal split_absolute(const char *line, size_t from, size_t path_end, struct fm_request_line *out)
+{
+    size_t scheme = scheme_len(line + from, path_end - from);
+    if (scheme == 0)
+        return FM_REFUSE_BAD_TARGET;
+    size_t authority = from + scheme;
+    const char *slash = memchr(line + authority, '/', path_end - authority);
+    size_t path = slash ? (size_t)(slash - line) : path_end;
+    if (!fm_strict_host(line + authority, path - authority))
+        return FM_REFUSE_BAD_HOST;
+    out->authority = span(authority, path);
+    out->path = slash ? span(path, path_end) : span(authority - 1, authority);
+    return FM_REFUSE_NOTHING;
+}
+
+/* The forms of a target (3.2); authority-form belongs to CONNECT alone, which never comes here. */
+static enum fm_refusal split_target(const char *line, struct fm_request_line *out)
+{
+    size_t from = out->target.off, end = from + out->target.len;
+    const char *question = memchr(line + from, '?', end - from);
+    size_t path_end = question ? (size_t)(question - line) : end;
+    out->query = question ? span(path_end + 1, end) : span(end, end);
+    out->authority = span(end, end);
+    out->path = span(from, path_end);
+    if (line[from] == '/')
+        return FM_REFUSE_NOTHING;
+    if (end - from == 1 && line[from] == '*')
+        return out->method.len == 7 && memcmp(line, "OPTIONS", 7) == 0 ? FM_REFUSE_NOTHING : FM_REFUSE_BAD_TARGET;
+    return split_absolute(line, from, path_end, out);
+}
+
+enum fm_refusal fm_strict_request_line(const char *line, size_t len, struct fm_request_line *out)
+{
+    size_t method = fm_token_run(line, len);
+    if (method == 0 || method == len || line[method] != ' ')
+        return method == len ? FM_REFUSE_BAD_REQUEST_LINE : FM_REFUSE_BAD_METHOD;
+    size_t target = method + 1, end = target;
+    while (end < len && line[end] != ' ' && line[end] != '\t' && line[end] != '#')
+        end++;
+    if (end < len && line[end] != ' ')
+        return FM_REFUSE_BAD_TARGET;
+    if (end == len || end == target)
+        return FM_REFUSE_BAD_REQUEST_LINE;
+    enum fm_refusal why = read_version(line + end + 1, len - end - 1, &out->minor);
+    if (why)
+        return why;
+    if (method == 7 && memcmp(line, "CONNECT", 7) == 0)
+        return FM_REFUSE_CONNECT;
+    out->method = span(0, method);
+    out->target = span(target, end);
+    return split_target(line, out);
+}
+
+/* ---- field lines and what stands in them ---- */
+
+enum fm_refusal fm_strict_field(const char *line, size_t len, size_t *name_len)
+{
+    size_t n = fm_token_run(line, len);
+    *name_len = n;
+    if (n > 0 && n < len && line[n] == ':')
+        return FM_REFUSE_NOTHING;
+    if (n == len || !fm_char_blank(line[n]))
+        return FM_REFUSE_BAD_FIELD_NAME;
+    return n == 0 ? FM_REFUSE_OBS_FOLD : FM_REFUSE_SPACE_BEFORE_COLON;
+}
+
+/* unreserved and sub-delims of RFC 3986, 2; a percent sign is looked at apart. */
+static const bool reg_name[256] = {
+    ['!'] = true, ['$'] = true,         ['&' ... '.'] = true, ['0' ... '9'] = true, [';'] = true,
+    ['='] = true, ['A' ... 'Z'] = true, ['_'] = true,         ['a' ... 'z'] = true, ['~'] = true,
+};
+
+/* The value of a hexadecimal digit, or -1. */
+static inline int hex(char c)
+{
+    if (is_digit(c))
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Length of the reg-name (an IPv4 address is one, too) at the beginning. */
+static size_t reg_name_run(const char *p, size_t len)
+{
+    size_t n = 0;
+    while (n < len) {
+        if (reg_name[(unsigned char)p[n]])
+            n++;
+        else if (p[n] == '%' && len - n > 2 && hex(p[n + 1]) >= 0 && hex(p[n + 2]) >= 0)
+            n += 3;
+        else
+            break;
+    }
+    return n;
+}
+
+/* Length of "[IPv6 address]" at the beginning, or 0. */
+static size_t ip_literal_run(const char *p, size_t len)
+{
+    char text[INET6_ADDRSTRLEN];
+    struct in6_addr addr;
+    const char *close = memchr(p, ']', len);
+    size_t n = close ? (size_t)(close - p) - 1 : sizeof text;
+    if (n >= sizeof text)
+        return 0;
+    memcpy(text, p + 1, n);
+    text[n] = '\0';
+    return strlen(text) == n && inet_pton(AF_INET6, text, &addr) == 1 ? n + 2 : 0;
+}
+
+bool fm_strict_host(const char *p, size_t len)
+{
+    if (len == 0)
+        return false;
+    size_t n = *p == '[' ? ip_literal_run(p, len) : reg_name_run(p, len);
+    if (n == 0 || n == len)
+        return n == len;
+    if (p[n] != ':')
+        return false;
+    unsigned port = 0;
+    for (n++; n < len && is_digit(p[n]) && port <= 65535; n++)
+        port = port * 10 + (unsigned)(p[n] - '0');
+    return n == len && port <= 65535;
+}
+
+bool fm_strict_length(const char *p, size_t len, int64_t *length)
+{
+    int64_t v = 0;
+    for (size_t i = 0; i < len; i++) {
+        int digit = p[i] - '0';
+        if (!is_digit(p[i]) || v > (INT64_MAX - digit) / 10)
+            return false;
+        v = v * 10 + digit;
+    }
+    *length = v;
+    return len > 0;
+}
+
+bool fm_items_next(struct fm_items *it)
+{
+    const char *s = it->next;
+    if (!s)
+        return false;
+    const char *comma = s < it->end ? memchr(s, ',', (size_t)(it->end - s)) : NULL;
+    const char *end = comma ? comma : it->end;
+    it->next = comma ? comma + 1 : NULL;
+    while (s < end && fm_char_blank(*s))
+        s++;
+    while (end > s && fm_char_blank(end[-1]))
+        end--;
+    it->item = s;
+    it->len = (size_t)(end - s);
+    return true;
+}
+
+/* ---- chunks ---- */
+
+static size_t skip_blanks(const char *p, size_t i, size_t len)
+{
+    while (i < len && fm_char_blank(p[i]))
+        i++;
+    return i;
+}
+
+/* Where the quoted-string (RFC 9110, 5.6.4) that begins at i ends, or i if it does not. */
+static size_t skip_quoted(const char *p, size_t i, size_t len)
+{
+    for (size_t n = i + 1; n < len; n++) {
+        if (p[n] == '"')
+            return n + 1;
+        if (p[n] == '\\')
+            n++;
+    }
+    return i;
+}
+
+/* One chunk-ext from its semicolon at i on: its end, or i if it is malformed. */
+static size_t skip_extension(const char *p, size_t i, size_t len)
+{
+    size_t name = skip_blanks(p, i + 1, len);
+    size_t end = name + fm_token_run(p + name, len - name);
+    if (end == name)
+        return i;
+    size_t equals = skip_blanks(p, end, len);
+    if (equals == len || p[equals] != '=')
+        return end;
+    size_t value = skip_blanks(p, equals + 1, len);
+    if (value < len && p[value] == '"')
+        end = skip_quoted(p, value, len);
+    else
+        end = value + fm_token_run(p + value, len - value);
+    return end > value ? end : i;
+}
+
+enum fm_refusal fm_strict_chunk(const char *line, size_t len, uint64_t *size)
+{
+    uint64_t v = 0;
+    size_t i = 0;
+    for (; i < len && hex(line[i]) >= 0; i++) {
+        if (v > (uint64_t)INT64_MAX >> 4)
+            return FM_REFUSE_BAD_CHUNK;
+        v = v << 4 | (unsigned)hex(line[i]);
+    }
+    if (i == 0)
+        return FM_REFUSE_BAD_CHUNK;
+    enum fm_refusal broken = FM_REFUSE_BAD_CHUNK; /* right after the size; then it is an extension's */
+    while (i < len) {
+        size_t semicolon = skip_blanks(line, i, len); /* BWS: RFC 9110, 5.6.3 */
+        if (semicolon == len || line[semicolon] != ';')
+            return broken;
+        broken = FM_REFUSE_BAD_CHUNK_EXT;
+        i = skip_extension(line, semicolon, len);
+        if (i == semicolon)
+            return broken;
+    }
+    *size = v;
+    return FM_REFUSE_NOTHING;
+}
