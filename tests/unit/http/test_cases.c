@@ -45,22 +45,23 @@ static void read_case(struct http_case *c)
     c->len = n - (size_t)(c->stream - c->text);
 }
 
-static void set_limits(struct fm_http_limits *limits, const char *value)
+static void set_limits(struct fm_http_limits *limits, char *value)
 {
     const struct {
-        const char *format;
+        const char *name;
         uint32_t *number;
-    } known[] = {{"request_line=%u", &limits->request_line},
-                 {"fields=%u", &limits->fields},
-                 {"field_size=%u", &limits->field_size}};
-    char word[64];
-    for (int n = 0; sscanf(value, "%63s%n", word, &n) == 1; value += n) {
-        unsigned long long body;
-        bool found = sscanf(word, "body=%llu", &body) == 1;
+    } known[] = {
+        {"request_line", &limits->request_line}, {"fields", &limits->fields}, {"field_size", &limits->field_size}};
+    for (char *word; (word = strsep(&value, " "));) {
+        char *number = strchr(word, '=');
+        assert_non_null(number);
+        *number++ = '\0';
+        bool found = strcmp(word, "body") == 0;
         if (found)
-            limits->body = body;
-        for (size_t i = 0; !found && i < 3; i++)
-            found = sscanf(word, known[i].format, known[i].number) == 1;
+            limits->body = strtoull(number, NULL, 10);
+        for (size_t i = 0; !found && i < sizeof known / sizeof *known; i++)
+            if ((found = strcmp(word, known[i].name) == 0))
+                *known[i].number = (uint32_t)strtoul(number, NULL, 10);
         assert_true(found);
     }
 }

@@ -43,6 +43,23 @@ static void test_find(void **state)
     fm_request_free(r);
 }
 
+static void test_describe(void **state)
+{
+    (void)state;
+    struct fm_request *r = make();
+    char text[16];
+    r->method = (struct fm_span){0, 3};
+    r->path = (struct fm_span){4, 1};
+    fm_request_describe(r, text, sizeof text);
+    assert_string_equal(text, "GET /");
+    fm_request_describe(r, text, 4);
+    assert_string_equal(text, "GET");
+    r->path = (struct fm_span){0, r->head_len}; /* far more than fits */
+    fm_request_describe(r, text, sizeof text);
+    assert_int_equal(strlen(text), sizeof text - 1);
+    fm_request_free(r);
+}
+
 static void test_frees_all(void **state)
 {
     (void)state;
@@ -70,6 +87,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_find),
+        cmocka_unit_test(test_describe),
         cmocka_unit_test(test_frees_all),
         cmocka_unit_test(test_moved_body_stays),
     };
