@@ -42,6 +42,10 @@ ALLFLAGS  = -std=gnu11 $(OPT.$(FLAVOR)) $(CFLAGS) $(WARN) $(if $(CI),-Werror) -f
 LDFLAGS  += -pie -Wl,-z,relro,-z,now $(SAN.$(FLAVOR))
 LIBS     := -levent_core -lhttp_parser -lpthread
 
+# make V=1 shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
+
 .DELETE_ON_ERROR:
 .PHONY: all check unit system asan tsan tsa tidy fmt layers clean install uninstall help venv flavor
 
@@ -65,16 +69,18 @@ endif
 
 $(O)/gen/loader.inc: py/fermata/loader.py scripts/embed
 	@mkdir -p $(@D)
-	scripts/embed $< fm_loader_source > $@
+	$(Q)scripts/embed $< fm_loader_source > $@
 
 $(O)/obj/%.o: src/%.c $(PYFACTS) CHANGELOG.md Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(if $(filter src/py/% src/wsgi/%,$<),$(PY_CFLAGS)) $(ALLFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(if $(filter src/py/% src/wsgi/%,$<),$(PY_CFLAGS)) $(ALLFLAGS) -MMD -MP -c -o $@ $<
 
 $(O)/obj/wsgi/app.o: $(O)/gen/loader.inc
 
 $(O)/fermata: $(OBJS)
-	$(CC) $(LDFLAGS) -o $@ $(OBJS) $(LIBS) $(PY_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(OBJS) $(LIBS) $(PY_LIBS)
 
 -include $(OBJS:.o=.d)
 
@@ -84,7 +90,8 @@ UNITS := $(patsubst tests/unit/%.c,$(O)/unit/%,$(wildcard tests/unit/*/test_*.c)
 
 $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -Isrc -DFM_TESTS_HTTP='"$(CURDIR)/tests/http"' $(filter-out -Wmissing-prototypes,$(ALLFLAGS)) -MMD -MP \
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS) -Isrc -DFM_TESTS_HTTP='"$(CURDIR)/tests/http"' $(filter-out -Wmissing-prototypes,$(ALLFLAGS)) -MMD -MP \
 		$(LDFLAGS) -o $@ $< $(NOPY) $(LIBS) -lcmocka
 
 -include $(UNITS:=.d)

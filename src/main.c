@@ -1,4 +1,5 @@
 /* fermata: the command. */
+#include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -22,8 +23,8 @@ int main(int argc, char **argv)
         return 1;
     }
     if (options.chdir && chdir(options.chdir) != 0) {
-        perror("fermata: --chdir");
-        return 1;
+        fprintf(stderr, "fermata: --chdir %s: %s\n", options.chdir, fm_strerror(-errno));
+        return 2;
     }
     return fm_server_run(&options, argc, argv);
 }

@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -196,11 +197,15 @@ void fm_options_help(FILE *to)
     }
 }
 
-static void complain(const char *format, const char *a, const char *b, const char *c)
+static enum fm_options_outcome __attribute__((format(printf, 1, 2))) wrong(const char *format, ...)
 {
+    va_list ap;
+    va_start(ap, format);
     fputs("fermata: ", stderr);
-    fprintf(stderr, format, a, b, c);
+    vfprintf(stderr, format, ap);
     fputs("\nfermata: see fermata --help\n", stderr);
+    va_end(ap);
+    return FM_OPTIONS_WRONG;
 }
 
 static const struct option *find(const char *name, size_t len, char letter)
@@ -236,28 +241,19 @@ static enum fm_options_outcome parse_one(struct fm_options *o, int argc, char **
         if (text[2])
             value = text + 2 + (text[2] == '=');
     }
-    if (!opt) {
-        complain("there is no option %s", text, "", "");
-        return FM_OPTIONS_WRONG;
-    }
-    if (!opt->arg && value) {
-        complain("--%s takes no argument", opt->name, "", "");
-        return FM_OPTIONS_WRONG;
-    }
+    if (!opt)
+        return wrong("there is no option %s", text);
+    if (!opt->arg && value)
+        return wrong("--%s takes no argument", opt->name);
     if (opt->kind == KIND_HELP || opt->kind == KIND_VERSION)
         return show(opt->kind);
     if (opt->arg && !value) {
-        if (*i + 1 >= argc) {
-            complain("--%s takes an argument: %s, %s", opt->name, opt->arg, opt->help);
-            return FM_OPTIONS_WRONG;
-        }
+        if (*i + 1 >= argc)
+            return wrong("--%s takes an argument: %s, %s", opt->name, opt->arg, opt->help);
         value = argv[++*i];
     }
-    const char *wrong = apply(o, opt, value);
-    if (!wrong)
-        return FM_OPTIONS_RUN;
-    complain("--%s %s: it %s", opt->name, value ? value : "", wrong);
-    return FM_OPTIONS_WRONG;
+    const char *takes = apply(o, opt, value);
+    return takes ? wrong("--%s %s: it %s", opt->name, value ? value : "", takes) : FM_OPTIONS_RUN;
 }
 
 static enum fm_options_outcome default_bind(struct fm_options *o)
@@ -266,11 +262,8 @@ static enum fm_options_outcome default_bind(struct fm_options *o)
     const char *port = getenv("PORT");
     if (port && *port)
         snprintf(text, sizeof text, "0.0.0.0:%s", port);
-    const char *wrong = parse_address(&o->bind[0], text);
-    if (wrong) {
-        complain("the environment's PORT=%s: it takes a number from 0 to 65535%s%s", port, "", "");
-        return FM_OPTIONS_WRONG;
-    }
+    if (parse_address(&o->bind[0], text))
+        return wrong("the environment's PORT is %s: it takes a number from 0 to 65535", port);
     o->nbinds = 1;
     return FM_OPTIONS_RUN;
 }
@@ -290,20 +283,15 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
             if (outcome != FM_OPTIONS_RUN)
                 return outcome;
         } else if (o->app) {
-            complain("one application is served, but two are named: %s and %s", o->app, argv[i], "");
-            return FM_OPTIONS_WRONG;
+            return wrong("one application is served, but two are named: %s and %s", o->app, argv[i]);
         } else {
             o->app = argv[i];
         }
     }
-    if (!o->app || !*o->app) {
-        complain("which application? Name it as MODULE[:CALLABLE]%s%s%s", "", "", "");
-        return FM_OPTIONS_WRONG;
-    }
-    if (o->has_admin && o->admin.u.sa.sa_family == AF_UNIX) {
-        complain("--admin-bind takes HOST:PORT%s%s%s", "", "", "");
-        return FM_OPTIONS_WRONG;
-    }
+    if (!o->app || !*o->app)
+        return wrong("which application? Name it as MODULE[:CALLABLE]");
+    if (o->has_admin && o->admin.u.sa.sa_family == AF_UNIX)
+        return wrong("--admin-bind takes HOST:PORT");
     if (!o->venv) {
         const char *active = getenv("VIRTUAL_ENV");
         o->venv = active && *active ? active : NULL;

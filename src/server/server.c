@@ -41,14 +41,14 @@
 /* ---- signals: noted in a handler, taken by the main thread ---- */
 
 static int signal_fd = -1; /* eventfd; also written when the loop has drained */
-static volatile sig_atomic_t interrupts, terminations;
+static atomic_int interrupts, terminations; /* lock-free, so a handler may use them */
 
 static void on_signal(int number)
 {
     int saved = errno;
-    if (number == SIGINT && interrupts++ > 0)
+    if (number == SIGINT && atomic_fetch_add(&interrupts, 1) > 0)
         _exit(EXIT_OTHER); /* the second one: at once */
-    terminations++;
+    atomic_fetch_add(&terminations, 1);
     (void)!eventfd_write(signal_fd, 1);
     errno = saved;
 }
@@ -330,7 +330,7 @@ static void watch(struct fm_server *s)
         struct pollfd fds[2] = {{s->crew.monitor_fd, POLLIN, 0}, {signal_fd, POLLIN, 0}};
         struct timespec until = {(time_t)(pause / FM_SEC), (long)(pause % FM_SEC)};
         int n = ppoll(fds, 2, pause == UINT64_MAX ? NULL : &until, NULL);
-        if (n < 0 && errno == EINTR && terminations == 0)
+        if (n < 0 && errno == EINTR && atomic_load(&terminations) == 0)
             fm_interp_check_signals(); /* a handler that the application installed */
         if (n > 0 && fds[0].revents)
             fm_monitor_woken(&monitor);
@@ -338,7 +338,7 @@ static void watch(struct fm_server *s)
             eventfd_t count;
             (void)!eventfd_read(signal_fd, &count);
         }
-        if (terminations > 0)
+        if (atomic_load(&terminations) > 0)
             begin_drain(s);
         if (fm_crew_has_stopped(&s->crew))
             return;

@@ -59,7 +59,8 @@ static void append_escaped(struct fm_buf *b, const char *s)
     }
 }
 
-static void head_line(struct fm_buf *b, enum fm_log_level level, const char *fmt, va_list ap)
+static void __attribute__((format(printf, 3, 0))) head_line(struct fm_buf *b, enum fm_log_level level, const char *fmt,
+                                                            va_list ap)
 {
     char text[2048], when[40];
     struct timespec now;

@@ -207,12 +207,12 @@ static enum fate begin(struct fm_run *run, struct fm_hand *hand)
     struct fm_call *call = run->call;
     int fd;
     int64_t pos, len;
-    PyObject *environ = fm_environ_new(call);
-    if (!environ)
+    PyObject *env = fm_environ_new(call);
+    if (!env)
         return FATE_ERROR;
-    PyObject *args[] = {NULL, environ, (PyObject *)run};
+    PyObject *args[] = {NULL, env, (PyObject *)run};
     run->iterable = PyObject_Vectorcall(fm_application, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    Py_DECREF(environ);
+    Py_DECREF(env);
     if (!run->iterable)
         return FATE_ERROR;
     run->phase = FM_RUN_ITERATE;
