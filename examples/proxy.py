@@ -1,8 +1,8 @@
 """A streaming proxy for slow upstreams: any number of requests in flight, on two threads and an asyncio loop.
 
     build/fermata --threads 2 --chdir examples proxy:app
-    curl http://127.0.0.1:8000/slow?ms=300
-    for i in $(seq 200); do curl -s "http://127.0.0.1:8000/slow?ms=2000" & done; wait    # two seconds in all
+    curl "http://127.0.0.1:8000/slow?ms=300"
+    for i in $(seq 200); do curl -s "http://127.0.0.1:8000/slow?ms=2000" & done; wait    # a few seconds in all
     curl -N http://127.0.0.1:8000/stream
     curl -i http://127.0.0.1:8000/fail
 

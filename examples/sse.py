@@ -2,7 +2,7 @@
 
     build/fermata --threads 4 --worker-connections 20000 --chdir examples sse:app
     curl -N http://127.0.0.1:8000/events              # until you leave
-    curl -N http://127.0.0.1:8000/events?count=3      # three events
+    curl -N "http://127.0.0.1:8000/events?count=3"    # three events
     open http://127.0.0.1:8000/ in a browser
 
 A client that waits for the next tick is a parked request and holds no thread. All of them wait for the same
