@@ -1,0 +1,59 @@
+"""Holds the GIL in C: ctypes.PyDLL calls a function without letting go of it."""
+
+from __future__ import annotations
+
+import ctypes
+from concurrent.futures import Future
+
+from routes import TEXT, Routes, arguments, text
+
+app = Routes()
+
+
+def hold(environ):
+    ctypes.PyDLL(None).sleep(int(arguments(environ)["s"]))
+
+
+@app.route
+def hello(environ, start_response):
+    return text(start_response, "hello")
+
+
+@app.route
+def hold_the_gil(environ, start_response):
+    hold(environ)
+    return text(start_response, "held")
+
+
+@app.route
+def hold_the_gil_in_close(environ, start_response):
+    class Body(list):
+        def close(self):
+            hold(environ)
+
+    start_response("200 OK", [*TEXT, ("Content-Length", "4")])
+    return Body([b"held"])
+
+
+@app.route
+def hold_the_gil_after_parking(environ, start_response):
+    fut = Future()
+    fut.set_result(None)
+    yield fut
+    hold(environ)
+    start_response("200 OK", TEXT)
+    yield b"held"
+
+
+@app.route
+def park(environ, start_response):
+    yield Future()
+    start_response("200 OK", TEXT)
+    yield b"never"
+
+
+@app.route
+def blocks(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/octet-stream")])
+    for _ in range(500):
+        yield b"x" * 65536

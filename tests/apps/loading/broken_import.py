@@ -1,0 +1,3 @@
+import a_module_that_is_not_there
+
+application = a_module_that_is_not_there

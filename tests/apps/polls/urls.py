@@ -1,0 +1,15 @@
+from django.urls import path
+
+from . import views
+
+app_name = "polls"
+urlpatterns = [
+    path("", views.IndexView.as_view(), name="index"),
+    path("<int:pk>/", views.DetailView.as_view(), name="detail"),
+    path("<int:pk>/results/", views.ResultsView.as_view(), name="results"),
+    path("<int:question_id>/vote/", views.vote, name="vote"),
+    path("upload/", views.upload, name="upload"),
+    path("document/<int:pk>/", views.document, name="document"),
+    path("stream/", views.stream, name="stream"),
+    path("error/", views.error, name="error"),
+]

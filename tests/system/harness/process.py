@@ -1,0 +1,70 @@
+"""What /proc says about a process that we started."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+
+    @property
+    def _dir(self) -> Path:
+        return Path("/proc") / str(self.pid)
+
+    def _status(self, path: Path) -> dict[str, str]:
+        lines = path.read_text(errors="replace").splitlines()
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+    def threads(self) -> dict[int, str]:
+        """Thread id -> the kernel's name of it."""
+        found = {}
+        for task in (self._dir / "task").iterdir():
+            try:
+                found[int(task.name)] = (task / "comm").read_text().strip()
+            except (FileNotFoundError, ProcessLookupError):
+                pass  # it has just ended
+        return found
+
+    def switches(self) -> dict[int, int]:
+        """Thread id -> context switches so far, voluntary or not: it grows whenever the thread wakes up."""
+        found = {}
+        for task in (self._dir / "task").iterdir():
+            status = self._status(task / "status")
+            found[int(task.name)] = int(status["voluntary_ctxt_switches"]) + int(status["nonvoluntary_ctxt_switches"])
+        return found
+
+    def rss(self) -> int:
+        """Resident bytes without those of mapped files and of the page cache."""
+        return int(self._status(self._dir / "status")["RssAnon"].split()[0]) * 1024
+
+    def peak(self) -> int:
+        """The largest resident size so far, in bytes."""
+        return int(self._status(self._dir / "status")["VmHWM"].split()[0]) * 1024
+
+    def fds(self) -> dict[int, str]:
+        """Descriptor -> what it is."""
+        found = {}
+        for entry in (self._dir / "fd").iterdir():
+            try:
+                found[int(entry.name)] = os.readlink(entry)
+            except FileNotFoundError:
+                pass
+        return found
+
+    def cpu(self) -> float:
+        """Seconds of processor time, user and system."""
+        fields = (self._dir / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def nofile(self) -> int:
+        """The soft limit of open files."""
+        for line in (self._dir / "limits").read_text().splitlines():
+            if line.startswith("Max open files"):
+                return int(line.split()[3])
+        raise AssertionError("no limit of open files in /proc")

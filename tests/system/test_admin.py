@@ -1,0 +1,370 @@
+"""Health and metrics, which are served without Python: they answer whatever the application does."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from harness.client import Connection, Truncated, build
+from harness.limits import LONG, PROMPT, SANITIZED, SLOW, eventually, timeout
+
+AT_ONCE = 0.5 * SLOW  # "within milliseconds", on a loaded machine
+
+
+@pytest.fixture
+def server(serve):
+    return serve("basic", "--threads", "2", admin=True)
+
+
+@pytest.fixture
+def parking(serve):
+    return serve("suspend:app", "--threads", "2", admin=True)
+
+
+@pytest.fixture
+def key(request):
+    return re.sub(r"\W+", "-", request.node.name)
+
+
+def test_health(server):
+    """/healthz: 200 and ok."""
+    answer = server.admin.get("/healthz")
+    assert (answer.status, answer.text.strip()) == (200, "ok")
+    assert answer.header("Content-Type").startswith("text/plain")
+
+
+def test_readiness(server):
+    """/readyz: 200 when the application is loaded."""
+    eventually(lambda: server.admin.get("/readyz").status == 200, "it is ready")
+
+
+def test_readiness_while_loading(launch, tmp_path):
+    """/readyz is 503 and /healthz is 200 before the application is loaded."""
+    (tmp_path / "slow_start.py").write_text(
+        "import os, time\n"
+        "deadline = time.monotonic() + 60\n"
+        "while not os.path.exists('go') and time.monotonic() < deadline:\n"
+        "    time.sleep(0.01)\n"
+        "def application(environ, start_response):\n"
+        "    start_response('200 OK', [('Content-Length', '2')])\n"
+        "    return [b'ok']\n"
+    )
+    server = launch("slow_start", cwd=tmp_path, admin=True, ready=False)
+    eventually(lambda: server.admin_address() is not None, "the admin endpoint listens", within=LONG)
+    assert server.admin.get("/healthz").status == 200
+    assert server.admin.get("/readyz").status == 503
+    (tmp_path / "go").write_text("")
+    eventually(lambda: server.admin.get("/readyz").status == 200, "it is ready", within=LONG)
+    server.wait_ready()
+    assert server.get("/").text == "ok"
+
+
+def test_other_paths_and_methods(server):
+    """Nothing else is there; only GET and HEAD are answered."""
+    with Connection(server.admin_address()) as c:
+        assert c.request("GET", "/").status == 404
+    with Connection(server.admin_address()) as c:
+        assert c.request("POST", "/healthz", (), b"x").status == 405
+    with Connection(server.admin_address()) as c:
+        answer = c.request("HEAD", "/healthz")
+        assert (answer.status, answer.body) == (200, b"")
+
+
+def test_query_strings_are_ignored(server):
+    """/healthz?x is /healthz."""
+    assert server.admin.get("/healthz?verbose=1").status == 200
+
+
+def test_keep_alive_and_pipelining(server):
+    """The endpoint is HTTP as the other one is: several requests on a connection."""
+    with Connection(server.admin_address()) as c:
+        c.send(build("GET", "/healthz") + build("GET", "/metrics") + build("GET", "/readyz"))
+        assert c.read_response().status == 200
+        metrics = c.read_response()
+        assert metrics.status == 200
+        assert metrics.header("Content-Type").startswith("text/plain; version=0.0.4")
+        assert c.read_response().status == 200
+
+
+def test_strictness(server):
+    """The endpoint refuses what the other one refuses."""
+    with Connection(server.admin_address()) as c:
+        c.send(b"GET /healthz HTTP/1.1\r\n\r\n")
+        assert c.read_response().status == 400
+        c.ended()
+
+
+def test_admin_is_not_on_the_main_address(server):
+    """The application's address knows nothing of the endpoint, nor the endpoint of the application."""
+    assert server.get("/healthz").status == 404
+    assert server.admin.get("/hello").status == 404
+
+
+def test_no_admin_by_default(launch):
+    """Without --admin-bind there is none."""
+    assert launch("basic").admin_address() is None
+
+
+NAMES = {
+    "fermata_requests_total": "counter",
+    "fermata_requests_in_flight": "gauge",
+    "fermata_threads": "gauge",
+    "fermata_queue_wait_seconds": "histogram",
+    "fermata_step_duration_seconds": "histogram",
+    "fermata_request_duration_seconds": "histogram",
+    "fermata_parked_seconds": "histogram",
+    "fermata_received_bytes_total": "counter",
+    "fermata_sent_bytes_total": "counter",
+    "fermata_connections_total": "counter",
+    "fermata_connections": "gauge",
+    "fermata_refused_requests_total": "counter",
+    "fermata_disconnects_total": "counter",
+    "fermata_request_timeouts_total": "counter",
+    "fermata_application_errors_total": "counter",
+}
+
+
+def test_metrics_are_complete(server):
+    """/metrics is Prometheus text with every metric, its type and its help."""
+    metrics = server.admin.metrics()
+    assert {name: metrics.types.get(name) for name in NAMES} == NAMES
+    assert metrics.labels("fermata_requests_in_flight", "state") == {"queued", "running", "parked_future", "parked_client", "sending"}
+    assert metrics.labels("fermata_threads", "state") == {"busy", "idle"}
+    assert metrics.value("fermata_threads", state="idle") == 2
+
+
+def test_requests_by_class(server):
+    """Requests are counted by the class of their status; the 500 of an error too."""
+    before = server.admin.metrics()
+    server.get("/hello")
+    server.get("/hello")
+    server.get("/no-such-path")
+    server.get("/raise")
+    server.get("/respond?status=304+Not+Modified")
+    for name, more in (("2xx", 2), ("3xx", 1), ("4xx", 1), ("5xx", 1)):
+        server.admin.wait("fermata_requests_total", before.get("fermata_requests_total", **{"class": name}) + more, **{"class": name})
+    after = server.admin.metrics()
+    assert after.total("fermata_requests_total") == before.total("fermata_requests_total") + 5
+    assert after.total("fermata_application_errors_total") == before.total("fermata_application_errors_total") + 1
+
+
+def test_histograms_count_requests(server):
+    """Each request is in the histograms of its duration, its wait and its steps."""
+    before = server.admin.metrics()
+    server.get("/slow?s=0.3")
+    after = server.admin.wait("fermata_request_duration_seconds_count", before.get("fermata_request_duration_seconds_count") + 1)
+    for name in ("request_duration", "step_duration"):
+        spent = after.total(f"fermata_{name}_seconds_sum") - before.total(f"fermata_{name}_seconds_sum")
+        assert 0.25 < spent < 0.3 + PROMPT, name
+    assert after.total("fermata_queue_wait_seconds_count") > before.total("fermata_queue_wait_seconds_count")
+
+
+def test_parked_time_is_no_step(parking):
+    """Time parked is in the parked histogram and in the request's duration, not in a step's."""
+    before = parking.admin.metrics()
+    assert parking.get("/timer?s=0.5").status == 200
+    after = parking.admin.wait("fermata_request_duration_seconds_count", before.get("fermata_request_duration_seconds_count") + 1)
+
+    def more(name):
+        return after.total(f"fermata_{name}_seconds_sum") - before.total(f"fermata_{name}_seconds_sum")
+
+    assert more("parked") > 0.4
+    assert more("request_duration") > 0.4
+    assert more("step_duration") < 0.4 or SLOW > 1
+
+
+def test_bytes(server):
+    """Bytes in both directions are counted."""
+    before = server.admin.metrics()
+    assert len(server.request("POST", "/echo", (), b"x" * 100_000).body) == 100_000
+    after = server.admin.wait("fermata_sent_bytes_total", before.total("fermata_sent_bytes_total") + 100_000)
+    received = after.total("fermata_received_bytes_total") - before.total("fermata_received_bytes_total")
+    assert 100_000 < received < 102_000
+    assert after.total("fermata_sent_bytes_total") - before.total("fermata_sent_bytes_total") < 102_000
+
+
+def test_connections(server):
+    """Connections are counted, the open ones as a gauge; those to the endpoint itself are not among them."""
+    before = server.admin.metrics()
+    with server.connect() as c, server.connect() as d:
+        c.request("GET", "/hello")
+        d.request("GET", "/hello")
+        open_now = server.admin.metrics()
+        assert open_now.total("fermata_connections_total") == before.total("fermata_connections_total") + 2
+        assert open_now.value("fermata_connections") >= 2
+    eventually(lambda: server.admin.metrics().value("fermata_connections") <= before.value("fermata_connections"), "none is open")
+
+
+@pytest.mark.parametrize(("state", "target"), [("parked_future", "/park?key="), ("running", "/gate?key="), ("parked_client", "/blocks?mb=100&key=")])
+def test_in_flight_and_disconnects_by_state(parking, key, state, target):
+    """A request is in flight in its state, and its client's going is counted under that state."""
+    before = parking.admin.metrics()
+    c = parking.begin(target + key, receive_buffer=4096)
+    parking.admin.wait_in_flight(state, 1)
+    c.reset()
+    time.sleep(0.1)
+    if state == "running":
+        parking.call("probe.open_gate", key)
+    metrics = parking.admin.wait_in_flight(state, 0)
+    eventually(
+        lambda: parking.admin.metrics().total("fermata_disconnects_total") == before.total("fermata_disconnects_total") + 1,
+        "the disconnect is counted",
+    )
+    assert metrics.labels("fermata_disconnects_total", "state") >= {state} or state == "parked_client"
+
+
+def test_queued_and_busy(server, key):
+    """Requests that wait for a thread are queued; threads that run one are busy."""
+    held = [server.begin(f"/gate?key={key}", timeout=LONG) for _ in range(5)]
+    try:
+        server.admin.wait_in_flight("running", 2)
+        metrics = server.admin.wait_in_flight("queued", 3)
+        assert metrics.value("fermata_threads", state="busy") == 2
+        assert metrics.value("fermata_threads", state="idle") == 0
+        server.call("probe.open_gate", key)
+        assert [c.read_response().status for c in held] == [200] * 5
+    finally:
+        for c in held:
+            c.close()
+    metrics = server.admin.wait_in_flight("running", 0)
+    assert metrics.in_flight("queued") == 0
+    eventually(lambda: server.admin.metrics().value("fermata_threads", state="idle") == 2, "the threads are idle")
+
+
+def answers_at_once(server, number=20):
+    """The slowest answer of some; each must come at once."""
+    slowest = 0.0
+    for i in range(number):
+        for path in ("/healthz", "/readyz", "/metrics"):
+            began = time.monotonic()
+            assert server.admin.get(path, timeout=LONG).status == 200
+            slowest = max(slowest, time.monotonic() - began)
+    assert slowest < AT_ONCE, f"{slowest:.3f} s"
+
+
+@timeout(120)
+def test_answers_while_every_thread_sleeps(server):
+    """Every pool thread sleeps in the application, and more requests wait: the endpoint answers at once."""
+    held = [server.begin("/slow?s=3", timeout=LONG) for _ in range(4)]
+    try:
+        server.admin.wait_in_flight("running", 2)
+        server.admin.wait_in_flight("queued", 2)
+        began = time.monotonic()
+        answers_at_once(server)
+        assert time.monotonic() - began < 3 or SLOW > 1
+        assert [c.read_response().status for c in held] == [200] * 4
+    finally:
+        for c in held:
+            c.close()
+
+
+@timeout(180)
+@pytest.mark.parametrize("where", ["hold-the-gil", "hold-the-gil-in-close", "hold-the-gil-after-parking"])
+def test_answers_while_the_gil_is_held(launch, where):
+    """An application holds the GIL in C for ten seconds: the endpoint answers at once all the while."""
+    server = launch("hog:app", "--threads", "2", admin=True)
+    assert server.get("/hello").text == "hello"
+    seconds = 10
+    with server.begin(f"/{where}?s={seconds}", timeout=LONG * 2) as c:
+        time.sleep(1)
+        began = time.monotonic()
+        samples = 0
+        while time.monotonic() - began < seconds - 3:
+            answers_at_once(server, 2)
+            samples += 1
+            time.sleep(0.2)
+        assert samples > 3
+        assert server.admin.metrics().in_flight("running") >= 1
+        waiting = server.begin("/hello", timeout=LONG * 2)
+        assert c.read_response().status == 200
+        assert waiting.read_response().text == "hello"
+        waiting.close()
+
+
+@timeout(120)
+def test_io_goes_on_while_the_gil_is_held(launch):
+    """Meanwhile connections are accepted, bodies are read, and refusals are answered: the loop needs no Python."""
+    server = launch("hog:app", "--threads", "2", admin=True)
+    assert server.get("/hello").text == "hello"
+    with server.begin("/hold-the-gil?s=5", timeout=LONG) as c:
+        time.sleep(1)
+        began = time.monotonic()
+        with server.connect() as refused:
+            refused.send(b"nonsense\r\n\r\n")
+            assert refused.read_response().status == 400
+        with server.connect() as upload:
+            upload.send(build("POST", "/hello", [("Expect", "100-continue"), ("Content-Length", "3")]))
+            assert upload.read_head().status == 100
+            assert time.monotonic() - began < 3 or SLOW > 1
+            upload.send(b"abc")
+            assert c.read_response().status == 200
+            upload.sock.settimeout(LONG)
+            assert upload.read_response().text == "hello"
+
+
+@timeout(120)
+def test_deadline_while_the_gil_is_held(launch):
+    """A request's deadline is kept although the GIL is held: 504 at the deadline."""
+    server = launch("hog:app", "--threads", "2", "--request-timeout", "1", admin=True)
+    assert server.get("/hello").text == "hello"
+    began = time.monotonic()
+    with server.begin("/hold-the-gil?s=6", timeout=LONG) as c:
+        assert c.read_response().status == 504
+        assert time.monotonic() - began < 5 or SLOW > 1
+    eventually(lambda: server.admin.metrics().in_flight("running") == 0, "the step has ended", within=LONG)
+
+
+@timeout(120)
+def test_client_gone_while_the_gil_is_held(launch):
+    """A parked client that goes while the GIL is held is closed afterwards, and nothing crashes."""
+    server = launch("hog:app", "--threads", "2", admin=True)
+    parked = server.begin("/park", timeout=LONG)
+    server.admin.wait_in_flight("parked_future", 1)
+    with server.begin("/hold-the-gil?s=3", timeout=LONG) as c:
+        time.sleep(1)
+        parked.reset()
+        server.admin.wait("fermata_disconnects_total", 1, state="parked_future")
+        assert c.read_response().status == 200
+    server.admin.wait_in_flight("parked_future", 0)
+
+
+@timeout(120)
+def test_sending_goes_on_while_the_gil_is_held(launch):
+    """What is already in the output of other requests is sent to their clients meanwhile."""
+    server = launch("hog:app", "--threads", "2", admin=True)
+    with server.begin("/blocks", receive_buffer=65536, timeout=LONG) as slow:
+        head = slow.read_head()
+        server.admin.wait_in_flight("parked_client", 1)
+        with server.begin("/hold-the-gil?s=3", timeout=LONG) as c:
+            time.sleep(0.5)
+            blocks = slow.iter_body(head)
+            assert sum(len(next(blocks)) for _ in range(3)) > 0
+            assert c.read_response().status == 200
+        rest = sum(len(block) for block in blocks)
+        assert rest > 0
+
+
+def test_scraping_does_not_disturb(server):
+    """A thousand scrapes leave neither memory nor descriptors behind."""
+    for _ in range(50):
+        server.admin.get("/metrics")
+    memory, files = server.process.rss(), len(server.process.fds())
+    for _ in range(1000):
+        with Connection(server.admin_address()) as c:
+            c.request("GET", "/metrics")
+    assert server.process.rss() - memory < 1_000_000 or SANITIZED
+    eventually(lambda: len(server.process.fds()) <= files, "no descriptor is left")
+
+
+def test_idle_admin_connections_do_not_stay_for_ever(launch):
+    """Timeouts hold for the endpoint too."""
+    server = launch("basic", "--keep-alive", "1", "--header-timeout", "1", admin=True)
+    with Connection(server.admin_address()) as c, Connection(server.admin_address()) as half:
+        assert c.request("GET", "/healthz").status == 200
+        half.send(b"GET /heal")
+        assert c.ended() == "eof"
+        try:
+            half.drain()
+        except Truncated:
+            pass
