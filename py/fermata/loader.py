@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = ["load"]
 
+_HERE = "fermata/loader.py"  # what the binary calls it
 _DEFAULT_NAMES = ("application", "app")
 
 
@@ -30,11 +31,18 @@ def load(spec: str) -> Any:
     except SystemExit as exit:
         traceback.print_exc()
         print(f"fermata: cannot load {spec!r}: it ended with SystemExit({exit.code!r})", file=sys.stderr, flush=True)
-    except BaseException:
-        # The frames of this file and of importlib say nothing about the application.
-        traceback.print_exc()
+    except BaseException as error:
+        _print_trimmed(error)
         print(f"fermata: cannot load {spec!r}: see the traceback above", file=sys.stderr, flush=True)
     return None
+
+
+def _print_trimmed(error: BaseException) -> None:
+    """Prints the traceback without the frames of this file and of importlib, which say nothing about the application."""
+    tb = error.__traceback__
+    while tb is not None and ("importlib" in tb.tb_frame.f_code.co_filename or tb.tb_frame.f_code.co_filename == _HERE):
+        tb = tb.tb_next
+    traceback.print_exception(type(error), error, tb)
 
 
 def _load(spec: str) -> Any:

@@ -209,9 +209,8 @@ void fm_admin_free(struct fm_admin *a)
 {
     if (!a)
         return;
-    a->listener.wanted = true; /* keeps close_conn from resuming it */
     fm_listener_close(&a->listener);
-    while (!fm_list_empty(&a->conns))
-        close_conn(FM_LIST_ENTRY(a->conns.next, struct admin_conn, node));
+    for (struct fm_list *node; (node = fm_list_pop(&a->conns));)
+        close_conn(FM_LIST_ENTRY(node, struct admin_conn, node));
     free(a);
 }

@@ -211,7 +211,7 @@ static enum fm_options_outcome __attribute__((format(printf, 1, 2))) wrong(const
 static const struct option *find(const char *name, size_t len, char letter)
 {
     for (size_t i = 0; i < NOPTIONS; i++) {
-        if (letter ? table[i].letter == letter : strlen(table[i].name) == len && memcmp(table[i].name, name, len) == 0)
+        if (name ? strlen(table[i].name) == len && memcmp(table[i].name, name, len) == 0 : table[i].letter == letter)
             return &table[i];
     }
     return NULL;

@@ -30,16 +30,16 @@ void fm_interp_print_error(void) FM_NEEDS_GIL;
 void fm_interp_release(void) FM_DROPS_GIL;
 void fm_interp_acquire(void) FM_TAKES_GIL;
 
-/* Starts a daemon `threading` thread called `name` that runs body(arg, index) without the GIL.  body's thread may take
- * and drop the GIL with the next two, given the pointer that fm_interp_thread_state returns in it.  0, or -1 with an
+/* Starts a daemon `threading` thread called `name` that runs fn(arg, index) without the GIL.  That thread may take
+ * and drop the GIL with the next two, given the pointer that fm_interp_thread_state returns to it.  0, or -1 with an
  * exception set. */
-int fm_interp_spawn(const char *name, void (*body)(void *arg, unsigned index), void *arg,
+int fm_interp_spawn(const char *name, void (*fn)(void *arg, unsigned index), void *arg,
                     unsigned index) FM_NEEDS_GIL;
 
 /* Waits until the spawned threads have ended, which they are about to: their bodies have returned. */
 void fm_interp_join(void) FM_NEEDS_GIL;
 
-/* Python's thread state of the calling thread, for fm_gil_take/drop.  In a body above. */
+/* Python's thread state of the calling thread, for fm_gil_take/drop.  In an fn above. */
 void *fm_interp_thread_state(void) FM_ANY_THREAD;
 void fm_gil_take(void *state) FM_TAKES_GIL;
 void fm_gil_drop(void *state) FM_DROPS_GIL;
