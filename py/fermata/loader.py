@@ -47,10 +47,10 @@ def _print_trimmed(error: BaseException) -> None:
 
 def _load(spec: str) -> Any:
     module_name, colon, expression = spec.partition(":")
-    if not module_name:
+    if not module_name or (colon and not expression.strip()):
         raise _Refused("it must be MODULE[:CALLABLE]")
     module = importlib.import_module(module_name)
-    if not colon or not expression.strip():
+    if not colon:
         return _default(module)
     found = _evaluate(module, module_name, expression)
     if not callable(found):

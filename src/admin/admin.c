@@ -210,7 +210,9 @@ void fm_admin_free(struct fm_admin *a)
     if (!a)
         return;
     fm_listener_close(&a->listener);
-    for (struct fm_list *node; (node = fm_list_pop(&a->conns));)
+    for (struct fm_list *node = a->conns.next, *next; node != &a->conns; node = next) {
+        next = node->next;
         close_conn(FM_LIST_ENTRY(node, struct admin_conn, node));
+    }
     free(a);
 }

@@ -51,9 +51,9 @@ static enum special classify(const char *name, size_t len)
 
 int fm_response_start(struct fm_response *r, const char *status, size_t len, const char **why)
 {
-    if (len < 4 || status[0] < '1' || status[0] > '9' || status[1] < '0' || status[1] > '9' || status[2] < '0' ||
+    if (len < 4 || status[0] < '2' || status[0] > '9' || status[1] < '0' || status[1] > '9' || status[2] < '0' ||
         status[2] > '9' || status[3] != ' ') {
-        *why = "status is three digits, a space and a reason";
+        *why = "it takes three digits from 200 on, a space and a reason";
         return FM_EINVAL;
     }
     if (!fm_is_field_value(status, len)) {
@@ -124,7 +124,7 @@ int fm_response_add(struct fm_response *r, const char *name, size_t nlen, const 
     case CONTENT_LENGTH:
         if (set_length(r, value, vlen, why) != 0)
             return FM_EINVAL;
-        if (r->status < 200 || r->status == 204)
+        if (r->status == 204)
             return 0; /* RFC 9110, 8.6: must not be sent */
         break;
     case DATE: r->has_date = true; break;
@@ -173,7 +173,7 @@ void fm_response_finish(struct fm_response *r, enum fm_framing framing, int64_t 
     fm_buf_append(b, "\r\n", 2);
 }
 
-bool fm_status_has_body(int status) { return status >= 200 && status != 204 && status != 304; }
+bool fm_status_has_body(int status) { return status != 204 && status != 304; }
 
 const char *fm_status_reason(int status)
 {

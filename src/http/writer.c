@@ -42,7 +42,7 @@ void fm_writer_reset(struct fm_writer *w, int minor, bool is_head, bool keep_ali
 static void make_head(struct fm_writer *w, int64_t total) FM_REQUIRES(w->lock)
 {
     struct fm_response *r = &w->resp;
-    bool keep = w->keep && !r->close && r->status >= 200 && w->ops->may_keep(w->sink);
+    bool keep = w->keep && !r->close && w->ops->may_keep(w->sink);
     int64_t length = r->length >= 0 ? r->length : total;
     if (!fm_status_has_body(r->status)) {
         w->framing = FM_FRAME_NONE;
@@ -142,7 +142,7 @@ static int64_t add_block(struct fm_writer *w, const char *p, size_t n, bool borr
             w->held_since = fm_now();
             return 0;
         }
-        make_head(w, last ? (int64_t)n : -1);
+        make_head(w, last ? (int64_t)(fm_buf_size(&w->first) + n) : -1);
         frame_first(w);
     }
     if (!complete && fm_buf_size(&w->held) + n <= FM_WRITER_HOLD) {
@@ -178,7 +178,7 @@ int64_t fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len)
         goto out;
     len = (int64_t)admit(w, (size_t)len);
     if (!w->head_made) {
-        make_head(w, len);
+        make_head(w, (int64_t)fm_buf_size(&w->first) + len);
         frame_first(w);
     }
     if (w->framing == FM_FRAME_NONE || len == 0) {
@@ -252,7 +252,7 @@ bool fm_writer_flush(struct fm_writer *w, uint64_t before)
 bool fm_writer_claim(struct fm_writer *w)
 {
     fm_mutex_lock(&w->lock);
-    bool ok = !w->head_left && !w->claimed;
+    bool ok = w->body == 0 && !w->head_made && !w->claimed;
     if (ok) {
         w->claimed = true;
         w->keep = false;

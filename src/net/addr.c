@@ -56,7 +56,7 @@ static int resolve(const char *host, unsigned port, struct fm_addr *out)
 int fm_addr_parse(const char *text, struct fm_addr *out, const char **why)
 {
     char host[256];
-    unsigned port = 8000;
+    unsigned port = 0;
     memset(out, 0, sizeof *out);
     if (strncmp(text, "unix:", 5) == 0)
         return parse_unix(text + 5, out, why);
@@ -75,7 +75,7 @@ int fm_addr_parse(const char *text, struct fm_addr *out, const char **why)
         *why = "an IPv6 address is written [ADDRESS]:PORT";
         return FM_EINVAL;
     }
-    if (colon && parse_port(colon + 1, &port) != 0) {
+    if (!colon || parse_port(colon + 1, &port) != 0) {
         *why = "the port is a number from 0 to 65535";
         return FM_EINVAL;
     }

@@ -118,6 +118,12 @@ static void after_turn(void *ctx) FM_UNCHECKED
 
 /* ---- on the loop: open, drain, end ---- */
 
+static void close_listeners(struct fm_server *s)
+{
+    for (unsigned i = 0; i < s->nlisteners; i++)
+        fm_listener_close(&s->listeners[i]);
+}
+
 static void on_open(struct fm_note *note)
 {
     struct fm_server *s = FM_LIST_ENTRY(note, struct fm_server, open);
@@ -158,8 +164,7 @@ static void on_drain(struct fm_note *note)
 {
     struct fm_server *s = FM_LIST_ENTRY(note, struct fm_server, drain);
     fm_assert_on_loop();
-    for (unsigned i = 0; i < s->nlisteners; i++)
-        fm_listener_close(&s->listeners[i]);
+    close_listeners(s);
     fm_timer_start(&s->loop.timers, &s->graceful, FM_T_GRACEFUL, s->loop.now);
     for (struct fm_list *node = s->conns.next, *next; node != &s->conns; node = next) {
         next = node->next;
@@ -213,6 +218,7 @@ static int open_listeners(struct fm_server *s)
         if (err != 0) {
             fm_addr_url(&o->bind[i], url);
             fm_log(FM_LOG_CRITICAL, "--bind %s: %s: %s", url, what, fm_strerror(err));
+            close_listeners(s); /* paths of unix sockets must not stay behind */
             return err;
         }
         s->nlisteners++;
@@ -354,8 +360,7 @@ static void tear_down(struct fm_server *s) FM_UNCHECKED
     while (!fm_list_empty(&s->conns))
         fm_conn_close(FM_LIST_ENTRY(s->conns.next, struct fm_conn, node));
     fm_admin_free(s->admin);
-    for (unsigned i = 0; i < s->nlisteners; i++)
-        fm_listener_close(&s->listeners[i]);
+    close_listeners(s);
     if (s->access) {
         fm_access_log_flush(s->access);
         fm_access_log_close(s->access);
@@ -371,8 +376,7 @@ static int finish(struct fm_server *s, int code) FM_UNCHECKED
     if (left > 0) {
         fm_error("%u steps are still running and cannot be interrupted; exiting without them", left);
         fm_role_take_loop();
-        for (unsigned i = 0; i < s->nlisteners; i++)
-            fm_listener_close(&s->listeners[i]);
+        close_listeners(s);
         _exit(EXIT_OTHER);
     }
     fm_report_wait(1);
@@ -402,7 +406,7 @@ int fm_server_run(const struct fm_options *o, int argc, char **argv) FM_UNCHECKE
     struct fm_interp_config config = {o->venv, o->pythonpath, argc, argv};
     if (fm_interp_start(&config) != 0)
         return o->venv ? EXIT_USAGE : EXIT_OTHER;
-    if (fm_wsgi_init(fm_log_fd(), false) != 0 || start_threads(s) != 0) {
+    if (fm_wsgi_init(false) != 0 || start_threads(s) != 0) {
         fm_interp_print_error();
         return EXIT_OTHER;
     }

@@ -30,8 +30,6 @@ int fm_log_open(const char *path)
     return 0;
 }
 
-int fm_log_fd(void) { return log_fd; }
-
 void fm_log_set_level(enum fm_log_level level) { fm_log_threshold = level; }
 
 void fm_log_raw(const char *p, size_t n)

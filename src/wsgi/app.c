@@ -7,10 +7,10 @@
 
 PyObject *fm_application;
 
-int fm_wsgi_init(int error_fd, bool multiprocess)
+int fm_wsgi_init(bool multiprocess)
 {
-    return fm_names_init() || fm_run_init() || fm_input_init() || fm_file_wrapper_init() || fm_future_init() ||
-                   fm_environ_init(error_fd, multiprocess)
+    return fm_names_init() || fm_run_init() || fm_input_init() || fm_errors_init() || fm_file_wrapper_init() || fm_future_init() ||
+                   fm_environ_init(multiprocess)
                ? -1
                : 0;
 }

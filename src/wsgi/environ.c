@@ -43,28 +43,11 @@ static int set_const(const char *key, PyObject *value) /* steals value */
     return err;
 }
 
-/* wsgi.errors: line-buffered text onto the error log (PEP 3333, "Input and Error Streams"). */
-static PyObject *open_errors(int fd)
-{
-    PyObject *io = PyImport_ImportModule("io"), *errors = NULL;
-    PyObject *open = io ? PyObject_GetAttrString(io, "open") : NULL;
-    PyObject *args = Py_BuildValue("(is)", fd, "w");
-    PyObject *kwargs = Py_BuildValue("{s:i,s:s,s:s,s:O}", "buffering", 1, "encoding", "utf-8", "errors",
-                                     "backslashreplace", "closefd", Py_False);
-    if (open && args && kwargs)
-        errors = PyObject_Call(open, args, kwargs);
-    Py_XDECREF(kwargs);
-    Py_XDECREF(args);
-    Py_XDECREF(open);
-    Py_XDECREF(io);
-    return errors;
-}
-
-int fm_environ_init(int error_fd, bool multiprocess)
+int fm_environ_init(bool multiprocess)
 {
     if (!(template = PyDict_New()))
         return -1;
-    return set_const("wsgi.errors", open_errors(error_fd)) || set_const("wsgi.version", Py_BuildValue("(ii)", 1, 0)) ||
+    return set_const("wsgi.version", Py_BuildValue("(ii)", 1, 0)) ||
                    set_const("wsgi.url_scheme", PyUnicode_FromString("http")) ||
                    set_const("wsgi.multithread", PyBool_FromLong(1)) ||
                    set_const("wsgi.multiprocess", PyBool_FromLong(multiprocess)) ||
@@ -228,7 +211,10 @@ static int fill(PyObject *env, struct fm_call *call)
     /* An absolute-form target names the host that counts (RFC 9112, 3.2.2). */
     if (r->host.len && put(env, fm_name[FM_N_HTTP_HOST], from_cache(&last_host, fm_request_text(r, r->host), r->host.len)))
         return -1;
-    return put(env, fm_name[FM_N_WSGI_INPUT], fm_input_new(&r->body));
+    return put(env, fm_name[FM_N_WSGI_ERRORS], fm_errors_new()) ||
+                   put(env, fm_name[FM_N_WSGI_INPUT], fm_input_new(&r->body))
+               ? -1
+               : 0;
 }
 
 PyObject *fm_environ_new(struct fm_call *call)

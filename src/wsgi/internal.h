@@ -22,6 +22,7 @@
     X(SERVER_NAME, "SERVER_NAME")                                                                                      \
     X(SERVER_PORT, "SERVER_PORT")                                                                                      \
     X(SERVER_PROTOCOL, "SERVER_PROTOCOL")                                                                              \
+    X(WSGI_ERRORS, "wsgi.errors")                                                                                      \
     X(WSGI_INPUT, "wsgi.input")                                                                                        \
     X(HTTP_1_0, "HTTP/1.0")                                                                                            \
     X(HTTP_1_1, "HTTP/1.1")                                                                                            \
@@ -110,11 +111,14 @@ void fm_wrong_item(PyObject *item);
 /* ---- the rest ---- */
 
 PyObject *fm_environ_new(struct fm_call *call); /* environ.c */
-int fm_environ_init(int error_fd, bool multiprocess);
+int fm_environ_init(bool multiprocess);
 void fm_environ_fini(void);
 
 PyObject *fm_input_new(struct fm_body *body); /* input.c: moves the body */
 int fm_input_init(void);
+
+PyObject *fm_errors_new(void); /* errors.c */
+int fm_errors_init(void);
 
 extern PyTypeObject fm_file_wrapper_type; /* file_wrapper.c */
 int fm_file_wrapper_init(void);

@@ -75,19 +75,20 @@ static int build(struct fm_response *r, PyObject *status, PyObject *headers)
     return err;
 }
 
+static int check_exc_info(PyObject *exc_info)
+{
+    if (PyTuple_Check(exc_info) && PyTuple_GET_SIZE(exc_info) == 3 &&
+        PyExceptionClass_Check(PyTuple_GET_ITEM(exc_info, 0)))
+        return 0;
+    PyErr_SetString(PyExc_TypeError, "exc_info must be a tuple as of sys.exc_info()");
+    return -1;
+}
+
 /* Raises what exc_info says: the application handles an error after the head has been sent. */
 static void raise_exc_info(PyObject *exc_info)
 {
-    if (!PyTuple_Check(exc_info) || PyTuple_GET_SIZE(exc_info) != 3) {
-        PyErr_SetString(PyExc_TypeError, "exc_info must be a tuple as of sys.exc_info()");
-        return;
-    }
     PyObject *type = PyTuple_GET_ITEM(exc_info, 0), *value = PyTuple_GET_ITEM(exc_info, 1),
              *tb = PyTuple_GET_ITEM(exc_info, 2);
-    if (!PyExceptionClass_Check(type)) {
-        PyErr_SetString(PyExc_TypeError, "exc_info holds no exception");
-        return;
-    }
     PyErr_Restore(Py_NewRef(type), value == Py_None ? NULL : Py_NewRef(value), tb == Py_None ? NULL : Py_NewRef(tb));
 }
 
@@ -112,6 +113,7 @@ static PyObject *run_write(PyObject *self, PyObject *data)
     if (kept > FM_OUTPUT_HIGH)
         err = call->ops->wait_output(call); /* write() cannot suspend: a slow client holds this thread */
     Py_END_ALLOW_THREADS
+    fm_crew_watch(call->crew); /* if it is held back, the monitor sees to it */
     if (kept < 0 || err < 0) {
         PyErr_SetString(PyExc_ConnectionAbortedError, "the client is gone or the request was ended");
         return NULL;
@@ -137,6 +139,8 @@ static PyObject *run_call(PyObject *self, PyObject *const *args, size_t nargsf, 
     }
     if (exc_info == Py_None)
         exc_info = NULL;
+    if (exc_info && check_exc_info(exc_info) != 0)
+        return NULL;
     if (!run->call) {
         PyErr_SetString(PyExc_RuntimeError, "start_response called after the request was over");
         return NULL;

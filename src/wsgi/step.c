@@ -12,6 +12,7 @@
 #define MAX_STREAK 64 /* futures done at once that are resumed in a row before others get their turn (S3) */
 
 enum fate {
+    FATE_GO_ON,   /* not the end of the step: the next item */
     FATE_PARK,    /* PARKING on run->wakeup */
     FATE_WRITE,   /* the connection keeps too much */
     FATE_REQUEUE, /* enough for now */
@@ -42,13 +43,15 @@ static void note_cut(struct fm_run *run)
     fm_error("%s: the application sent more than its Content-Length; the rest is cut off", what);
 }
 
-/* A block of the body.  FATE_DONE means: go on. */
+static enum fate end_response(struct fm_run *run, struct fm_hand *hand);
+
+/* A block of the body.  FATE_GO_ON, or what the step ends with. */
 static enum fate emit(struct fm_run *run, struct fm_hand *hand, PyObject *bytes)
 {
     struct fm_call *call = run->call;
     size_t n = (size_t)PyBytes_GET_SIZE(bytes);
     if (n == 0)
-        return FATE_DONE; /* PEP 3333: an empty string sends nothing, not even headers */
+        return FATE_GO_ON; /* PEP 3333: an empty string sends nothing, not even headers */
     if (!run->started) {
         PyErr_SetString(PyExc_AssertionError, "the application sent a body before it called start_response");
         return FATE_ERROR;
@@ -59,12 +62,14 @@ static enum fate emit(struct fm_run *run, struct fm_hand *hand, PyObject *bytes)
     note_cut(run);
     if (kept < 0)
         return FATE_ABORTED;
+    if (call->writer.cut)
+        return end_response(run, hand); /* PEP 3333: the server stops iterating when enough has been sent */
     if (kept > FM_OUTPUT_HIGH) {
         Py_XSETREF(run->block, Py_NewRef(bytes));
         return FATE_WRITE;
     }
     fm_crew_watch(call->crew);
-    return FATE_DONE;
+    return FATE_GO_ON;
 }
 
 /* The response is complete: frames the end. */
@@ -135,7 +140,7 @@ static int item_after_future(struct fm_run *run, PyObject **item)
     return item_or_end(*item);
 }
 
-/* A Future was yielded.  FATE_DONE: it is done already, and run->future is set for item_after_future. */
+/* A Future was yielded.  FATE_GO_ON: it is done already, and run->future is set for item_after_future. */
 static enum fate suspend(struct fm_run *run, PyObject *future)
 {
     struct fm_call *call = run->call;
@@ -144,7 +149,7 @@ static enum fate suspend(struct fm_run *run, PyObject *future)
         return FATE_ERROR;
     if (done) {
         run->future = Py_NewRef(future);
-        return ++run->streak > MAX_STREAK ? FATE_REQUEUE : FATE_DONE;
+        return ++run->streak > MAX_STREAK ? FATE_REQUEUE : FATE_GO_ON;
     }
     fm_writer_flush(&call->writer, UINT64_MAX); /* S2: what was yielded before is on its way */
     if (fm_future_park(run, future) != 0)
@@ -173,7 +178,7 @@ static enum fate iterate(struct fm_run *run, struct fm_hand *hand)
             fate = FATE_ERROR;
         }
         Py_DECREF(item);
-        if (fate != FATE_DONE)
+        if (fate != FATE_GO_ON)
             return fate;
         if (fm_task_aborted(&run->call->task))
             return FATE_ABORTED;
@@ -291,6 +296,7 @@ static enum fm_outcome fail(struct fm_call *call) FM_NEEDS_GIL
         call->ops->answer(call, 500);
         return FM_OUTCOME_DONE;
     }
+    fm_writer_flush(&call->writer, UINT64_MAX); /* what was yielded before counts as sent */
     return fm_task_aborted(&call->task) ? FM_OUTCOME_ABORTED : FM_OUTCOME_BROKEN;
 }
 

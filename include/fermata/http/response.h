@@ -19,13 +19,14 @@ struct fm_response {
 };
 
 enum fm_framing {
-    FM_FRAME_NONE,    /* no body: HEAD, 1xx, 204, 304 */
+    FM_FRAME_NONE,    /* no body: HEAD, 204, 304 */
     FM_FRAME_LENGTH,  /* Content-Length */
     FM_FRAME_CHUNKED, /* Transfer-Encoding: chunked */
     FM_FRAME_CLOSE,   /* until the connection ends (HTTP/1.0) */
 };
 
-/* Starts over with a status such as "200 OK" (RFC 9112, 4; PEP 3333).  0, or FM_EINVAL with *why. */
+/* Starts over with a status such as "200 OK" (RFC 9112, 4; PEP 3333).  0, or FM_EINVAL with *why.  A 1xx is no final
+ * response, so it is refused. */
 int fm_response_start(struct fm_response *r, const char *status, size_t len, const char **why);
 
 /* Adds one field.  0; 1 if it is hop-by-hop and was dropped (PEP 3333 forbids it; `Connection: close` is honoured);

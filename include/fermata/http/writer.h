@@ -73,8 +73,8 @@ int64_t fm_writer_end(struct fm_writer *w) FM_ANY_THREAD;
 /* Sends what has been held since before `before` (UINT64_MAX: whatever is held).  True if something is still held. */
 bool fm_writer_flush(struct fm_writer *w, uint64_t before) FM_ANY_THREAD;
 
-/* The server wants to answer itself (500, 503, 504): true if no byte of a response has left, and none of the
- * application's will from now on. */
+/* The server wants to answer itself (500, 503, 504): true if the application has given no block yet, and then none of
+ * its will leave from now on.  A block that is held counts as sent: what an application sees does not depend on timing. */
 bool fm_writer_claim(struct fm_writer *w) FM_ANY_THREAD;
 
 /* Makes *resp (moved from, empty afterwards) the head of the response.  FM_ECLOSED if a block has been given before:

@@ -21,7 +21,7 @@ struct fm_addr {
 
 #define FM_ADDR_TEXT 128 /* room for any text made here */
 
-/* Reads HOST:PORT, [IPv6]:PORT, :PORT (all IPv4 interfaces), HOST (port 8000) or unix:PATH; a host name is resolved
+/* Reads HOST:PORT, [IPv6]:PORT, :PORT (all IPv4 interfaces) or unix:PATH; a host name is resolved
  * to its first address.  0, or -FM_EINVAL with *why set to a static text. */
 int fm_addr_parse(const char *text, struct fm_addr *out, const char **why);
 

@@ -15,9 +15,6 @@ extern enum fm_log_level fm_log_threshold;
 int fm_log_open(const char *path);
 void fm_log_set_level(enum fm_log_level level);
 
-/* The descriptor it goes to (for wsgi.errors); stays open. */
-int fm_log_fd(void);
-
 /* Is a message of this level written?  For callers that would have to build an argument. */
 static inline bool fm_log_on(enum fm_log_level level) { return level >= fm_log_threshold; }
 

@@ -5,8 +5,8 @@
 #include "fermata/util/annotate.h"
 #include "fermata/wsgi/call.h"
 
-/* Makes the types and constants.  error_fd: where wsgi.errors goes.  0, or -1 with an exception set. */
-int fm_wsgi_init(int error_fd, bool multiprocess) FM_NEEDS_GIL;
+/* Makes the types and constants.  0, or -1 with an exception set. */
+int fm_wsgi_init(bool multiprocess) FM_NEEDS_GIL;
 
 /* Imports the application MODULE[:CALLABLE].  0, or -1 after the traceback or a message went to standard error. */
 int fm_wsgi_load(const char *spec) FM_NEEDS_GIL;
