@@ -113,7 +113,7 @@ static void on_data(struct fm_stream *s, const char *data, size_t len)
 {
     struct admin_conn *c = FM_LIST_ENTRY(s, struct admin_conn, stream);
     fm_assert_on_loop();
-    fm_timer_start(&s->loop->timers, &c->idle, c->admin->idle_kind, s->loop->now);
+    fm_timer_start(&s->loop->timers, &c->idle, c->admin->idle_kind, fm_loop_now(s->loop));
     for (size_t used; !c->closing; data += used, len -= used) {
         enum fm_parse parse = fm_parser_feed(c->parser, data, len, &used);
         if (parse == FM_PARSE_MORE)
@@ -176,7 +176,7 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
     c->parser = fm_parser_new(&limits);
     fm_timer_init(&c->idle);
     fm_list_push(&a->conns, &c->node);
-    fm_timer_start(&l->loop->timers, &c->idle, a->idle_kind, l->loop->now);
+    fm_timer_start(&l->loop->timers, &c->idle, a->idle_kind, fm_loop_now(l->loop));
     if (++a->nconns >= MAX_CONNS)
         fm_listener_want(l, false);
 }

@@ -86,7 +86,7 @@ static void on_acceptable(evutil_socket_t fd, short events, void *arg)
             fm_error("accept: %s; accepting pauses and tries again", fm_strerror(-errno));
         l->complained = true;
         event_del(l->event);
-        fm_timer_start(&l->loop->timers, &l->retry, l->retry_kind, l->loop->now);
+        fm_timer_start(&l->loop->timers, &l->retry, l->retry_kind, fm_loop_now(l->loop));
         return;
     }
 }

@@ -30,7 +30,7 @@ int fm_loop_init(struct fm_loop *l)
     fm_timers_init(&l->timers);
     atomic_init(&l->next_due, FM_NEVER);
     l->scratch = fm_malloc(FM_SCRATCH);
-    l->now = fm_now();
+    l->now_is_old = true;
 
     struct event_config *config = event_config_new();
     if (config) {
@@ -87,7 +87,7 @@ static void arm(struct fm_loop *l, uint64_t due) FM_ON_LOOP
 {
     if (due >= l->armed)
         return;
-    uint64_t in = due > l->now ? due - l->now : 0;
+    uint64_t now = fm_loop_now(l), in = due > now ? due - now : 0;
     in += FM_MS - 1; /* epoll counts in milliseconds; do not wake up just before */
     struct timeval tv = {.tv_sec = (time_t)(in / FM_SEC), .tv_usec = (suseconds_t)(in % FM_SEC / 1000)};
     evtimer_add(l->timer_event, &tv);
@@ -104,9 +104,8 @@ static bool must_not_sleep(struct fm_loop *l)
 
 void fm_loop_turn(struct fm_loop *l, bool block)
 {
-    l->now = fm_now();
     visit_inbox(l);
-    fm_timers_run(&l->timers, l->now);
+    fm_timers_run(&l->timers, fm_loop_now(l));
     uint64_t due = fm_timers_next(&l->timers);
     arm(l, due);
     if (block) {
@@ -114,12 +113,13 @@ void fm_loop_turn(struct fm_loop *l, bool block)
         atomic_store(&l->asleep, 1);
         block = !must_not_sleep(l);
     }
+    l->now_is_old = true;
     event_base_loop(l->base, EVLOOP_ONCE | (block ? 0 : EVLOOP_NONBLOCK));
     atomic_store(&l->asleep, 0);
-    l->now = fm_now();
     visit_inbox(l);
     if (l->after_turn)
         l->after_turn(l->after_ctx);
+    l->now_is_old = true; /* the lookout may run steps before its next turn */
 }
 
 void fm_loop_wake(struct fm_loop *l)

@@ -16,55 +16,69 @@
 
 /* ---- reading ---- */
 
+enum armed { ARMED_NOT, ARMED_READ, ARMED_WATCH };
+
+static void on_readable(evutil_socket_t fd, short what, void *arg);
+
+/* Sets the read event to what reading, the peer's end and writing ask for. */
+static void arm_read(struct fm_stream *s) FM_ON_LOOP
+{
+    enum armed want = s->broken                                   ? ARMED_NOT
+                      : !s->ended && s->reading == FM_READ_ON     ? ARMED_READ
+                      : s->write_armed                            ? ARMED_NOT
+                                                                  : ARMED_WATCH;
+    if (want == s->armed)
+        return;
+    if (s->armed != ARMED_NOT)
+        event_del(&s->read_event);
+    s->armed = (uint8_t)want;
+    if (want == ARMED_NOT)
+        return;
+    short what = want == ARMED_READ ? EV_READ | EV_PERSIST : EV_READ | EV_CLOSED | EV_ET | EV_PERSIST;
+    event_assign(&s->read_event, s->loop->base, s->fd, what, on_readable, s);
+    event_add(&s->read_event, NULL);
+}
+
+static void tell_end(struct fm_stream *s, int err) FM_ON_LOOP
+{
+    s->ended = true;
+    s->broken = err != 0;
+    arm_read(s);
+    s->ops->on_end(s, -err);
+}
+
 static void read_some(struct fm_stream *s) FM_ON_LOOP
 {
     ssize_t n = recv(s->fd, s->loop->scratch, FM_SCRATCH, 0);
     if (n > 0) {
         fm_count_add(FM_C_BYTES_IN, (uint64_t)n);
         s->ops->on_data(s, s->loop->scratch, (size_t)n);
-        return;
+    } else if (n == 0) {
+        tell_end(s, 0);
+    } else if (errno != EAGAIN && errno != EINTR) {
+        tell_end(s, errno);
     }
-    int err = n < 0 ? errno : 0;
-    if (err == EAGAIN || err == EINTR)
-        return;
-    fm_stream_set_reading(s, FM_READ_OFF); /* an end stays readable for ever */
-    s->ended = true;
-    s->ops->on_end(s, -err);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct fm_stream *s = arg;
-    (void)fd;
     fm_assert_on_loop();
-    if (s->reading == FM_READ_PAUSED) {
-        /* EV_CLOSED: the end may lie behind bytes that we do not want yet, so recv cannot tell how it ended.  An error
-         * state shows as a readable and closed socket. */
-        if (!(what & EV_CLOSED))
-            return;
-        int err = 0;
-        socklen_t len = sizeof err;
-        getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &err, &len);
-        fm_stream_set_reading(s, FM_READ_OFF);
-        s->ended = true;
-        s->ops->on_end(s, -err);
+    if (s->armed == ARMED_READ) {
+        read_some(s);
         return;
     }
-    read_some(s);
+    int err = 0;
+    socklen_t len = sizeof err;
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
+    if (err != 0 || ((what & EV_CLOSED) && !s->ended))
+        tell_end(s, err);
 }
 
 void fm_stream_set_reading(struct fm_stream *s, enum fm_stream_reading mode)
 {
-    if (s->reading == mode || s->ended)
-        return;
-    if (s->reading != FM_READ_OFF)
-        event_del(&s->read_event);
     s->reading = (uint8_t)mode;
-    if (mode == FM_READ_OFF)
-        return;
-    short what = mode == FM_READ_ON ? EV_READ | EV_PERSIST : EV_CLOSED | EV_PERSIST;
-    event_assign(&s->read_event, s->loop->base, s->fd, what, on_readable, s);
-    event_add(&s->read_event, NULL);
+    arm_read(s);
 }
 
 /* ---- writing ---- */
@@ -276,6 +290,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     if (err != FM_EAGAIN && s->write_armed) {
         event_del(s->write_event);
         s->write_armed = false;
+        arm_read(s);
     }
     s->ops->on_output(s);
 }
@@ -286,12 +301,12 @@ static void on_want_write(struct fm_note *note)
     fm_assert_on_loop();
     if (!s->write_event)
         s->write_event = event_new(s->loop->base, s->fd, EV_WRITE | EV_PERSIST, on_writable, s);
+    s->write_armed = s->write_event != NULL;
+    arm_read(s); /* a watch ends before the write event is added */
     if (!s->write_event || event_add(s->write_event, NULL) != 0) {
+        s->write_armed = false;
         fm_stream_kill(s);
-        s->ops->on_output(s);
-        return;
     }
-    s->write_armed = true;
     s->ops->on_output(s);
 }
 
@@ -310,6 +325,7 @@ int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, int fd, const stru
     *s = (struct fm_stream){.ops = ops, .loop = loop, .fd = fd, .reading = FM_READ_ON, .file_fd = -1};
     fm_mutex_init(&s->lock);
     fm_note_init(&s->want_write, on_want_write);
+    s->armed = ARMED_READ;
     event_assign(&s->read_event, loop->base, fd, EV_READ | EV_PERSIST, on_readable, s);
     if (event_add(&s->read_event, NULL) != 0) {
         fm_mutex_fini(&s->lock);
@@ -320,7 +336,8 @@ int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, int fd, const stru
 
 void fm_stream_fini(struct fm_stream *s)
 {
-    fm_stream_set_reading(s, FM_READ_OFF);
+    if (s->armed != ARMED_NOT)
+        event_del(&s->read_event);
     fm_loop_unpost(s->loop, &s->want_write);
     if (s->write_event)
         event_free(s->write_event); /* removes it first */

@@ -19,7 +19,7 @@ static struct fm_conn *of_timer(struct fm_timer *t) { return FM_LIST_ENTRY(t, st
 static void start_timer(struct fm_conn *c, enum fm_timeout kind) FM_ON_LOOP
 {
     c->timing = (uint8_t)kind;
-    fm_timer_start(&c->server->loop.timers, &c->timer, kind, c->server->loop.now);
+    fm_timer_start(&c->server->loop.timers, &c->timer, kind, fm_loop_now(&c->server->loop));
 }
 
 void fm_conn_close(struct fm_conn *c)

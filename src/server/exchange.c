@@ -146,8 +146,8 @@ void fm_exchange_free(struct fm_exchange *x)
 void fm_exchange_dispatch(struct fm_exchange *x)
 {
     struct fm_server *s = x->conn->server;
-    x->begun = s->loop.now;
-    fm_timer_start(&s->loop.timers, &x->deadline, FM_T_REQUEST, s->loop.now);
+    x->begun = fm_loop_now(&s->loop);
+    fm_timer_start(&s->loop.timers, &x->deadline, FM_T_REQUEST, fm_loop_now(&s->loop));
     fm_task_move(&x->call.task, FM_TASK_IDLE, FM_TASK_QUEUED);
     fm_crew_push(&s->crew, &x->call.task);
 }
@@ -173,7 +173,7 @@ static const char *const end_names[] = {"the client is gone", "the client is gon
 /* A step that runs cannot be interrupted: say so, with its stack as soon as the GIL can be had. */
 static void report_stuck(struct fm_exchange *x, const char *what)
 {
-    uint64_t ms = (x->conn->server->loop.now - x->begun) / FM_MS;
+    uint64_t ms = (fm_loop_now(&x->conn->server->loop) - x->begun) / FM_MS;
     fm_warn("%s: the request has ended after %llu ms, but its step is still running and cannot be interrupted", what,
             (unsigned long long)ms);
     fm_report_stack(atomic_load_explicit(&x->call.thread, memory_order_relaxed), what);

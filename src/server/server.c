@@ -147,7 +147,7 @@ static void on_graceful(struct fm_timer *t)
         return;
     fm_warn("the graceful timeout has passed with %u connections open; ending them", s->nconns);
     atomic_store(&s->overdue, true);
-    fm_timer_start(&s->loop.timers, &s->last, FM_T_LAST, s->loop.now);
+    fm_timer_start(&s->loop.timers, &s->last, FM_T_LAST, fm_loop_now(&s->loop));
     for (struct fm_list *node = s->conns.next, *next; node != &s->conns; node = next) {
         next = node->next; /* expiring a connection frees that one at most */
         fm_conn_expire(FM_LIST_ENTRY(node, struct fm_conn, node));
@@ -165,7 +165,7 @@ static void on_drain(struct fm_note *note)
     struct fm_server *s = FM_LIST_ENTRY(note, struct fm_server, drain);
     fm_assert_on_loop();
     close_listeners(s);
-    fm_timer_start(&s->loop.timers, &s->graceful, FM_T_GRACEFUL, s->loop.now);
+    fm_timer_start(&s->loop.timers, &s->graceful, FM_T_GRACEFUL, fm_loop_now(&s->loop));
     for (struct fm_list *node = s->conns.next, *next; node != &s->conns; node = next) {
         next = node->next;
         fm_conn_drain(FM_LIST_ENTRY(node, struct fm_conn, node));

@@ -18,6 +18,7 @@
 
 #include "fermata/net/timer.h"
 #include "fermata/util/annotate.h"
+#include "fermata/util/clock.h"
 #include "fermata/util/list.h"
 
 #define FM_SCRATCH (64 * 1024)
@@ -32,7 +33,8 @@ struct fm_loop {
     struct event *wake_event, *timer_event;
     int wake_fd;             /* eventfd */
     uint64_t armed;          /* what timer_event is set to, FM_NEVER if it is not */
-    uint64_t now;            /* fm_now at the start of this turn */
+    uint64_t now;            /* see fm_loop_now */
+    bool now_is_old;         /* the loop may have slept since */
     struct fm_timers timers;
     char *scratch;           /* FM_SCRATCH bytes that every read goes to first */
     void (*after_turn)(void *ctx); /* called on the loop at the end of each turn, or NULL */
@@ -53,6 +55,16 @@ static inline void fm_note_init(struct fm_note *n, void (*fn)(struct fm_note *))
 {
     fm_list_init(&n->node);
     n->fn = fn;
+}
+
+/* The time of this turn (fm_now): asked for once after each sleep. */
+static inline uint64_t fm_loop_now(struct fm_loop *l)
+{
+    if (l->now_is_old) {
+        l->now = fm_now();
+        l->now_is_old = false;
+    }
+    return l->now;
 }
 
 /* One turn: visit the inbox, run due timers, wait for events (if block and nothing is ready) and serve them. */

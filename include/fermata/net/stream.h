@@ -1,7 +1,9 @@
 /* A connected socket: the only place that reads and writes one (TLS will live here).
  *
  * Reading is the loop's: a persistent read event, into the loop's scratch memory, to on_data.  While a reader cannot
- * take more, reading is paused, and only the peer's going away is watched.
+ * take more, reading is paused; then, and after the peer's end of file, only its going away is watched, edge-triggered,
+ * because unread bytes and an end of file stay readable for ever.  libevent does not mix both kinds of trigger on one
+ * descriptor, so while the loop is writing there is no watch: writing finds a reset by itself.
  *
  * Writing is anybody's who holds the request: under `lock`, straight to the socket; what the socket does not take is
  * kept, and the loop goes on with it when the socket can take more.  Kept are, in this order: copied bytes (`out`),
@@ -25,21 +27,23 @@ struct fm_stream;
 struct fm_stream_ops { /* all called on the loop; each may free the stream */
     /* Bytes arrived.  data is the loop's scratch memory, good during the call. */
     void (*on_data)(struct fm_stream *s, const char *data, size_t len);
-    /* The peer ended its direction (err 0) or the connection is broken (a negated errno).  Once. */
+    /* The peer ended its direction (err 0), or the connection is broken (a negated errno, possibly after an end). */
     void (*on_end)(struct fm_stream *s, int err);
     /* The loop takes over what a writer could not send, has sent some of it, or found the stream dead.  Not called for
      * what writers send themselves. */
     void (*on_output)(struct fm_stream *s);
 };
 
-enum fm_stream_reading { FM_READ_ON, FM_READ_PAUSED, FM_READ_OFF };
+enum fm_stream_reading { FM_READ_ON, FM_READ_PAUSED };
 
 struct fm_stream {
     const struct fm_stream_ops *ops;
     struct fm_loop *loop;
     int fd;
-    uint8_t reading;          /* enum fm_stream_reading; loop only */
-    bool ended;               /* on_end was called; loop only */
+    uint8_t reading;          /* enum fm_stream_reading, as asked for; loop only */
+    uint8_t armed;            /* what read_event is set to; loop only */
+    bool ended;               /* the peer has ended its direction; loop only */
+    bool broken;              /* ... or has reset the connection, and on_end has been told; loop only */
     bool write_armed;         /* loop only */
     struct event read_event;  /* loop only */
     struct event *write_event; /* loop only; made when first needed */
@@ -63,7 +67,7 @@ int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, int fd, const stru
 /* Closes the socket and frees what is kept.  Nobody else may use the stream any more. */
 void fm_stream_fini(struct fm_stream *s) FM_ON_LOOP;
 
-/* READ_PAUSED still reports the peer's going away; READ_OFF reports nothing. */
+/* While paused the peer's going away is still reported. */
 void fm_stream_set_reading(struct fm_stream *s, enum fm_stream_reading mode) FM_ON_LOOP;
 
 enum fm_send_flags {
