@@ -1,0 +1,63 @@
+"""Running a WSGI+ application where nobody knows WSGI+ (S17)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+__all__ = ["blocking"]
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[Any]]
+
+
+def blocking(app: Application) -> Application:
+    """Returns a plain WSGI application that behaves as ``app``, which may yield futures: for each it waits in the thread.
+
+    A future that failed is thrown in at the yield as a WSGI+ server does it (S5): its exception is raised from the
+    iterable's ``throw`` if there is one, and otherwise by the iteration.  ``environ['wsgi_plus.version']`` is not set.
+    """
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        result = app(environ, start_response)
+        if isinstance(result, (list, tuple)) and not any(isinstance(item, Future) for item in result):
+            return result
+        return _Waiting(result)
+
+    return application
+
+
+class _Waiting:
+    """The body of a WSGI+ application without its futures.  Iterated by one thread at a time."""
+
+    def __init__(self, iterable: Iterable[Any]) -> None:
+        self._iterable = iterable
+        self._iterator = iter(iterable)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        item = next(self._iterator)
+        while isinstance(item, Future):
+            item = self._after(item)
+        block: bytes = item
+        return block
+
+    def _after(self, future: Future[Any]) -> Any:
+        try:
+            error = future.exception()  # waits
+        except BaseException as cancelled:  # CancelledError
+            error = cancelled
+        if error is None:
+            return next(self._iterator)
+        throw = getattr(self._iterator, "throw", None)
+        if throw is None:
+            raise error
+        return throw(error)
+
+    def close(self) -> None:
+        """Ends the application's iteration: a generator sees GeneratorExit at its yield."""
+        close = getattr(self._iterable, "close", None)
+        if close is not None:
+            close()
