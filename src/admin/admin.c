@@ -113,7 +113,6 @@ static void on_data(struct fm_stream *s, const char *data, size_t len)
 {
     struct admin_conn *c = FM_LIST_ENTRY(s, struct admin_conn, stream);
     fm_assert_on_loop();
-    fm_timer_start(&s->loop->timers, &c->idle, c->admin->idle_kind, fm_loop_now(s->loop));
     for (size_t used; !c->closing; data += used, len -= used) {
         enum fm_parse parse = fm_parser_feed(c->parser, data, len, &used);
         if (parse == FM_PARSE_MORE)
@@ -126,6 +125,7 @@ static void on_data(struct fm_stream *s, const char *data, size_t len)
             struct fm_request *r = fm_parser_take(c->parser);
             int err = respond(c, r);
             fm_request_free(r);
+            fm_timer_start(&s->loop->timers, &c->idle, c->admin->idle_kind, fm_loop_now(s->loop));
             if (err != 0) {
                 close_conn(c);
                 return;
@@ -173,6 +173,7 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
         return;
     }
     c->admin = a;
+    c->stream.uncounted = true;
     c->parser = fm_parser_new(&limits);
     fm_timer_init(&c->idle);
     fm_list_push(&a->conns, &c->node);

@@ -51,7 +51,8 @@ static void read_some(struct fm_stream *s) FM_ON_LOOP
 {
     ssize_t n = recv(s->fd, s->loop->scratch, FM_SCRATCH, 0);
     if (n > 0) {
-        fm_count_add(FM_C_BYTES_IN, (uint64_t)n);
+        if (!s->uncounted)
+            fm_count_add(FM_C_BYTES_IN, (uint64_t)n);
         s->ops->on_data(s, s->loop->scratch, (size_t)n);
     } else if (n == 0) {
         tell_end(s, 0);
@@ -105,6 +106,13 @@ static int broken(struct fm_stream *s)
     return FM_ECLOSED;
 }
 
+static void count_sent(struct fm_stream *s, ssize_t n)
+{
+    s->sent += (uint64_t)n;
+    if (!s->uncounted)
+        fm_count_add(FM_C_BYTES_OUT, (uint64_t)n);
+}
+
 /* One system call.  The bytes taken, FM_EAGAIN, or FM_ECLOSED with the stream dead. */
 static ssize_t send_pieces(struct fm_stream *s, const struct iovec *pieces, int n, bool more)
 {
@@ -112,8 +120,7 @@ static ssize_t send_pieces(struct fm_stream *s, const struct iovec *pieces, int 
     for (;;) {
         ssize_t k = sendmsg(s->fd, &msg, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
         if (k >= 0) {
-            s->sent += (uint64_t)k;
-            fm_count_add(FM_C_BYTES_OUT, (uint64_t)k);
+            count_sent(s, k);
             return k;
         }
         if (errno == EINTR)
@@ -164,8 +171,7 @@ static int send_kept(struct fm_stream *s)
             return FM_EAGAIN;
         if (k <= 0)
             return broken(s); /* gone, or the file is shorter than promised */
-        s->sent += (uint64_t)k;
-        fm_count_add(FM_C_BYTES_OUT, (uint64_t)k);
+        count_sent(s, k);
         s->file_pos += k;
         s->file_len -= k;
         budget -= k;
@@ -312,10 +318,32 @@ static void on_want_write(struct fm_note *note)
 
 void fm_stream_shutdown(struct fm_stream *s) { shutdown(s->fd, SHUT_WR); }
 
-void fm_stream_set_reset(struct fm_stream *s)
+/* Leaves the loop and closes the socket.  The lock is taken last by whoever used the socket last, so after it nobody is
+ * using the descriptor, and `dead` keeps everybody from using it later. */
+static void close_socket(struct fm_stream *s) FM_ON_LOOP
+{
+    if (s->fd < 0)
+        return;
+    if (s->armed != ARMED_NOT)
+        event_del(&s->read_event);
+    s->armed = ARMED_NOT;
+    s->broken = true;
+    fm_loop_unpost(s->loop, &s->want_write);
+    if (s->write_event)
+        event_free(s->write_event); /* removes it first */
+    s->write_event = NULL;
+    s->write_armed = false;
+    fm_stream_kill(s);
+    close(s->fd);
+    s->fd = -1;
+}
+
+void fm_stream_reset(struct fm_stream *s)
 {
     struct linger hard = {.l_onoff = 1, .l_linger = 0};
-    setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    if (s->fd >= 0)
+        setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    close_socket(s);
 }
 
 /* ---- life ---- */
@@ -336,14 +364,6 @@ int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, int fd, const stru
 
 void fm_stream_fini(struct fm_stream *s)
 {
-    if (s->armed != ARMED_NOT)
-        event_del(&s->read_event);
-    fm_loop_unpost(s->loop, &s->want_write);
-    if (s->write_event)
-        event_free(s->write_event); /* removes it first */
-    fm_mutex_lock(&s->lock); /* whoever used the stream last has left the lock when we get it */
-    drop_kept(s);
-    fm_mutex_unlock(&s->lock);
-    close(s->fd);
+    close_socket(s);
     fm_mutex_fini(&s->lock);
 }

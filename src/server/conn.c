@@ -215,7 +215,7 @@ void fm_conn_exchange_over(struct fm_conn *c, bool broken)
     fm_exchange_free(x);
     c->exchange = NULL;
     if (broken) {
-        fm_stream_set_reset(&c->stream);
+        fm_stream_reset(&c->stream);
         fm_conn_close(c);
     } else if (!keep && client_closes && fm_buf_size(&c->ahead) == 0) {
         fm_conn_close(c); /* it has said that it sends nothing more */

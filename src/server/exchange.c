@@ -107,7 +107,13 @@ static void on_finished(struct fm_note *note)
     struct fm_exchange *x = FM_LIST_ENTRY(note, struct fm_exchange, finished);
     struct fm_conn *c = x->conn;
     fm_assert_on_loop();
-    bool broken = x->outcome == FM_OUTCOME_BROKEN || (x->outcome == FM_OUTCOME_ABORTED && x->status == 0);
+    bool broken = x->outcome == FM_OUTCOME_ABORTED && x->status == 0;
+    if (x->outcome == FM_OUTCOME_BROKEN) {
+        /* A chunked body without its end, or one shorter than its Content-Length, shows that it is cut short: what was
+         * sent before may still arrive.  Only where the end of the connection is the end of the body it takes a reset. */
+        x->call.writer.keep = false;
+        broken = x->call.writer.framing == FM_FRAME_CLOSE;
+    }
     if (!broken && fm_stream_pending(&c->stream) > 0) {
         c->state = FM_CONN_SENDING;
         return;
@@ -188,7 +194,7 @@ bool fm_exchange_end(struct fm_exchange *x, enum fm_end why)
         if (status && fm_writer_claim(&call->writer))
             fm_exchange_answer(x, status);
         else if (x->status == 0 || why != FM_END_DEADLINE)
-            fm_stream_kill(s); /* something has left, or there is nobody to tell */
+            fm_stream_reset(s); /* something has left, or there is nobody to tell */
     }
     fm_mutex_lock(&s->lock); /* WRITING and write() change hands under it */
     enum fm_task_state found = fm_task_abort(&call->task, call->crew, why == FM_END_HALF_CLOSED);

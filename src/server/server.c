@@ -35,7 +35,7 @@
 #define LINGER_TIME (5 * FM_SEC)
 #define LAST_TIME (2 * FM_SEC)   /* for close() of requests cut off at the graceful timeout */
 #define ACCEPT_PAUSE (FM_SEC / 4)
-#define ADMIN_IDLE (75 * FM_SEC) /* a scraper comes every minute or less */
+#define ADMIN_IDLE (5 * FM_SEC)  /* where --keep-alive is off */
 #define FINALIZE_SECONDS 10      /* for atexit handlers and the application's own threads */
 
 /* ---- signals: noted in a handler, taken by the main thread ---- */
@@ -274,7 +274,7 @@ static int set_up(struct fm_server *s) FM_UNCHECKED
     fm_timers_define(ts, FM_T_GRACEFUL, o->graceful_timeout, on_graceful);
     fm_timers_define(ts, FM_T_LAST, LAST_TIME, on_last);
     fm_timers_define(ts, FM_T_ACCEPT, ACCEPT_PAUSE, fm_listener_retry);
-    fm_timers_define(ts, FM_T_ADMIN, ADMIN_IDLE, fm_admin_timeout);
+    fm_timers_define(ts, FM_T_ADMIN, o->keep_alive ? o->keep_alive : ADMIN_IDLE, fm_admin_timeout);
     if (o->access_logfile && !(s->access = fm_access_log_open(o->access_logfile))) {
         fm_log(FM_LOG_CRITICAL, "--access-logfile %s: %s", o->access_logfile, fm_strerror(-errno));
         return FM_EINVAL;

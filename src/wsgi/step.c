@@ -221,6 +221,8 @@ static enum fate begin(struct fm_run *run, struct fm_hand *hand)
     if (!run->iterable)
         return FATE_ERROR;
     run->phase = FM_RUN_ITERATE;
+    if (fm_task_aborted(&call->task))
+        return FATE_ABORTED;
 
     PyObject *block = run->started ? only_block(run->iterable) : NULL;
     if (block) {

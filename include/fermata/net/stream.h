@@ -45,6 +45,7 @@ struct fm_stream {
     bool ended;               /* the peer has ended its direction; loop only */
     bool broken;              /* ... or has reset the connection, and on_end has been told; loop only */
     bool write_armed;         /* loop only */
+    bool uncounted;           /* its bytes are not in the metrics; set by the owner before any arrive */
     struct event read_event;  /* loop only */
     struct event *write_event; /* loop only; made when first needed */
     struct fm_note want_write;
@@ -94,7 +95,8 @@ void fm_stream_kill(struct fm_stream *s) FM_ANY_THREAD;
 /* Ends our direction (FIN) once nothing is kept; reading goes on. */
 void fm_stream_shutdown(struct fm_stream *s) FM_ON_LOOP;
 
-/* Makes the coming close a reset, so that the peer sees an error and not a complete-looking end. */
-void fm_stream_set_reset(struct fm_stream *s) FM_ON_LOOP;
+/* Breaks the connection off now: kills it and closes the socket with a reset, so that the peer sees an error and not a
+ * complete-looking end.  The stream lives on, dead, until fini: a thread that wants to write finds it so. */
+void fm_stream_reset(struct fm_stream *s) FM_ON_LOOP;
 
 #endif
