@@ -81,17 +81,23 @@ static void visit_inbox(struct fm_loop *l) FM_ON_LOOP
     }
 }
 
-/* Sets libevent's one timer so that it fires no later than `due`.  It may fire earlier (what it was set for has been
- * stopped since): such a wake-up is harmless and rarer than setting it anew for each request would be. */
+#define ARM_SLACK (100 * FM_MS)
+
+/* Sets libevent's one timer for `due`.  Deadlines that move on with each request must not cost a change of the timer
+ * each: it is set later only when it would fire much too early, which then happens at most ten times a second. */
 static void arm(struct fm_loop *l, uint64_t due) FM_ON_LOOP
 {
-    if (due >= l->armed)
+    if (due == l->armed || (due > l->armed && due - l->armed < ARM_SLACK))
         return;
+    l->armed = due;
+    if (due == FM_NEVER) {
+        evtimer_del(l->timer_event);
+        return;
+    }
     uint64_t now = fm_loop_now(l), in = due > now ? due - now : 0;
     in += FM_MS - 1; /* epoll counts in milliseconds; do not wake up just before */
     struct timeval tv = {.tv_sec = (time_t)(in / FM_SEC), .tv_usec = (suseconds_t)(in % FM_SEC / 1000)};
     evtimer_add(l->timer_event, &tv);
-    l->armed = due;
 }
 
 static bool must_not_sleep(struct fm_loop *l)
@@ -106,8 +112,7 @@ void fm_loop_turn(struct fm_loop *l, bool block)
 {
     visit_inbox(l);
     fm_timers_run(&l->timers, fm_loop_now(l));
-    uint64_t due = fm_timers_next(&l->timers);
-    arm(l, due);
+    arm(l, fm_timers_next(&l->timers));
     if (block) {
         atomic_store(&l->next_due, l->armed);
         atomic_store(&l->asleep, 1);

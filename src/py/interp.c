@@ -135,6 +135,7 @@ struct body {
     void (*fn)(void *arg, unsigned index);
     void *arg;
     unsigned index;
+    char name[16]; /* as the kernel keeps it: top and gdb show it */
 };
 
 static PyObject *thread_main(PyObject *capsule, PyObject *ignored)
@@ -143,6 +144,7 @@ static PyObject *thread_main(PyObject *capsule, PyObject *ignored)
     struct body *b = PyCapsule_GetPointer(capsule, NULL);
     if (!b)
         return NULL;
+    pthread_setname_np(pthread_self(), b->name);
     PyThreadState *state = PyEval_SaveThread();
     thread_state = state; /* one for the thread's whole life: a fresh one for each step would cost more than a hello */
     b->fn(b->arg, b->index);
@@ -159,7 +161,8 @@ int fm_interp_spawn(const char *name, void (*fn)(void *arg, unsigned index), voi
 {
     int err = -1;
     struct body *b = fm_malloc(sizeof *b);
-    *b = (struct body){fn, arg, index};
+    *b = (struct body){.fn = fn, .arg = arg, .index = index};
+    snprintf(b->name, sizeof b->name, "%s", name);
     PyObject *capsule = PyCapsule_New(b, NULL, NULL);
     PyObject *target = capsule ? PyCFunction_New(&thread_main_def, capsule) : NULL;
     PyObject *threading = PyImport_ImportModule("threading");
