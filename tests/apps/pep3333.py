@@ -118,7 +118,13 @@ def input_misuse(environ, start_response):
     """Arguments that are no sizes raise; nothing worse happens."""
     f = environ["wsgi.input"]
     said = []
-    for call in (lambda: f.read("5"), lambda: f.read(1, 2), lambda: f.readline(1.5), lambda: f.readlines("x"), lambda: f.read(10**30)):
+    for call in (
+        lambda: f.read("5"),
+        lambda: f.read(1, 2),
+        lambda: f.readline(1.5),
+        lambda: f.readlines("x"),
+        lambda: f.read(10**30),
+    ):
         try:
             said.append(repr(call()))
         except (TypeError, OverflowError, ValueError) as error:

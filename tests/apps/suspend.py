@@ -273,7 +273,7 @@ def wrong(environ, start_response):
         "coroutine": lambda: coro,
         "future-class": lambda: Future,
         "duck": lambda: type("Duck", (), {"add_done_callback": print, "done": lambda self: True, "result": print})(),
-        "lambda": lambda: (lambda: None),
+        "lambda": lambda: lambda: None,
     }[asked["kind"]]()
     try:
         yield made

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from harness.client import close_all
 from harness.limits import SLOW, fermata
-from harness.server import Pool, Server
+from harness.server import Pool, Server, end_all
 
 _watched: dict[int, tuple[Server, int]] = {}  # the servers of the current test, and where their logs stood
 
@@ -28,11 +29,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(f"there is no {fermata()}: build it, or say where it is with FERMATA=PATH")
 
 
+def pytest_sessionfinish() -> None:
+    end_all()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     report = yield
     if report.failed:
         for server, start in _watched.values():
+            server.spoiled = True
             text = server.log(start)
             state = "running" if server.alive() else "ended"
             report.sections.append((f"log of {' '.join(server.command)} ({state})", text[-20000:] or "(empty)"))
@@ -44,9 +50,12 @@ def _watch_servers() -> Iterator[None]:
     """Forgets the servers of the test before, and looks at the logs that this test has left."""
     _watched.clear()
     yield
+    close_all()
     for server, start in _watched.values():
         server.check_log(start)
-        assert server.alive() or server.wait_exit(0) == server.expect, f"the server died during the test: {server.wait_exit(0)}"
+        assert server.alive() or server.wait_exit(0) == server.expect, (
+            f"the server died during the test: {server.wait_exit(0)}"
+        )
 
 
 @pytest.fixture

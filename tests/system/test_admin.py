@@ -65,7 +65,7 @@ def test_other_paths_and_methods(server):
     with Connection(server.admin_address()) as c:
         assert c.request("GET", "/").status == 404
     with Connection(server.admin_address()) as c:
-        assert c.request("POST", "/healthz", (), b"x").status == 405
+        assert c.request("POST", "/healthz").status == 405
     with Connection(server.admin_address()) as c:
         answer = c.request("HEAD", "/healthz")
         assert (answer.status, answer.body) == (200, b"")
@@ -129,7 +129,13 @@ def test_metrics_are_complete(server):
     """/metrics is Prometheus text with every metric, its type and its help."""
     metrics = server.admin.metrics()
     assert {name: metrics.types.get(name) for name in NAMES} == NAMES
-    assert metrics.labels("fermata_requests_in_flight", "state") == {"queued", "running", "parked_future", "parked_client", "sending"}
+    assert metrics.labels("fermata_requests_in_flight", "state") == {
+        "queued",
+        "running",
+        "parked_future",
+        "parked_client",
+        "sending",
+    }
     assert metrics.labels("fermata_threads", "state") == {"busy", "idle"}
     assert metrics.value("fermata_threads", state="idle") == 2
 
@@ -143,7 +149,9 @@ def test_requests_by_class(server):
     server.get("/raise")
     server.get("/respond?status=304+Not+Modified")
     for name, more in (("2xx", 2), ("3xx", 1), ("4xx", 1), ("5xx", 1)):
-        server.admin.wait("fermata_requests_total", before.get("fermata_requests_total", **{"class": name}) + more, **{"class": name})
+        server.admin.wait(
+            "fermata_requests_total", before.get("fermata_requests_total", **{"class": name}) + more, **{"class": name}
+        )
     after = server.admin.metrics()
     assert after.total("fermata_requests_total") == before.total("fermata_requests_total") + 5
     assert after.total("fermata_application_errors_total") == before.total("fermata_application_errors_total") + 1
@@ -153,7 +161,9 @@ def test_histograms_count_requests(server):
     """Each request is in the histograms of its duration, its wait and its steps."""
     before = server.admin.metrics()
     server.get("/slow?s=0.3")
-    after = server.admin.wait("fermata_request_duration_seconds_count", before.get("fermata_request_duration_seconds_count") + 1)
+    after = server.admin.wait(
+        "fermata_request_duration_seconds_count", before.get("fermata_request_duration_seconds_count") + 1
+    )
     for name in ("request_duration", "step_duration"):
         spent = after.total(f"fermata_{name}_seconds_sum") - before.total(f"fermata_{name}_seconds_sum")
         assert 0.25 < spent < 0.3 + PROMPT, name
@@ -164,7 +174,9 @@ def test_parked_time_is_no_step(parking):
     """Time parked is in the parked histogram and in the request's duration, not in a step's."""
     before = parking.admin.metrics()
     assert parking.get("/timer?s=0.5").status == 200
-    after = parking.admin.wait("fermata_request_duration_seconds_count", before.get("fermata_request_duration_seconds_count") + 1)
+    after = parking.admin.wait(
+        "fermata_request_duration_seconds_count", before.get("fermata_request_duration_seconds_count") + 1
+    )
 
     def more(name):
         return after.total(f"fermata_{name}_seconds_sum") - before.total(f"fermata_{name}_seconds_sum")
@@ -193,10 +205,16 @@ def test_connections(server):
         open_now = server.admin.metrics()
         assert open_now.total("fermata_connections_total") == before.total("fermata_connections_total") + 2
         assert open_now.value("fermata_connections") >= 2
-    eventually(lambda: server.admin.metrics().value("fermata_connections") <= before.value("fermata_connections"), "none is open")
+    eventually(
+        lambda: server.admin.metrics().value("fermata_connections") <= before.value("fermata_connections"),
+        "none is open",
+    )
 
 
-@pytest.mark.parametrize(("state", "target"), [("parked_future", "/park?key="), ("running", "/gate?key="), ("parked_client", "/blocks?mb=100&key=")])
+@pytest.mark.parametrize(
+    ("state", "target"),
+    [("parked_future", "/park?key="), ("running", "/gate?key="), ("parked_client", "/blocks?mb=100&key=")],
+)
 def test_in_flight_and_disconnects_by_state(parking, key, state, target):
     """A request is in flight in its state, and its client's going is counted under that state."""
     before = parking.admin.metrics()
@@ -208,7 +226,9 @@ def test_in_flight_and_disconnects_by_state(parking, key, state, target):
         parking.call("probe.open_gate", key)
     metrics = parking.admin.wait_in_flight(state, 0)
     eventually(
-        lambda: parking.admin.metrics().total("fermata_disconnects_total") == before.total("fermata_disconnects_total") + 1,
+        lambda: (
+            parking.admin.metrics().total("fermata_disconnects_total") == before.total("fermata_disconnects_total") + 1
+        ),
         "the disconnect is counted",
     )
     assert metrics.labels("fermata_disconnects_total", "state") >= {state} or state == "parked_client"

@@ -39,7 +39,11 @@ def in_time(since: float) -> None:
 def hits(server, state: str) -> float:
     """Deadlines that were hit in a state (parked_future counts as parked)."""
     metrics = server.admin.metrics()
-    return sum(value for (name, labels), value in metrics.samples.items() if name == "fermata_request_timeouts_total" and dict(labels)["state"].startswith(state))
+    return sum(
+        value
+        for (name, labels), value in metrics.samples.items()
+        if name == "fermata_request_timeouts_total" and dict(labels)["state"].startswith(state)
+    )
 
 
 def test_deadline_while_parked(server, key):
@@ -62,8 +66,7 @@ def test_deadline_while_parked_after_headers(server, key):
     """S12: where headers have left the response is cut off visibly."""
     began = time.monotonic()
     with server.begin(f"/park-after?key={key}") as c:
-        with pytest.raises((Truncated, ConnectionResetError)):
-            c.read_response()
+        c.read_cut()
         in_time(began)
     server.wait_events(key, "finally")
 
@@ -109,7 +112,7 @@ def test_deadline_while_running(server, key):
         answer = c.read_response()
         in_time(began)
         assert answer.status == 504
-        reported = server.wait_log(r"GET /watched\?do=gbb[\s\S]*suspend\.py", start=start).group(0)
+        reported = server.wait_log(r"GET /watched\b[\s\S]*suspend\.py", start=start).group(0)
         assert "wait_gate" in server.log(start), reported
         server.admin.wait("fermata_requests_in_flight", 1, state="running")
         assert hits(server, "running") == before + 1
@@ -128,8 +131,7 @@ def test_deadline_while_running_after_headers(server, key):
     """S12: where headers have left the client sees the cut at the deadline, not when the step ends."""
     began = time.monotonic()
     with server.begin(f"/watched?do=bgb&key={key}") as c:
-        with pytest.raises((Truncated, ConnectionResetError)):
-            c.read_response()
+        c.read_cut()
         in_time(began)
     server.call("probe.open_gate", key)
     server.wait_events(key, "closed")
@@ -240,7 +242,20 @@ def test_pipelined_requests_have_their_own_deadlines(server, key):
 
 def test_without_the_option_there_is_no_deadline(serve, key):
     """S12: without it a parked request waits as long as its client does, and is visible."""
-    server = serve("suspend:app", "--threads", "1", "--keep-alive", "1", "--send-timeout", "1", "--body-timeout", "1", "--header-timeout", "1", admin=True)
+    server = serve(
+        "suspend:app",
+        "--threads",
+        "1",
+        "--keep-alive",
+        "1",
+        "--send-timeout",
+        "1",
+        "--body-timeout",
+        "1",
+        "--header-timeout",
+        "1",
+        admin=True,
+    )
     with server.park(f"/park?key={key}", key) as c:
         assert not c.readable(DEADLINE * 3)
         assert server.admin.metrics().in_flight("parked_future") == 1

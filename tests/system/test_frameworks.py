@@ -27,7 +27,12 @@ def mysite(launch, tmp_path):
 
     def manage(*arguments, **more):
         subprocess.run(
-            [sys.executable, "-m", "django", *arguments], cwd=APPS, env=environment({**env, **more}), check=True, capture_output=True, timeout=LONG * 2
+            [sys.executable, "-m", "django", *arguments],
+            cwd=APPS,
+            env=environment({**env, **more}),
+            check=True,
+            capture_output=True,
+            timeout=LONG * 2,
         )
 
     manage("migrate", "--verbosity", "0")
@@ -146,10 +151,20 @@ def log_in(b: Browser) -> None:
 
 def add_question(b: Browser, text: str, *choices: str) -> None:
     b.get("/admin/polls/question/add/")
-    fields = {"question_text": text, "pub_date_0": "2024-01-01", "pub_date_1": "00:00:00", "choice_set-TOTAL_FORMS": "3"}
+    fields = {
+        "question_text": text,
+        "pub_date_0": "2024-01-01",
+        "pub_date_1": "00:00:00",
+        "choice_set-TOTAL_FORMS": "3",
+    }
     fields |= {"choice_set-INITIAL_FORMS": "0", "choice_set-MIN_NUM_FORMS": "0", "choice_set-MAX_NUM_FORMS": "1000"}
     for i, choice in enumerate((*choices, "", "", "")[:3]):
-        fields |= {f"choice_set-{i}-choice_text": choice, f"choice_set-{i}-votes": "0", f"choice_set-{i}-id": "", f"choice_set-{i}-question": ""}
+        fields |= {
+            f"choice_set-{i}-choice_text": choice,
+            f"choice_set-{i}-votes": "0",
+            f"choice_set-{i}-id": "",
+            f"choice_set-{i}-question": "",
+        }
     page = b.post("/admin/polls/question/add/", fields).text
     assert "was added successfully" in page
 

@@ -207,11 +207,13 @@ def test_methods_are_case_sensitive(server):
 
 def test_chunked_request_body(server):
     """The application sees a chunked body decoded; trailers and extensions are dropped."""
-    body = b"3;name=value\r\nabc\r\n00002;x=\"q;\\\"\"\r\nde\r\n0\r\nX-Trailer: seen?\r\nX-Other: 1\r\n\r\n"
+    body = b'3;name=value\r\nabc\r\n00002;x="q;\\""\r\nde\r\n0\r\nX-Trailer: seen?\r\nX-Other: 1\r\n\r\n'
     with server.connect() as c:
         answer = c.request("POST", "/echo", [("Transfer-Encoding", "Chunked"), ("Trailer", "X-Trailer")], body)
         assert answer.body == b"abcde"
-        c.send(build("POST", "/seen", [("Transfer-Encoding", "chunked")], chunked(b"abc", trailers=[("X-Trailer", "t")])))
+        c.send(
+            build("POST", "/seen", [("Transfer-Encoding", "chunked")], chunked(b"abc", trailers=[("X-Trailer", "t")]))
+        )
         assert "HTTP_X_TRAILER" not in c.read_response().text
 
 
@@ -339,10 +341,17 @@ def test_asterisk_form_is_for_options_only(server):
 def test_upgrade_is_ignored(server):
     """A request that offers an upgrade is answered as if it did not."""
     with server.connect() as c:
-        headers = [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAMAAABkAARAAAAAAAIAAAAA")]
+        headers = [
+            ("Connection", "Upgrade, HTTP2-Settings"),
+            ("Upgrade", "h2c"),
+            ("HTTP2-Settings", "AAMAAABkAARAAAAAAAIAAAAA"),
+        ]
         answer = c.request("GET", "/hello", headers)
         assert (answer.status, answer.interim, answer.body) == (200, [], b"Hello, world\n")
-        c.send(build("POST", "/echo", [("Connection", "upgrade"), ("Upgrade", "websocket")], b"body") + build("GET", "/hello"))
+        c.send(
+            build("POST", "/echo", [("Connection", "upgrade"), ("Upgrade", "websocket")], b"body")
+            + build("GET", "/hello")
+        )
         assert c.read_response().body == b"body"
         assert c.read_response().status == 200
 
@@ -438,8 +447,7 @@ def test_body_shorter_than_declared_is_aborted(server):
     start = server.log_size()
     with server.connect() as c:
         c.send(build("GET", "/declared?length=100&size=60&step=20") + build("GET", "/hello"))
-        with pytest.raises((Truncated, ConnectionResetError)):
-            c.read_response()
+        c.read_failed()
     server.wait_log(r"(?i)content-length", start=start)
     assert "/declared" in server.log(start)
 
@@ -458,8 +466,7 @@ def test_error_within_a_1_0_response_is_visible(server):
     """A body that only the end of the connection ends must not look complete when it failed: reset, not FIN."""
     with server.connect() as c:
         c.send(build("GET", "/declared?length=100&size=60&step=20", version="1.0"))
-        with pytest.raises((Truncated, ConnectionResetError)):
-            c.read_response()
+        c.read_failed()
 
 
 def test_head(server):
@@ -551,9 +558,17 @@ def test_date_and_server_of_the_application(server):
 
 def test_headers_arrive_as_they_are(server):
     """Order, case, repetition and latin-1 values of the application's headers."""
-    answer = server.get(respond(h1="x-MiXed:one", h2="Set-Cookie:a=1", h3="Set-Cookie:b=2", h4="X-Latin:\xe4\xff", h5="X-Empty:", b="x"))
+    answer = server.get(
+        respond(h1="x-MiXed:one", h2="Set-Cookie:a=1", h3="Set-Cookie:b=2", h4="X-Latin:\xe4\xff", h5="X-Empty:", b="x")
+    )
     mine = [pair for pair in answer.headers if pair[0] in ("x-MiXed", "Set-Cookie", "X-Latin", "X-Empty")]
-    assert mine == [("x-MiXed", "one"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-Latin", "\xe4\xff"), ("X-Empty", "")]
+    assert mine == [
+        ("x-MiXed", "one"),
+        ("Set-Cookie", "a=1"),
+        ("Set-Cookie", "b=2"),
+        ("X-Latin", "\xe4\xff"),
+        ("X-Empty", ""),
+    ]
 
 
 @pytest.mark.parametrize("status", ["200 All is well", "404 Nothing", "299 ", "503 It's (really) \xe4", "599 x"])
@@ -616,7 +631,9 @@ def test_bad_status_is_never_sent(server, status):
     server.wait_log("Error handling request GET /respond", start=start)
 
 
-@pytest.mark.parametrize("name", ["Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Upgrade", "Transfer-Encoding"])
+@pytest.mark.parametrize(
+    "name", ["Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Upgrade", "Transfer-Encoding"]
+)
 def test_hop_by_hop_headers_are_dropped_with_one_warning(launch, name):
     """Hop-by-hop headers from the application are dropped, and one warning for all requests says so."""
     server = launch("basic")
@@ -733,8 +750,7 @@ def test_send_timeout(launch):
     with server.connect(receive_buffer=4096, timeout=LONG) as c:
         c.send(build("GET", "/declared?length=100000000&size=100000000&step=1000000&key=stalled"))
         server.wait_events("stalled", "closed", within=LONG)
-        with pytest.raises((Truncated, ConnectionResetError)):
-            c.read_response()
+        c.read_cut()
     assert server.get("/hello").status == 200
 
 
@@ -758,6 +774,23 @@ def test_timeouts_do_not_count_the_application(serve):
     with server.connect(timeout=LONG) as c:
         assert c.request("POST", "/slow?s=2.5", (), b"body").status == 200
         assert c.request("GET", "/hello").status == 200
+
+
+def test_timeouts_after_a_long_rest(serve):
+    """Timeouts count from what happens on a connection, also when the server has slept for longer than they are."""
+    server = serve("basic", "--header-timeout", "1", "--body-timeout", "1", "--keep-alive", "1", "--send-timeout", "1")
+    for _ in range(3):
+        time.sleep(2.2)
+        with server.connect() as c:
+            request = build("POST", "/echo", body=b"hello")
+            c.send(request[:20])
+            time.sleep(0.3)
+            c.send(request[20:-3])
+            time.sleep(0.3)
+            c.send(request[-3:])
+            assert c.read_response().body == b"hello"
+            time.sleep(0.3)
+            assert c.request("GET", "/hello").status == 200
 
 
 # Limits of connections
@@ -878,8 +911,9 @@ def test_tcp_only_options_on_a_unix_socket(launch, tmp_path):
     """Everything above holds on a unix socket: keep-alive, pipelining, chunked, abort."""
     server = launch("basic", bind=[f"unix:{tmp_path / 's'}"])
     with server.connect() as c:
-        c.send(build("GET", "/hello") + build("GET", "/blocks?n=3") + build("GET", "/declared?length=100&size=60&step=20"))
+        c.send(
+            build("GET", "/hello") + build("GET", "/blocks?n=3") + build("GET", "/declared?length=100&size=60&step=20")
+        )
         assert c.read_response().status == 200
         assert c.read_response().framing == "chunked"
-        with pytest.raises((Truncated, ConnectionResetError)):
-            c.read_response()
+        c.read_failed()

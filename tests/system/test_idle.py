@@ -18,7 +18,7 @@ def key(request):
 
 def settle(server) -> None:
     """Lets what has just happened come to its end: until nothing wakes up for a while, or it never does."""
-    eventually(lambda: woken(server, 0.4) == {}, "it comes to rest", within=10 + PROMPT, every=0)
+    eventually(lambda: woken(server, 1.5) == {}, "it comes to rest", within=10 + PROMPT, every=0)
 
 
 def woken(server, seconds: float) -> dict[str, int]:
@@ -27,7 +27,9 @@ def woken(server, seconds: float) -> dict[str, int]:
     time.sleep(seconds)
     after = server.process.switches()
     names = server.process.threads()
-    return {f"{tid} {names.get(tid)}": after[tid] - before.get(tid, 0) for tid in after if after[tid] != before.get(tid, 0)}
+    return {
+        f"{tid} {names.get(tid)}": after[tid] - before.get(tid, 0) for tid in after if after[tid] != before.get(tid, 0)
+    }
 
 
 def test_no_wake_ups_before_the_first_request(launch):

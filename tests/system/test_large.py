@@ -20,7 +20,15 @@ BOUND = 32_000_000
 @pytest.fixture
 def server(launch, tmp_path):
     limit = str((MEGABYTES << 20) + 1)
-    server = launch("large:app", "--threads", "2", "--limit-request-body", limit, env={"TMPDIR": os.environ.get("TMPDIR", "/tmp")}, admin=True)
+    server = launch(
+        "large:app",
+        "--threads",
+        "2",
+        "--limit-request-body",
+        limit,
+        env={"TMPDIR": os.environ.get("TMPDIR", "/tmp")},
+        admin=True,
+    )
     assert server.get("/hello").text == "hello"
     return server
 
@@ -54,7 +62,12 @@ def curl(server, path, *options, **more):
     program = shutil.which("curl")
     assert program, "curl is not installed"
     url = f"http://127.0.0.1:{server.port}{path}"
-    return subprocess.run([program, "--silent", "--show-error", "--fail", "--max-time", str(int(LONG * 10)), *options, url], check=True, capture_output=True, **more)
+    return subprocess.run(
+        [program, "--silent", "--show-error", "--fail", "--max-time", str(int(LONG * 10)), *options, url],
+        check=True,
+        capture_output=True,
+        **more,
+    )
 
 
 @timeout(600)
@@ -73,7 +86,9 @@ def test_upload_by_curl(server, memory, tmp_path):
 @timeout(600)
 def test_chunked_upload_by_curl(server, memory, tmp_path):
     """The same from a pipe: chunked."""
-    feed = subprocess.Popen(["dd", "if=/dev/zero", "bs=1M", f"count={MEGABYTES // 4}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    feed = subprocess.Popen(
+        ["dd", "if=/dev/zero", "bs=1M", f"count={MEGABYTES // 4}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     said = curl(server, "/upload", "--upload-file", "-", "-H", "Expect:", stdin=feed.stdout).stdout.decode()
     feed.stdout.close()
     assert feed.wait() == 0
@@ -85,7 +100,9 @@ def test_chunked_upload_by_curl(server, memory, tmp_path):
 @pytest.mark.parametrize("target", ["/download?mb={}", "/download?mb={}&length", "/file?mb={}"])
 def test_download_by_curl(server, memory, target):
     """curl of a large response: chunked, with a length, and by file_wrapper."""
-    done = curl(server, target.format(MEGABYTES), "--output", "/dev/null", "--write-out", "%{size_download} %{http_code}")
+    done = curl(
+        server, target.format(MEGABYTES), "--output", "/dev/null", "--write-out", "%{size_download} %{http_code}"
+    )
     assert done.stdout.decode() == f"{MEGABYTES << 20} 200"
     assert memory() < BOUND
 

@@ -24,7 +24,9 @@ SMALL = 3000  # a stream beyond it is not sent byte by byte
 @dataclass
 class Case:
     stream: bytes
-    limits: dict[str, str] = field(default_factory=lambda: {"request_line": "8190", "fields": "100", "field_size": "8190", "body": "1048576"})
+    limits: dict[str, str] = field(
+        default_factory=lambda: {"request_line": "8190", "fields": "100", "field_size": "8190", "body": "1048576"}
+    )
     status: int = 0
     slug: str = ""
     requests: list[dict[str, str]] = field(default_factory=list)

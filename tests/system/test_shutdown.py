@@ -8,7 +8,7 @@ import signal
 import time
 
 import pytest
-from harness.client import NoResponse, Truncated, build
+from harness.client import NoResponse, build
 from harness.limits import LONG, PROMPT, QUIET, eventually, timeout
 from harness.server import wait_refused
 
@@ -86,7 +86,7 @@ def test_running_request_is_finished(launch, key):
         assert not c.readable(QUIET)
         server.call("probe.open_gate", key)
         answer = c.read_response()
-        assert (answer.status, answer.text) == (200, "opened\n")
+        assert (answer.status, answer.text) == (200, "opened")
         assert answer.header("Connection") == "close"
         c.ended()
     assert server.wait_exit(PROMPT) == 0
@@ -157,8 +157,7 @@ def test_parked_request_with_headers_at_the_graceful_timeout(launch, key, events
     server = launch("suspend:app", "--graceful-timeout", "1", admin=True, env=events.env)
     with server.park(f"/park-after?key={key}", key) as c:
         server.signal(signal.SIGTERM)
-        with pytest.raises((Truncated, ConnectionResetError)):
-            c.read_response()
+        c.read_cut()
     server.expect = server.wait_exit(PROMPT)
     assert server.expect in (0, 1)
     assert "finally" in events.names(key)
@@ -191,7 +190,7 @@ def test_step_that_never_ends_at_the_graceful_timeout(launch, key):
         assert c.read_response().status == 503
         server.expect = server.wait_exit(LONG)
         assert server.expect in (0, 1)
-    assert re.search(r"/gate", server.log())
+    assert re.search(r"\[ERROR\].*running", server.log())
 
 
 def test_response_being_sent_is_finished(launch, key):
@@ -315,7 +314,7 @@ def test_python_is_finalized(launch, tmp_path):
     """atexit handlers run, on the main thread as Python has it, and non-daemon threads are waited for."""
     (tmp_path / "finals.py").write_text(
         """
-import atexit, threading, time
+import atexit, os, threading, time
 
 def application(environ, start_response):
     start_response("200 OK", [("Content-Length", "2")])
@@ -338,9 +337,8 @@ def worker():
 threading.Thread(target=worker).start()
 
 class Last:
-    def __del__(self):
-        with open("said", "a") as f:
-            print("collected", file=f)
+    def __del__(self, write=os.write):
+        write(1, b"collected")
 
 last = Last()
 """
@@ -352,7 +350,8 @@ last = Last()
     said = (tmp_path / "said").read_text().splitlines()
     assert said[0].startswith("thread ended")
     assert said[1:3] == ["registered last True", "registered first True"]
-    assert said[3:] == ["collected"]
+    server.stop()
+    assert server.stdout_text == "collected"
 
 
 def test_daemon_threads_do_not_hinder_the_end(launch, tmp_path):
@@ -416,9 +415,9 @@ def test_readiness_while_draining(launch, key):
 
 
 def test_log_says_what_happens(launch):
-    """The log says that it ends, and why."""
+    """The log says that it drains, and when it has."""
     server = launch("suspend:app")
     start = server.log_size()
     server.signal(signal.SIGTERM)
     server.wait_exit()
-    assert re.search(r"(?i)term", server.log(start))
+    assert re.search(r"(?i)drain", server.log(start))

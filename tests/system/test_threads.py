@@ -73,7 +73,9 @@ def test_blocking_requests_run_side_by_side(server):
         for c in held:
             c.close()
     assert len({name for name, _, _ in said}) == 8
-    assert max(start for _, start, _ in said) < min(end for _, _, end in said), "they did not all sleep at the same time"
+    assert max(start for _, start, _ in said) < min(end for _, _, end in said), (
+        "they did not all sleep at the same time"
+    )
     assert time.monotonic() - began < seconds + PROMPT
 
 

@@ -3,7 +3,18 @@
 import os
 import uuid
 
-from flask import Blueprint, abort, current_app, flash, g, redirect, render_template, request, send_from_directory, url_for
+from flask import (
+    Blueprint,
+    abort,
+    current_app,
+    flash,
+    g,
+    redirect,
+    render_template,
+    request,
+    send_from_directory,
+    url_for,
+)
 
 from .auth import login_required
 from .db import get_db
@@ -62,7 +73,9 @@ def update(id):
     post = get_post(id)
     if request.method == "POST":
         db = get_db()
-        db.execute("UPDATE post SET title = ?, body = ? WHERE id = ?", (request.form["title"], request.form["body"], id))
+        db.execute(
+            "UPDATE post SET title = ?, body = ? WHERE id = ?", (request.form["title"], request.form["body"], id)
+        )
         db.commit()
         return redirect(url_for("blog.index"))
     return render_template("blog/edit.html", post=post)

@@ -31,7 +31,9 @@ def vote(request, question_id):
     try:
         choice = question.choice_set.get(pk=request.POST["choice"])
     except (KeyError, Choice.DoesNotExist):
-        return render(request, "polls/detail.html", {"question": question, "error_message": "You didn't select a choice."})
+        return render(
+            request, "polls/detail.html", {"question": question, "error_message": "You didn't select a choice."}
+        )
     choice.votes = F("votes") + 1
     choice.save()
     request.session["voted"] = request.session.get("voted", 0) + 1

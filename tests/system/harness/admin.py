@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from .client import Address, Connection, Response
 from .limits import PROMPT, eventually
 
-_SAMPLE = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: -?\d+)?')
+_SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: -?\d+)?")
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\["\\n])*)"(,|$)')
 
 Labels = tuple[tuple[str, str], ...]
@@ -111,7 +111,9 @@ def _check_histograms(metrics: Metrics) -> None:
             counts = [count for _, count in buckets]
             assert bounds == sorted(set(bounds)) and math.isinf(bounds[-1]), f"{family}: buckets {bounds}"
             assert counts == sorted(counts), f"{family}: not cumulative: {counts}"
-            assert metrics.samples[(f"{family}_count", labels)] == counts[-1], f"{family}: _count is not the last bucket"
+            assert metrics.samples[(f"{family}_count", labels)] == counts[-1], (
+                f"{family}: _count is not the last bucket"
+            )
             assert metrics.samples[(f"{family}_sum", labels)] >= 0
 
 

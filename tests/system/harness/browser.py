@@ -46,7 +46,9 @@ class Browser:
             self._connection = None
         return answer
 
-    def open(self, method: str, target: str, headers: list[tuple[str, str]] | None = None, body: bytes | None = None) -> Response:
+    def open(
+        self, method: str, target: str, headers: list[tuple[str, str]] | None = None, body: bytes | None = None
+    ) -> Response:
         """One request, and the redirects that follow."""
         for _ in range(5):
             cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
@@ -69,16 +71,26 @@ class Browser:
     def get(self, target: str, headers: list[tuple[str, str]] | None = None) -> Response:
         return self.open("GET", target, headers)
 
-    def post(self, target: str, fields: Mapping[str, str], files: Mapping[str, tuple[str, bytes]] | None = None) -> Response:
+    def post(
+        self, target: str, fields: Mapping[str, str], files: Mapping[str, tuple[str, bytes]] | None = None
+    ) -> Response:
         """A form: multipart where it has files."""
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', self.page.body.decode("utf-8", "replace"))
         fields = {**({"csrfmiddlewaretoken": token[1]} if token else {}), **fields}
         if files is None:
-            return self.open("POST", target, [("Content-Type", "application/x-www-form-urlencoded")], urlencode(fields).encode())
-        parts = [f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()]
+            return self.open(
+                "POST", target, [("Content-Type", "application/x-www-form-urlencoded")], urlencode(fields).encode()
+            )
+        parts = [
+            f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()
+        ]
         parts += [
-            f'Content-Disposition: form-data; name="{name}"; filename="{filename}"\r\nContent-Type: image/png\r\n\r\n'.encode() + data
+            f'Content-Disposition: form-data; name="{name}"; filename="{filename}"\r\nContent-Type: image/png\r\n\r\n'.encode()
+            + data
             for name, (filename, data) in files.items()
         ]
-        body = b"".join(b"--%s\r\n%s\r\n" % (BOUNDARY.encode(), part) for part in parts) + b"--%s--\r\n" % BOUNDARY.encode()
+        body = (
+            b"".join(b"--%s\r\n%s\r\n" % (BOUNDARY.encode(), part) for part in parts)
+            + b"--%s--\r\n" % BOUNDARY.encode()
+        )
         return self.open("POST", target, [("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")], body)

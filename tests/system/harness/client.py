@@ -8,6 +8,7 @@ import select
 import socket
 import struct
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Union
@@ -20,6 +21,15 @@ Headers = Sequence[tuple[str, str]]
 _STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})(?:;[^\r\n]*)?")
+
+
+_open: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def close_all() -> None:
+    """Closes the connections that a test has left open, so that they do not disturb the next one."""
+    for c in list(_open):
+        c.close()
 
 
 class Malformed(AssertionError):
@@ -123,6 +133,7 @@ class Connection:
         except BaseException:
             self.sock.close()
             raise
+        _open.add(self)
         self.timeout = timeout
         self.received = b""  # read from the socket, not yet taken
 
@@ -146,7 +157,9 @@ class Connection:
                 return
             time.sleep(pause)
 
-    def send_request(self, method: str, target: str, headers: Headers = (), body: bytes | None = None, **how: str) -> None:
+    def send_request(
+        self, method: str, target: str, headers: Headers = (), body: bytes | None = None, **how: str
+    ) -> None:
         self.send(build(method, target, headers, body, **how))
 
     def half_close(self) -> None:
@@ -282,7 +295,27 @@ class Connection:
         head.body = b"".join(head.blocks)
         return head
 
-    def request(self, method: str, target: str, headers: Headers = (), body: bytes | None = None, **how: str) -> Response:
+    def read_cut(self) -> bytes:
+        """A response that is visibly cut off; gives what came of its body."""
+        try:
+            whole = self.read_response()
+        except Truncated as error:
+            return error.response.body if error.response is not None else b""
+        except ConnectionResetError:
+            return b""
+        raise AssertionError(f"a complete response: {whole}")
+
+    def read_failed(self) -> None:
+        """A response that failed at a moment when its headers may have left or not: a 500, or one that is cut off."""
+        try:
+            whole = self.read_response()
+        except (Truncated, ConnectionResetError):
+            return
+        assert whole.status == 500, f"a complete response: {whole}"
+
+    def request(
+        self, method: str, target: str, headers: Headers = (), body: bytes | None = None, **how: str
+    ) -> Response:
         self.send_request(method, target, headers, body, **how)
         return self.read_response(method)
 
@@ -300,7 +333,7 @@ class Connection:
             data = self.sock.recv(65536)
         except ConnectionResetError:
             return "reset"
-        except socket.timeout:
+        except TimeoutError:
             raise AssertionError("the connection stays open") from None
         assert not data, f"bytes after the end: {data[:300]!r}"
         return "eof"
@@ -314,7 +347,7 @@ class Connection:
                 data = self.sock.recv(1 << 20)
             except ConnectionResetError:
                 return b"".join(parts), "reset"
-            except socket.timeout:
+            except TimeoutError:
                 raise AssertionError(f"the connection stays open after {b''.join(parts)[-300:]!r}") from None
             if not data:
                 return b"".join(parts), "eof"

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,16 @@ def run(*arguments: str, cwd: Path = APPS, env: Mapping[str, str] | None = None)
     )
 
 
+_started: list[Server] = []
+
+
+def end_all() -> None:
+    """Ends what is still running when the tests are over, because a test was interrupted."""
+    for server in _started:
+        if server.alive():
+            server.discard()
+
+
 class Server:
     """One running server.  Use the `launch` and `serve` fixtures, which also end it and look at how it ended."""
 
@@ -80,6 +90,7 @@ class Server:
         self._err = self.dir / "stderr"
         self._out = self.dir / "stdout"
         self._ended = False
+        self.spoiled = False  # a test with it has failed
         self.final_log = ""  # both are set by stop()
         self.stdout_text = ""
         self._binds = len(bind) if bind is not None else 1
@@ -102,6 +113,7 @@ class Server:
                 stderr=err,
                 start_new_session=True,
             )
+        _started.append(self)
         self.pid = self._popen.pid
         self.process = Process(self.pid)
 
@@ -142,7 +154,7 @@ class Server:
             self.signal(signal.SIGTERM)
             stuck = False
             try:
-                code = self._popen.wait(LONG)
+                code = self._popen.wait(30 + LONG)  # the default graceful timeout, and some
             except subprocess.TimeoutExpired:
                 stuck = True
                 self._popen.send_signal(signal.SIGABRT)  # a core, or faulthandler's stacks, where they are on
@@ -162,6 +174,18 @@ class Server:
             self.final_log = self.log()
             self.stdout_text = self.stdout()
             shutil.rmtree(self.dir, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Ends it without a look at how: a test has failed with it already."""
+        self._ended = True
+        self._popen.terminate()
+        try:
+            self._popen.wait(2)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+        self.final_log = self.log()
+        shutil.rmtree(self.dir, ignore_errors=True)
 
     # What it writes
 
@@ -284,7 +308,7 @@ def _address(text: str) -> Address:
 
 class Pool:
     """Servers that several tests of a module share: one for each command line, started when first asked for, again if
-    it has died."""
+    it has died, or a test has failed that may have left something behind in it."""
 
     def __init__(self) -> None:
         self._servers: dict[Any, Server] = {}
@@ -292,18 +316,21 @@ class Pool:
     def get(self, app: str, *options: str, **more: Any) -> Server:
         key = (app, options, json.dumps(more, sort_keys=True, default=str))
         server = self._servers.get(key)
-        if server is None or not server.alive():
-            server = self._servers[key] = Server(app, *options, **more).wait_ready()
+        if server is not None and (server.spoiled or not server.alive()):
+            server.discard()
+            server = None
+        if server is None:
+            server = self._servers[key] = Server(app, *options, "--graceful-timeout", "5", **more).wait_ready()
         return server
-
-    def servers(self) -> Iterable[Server]:
-        return self._servers.values()
 
     def stop(self) -> None:
         errors = []
         for server in self._servers.values():
             try:
-                server.stop()
+                if server.spoiled:
+                    server.discard()
+                else:
+                    server.stop()
             except AssertionError as error:
                 errors.append(f"{' '.join(server.command)}: {error}")
         self._servers.clear()
