@@ -47,7 +47,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check unit system asan tsan tsa tidy fmt layers clean install uninstall help venv flavor
+.PHONY: all check unit system asan tsan tsa tidy fmt layers docs clean install uninstall help venv
 
 all: $(O)/fermata
 
@@ -114,7 +114,7 @@ system: all venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan
 		UBSAN_OPTIONS="print_stacktrace=1" \
 		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp:exitcode=99:halt_on_error=0:second_deadlock_stack=1" \
 		$(if $(filter asan,$(FLAVOR)),PYTHONMALLOC=malloc) \
-		build/venv/bin/python -m pytest -c tests/pytest.ini tests/system $(PYTEST)
+		build/venv/bin/python -m pytest -c tests/pytest.ini -n 4 tests/system $(PYTEST)
 
 asan: ## all tests with the address and undefined behaviour sanitizers
 	$(MAKE) FLAVOR=asan unit system
@@ -145,6 +145,9 @@ fmt: ## formats the C code
 	clang-format -i $(SRCS) $(wildcard include/fermata/*/*.h src/*/*.h tests/unit/*/*.c)
 
 # ---- the rest ----
+
+docs: $(O)/fermata ## puts the option list into README.md
+	scripts/docs
 
 install: $(O)/fermata
 	install -D -m 755 $< $(DESTDIR)$(PREFIX)/bin/fermata

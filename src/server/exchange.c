@@ -190,6 +190,8 @@ bool fm_exchange_end(struct fm_exchange *x, enum fm_end why)
     struct fm_call *call = &x->call;
     struct fm_stream *s = &x->conn->stream;
     int status = why == FM_END_DEADLINE ? 504 : why == FM_END_SHUTDOWN ? 503 : 0;
+    if (status && fm_task_state(&call->task) == FM_TASK_DONE)
+        return false; /* complete in the very moment: its note is on the way */
     if (why != FM_END_HALF_CLOSED) {
         if (status && fm_writer_claim(&call->writer))
             fm_exchange_answer(x, status);

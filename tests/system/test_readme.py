@@ -1,0 +1,81 @@
+"""What README.md shows is true."""
+
+from __future__ import annotations
+
+import http.server
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness.limits import ROOT
+from harness.server import Server, run
+
+README = (ROOT / "README.md").read_text()
+
+
+class SlowUpstream(http.server.BaseHTTPRequestHandler):
+    asked = threading.Barrier(20)  # answers only when all of twenty requests are there at once
+
+    def do_GET(self) -> None:
+        if self.path == "/together":
+            self.asked.wait(20)
+        self.send_response(404 if self.path == "/missing" else 200)
+        self.end_headers()
+        self.wfile.write(self.path.encode())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def upstream() -> Iterator[int]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowUpstream)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_proxy_in_20_lines(launch: Callable[..., Server], tmp_path: Path, upstream: int) -> None:
+    """The proxy works as printed, and twenty slow requests wait on two threads."""
+    match = re.search(r"<!-- proxy.py -->\n```python\n(.*?)```", README, re.S)
+    assert match
+    code = match[1]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    (tmp_path / "proxy.py").write_text(code.replace("9000", str(upstream)))
+    server = launch("proxy:app", "--threads", "2", cwd=tmp_path)
+    assert server.get("/hello").body == b"/hello"
+    assert server.get("/missing").status == 404
+    held = [server.begin("/together") for _ in range(20)]
+    assert [c.read_response().body for c in held] == [b"/together"] * 20
+    for c in held:
+        c.close()
+
+
+def test_proxy_without_upstream(launch: Callable[..., Server], tmp_path: Path) -> None:
+    """An upstream that cannot be reached is a 502."""
+    match = re.search(r"<!-- proxy.py -->\n```python\n(.*?)```", README, re.S)
+    assert match
+    (tmp_path / "proxy.py").write_text(match[1].replace("9000", "1"))  # a port that nobody listens on
+    server = launch("proxy:app", "--threads", "2", cwd=tmp_path)
+    assert server.get("/").status == 502
+
+
+def test_options_are_those_of_the_binary() -> None:
+    """The list of options is the output of --help (scripts/docs puts it there)."""
+    match = re.search(r"<!-- options -->\n```text\n(.*?)```", README, re.S)
+    assert match
+    assert run("--help", env={"PORT": ""}).stdout == match[1]
+
+
+def test_commands_and_links_exist() -> None:
+    """The files and make targets that it names are there."""
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`make ([a-z]+)`", README):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    for name in re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r"^    (scripts/\w+)", README, re.M):
+        assert (ROOT / name).exists(), name
