@@ -151,7 +151,7 @@ static int send_kept(struct fm_stream *s)
         size_t sent = (size_t)k, n;
         fm_buf_consume(&s->out, take(&sent, pieces[0].iov_len));
         n = take(&sent, s->ref_len);
-        s->ref += n;
+        s->ref = s->ref_len > n ? s->ref + n : NULL;
         s->ref_len -= n;
         n = take(&sent, s->tail_len);
         memmove(s->tail, s->tail + n, s->tail_len - n);
@@ -318,12 +318,13 @@ static void on_want_write(struct fm_note *note)
 
 void fm_stream_shutdown(struct fm_stream *s) { shutdown(s->fd, SHUT_WR); }
 
-/* Leaves the loop and closes the socket.  The lock is taken last by whoever used the socket last, so after it nobody is
- * using the descriptor, and `dead` keeps everybody from using it later. */
+/* Leaves the loop and closes the socket.  It is killed first: whoever is writing has left the lock then, and whoever comes
+ * later finds it dead, so that nobody uses the descriptor or posts want_write any more when both are taken away. */
 static void close_socket(struct fm_stream *s) FM_ON_LOOP
 {
     if (s->fd < 0)
         return;
+    fm_stream_kill(s);
     if (s->armed != ARMED_NOT)
         event_del(&s->read_event);
     s->armed = ARMED_NOT;
@@ -333,7 +334,6 @@ static void close_socket(struct fm_stream *s) FM_ON_LOOP
         event_free(s->write_event); /* removes it first */
     s->write_event = NULL;
     s->write_armed = false;
-    fm_stream_kill(s);
     close(s->fd);
     s->fd = -1;
 }
