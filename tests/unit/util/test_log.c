@@ -1,0 +1,290 @@
+/* The error log, written to a file and read back. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <regex.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fermata/util/log.h"
+#include "threads.h"
+
+static char path[64], *content;
+
+static int start(void **state)
+{
+    (void)state;
+    strcpy(path, "/tmp/fermata-unit-log-XXXXXX");
+    close(mkstemp(path));
+    fm_log_set_level(FM_LOG_INFO);
+    return fm_log_open(path);
+}
+
+static int finish(void **state)
+{
+    (void)state;
+    fm_log_open("-");
+    fm_log_set_level(FM_LOG_INFO);
+    free(content);
+    content = NULL;
+    return unlink(path);
+}
+
+/* All that was written since the last time. */
+static char *written(void)
+{
+    struct stat st;
+    int fd = open(path, O_RDWR);
+    assert_int_equal(fstat(fd, &st), 0);
+    free(content);
+    content = calloc(1, (size_t)st.st_size + 1);
+    assert_int_equal(read(fd, content, (size_t)st.st_size), st.st_size);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    close(fd);
+    return content;
+}
+
+static void assert_matches(const char *text, const char *pattern)
+{
+    regex_t re;
+    assert_int_equal(regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB), 0);
+    int rc = regexec(&re, text, 0, NULL, 0);
+    regfree(&re);
+    if (rc != 0)
+        fail_msg("\"%s\" does not match %s", text, pattern);
+}
+
+#define HEAD "^\\[[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}\\] \\[[0-9]+\\] "
+
+static size_t lines(const char *text)
+{
+    size_t n = 0;
+    for (; *text; text++)
+        n += *text == '\n';
+    return n;
+}
+
+static void test_line(void **state)
+{
+    (void)state;
+    char pid[32];
+    fm_log(FM_LOG_WARNING, "%s: %d", "text", 42);
+    char *text = written();
+    assert_matches(text, HEAD "\\[WARNING\\] text: 42\n$");
+    assert_int_equal(lines(text), 1);
+    snprintf(pid, sizeof pid, " [%ld] ", (long)getpid());
+    assert_non_null(strstr(text, pid));
+    fm_info("%s", "");
+    assert_matches(written(), HEAD "\\[INFO\\] \n$");
+}
+
+static void test_levels(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"};
+    for (int threshold = FM_LOG_DEBUG; threshold <= FM_LOG_CRITICAL; threshold++) {
+        fm_log_set_level((enum fm_log_level)threshold);
+        for (int level = FM_LOG_DEBUG; level <= FM_LOG_CRITICAL; level++) {
+            char tag[32];
+            snprintf(tag, sizeof tag, "[%s] x\n", names[level]);
+            fm_log((enum fm_log_level)level, "x");
+            assert_int_equal(strstr(written(), tag) != NULL, level >= threshold);
+            fm_log_text((enum fm_log_level)level, "y\n", 2, "x");
+            assert_int_equal(strstr(written(), tag) != NULL, level >= threshold);
+            assert_int_equal(fm_log_on((enum fm_log_level)level), level >= threshold);
+        }
+    }
+}
+
+static void test_debug_evaluates_nothing_when_off(void **state)
+{
+    (void)state;
+    int evaluated = 0;
+    fm_debug("%d", ++evaluated);
+    assert_int_equal(evaluated, 0);
+    assert_string_equal(written(), "");
+    fm_log_set_level(FM_LOG_DEBUG);
+    fm_debug("%d", ++evaluated);
+    assert_int_equal(evaluated, 1);
+    assert_matches(written(), HEAD "\\[DEBUG\\] 1\n$");
+}
+
+/* What a peer sends cannot forge a line, nor reach a terminal. */
+static void test_control_characters(void **state)
+{
+    (void)state;
+    for (unsigned c = 1; c < 256; c++) {
+        char raw[8], expected[32], *text;
+        snprintf(raw, sizeof raw, "a%cb", (int)c);
+        if (c < 0x20 || c == 0x7f)
+            snprintf(expected, sizeof expected, "[ERROR] a\\x%02xb\n", c);
+        else
+            snprintf(expected, sizeof expected, "[ERROR] a%cb\n", (int)c);
+        fm_error("%s", raw);
+        text = written();
+        assert_int_equal(lines(text), 1);
+        assert_string_equal(strstr(text, "[ERROR]"), expected);
+    }
+    fm_error("one\r\n[2026-01-01 00:00:00 +0000] [1] [INFO] two");
+    assert_int_equal(lines(written()), 1);
+}
+
+static void test_long_line(void **state)
+{
+    (void)state;
+    for (size_t n = 2040; n < 2056; n++) {
+        char *arg = malloc(n + 1);
+        memset(arg, 'z', n);
+        arg[n] = '\0';
+        fm_error("%s", arg);
+        char *text = written(), *body = strstr(text, "zzz");
+        assert_int_equal(lines(text), 1);
+        size_t len = strcspn(body, "\n");
+        if (n < 2048) {
+            assert_int_equal(len, n);
+        } else {
+            assert_int_equal(len, 2047);
+            assert_string_equal(body + len - 4, "z...\n");
+        }
+        free(arg);
+    }
+    char *all = malloc(10001); /* the longest there is: every byte escaped */
+    memset(all, '\n', 10000);
+    all[10000] = '\0';
+    fm_error("%s", all);
+    assert_int_equal(lines(written()), 1);
+    free(all);
+}
+
+static void test_text(void **state)
+{
+    (void)state;
+    const char *traceback = "Traceback:\n  File \"x\"\n\tValueError: \x1b\n";
+    char *text;
+    fm_log_text(FM_LOG_ERROR, traceback, strlen(traceback), "Error in %s", "a\nb");
+    text = written();
+    assert_matches(text, HEAD "\\[ERROR\\] Error in a\\\\x0ab\n");
+    assert_string_equal(strchr(text, '\n') + 1, traceback);
+    fm_log_text(FM_LOG_ERROR, "no newlineXX", 10, "head");
+    text = written();
+    assert_string_equal(strchr(text, '\n') + 1, "no newline\n");
+    fm_log_text(FM_LOG_ERROR, "", 0, "head");
+    text = written();
+    assert_string_equal(strchr(text, '\n') + 1, "");
+}
+
+static void test_raw(void **state)
+{
+    (void)state;
+    fm_log_raw("a\0b\x01\n", 5);
+    char *text = written();
+    assert_memory_equal(text, "a\0b\x01\n", 6);
+    fm_log_raw("", 0);
+    assert_string_equal(written(), "");
+}
+
+static void test_errno_stays(void **state)
+{
+    (void)state;
+    errno = ENOTTY;
+    fm_error("x");
+    assert_int_equal(errno, ENOTTY);
+}
+
+static void test_open(void **state)
+{
+    (void)state;
+    assert_int_equal(fm_log_open("/nonexistent/directory/log"), -ENOENT);
+    fm_info("still here");
+    assert_matches(written(), "still here\n$");
+    fm_info("first");
+    assert_int_equal(fm_log_open(path), 0); /* appends */
+    fm_info("second");
+    assert_int_equal(lines(written()), 2);
+    assert_int_equal(fm_log_open("-"), 0);
+}
+
+static void log_to_standard_error(void *arg)
+{
+    (void)arg;
+    dup2(open(path, O_WRONLY), 2);
+    fm_log_open("/dev/null");
+    fm_info("nowhere");
+    fm_log_open("-");
+    fm_info("here");
+}
+
+static void test_standard_error(void **state)
+{
+    (void)state;
+    assert_int_equal(status_of(log_to_standard_error, NULL), 0);
+    assert_matches(written(), HEAD "\\[INFO\\] here\n$");
+}
+
+enum { THREADS = 6, EACH = 400 };
+
+static void *log_many(void *arg)
+{
+    char name = *(char *)arg, word[301];
+    memset(word, name, 300);
+    word[300] = '\0';
+    for (int i = 0; i < EACH; i++)
+        fm_info("%s %d", word, i);
+    return NULL;
+}
+
+static void test_lines_never_mix(void **state)
+{
+    (void)state;
+    pthread_t threads[THREADS];
+    char names[THREADS], *next;
+    int seen[THREADS] = {0};
+    for (int i = 0; i < THREADS; i++) {
+        names[i] = (char)('a' + i);
+        threads[i] = spawn(log_many, &names[i]);
+    }
+    for (int i = 0; i < THREADS; i++)
+        join(threads[i]);
+    for (char *line = written(); *line; line = next + 1) {
+        next = strchr(line, '\n');
+        assert_non_null(next);
+        char *word = strstr(line, "[INFO] ");
+        assert_true(word && word < next);
+        word += 7;
+        int who = *word - 'a';
+        assert_true(who >= 0 && who < THREADS);
+        for (int i = 0; i < 300; i++)
+            assert_int_equal(word[i], names[who]);
+        assert_int_equal(strtol(word + 300, NULL, 10), seen[who]++); /* each thread's lines in order */
+    }
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(seen[i], EACH);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, finish)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_line),
+        TEST(test_levels),
+        TEST(test_debug_evaluates_nothing_when_off),
+        TEST(test_control_characters),
+        TEST(test_long_line),
+        TEST(test_text),
+        TEST(test_raw),
+        TEST(test_errno_stays),
+        TEST(test_open),
+        TEST(test_standard_error),
+        TEST(test_lines_never_mix),
+    };
+    no_longer_than(120);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
