@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import statistics
 import time
 
 import pytest
 from harness.client import Connection, Truncated, build
 from harness.limits import LONG, PROMPT, SANITIZED, SLOW, eventually, timeout
 
-AT_ONCE = 2.0 * SLOW  # far below the seconds that threads sleep or the GIL is held; the machine may be busy
+# "Within milliseconds": the usual answer, and the slowest of many on a machine that has other things to do as well,
+# which still is far below the seconds that threads sleep or the GIL is held.
+USUAL = 0.05 * SLOW
+SLOWEST = 2.0 * SLOW
 
 
 @pytest.fixture
@@ -161,9 +165,10 @@ def test_histograms_count_requests(server):
     """Each request is in the histograms of its duration, its wait and its steps."""
     before = server.admin.metrics()
     server.get("/slow?s=0.3")
-    after = server.admin.wait(
-        "fermata_request_duration_seconds_count", before.get("fermata_request_duration_seconds_count") + 1
-    )
+    for name in ("request_duration", "step_duration"):
+        counted = f"fermata_{name}_seconds_count"
+        server.admin.wait(counted, before.get(counted) + 1)
+    after = server.admin.metrics()
     for name in ("request_duration", "step_duration"):
         spent = after.total(f"fermata_{name}_seconds_sum") - before.total(f"fermata_{name}_seconds_sum")
         assert 0.25 < spent < 0.3 + PROMPT, name
@@ -253,14 +258,15 @@ def test_queued_and_busy(server, key):
 
 
 def answers_at_once(server, number=20):
-    """The slowest answer of some; each must come at once."""
-    slowest = 0.0
-    for i in range(number):
+    """Asks for everything so often; each answer comes at once."""
+    took = []
+    for _ in range(number):
         for path in ("/healthz", "/readyz", "/metrics"):
             began = time.monotonic()
             assert server.admin.get(path, timeout=LONG).status == 200
-            slowest = max(slowest, time.monotonic() - began)
-    assert slowest < AT_ONCE, f"{slowest:.3f} s"
+            took.append(time.monotonic() - began)
+    assert statistics.median(took) < USUAL, took
+    assert max(took) < SLOWEST, took
 
 
 @timeout(120)
