@@ -14,6 +14,7 @@
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
 
+#define MAX_KEPT (1 << 20)
 #define MAX_CONNS 256 /* a scraper or two and probes; more is a mistake */
 
 struct fm_admin {
@@ -84,15 +85,18 @@ static int respond(struct admin_conn *c, const struct fm_request *r)
     struct fm_buf head = FM_BUF_INIT, body = FM_BUF_INIT;
     int status = answer_to(c, r, &body);
     fm_buf_printf(&head,
-                  "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
+                  "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n%s"
                   "Content-Length: %zu\r\nConnection: %s\r\n\r\n",
-                  status, fm_status_reason(status), fm_http_date(), fm_buf_size(&body),
+                  status, fm_status_reason(status), fm_http_date(), status == 405 ? "Allow: GET, HEAD\r\n" : "",
+                  fm_buf_size(&body),
                   r->keep_alive ? "keep-alive" : "close");
     struct iovec pieces[2] = {
         {fm_buf_head(&head), fm_buf_size(&head)},
         {fm_buf_head(&body), r->is_head ? 0 : fm_buf_size(&body)},
     };
     int64_t kept = fm_stream_send(&c->stream, pieces, 2, 0);
+    if (kept > MAX_KEPT)
+        kept = FM_ECLOSED; /* asks and asks, and does not read */
     fm_buf_fini(&head);
     fm_buf_fini(&body);
     c->closing = !r->keep_alive;

@@ -185,11 +185,15 @@ int64_t fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len)
         pending = send_all(w, NULL, 0, false);
         goto out;
     }
+    if (w->framing == FM_FRAME_CHUNKED)
+        put_chunk_size(&w->held, (size_t)len);
     struct iovec head = {fm_buf_head(&w->held), fm_buf_size(&w->held)};
     pending = w->ops->send_file(w->sink, &head, fd, pos, len);
     fm_buf_fini(&w->held);
-    w->held_since = 0;
+    w->held_since = 0; /* 0 also with the chunk's end held: it leaves with the body's end, when the file has gone */
     w->head_left = true;
+    if (w->framing == FM_FRAME_CHUNKED)
+        fm_buf_append(&w->held, "\r\n", 2);
 out:
     fm_mutex_unlock(&w->lock);
     return pending;

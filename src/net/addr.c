@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <netdb.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +63,8 @@ int fm_addr_parse(const char *text, struct fm_addr *out, const char **why)
         return parse_unix(text + 5, out, why);
 
     const char *colon = strrchr(text, ':'), *end = colon ? colon : text + strlen(text);
-    if (text[0] == '[') {
+    bool bracketed = text[0] == '[';
+    if (bracketed) {
         const char *bracket = strchr(text, ']');
         if (!bracket || (bracket[1] != '\0' && bracket[1] != ':')) {
             *why = "an IPv6 address is written [ADDRESS]:PORT";
@@ -86,6 +88,11 @@ int fm_addr_parse(const char *text, struct fm_addr *out, const char **why)
     }
     memcpy(host, text, n);
     host[n] = '\0';
+    struct in6_addr literal;
+    if (bracketed && inet_pton(AF_INET6, host, &literal) != 1) {
+        *why = "there is no IPv6 address between the brackets";
+        return FM_EINVAL;
+    }
     if (resolve(n ? host : "0.0.0.0", port, out) != 0) {
         *why = "the host name cannot be resolved";
         return FM_EINVAL;

@@ -18,7 +18,7 @@ static bool is_stale_socket(const struct fm_addr *addr)
     struct stat st;
     if (lstat(addr->u.un.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode))
         return false;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); /* a full backlog must not block us */
     if (fd < 0)
         return false;
     bool stale = connect(fd, &addr->u.sa, addr->len) != 0 && errno == ECONNREFUSED;

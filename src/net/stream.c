@@ -11,7 +11,6 @@
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 
-#define BORROW_FROM (64 * 1024) /* a rest of this many bytes is borrowed rather than copied */
 #define FILE_CHUNK (1 << 20)    /* what one sendfile call may take, so that one connection cannot hold up the rest */
 
 /* ---- reading ---- */
@@ -196,7 +195,7 @@ static void keep(struct fm_stream *s, const struct iovec *pieces, int n, size_t 
         if (len == 0)
             continue;
         const char *rest = (const char *)pieces[i].iov_base + pieces[i].iov_len - len;
-        if ((flags & FM_SEND_BORROW) && len >= BORROW_FROM && total_size(pieces + i + 1, n - i - 1) <= sizeof s->tail) {
+        if ((flags & FM_SEND_BORROW) && len >= FM_STREAM_BORROW && total_size(pieces + i + 1, n - i - 1) <= sizeof s->tail) {
             s->ref = rest;
             s->ref_len = len;
             while (++i < n) {

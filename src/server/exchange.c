@@ -14,6 +14,8 @@
 #include "fermata/util/log.h"
 #include "fermata/wsgi/report.h"
 
+_Static_assert(FM_STREAM_BORROW > FM_OUTPUT_HIGH, "whoever lends a block is parked until it is sent");
+
 static struct fm_exchange *of_call(struct fm_call *call) { return FM_LIST_ENTRY(call, struct fm_exchange, call); }
 
 /* ---- the writer's sink: the connection's stream ---- */

@@ -14,7 +14,7 @@ void fm_buf_fini(struct fm_buf *b)
 
 char *fm_buf_reserve(struct fm_buf *b, size_t n)
 {
-    if (b->cap - b->len >= n)
+    if (b->data && b->cap - b->len >= n)
         return b->data + b->len;
     if (b->off > 0) { /* what was consumed makes room */
         memmove(b->data, b->data + b->off, b->len - b->off);

@@ -63,11 +63,13 @@ static enum fate emit(struct fm_run *run, struct fm_hand *hand, PyObject *bytes)
     if (kept < 0)
         return FATE_ABORTED;
     if (call->writer.cut)
-        return end_response(run, hand); /* PEP 3333: the server stops iterating when enough has been sent */
-    if (kept > FM_OUTPUT_HIGH) {
+        run->phase = FM_RUN_ENDING; /* PEP 3333: the server stops iterating when enough has been sent */
+    if (kept > FM_OUTPUT_HIGH) { /* the block may be lent to the connection */
         Py_XSETREF(run->block, Py_NewRef(bytes));
         return FATE_WRITE;
     }
+    if (call->writer.cut)
+        return end_response(run, hand);
     fm_crew_watch(call->crew);
     return FATE_GO_ON;
 }

@@ -71,6 +71,8 @@ void fm_stream_fini(struct fm_stream *s) FM_ON_LOOP;
 /* While paused the peer's going away is still reported. */
 void fm_stream_set_reading(struct fm_stream *s, enum fm_stream_reading mode) FM_ON_LOOP;
 
+#define FM_STREAM_BORROW (128 * 1024) /* a rest of this many bytes is borrowed rather than copied */
+
 enum fm_send_flags {
     FM_SEND_BORROW = 1, /* a large rest may be borrowed instead of copied */
 };
@@ -92,7 +94,7 @@ bool fm_stream_is_dead(struct fm_stream *s) FM_ANY_THREAD;
 /* Gives up writing: drops what is kept, borrowed pieces included.  on_output is not called. */
 void fm_stream_kill(struct fm_stream *s) FM_ANY_THREAD;
 
-/* Ends our direction (FIN) once nothing is kept; reading goes on. */
+/* Ends our direction (FIN) at once, so the caller waits until nothing is kept; reading goes on. */
 void fm_stream_shutdown(struct fm_stream *s) FM_ON_LOOP;
 
 /* Breaks the connection off now: kills it and closes the socket with a reset, so that the peer sees an error and not a

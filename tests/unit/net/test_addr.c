@@ -64,6 +64,7 @@ static void test_invalid(void **state)
     (void)state;
     static const char ipv6[] = "an IPv6 address is written [ADDRESS]:PORT";
     static const char port[] = "the port is a number from 0 to 65535";
+    static const char literal[] = "there is no IPv6 address between the brackets";
     static const char unresolved[] = "the host name cannot be resolved";
     const struct {
         const char *text, *why;
@@ -95,8 +96,8 @@ static void test_invalid(void **state)
         {"[::1]:", port},
         {"[::1]:x", port},
         {":", port},
-        {"[::1::2]:80", unresolved},
-        {"[:::]:80", unresolved},
+        {"[::1::2]:80", literal},
+        {"[:::]:80", literal},
         {"a..b:80", unresolved},
         {LONG_LABEL ".example:80", unresolved},
         {LONG_LABEL LONG_LABEL LONG_LABEL LONG_LABEL ":80", "the host name is too long"},
