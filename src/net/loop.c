@@ -100,10 +100,10 @@ static void arm(struct fm_loop *l, uint64_t due) FM_ON_LOOP
     evtimer_add(l->timer_event, &tv);
 }
 
-static void after_turn(struct fm_loop *l) FM_ON_LOOP
+static void flush(struct fm_loop *l) FM_ON_LOOP
 {
-    if (l->after_turn)
-        l->after_turn(l->after_ctx);
+    if (l->flush)
+        l->flush(l->flush_ctx);
 }
 
 static bool must_not_sleep(struct fm_loop *l)
@@ -119,7 +119,7 @@ void fm_loop_turn(struct fm_loop *l, bool block)
     visit_inbox(l);
     fm_timers_run(&l->timers, fm_loop_now(l));
     arm(l, fm_timers_next(&l->timers));
-    after_turn(l);
+    flush(l);
     if (block) {
         atomic_store(&l->next_due, l->armed);
         atomic_store(&l->asleep, 1);
@@ -129,7 +129,7 @@ void fm_loop_turn(struct fm_loop *l, bool block)
     event_base_loop(l->base, EVLOOP_ONCE | (block ? 0 : EVLOOP_NONBLOCK));
     atomic_store(&l->asleep, 0);
     visit_inbox(l);
-    after_turn(l);
+    flush(l);
     l->now_is_old = true; /* the lookout may run steps before its next turn */
 }
 

@@ -92,13 +92,13 @@ static void step(void *ctx, struct fm_hand *hand, struct fm_task *task) FM_UNCHE
     fm_wsgi_step(FM_LIST_ENTRY(task, struct fm_call, task), hand);
 }
 
-static bool flush(void *ctx, struct fm_task *task, uint64_t since)
+static bool flush_held(void *ctx, struct fm_task *task, uint64_t since)
 {
     (void)ctx;
     return fm_writer_flush(&FM_LIST_ENTRY(task, struct fm_call, task)->writer, since);
 }
 
-static const struct fm_crew_ops crew_ops = {poll_loop, wake_loop, take_gil, drop_gil, step, flush};
+static const struct fm_crew_ops crew_ops = {poll_loop, wake_loop, take_gil, drop_gil, step, flush_held};
 
 static void crew_thread(void *arg, unsigned index) FM_UNCHECKED
 {
@@ -109,7 +109,7 @@ static void crew_thread(void *arg, unsigned index) FM_UNCHECKED
 
 static bool crew_ready(void *ctx) { return fm_crew_has_work(&((struct fm_server *)ctx)->crew); }
 
-static void after_turn(void *ctx) FM_UNCHECKED
+static void flush_access(void *ctx) FM_UNCHECKED
 {
     struct fm_server *s = ctx;
     if (s->access)
@@ -258,8 +258,8 @@ static int set_up(struct fm_server *s) FM_UNCHECKED
     }
     s->loop.ready = crew_ready;
     s->loop.ready_ctx = s;
-    s->loop.after_turn = after_turn;
-    s->loop.after_ctx = s;
+    s->loop.flush = flush_access;
+    s->loop.flush_ctx = s;
     fm_list_init(&s->conns);
     fm_timer_init(&s->graceful);
     fm_timer_init(&s->last);

@@ -645,6 +645,14 @@ def test_hop_by_hop_headers_are_dropped_with_one_warning(launch, name):
     assert len(re.findall(rf"(?i)\[WARNING\].*{name}", server.log())) == 1
 
 
+def test_large_block_that_is_cut(server):
+    """A large block of which a part is sent stays alive until it is, though the application is not asked again."""
+    with server.connect(receive_buffer=4096, timeout=LONG) as c:
+        c.send(build("GET", "/declared?length=8000000&size=16000000&step=16000000"))
+        time.sleep(0.5)  # the socket is full; what does not fit is the server's to keep
+        assert c.read_response().body == b"x" * 8_000_000
+
+
 @pytest.mark.parametrize("length", ["-1", "+5", "5 5", "five", "0x5", "", "5,5", "99999999999999999999999"])
 def test_bad_content_length_from_the_application(server, length):
     """A Content-Length that is none is an application error."""

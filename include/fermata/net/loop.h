@@ -37,8 +37,8 @@ struct fm_loop {
     bool now_is_old;         /* the loop may have slept since */
     struct fm_timers timers;
     char *scratch;           /* FM_SCRATCH bytes that every read goes to first */
-    void (*after_turn)(void *ctx); /* on the loop, before it sleeps and at the end of a turn; or NULL */
-    void *after_ctx;
+    void (*flush)(void *ctx); /* on the loop, before it sleeps and at the end of a turn; or NULL */
+    void *flush_ctx;
     bool (*ready)(void *ctx); /* is there other work, so that the loop must not sleep? any-thread-safe, may lock */
     void *ready_ctx;
     atomic_int asleep;

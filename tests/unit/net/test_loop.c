@@ -149,12 +149,12 @@ static void test_no_wake_up_when_awake(void **state)
     assert_int_equal(visits(&c), 1);
 }
 
-static unsigned turns_ended, asked;
-static void on_turn_end(void *ctx)
+static unsigned flushed, asked;
+static void on_flush(void *ctx)
 {
     assert_ptr_equal(ctx, &l);
     fm_assert_on_loop();
-    turns_ended++;
+    flushed++;
 }
 static bool has_work(void *ctx)
 {
@@ -166,16 +166,16 @@ static bool has_work(void *ctx)
 static void test_other_work_keeps_it_awake(void **state)
 {
     (void)state;
-    turns_ended = asked = 0;
+    flushed = asked = 0;
     l.ready = has_work;
     l.ready_ctx = &l;
-    l.after_turn = on_turn_end;
-    l.after_ctx = &l;
+    l.flush = on_flush;
+    l.flush_ctx = &l;
     fm_loop_turn(&l, true); /* would sleep for ever */
-    assert_int_equal(turns_ended, 1);
+    assert_int_equal(flushed, 2);
     assert_int_equal(asked, 1);
     fm_loop_turn(&l, false);
-    assert_int_equal(turns_ended, 2);
+    assert_int_equal(flushed, 4);
 }
 
 static uint64_t expired_at;

@@ -301,7 +301,7 @@ static void test_borrow_behind_copied(void **state)
 static void test_borrowed_tail_in_parts(void **state)
 {
     (void)state;
-    enum { BODY = 100000 };
+    enum { BODY = 200000 };
     for (size_t tail = 0; tail <= sizeof e.s.tail; tail++) {
         char *p = bytes(0, BODY + tail);
         struct iovec pieces[3] = {{p, BODY}, {p + BODY, tail / 2}, {p + BODY + tail / 2, tail - tail / 2}};
