@@ -47,7 +47,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check unit system asan tsan tsa tidy fmt layers docs clean install uninstall help venv
+.PHONY: all check unit system asan tsan pythons tsa tidy fmt layers docs clean install uninstall help venv
 
 all: $(O)/fermata
 
@@ -125,6 +125,17 @@ asan: ## all tests with the address and undefined behaviour sanitizers
 tsan: ## all tests with the thread sanitizer
 	$(MAKE) FLAVOR=tsan unit system
 
+# Everything that depends on the version of Python: the rest has been tested with the main one.
+PYTHON_TESTS := $(addprefix tests/system/test_,suspension.py suspension_failures.py wsgi.py shutdown.py threads.py deadlines.py)
+
+pythons: venv ## builds with every other CPython found, and runs what depends on it
+	@set -e; for p in $$(PYTHON='$(PYTHON)' scripts/pythons); do \
+		o=build/with-$$($$p -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "== $$p"; \
+		$(MAKE) --no-print-directory -s O=$$o PYTHON=$$p $$o/fermata; \
+		FERMATA=$(CURDIR)/$$o/fermata build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 6 $(PYTHON_TESTS); \
+	done
+
 tsa: $(PYFACTS) $(O)/gen/loader.inc ## clang's thread-safety analysis over the role annotations
 	@set -e; for f in $(SRCS); do \
 		clang -fsyntax-only -std=gnu11 $(CPPFLAGS) $(PY_CFLAGS) -Wthread-safety -Werror $$f; done
@@ -141,6 +152,7 @@ check: ## everything
 	$(MAKE) all unit layers
 	$(MAKE) system
 	$(MAKE) tsa tidy
+	$(MAKE) pythons
 	$(MAKE) asan
 	$(MAKE) tsan
 

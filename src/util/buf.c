@@ -16,7 +16,7 @@ char *fm_buf_reserve(struct fm_buf *b, size_t n)
 {
     if (b->data && b->cap - b->len >= n)
         return b->data + b->len;
-    if (b->off > 0) { /* what was consumed makes room */
+    if (b->data && b->off > 0) { /* what was consumed makes room */
         memmove(b->data, b->data + b->off, b->len - b->off);
         b->len -= b->off;
         b->off = 0;
