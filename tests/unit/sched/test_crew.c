@@ -1,0 +1,732 @@
+/* The crew: one lookout, at most P steps at once, inline and handed off, and no task forgotten. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "../util/threads.h"
+#include "fermata/sched/crew.h"
+#include "fermata/sched/monitor.h"
+
+enum { MOST = 5 };
+
+struct job {
+    struct fm_task task;
+    void (*run)(struct job *);
+    atomic_uint ran;
+    unsigned left, polls;
+    struct fm_hand *hand; /* that ran it last */
+    bool was_inline;
+};
+
+/* ---- what the server is to the crew ---- */
+
+static struct fm_crew crew;
+static struct fm_monitor monitor;
+static pthread_t threads[MOST];
+static unsigned nthreads;
+
+static int wake_fd;
+static atomic_int asleep;
+static atomic_bool sleeping; /* past its last look for work */
+static atomic_int polling;
+static atomic_uint polls;
+
+static pthread_mutex_t gil = PTHREAD_MUTEX_INITIALIZER;
+static __thread bool my_gil;
+
+static atomic_uint in_step, most_in_step, done;
+static atomic_bool gate_open;
+static atomic_uint at_gate;
+
+static void poll_events(void *ctx, bool block)
+{
+    CHECK(ctx == &crew);
+    CHECK(fm_thread_on_loop);
+    CHECK(!my_gil);
+    CHECK(atomic_exchange(&polling, 1) == 0); /* there is one lookout */
+    atomic_fetch_add(&polls, 1);
+    if (block) {
+        atomic_store(&asleep, 1);
+        if (!fm_crew_has_work(&crew)) {
+            struct pollfd p = {wake_fd, POLLIN, 0};
+            atomic_store(&sleeping, true);
+            poll(&p, 1, -1); /* for ever: a lost wake-up is found */
+            atomic_store(&sleeping, false);
+        }
+        atomic_store(&asleep, 0);
+        eventfd_t count;
+        (void)!eventfd_read(wake_fd, &count);
+    }
+    CHECK(atomic_exchange(&polling, 0) == 1);
+}
+
+static void wake(void *ctx)
+{
+    CHECK(ctx == &crew);
+    if (atomic_load(&asleep) && atomic_exchange(&asleep, 0))
+        CHECK(eventfd_write(wake_fd, 1) == 0);
+}
+
+static void take_gil(void *ctx, struct fm_hand *hand)
+{
+    CHECK(ctx == &crew && hand == fm_hand_self());
+    CHECK(!my_gil);
+    pthread_mutex_lock(&gil);
+    my_gil = true;
+}
+
+static void drop_gil(void *ctx, struct fm_hand *hand)
+{
+    CHECK(ctx == &crew && hand == fm_hand_self());
+    CHECK(my_gil);
+    my_gil = false;
+    pthread_mutex_unlock(&gil);
+}
+
+static void step(void *ctx, struct fm_hand *hand, struct fm_task *task)
+{
+    struct job *j = FM_LIST_ENTRY(task, struct job, task);
+    CHECK(ctx == &crew && hand == fm_hand_self() && hand->task == task);
+    CHECK(my_gil && !fm_thread_on_loop);
+    CHECK(fm_task_state(task) == FM_TASK_RUNNING);
+    unsigned n = atomic_fetch_add(&in_step, 1) + 1, most = atomic_load(&most_in_step);
+    CHECK(n <= crew.pool);
+    while (n > most && !atomic_compare_exchange_weak(&most_in_step, &most, n))
+        ;
+    task->begun = true;
+    j->hand = hand;
+    j->was_inline = fm_crew_is_inline(&crew, hand);
+    atomic_fetch_add(&j->ran, 1);
+    if (j->run)
+        j->run(j);
+    atomic_fetch_sub(&in_step, 1);
+    fm_hand_release(hand);
+    if (j->left > 0) {
+        j->left--;
+        fm_task_move(task, FM_TASK_RUNNING, FM_TASK_QUEUED);
+        fm_crew_push(&crew, task);
+    } else {
+        fm_task_move(task, FM_TASK_RUNNING, FM_TASK_DONE);
+        atomic_fetch_add(&done, 1);
+    }
+}
+
+static bool flush(void *ctx, struct fm_task *task, uint64_t since)
+{
+    (void)ctx, (void)task, (void)since;
+    return false;
+}
+
+static const struct fm_crew_ops ops = {poll_events, wake, take_gil, drop_gil, step, flush};
+
+/* ---- what steps do ---- */
+
+/* Blocks, without the GIL, as an application that asks a database. */
+static void block(struct job *j)
+{
+    (void)j;
+    my_gil = false;
+    pthread_mutex_unlock(&gil);
+    atomic_fetch_add(&at_gate, 1);
+    WAIT_FOR(atomic_load(&gate_open));
+    atomic_fetch_sub(&at_gate, 1);
+    pthread_mutex_lock(&gil);
+    my_gil = true;
+}
+
+static void nap(struct job *j)
+{
+    (void)j;
+    my_gil = false;
+    pthread_mutex_unlock(&gil);
+    usleep(2000);
+    pthread_mutex_lock(&gil);
+    my_gil = true;
+}
+
+static void job_init(struct job *j, void (*run)(struct job *))
+{
+    memset(j, 0, sizeof *j);
+    fm_task_init(&j->task);
+    j->run = run;
+}
+
+static void push(struct job *j)
+{
+    fm_task_move(&j->task, FM_TASK_IDLE, FM_TASK_QUEUED);
+    fm_crew_push(&crew, &j->task);
+}
+
+static unsigned ran(struct job *j) { return atomic_load(&j->ran); }
+
+/* ---- the crew ---- */
+
+static void *be_hand(void *arg)
+{
+    fm_crew_run(&crew, (unsigned)(uintptr_t)arg);
+    CHECK(!fm_hand_self() && !my_gil && !fm_thread_on_loop);
+    return NULL;
+}
+
+static void init(unsigned pool)
+{
+    wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    atomic_store(&asleep, 0);
+    atomic_store(&sleeping, false);
+    atomic_store(&polls, 0);
+    atomic_store(&in_step, 0);
+    atomic_store(&most_in_step, 0);
+    atomic_store(&done, 0);
+    atomic_store(&gate_open, false);
+    atomic_store(&at_gate, 0);
+    assert_int_equal(fm_crew_init(&crew, pool, &ops, &crew), 0);
+    fm_monitor_init(&monitor, &crew);
+    nthreads = 0;
+}
+
+static unsigned idle_hands(void)
+{
+    unsigned n = 0;
+    fm_mutex_lock(&crew.lock);
+    for (struct fm_hand *h = crew.idle; h; h = h->next_idle)
+        n++;
+    fm_mutex_unlock(&crew.lock);
+    return n;
+}
+
+static struct fm_hand *lookout(void)
+{
+    fm_mutex_lock(&crew.lock);
+    struct fm_hand *h = crew.lookout;
+    fm_mutex_unlock(&crew.lock);
+    return h;
+}
+
+static unsigned budget(void)
+{
+    fm_mutex_lock(&crew.lock);
+    unsigned n = crew.budget;
+    fm_mutex_unlock(&crew.lock);
+    return n;
+}
+
+static unsigned queued(void)
+{
+    fm_mutex_lock(&crew.lock);
+    unsigned n = crew.queued;
+    fm_mutex_unlock(&crew.lock);
+    return n;
+}
+
+static void run(unsigned pool)
+{
+    init(pool);
+    for (; nthreads <= pool; nthreads++)
+        threads[nthreads] = spawn(be_hand, (void *)(uintptr_t)nthreads);
+    WAIT_FOR(idle_hands() == pool && atomic_load(&sleeping));
+}
+
+static void leave(void)
+{
+    atomic_store(&gate_open, true);
+    fm_crew_stop(&crew);
+    assert_int_equal(fm_crew_join(&crew, fm_now() + 30 * FM_SEC), 0);
+    for (; nthreads > 0; nthreads--)
+        join(threads[nthreads - 1]);
+    assert_int_equal(atomic_load(&in_step), 0);
+    assert_int_equal(crew.running, 0);
+    assert_int_equal(crew.searching, 0);
+    fm_crew_fini(&crew);
+    close(wake_fd);
+}
+
+/* Looks as the monitor does, until x. */
+#define TICK_UNTIL(x) WAIT_FOR((fm_monitor_tick(&monitor), (x)))
+
+static uint64_t stalls(void)
+{
+    struct fm_counters_sum sum;
+    fm_counters_read(&sum);
+    return sum.cell[FM_C_STALLS];
+}
+
+/* ---- inline ---- */
+
+static void test_lookout_runs_them_itself(void **state)
+{
+    (void)state;
+    struct job jobs[50];
+    run(3);
+    assert_null(fm_hand_self());
+    struct fm_hand *first = lookout();
+    for (unsigned i = 0; i < 50; i++) {
+        job_init(&jobs[i], NULL);
+        push(&jobs[i]);
+        if (i % 2) /* by two */
+            WAIT_FOR(atomic_load(&done) == i + 1);
+    }
+    for (unsigned i = 0; i < 50; i++) {
+        assert_int_equal(ran(&jobs[i]), 1);
+        assert_int_equal(fm_task_state(&jobs[i].task), FM_TASK_DONE);
+        assert_ptr_equal(jobs[i].hand, first);
+        assert_true(jobs[i].was_inline);
+    }
+    WAIT_FOR(atomic_load(&sleeping));
+    assert_ptr_equal(lookout(), first);
+    assert_null(atomic_load(&crew.inline_hand));
+    assert_int_equal(idle_hands(), 3);
+    assert_int_equal(atomic_load(&most_in_step), 1);
+    leave();
+}
+
+static void in_turn(struct job *j)
+{
+    unsigned n = atomic_load(&polls);
+    CHECK(n > j->polls); /* it polled in between */
+    j->polls = n;
+}
+
+static void test_polls_between_steps_that_go_on(void **state)
+{
+    (void)state;
+    struct job jobs[3];
+    run(1);
+    for (unsigned i = 0; i < 3; i++) {
+        job_init(&jobs[i], in_turn);
+        jobs[i].left = 100;
+    }
+    for (unsigned i = 0; i < 3; i++)
+        push(&jobs[i]);
+    WAIT_FOR(atomic_load(&done) == 3);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(ran(&jobs[i]), 101);
+    leave();
+}
+
+static void give_and_take(struct job *j)
+{
+    fm_hand_release(j->hand);
+    CHECK(j->hand->task == NULL);
+    fm_hand_take(j->hand, &j->task);
+    CHECK(j->hand->task == &j->task);
+}
+
+static void test_hand_shows_its_task(void **state)
+{
+    (void)state;
+    struct job j;
+    run(1);
+    job_init(&j, give_and_take);
+    push(&j);
+    WAIT_FOR(atomic_load(&done) == 1);
+    WAIT_FOR(atomic_load(&sleeping));
+    assert_null(j.hand->task);
+    leave();
+}
+
+/* ---- a step that blocks ---- */
+
+/* Blocks the lookout in a step, and has it replaced. */
+static struct fm_hand *stall(struct job *j)
+{
+    struct fm_hand *before = lookout();
+    unsigned gate = atomic_load(&at_gate);
+    job_init(j, block);
+    push(j);
+    WAIT_FOR(atomic_load(&at_gate) == gate + 1);
+    assert_true(j->was_inline);
+    assert_ptr_equal(j->hand, before);
+    TICK_UNTIL(lookout() != before);
+    return before;
+}
+
+static void test_another_takes_over(void **state)
+{
+    (void)state;
+    struct job stuck, next[10];
+    uint64_t stalls_before = stalls();
+    run(2);
+    struct fm_hand *first = stall(&stuck);
+    assert_int_equal(stalls() - stalls_before, 1);
+    assert_int_equal(budget(), 64);
+    assert_false(fm_crew_is_inline(&crew, first));
+    WAIT_FOR(atomic_load(&sleeping)); /* the new one polls */
+    for (unsigned i = 0; i < 10; i++) {
+        job_init(&next[i], NULL);
+        push(&next[i]);
+        WAIT_FOR(atomic_load(&done) == i + 1);
+        assert_ptr_not_equal(next[i].hand, first);
+        assert_ptr_not_equal(next[i].hand, lookout());
+        assert_false(next[i].was_inline);
+    }
+    for (int i = 0; i < 20; i++) /* nobody is in anybody's way now */
+        fm_monitor_tick(&monitor);
+    assert_int_equal(stalls() - stalls_before, 1);
+    assert_ptr_equal(stuck.hand, first);
+    struct fm_hand *now = lookout();
+    atomic_store(&gate_open, true);
+    WAIT_FOR(atomic_load(&done) == 11);
+    WAIT_FOR(idle_hands() == 2); /* the first is one of the others now */
+    assert_ptr_equal(lookout(), now);
+    leave();
+}
+
+/* What the stalled lookout had not come to. */
+static void test_the_rest_of_its_batch(void **state)
+{
+    (void)state;
+    struct job stuck, rest[5];
+    run(2);
+    job_init(&stuck, block);
+    fm_mutex_lock(&crew.lock); /* as if they had come in one turn */
+    for (unsigned i = 0; i < 6; i++) {
+        struct job *j = i == 0 ? &stuck : &rest[i - 1];
+        if (i > 0)
+            job_init(j, NULL);
+        fm_task_move(&j->task, FM_TASK_IDLE, FM_TASK_QUEUED);
+        j->task.queued_at = fm_now();
+        fm_list_push(&crew.runq, &j->task.node);
+        crew.queued++;
+    }
+    fm_mutex_unlock(&crew.lock);
+    wake(&crew);
+    WAIT_FOR(atomic_load(&at_gate) == 1);
+    assert_int_equal(atomic_load(&done), 0);
+    TICK_UNTIL(atomic_load(&done) == 5);
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(ran(&rest[i]), 1);
+    leave();
+}
+
+/* One thread for the application, and it blocks: still somebody polls. */
+static void test_all_are_blocked(void **state)
+{
+    (void)state;
+    for (unsigned pool = 1; pool < MOST; pool++) {
+        struct job blocked[MOST], more[3];
+        unsigned busy, idle;
+        run(pool);
+        for (unsigned i = 0; i < pool; i++) {
+            job_init(&blocked[i], block);
+            push(&blocked[i]);
+        }
+        TICK_UNTIL(atomic_load(&at_gate) == pool);
+        for (unsigned i = 0; i < 3; i++) {
+            job_init(&more[i], NULL);
+            push(&more[i]);
+        }
+        TICK_UNTIL(atomic_load(&sleeping));
+        for (int i = 0; i < 20; i++) {
+            unsigned before = atomic_load(&polls);
+            WAIT_FOR(atomic_load(&sleeping)); /* it does not turn and turn */
+            wake(&crew);
+            WAIT_FOR(atomic_load(&polls) > before);
+            fm_monitor_tick(&monitor);
+        }
+        for (unsigned i = 0; i < 3; i++) {
+            assert_int_equal(ran(&more[i]), 0);
+            assert_int_equal(fm_task_state(&more[i].task), FM_TASK_QUEUED);
+        }
+        assert_int_equal(queued(), 3);
+        assert_false(fm_crew_has_work(&crew));
+        fm_crew_threads(&crew, &busy, &idle);
+        assert_int_equal(busy, pool);
+        assert_int_equal(idle, 0);
+
+        atomic_store(&gate_open, true);
+        WAIT_FOR(atomic_load(&done) == pool + 3); /* without a push and without a monitor */
+        assert_int_equal(atomic_load(&most_in_step), pool);
+        WAIT_FOR(idle_hands() == pool);
+        WAIT_FOR(atomic_load(&sleeping));
+        fm_crew_threads(&crew, &busy, &idle);
+        assert_int_equal(busy, 0);
+        assert_int_equal(idle, pool);
+        assert_int_equal(pthread_mutex_trylock(&gil), 0); /* nobody keeps it in his sleep */
+        pthread_mutex_unlock(&gil);
+        leave();
+    }
+}
+
+/* The same without a lookout that is held up: a budget brings all to the pool. */
+static void test_pool_runs_side_by_side(void **state)
+{
+    (void)state;
+    struct job blocked[4];
+    uint64_t before = stalls();
+    run(4);
+    crew.budget = 100;
+    for (unsigned i = 0; i < 4; i++) {
+        job_init(&blocked[i], block);
+        push(&blocked[i]);
+    }
+    WAIT_FOR(atomic_load(&at_gate) == 4);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_false(blocked[i].was_inline);
+        assert_ptr_not_equal(blocked[i].hand, lookout());
+        for (unsigned k = 0; k < i; k++)
+            assert_ptr_not_equal(blocked[i].hand, blocked[k].hand);
+    }
+    assert_int_equal(stalls(), before);
+    assert_int_equal(budget(), 96);
+    leave();
+}
+
+/* ---- the budget ---- */
+
+enum { PLENTY = 8192 };
+static struct job plenty[PLENTY];
+
+/* Pushes n quick ones and waits for them; how many of them were run inline. */
+static unsigned push_quick(unsigned n)
+{
+    unsigned before = atomic_load(&done), were_inline = 0;
+    for (unsigned i = 0; i < n; i++) {
+        job_init(&plenty[i], NULL);
+        push(&plenty[i]);
+    }
+    WAIT_FOR(atomic_load(&done) == before + n);
+    for (unsigned i = 0; i < n; i++)
+        were_inline += plenty[i].was_inline;
+    return were_inline;
+}
+
+static void stall_and_go_on(unsigned expected_budget)
+{
+    struct job j;
+    stall(&j);
+    assert_int_equal(budget(), expected_budget);
+    atomic_store(&gate_open, true);
+    WAIT_FOR(atomic_load(&at_gate) == 0 && fm_task_state(&j.task) == FM_TASK_DONE);
+    atomic_store(&gate_open, false);
+    WAIT_FOR(idle_hands() == crew.pool && atomic_load(&sleeping));
+}
+
+static void test_budget(void **state)
+{
+    (void)state;
+    run(2);
+    for (unsigned size = 64, i = 0; i < 9; i++) {
+        stall_and_go_on(size);
+        assert_int_equal(push_quick(size), 0); /* so many go to the pool */
+        assert_int_equal(budget(), 0);
+        WAIT_FOR(idle_hands() == 2);
+        assert_int_equal(push_quick(1), 1); /* and the next is run inline */
+        size = size < 8192 ? 2 * size : size;
+    }
+    assert_int_equal(push_quick(1100), 1100); /* it has become calm */
+    stall_and_go_on(64);
+    leave();
+}
+
+/* ---- taking back ---- */
+
+static void test_take_back(void **state)
+{
+    (void)state;
+    struct job j, begun, other;
+    init(1);
+    job_init(&j, NULL);
+    job_init(&begun, NULL);
+    job_init(&other, NULL);
+    begun.task.begun = true;
+    fm_role_take_loop();
+    assert_false(fm_crew_take_back(&crew, &j.task)); /* not there yet */
+    push(&other);
+    push(&j);
+    push(&begun);
+    assert_true(fm_crew_has_work(&crew));
+    assert_true(fm_crew_take_back(&crew, &j.task));
+    assert_int_equal(fm_task_state(&j.task), FM_TASK_IDLE);
+    assert_int_equal(queued(), 2);
+    assert_false(fm_crew_take_back(&crew, &j.task));
+    assert_int_equal(fm_task_state(&j.task), FM_TASK_IDLE);
+    assert_false(fm_crew_take_back(&crew, &begun.task));
+    assert_int_equal(fm_task_state(&begun.task), FM_TASK_QUEUED);
+    assert_true(fm_crew_take_back(&crew, &other.task));
+    assert_int_equal(queued(), 1);
+    push(&j); /* and again */
+    assert_true(fm_crew_take_back(&crew, &j.task));
+    fm_role_drop_loop();
+    fm_crew_fini(&crew);
+    close(wake_fd);
+}
+
+static void test_take_back_what_runs(void **state)
+{
+    (void)state;
+    struct job blocked, waiting;
+    run(1);
+    stall(&blocked);
+    job_init(&waiting, NULL);
+    push(&waiting);
+    fm_role_take_loop();
+    assert_false(fm_crew_take_back(&crew, &blocked.task));
+    assert_int_equal(fm_task_state(&blocked.task), FM_TASK_RUNNING);
+    assert_true(fm_crew_take_back(&crew, &waiting.task));
+    fm_role_drop_loop();
+    atomic_store(&gate_open, true);
+    WAIT_FOR(atomic_load(&done) == 1);
+    WAIT_FOR(idle_hands() == 1);
+    assert_int_equal(ran(&waiting), 0);
+    leave();
+}
+
+/* ---- stop ---- */
+
+static void test_stop(void **state)
+{
+    (void)state;
+    run(3);
+    assert_false(fm_crew_has_stopped(&crew));
+    assert_false(fm_crew_has_work(&crew));
+    assert_int_equal(fm_crew_join(&crew, fm_now() + 5 * FM_MS), 4); /* nobody has asked them to go */
+    fm_crew_stop(&crew);
+    assert_true(fm_crew_has_stopped(&crew));
+    assert_true(fm_crew_has_work(&crew)); /* the lookout must not sleep again */
+    assert_int_equal(fm_crew_join(&crew, fm_now() + 30 * FM_SEC), 0);
+    leave();
+}
+
+static void test_stop_while_steps_run(void **state)
+{
+    (void)state;
+    struct job blocked[2], never;
+    run(2);
+    for (unsigned i = 0; i < 2; i++) {
+        job_init(&blocked[i], block);
+        push(&blocked[i]);
+    }
+    TICK_UNTIL(atomic_load(&at_gate) == 2);
+    job_init(&never, NULL);
+    push(&never);
+    fm_crew_stop(&crew);
+    WAIT_FOR(fm_crew_join(&crew, fm_now()) == 2); /* the lookout goes */
+    unsigned before = atomic_load(&polls);
+    assert_int_equal(fm_crew_join(&crew, fm_now() + 20 * FM_MS), 2);
+    atomic_store(&gate_open, true);
+    assert_int_equal(fm_crew_join(&crew, fm_now() + 30 * FM_SEC), 0);
+    assert_int_equal(atomic_load(&done), 2);
+    assert_int_equal(ran(&never), 0);
+    assert_int_equal(atomic_load(&polls), before);
+    leave();
+}
+
+static void test_stopped_before_it_ran(void **state)
+{
+    (void)state;
+    init(2);
+    fm_crew_stop(&crew);
+    for (; nthreads <= 2; nthreads++)
+        threads[nthreads] = spawn(be_hand, (void *)(uintptr_t)nthreads);
+    leave();
+    assert_int_equal(atomic_load(&polls), 0);
+}
+
+/* ---- no task is forgotten ---- */
+
+enum { PUSHERS = 3, TOTAL = ROUNDS(100000) / PUSHERS * PUSHERS };
+
+static struct job *jobs;
+static atomic_bool no_more_ticks;
+
+static void *be_monitor(void *arg)
+{
+    (void)arg;
+    while (!atomic_load(&no_more_ticks)) {
+        uint64_t ns = fm_monitor_tick(&monitor);
+        struct pollfd p = {crew.monitor_fd, POLLIN, 0};
+        if (ns == UINT64_MAX) {
+            poll(&p, 1, 1000); /* see no_more_ticks */
+            fm_monitor_woken(&monitor);
+        } else {
+            usleep((useconds_t)(ns / 1000));
+        }
+    }
+    return NULL;
+}
+
+struct pusher {
+    struct job *jobs;
+    uint64_t seed;
+};
+
+static void *push_many(void *arg)
+{
+    struct pusher *p = arg;
+    for (unsigned i = 0; i < TOTAL / PUSHERS;) {
+        unsigned n = 1 + (unsigned)(rnd(&p->seed) % 50);
+        for (; n > 0 && i < TOTAL / PUSHERS; n--, i++) {
+            job_init(&p->jobs[i], rnd(&p->seed) % (TOTAL / 50) == 0 ? nap : NULL);
+            p->jobs[i].left = rnd(&p->seed) % 8 == 0;
+            push(&p->jobs[i]);
+        }
+        if (rnd(&p->seed) % 4 == 0) /* all go to sleep, perhaps */
+            WAIT_FOR(fm_task_state(&p->jobs[i - 1].task) == FM_TASK_DONE);
+        for (uint64_t spin = rnd(&p->seed) % 2000; spin > 0; spin--)
+            atomic_signal_fence(memory_order_seq_cst);
+    }
+    return NULL;
+}
+
+static void test_no_task_is_forgotten(void **state)
+{
+    (void)state;
+    uint64_t seed = new_seed(), stalls_before = stalls();
+    struct pusher pushers[PUSHERS];
+    pthread_t pushing[PUSHERS];
+    jobs = calloc(TOTAL, sizeof *jobs);
+    assert_non_null(jobs);
+    run(3);
+    atomic_store(&no_more_ticks, false);
+    pthread_t ticking = spawn(be_monitor, NULL);
+    for (int i = 0; i < PUSHERS; i++) {
+        pushers[i] = (struct pusher){jobs + (size_t)i * (TOTAL / PUSHERS), rnd(&seed)};
+        pushing[i] = spawn(push_many, &pushers[i]);
+    }
+    for (int i = 0; i < PUSHERS; i++)
+        join(pushing[i]);
+    WAIT_FOR(atomic_load(&done) == TOTAL);
+    unsigned were_inline = 0;
+    for (unsigned i = 0; i < TOTAL; i++) {
+        CHECK(fm_task_state(&jobs[i].task) == FM_TASK_DONE);
+        CHECK(ran(&jobs[i]) == 1 || ran(&jobs[i]) == 2);
+        were_inline += jobs[i].was_inline;
+    }
+    assert_int_equal(queued(), 0);
+    atomic_store(&no_more_ticks, true);
+    join(ticking);
+    leave();
+    assert_int_equal(atomic_load(&done), TOTAL);
+    printf("%u tasks, %u inline, %u stalls\n", TOTAL, were_inline, (unsigned)(stalls() - stalls_before));
+    assert_true(were_inline > 0 && were_inline < TOTAL && stalls() > stalls_before);
+    free(jobs);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lookout_runs_them_itself),
+        cmocka_unit_test(test_polls_between_steps_that_go_on),
+        cmocka_unit_test(test_hand_shows_its_task),
+        cmocka_unit_test(test_another_takes_over),
+        cmocka_unit_test(test_the_rest_of_its_batch),
+        cmocka_unit_test(test_all_are_blocked),
+        cmocka_unit_test(test_pool_runs_side_by_side),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_take_back),
+        cmocka_unit_test(test_take_back_what_runs),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_stop_while_steps_run),
+        cmocka_unit_test(test_stopped_before_it_ran),
+        cmocka_unit_test(test_no_task_is_forgotten),
+    };
+    no_longer_than(120);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
