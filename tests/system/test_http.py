@@ -869,6 +869,10 @@ def test_lingering_close_lets_the_client_read_the_refusal(server):
         answer = c.read_response()
         assert answer.status == 400
         assert not answer.keeps_alive
+        assert c.ended() == "eof"
+        for _ in range(5):
+            c.send(b"z" * 65536)
+            time.sleep(0.02)
 
 
 def test_quoting_of_the_path(server):

@@ -213,7 +213,7 @@ def refused(server, data: bytes, status: int, how: str) -> None:
         assert answer.header("Connection") == "close"
         assert answer.header("Content-Length") is not None
         assert answer.header("Date")
-        c.ended()
+        assert c.ended() == "eof"
     assert server.call("probe.events", "calls") == before
     if status != 0:
         server.wait_log(rf"\[DEBUG\].*{answer.status}|\[DEBUG\].*[Rr]efus", start=start)
@@ -241,7 +241,7 @@ def test_refused_behind_a_good_request(server, name):
         assert c.read_response().body == b"good"
         answer = c.read_response()
         assert answer.status in ((status,) if status else ANY)
-        c.ended()
+        assert c.ended() == "eof"
 
 
 SMUGGLING = {
@@ -293,7 +293,7 @@ def test_body_is_never_a_request(server):
                 assert c.read_response().status == status
                 assert not c.readable(0.1)
             else:
-                c.ended()
+                assert c.ended() == "eof"
     assert server.call("probe.count", "calls", SMUGGLED) == before
 
 
@@ -367,7 +367,7 @@ def test_limits_of_heads(launch, option, head, status):
         assert c.read_response().status == 200
         c.send(head(65))
         assert c.read_response().status == status
-        c.ended()
+        assert c.ended() == "eof"
 
 
 def test_refusals_are_counted_by_reason(server):
@@ -413,7 +413,7 @@ def test_refused_client_that_does_nothing(server):
     with server.connect() as c:
         c.send(b"nonsense\r\n\r\n")
         assert c.read_response().status == 400
-        c.ended()  # the server's FIN
+        assert c.ended() == "eof"  # the server's FIN
     before = len(server.process.fds())
     held = []
     for _ in range(10):
