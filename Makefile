@@ -115,7 +115,7 @@ system: all venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan
 		$(if $(filter asan tsan,$(FLAVOR)),FERMATA_SANITIZED=1) \
 		ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:exitcode=99" LSAN_OPTIONS="suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0" \
 		UBSAN_OPTIONS="print_stacktrace=1" \
-		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp:exitcode=99:halt_on_error=0:second_deadlock_stack=1" \
+		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp:exitcode=99:halt_on_error=0:report_thread_leaks=0:second_deadlock_stack=1" \
 		$(if $(filter asan,$(FLAVOR)),PYTHONMALLOC=malloc) \
 		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 6 tests/system $(SKIP.$(FLAVOR)) $(PYTEST)
 
