@@ -227,7 +227,7 @@ static void test_released_is_not_looked_at(void **state)
 
 struct lookout {
     atomic_int tid;
-    atomic_bool computes, stop;
+    atomic_bool computes, is_at_it, stop;
     pthread_t thread;
 };
 
@@ -236,7 +236,9 @@ static void *be_lookout(void *arg)
     struct lookout *me = arg;
     atomic_store(&me->tid, (int)syscall(SYS_gettid));
     while (!atomic_load(&me->stop))
-        if (!atomic_load(&me->computes))
+        if (atomic_load(&me->computes))
+            atomic_store(&me->is_at_it, true);
+        else
             usleep(1000);
     return NULL;
 }
@@ -258,6 +260,7 @@ static int start_inline(void **state)
     atomic_store(&lookout.tid, 0);
     atomic_store(&lookout.stop, false);
     atomic_store(&lookout.computes, false);
+    atomic_store(&lookout.is_at_it, false);
     lookout.thread = spawn(be_lookout, &lookout);
     WAIT_FOR(atomic_load(&lookout.tid));
     crew.hands[0].tid = atomic_load(&lookout.tid);
@@ -360,7 +363,7 @@ static void test_a_computing_lookout_is_given_time(void **state)
 {
     (void)state;
     atomic_store(&lookout.computes, true);
-    usleep(5000); /* its nap is over */
+    WAIT_FOR(atomic_load(&lookout.is_at_it));
     uint64_t before = fm_now();
     fm_monitor_tick(&monitor);
     WAIT_FOR((fm_monitor_tick(&monitor), crew.lookout != &crew.hands[0]));
