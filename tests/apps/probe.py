@@ -25,7 +25,7 @@ LIMIT = 120.0  # no wait of an application is longer
 _changed = threading.Lock()
 _events: defaultdict[str, list[tuple[str, Any]]] = defaultdict(list)
 _futures: dict[str, Future[Any]] = {}
-_gates: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+_gates: dict[str, threading.Event] = {}
 
 # What is recorded goes to this file as well: it can be read when the server has ended.
 _journal = open(os.environ["FERMATA_TEST_EVENTS"], "a") if "FERMATA_TEST_EVENTS" in os.environ else None
@@ -90,14 +90,18 @@ def complete_all(prefix: str) -> int:
     return len(found)
 
 
+def _gate(key: str) -> threading.Event:
+    return _gates.setdefault(key, threading.Event())  # one for all: a defaultdict would race to make it
+
+
 def wait_gate(key: str) -> None:
     """Blocks the calling thread until the test opens the gate."""
-    if not _gates[key].wait(LIMIT):
+    if not _gate(key).wait(LIMIT):
         raise TimeoutError(f"gate {key} was never opened")
 
 
 def open_gate(key: str) -> None:
-    _gates[key].set()
+    _gate(key).set()
 
 
 def threads() -> list[str]:
