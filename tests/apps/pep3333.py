@@ -487,6 +487,21 @@ def write_at_once(environ, start_response):
 
 
 @app.route
+def write_endless(environ, start_response):
+    """Writes until write() raises."""
+    key = arguments(environ)["key"]
+    w = start_response("200 OK", TEXT)
+    try:
+        while True:
+            w(b"x" * 65536)
+    except Exception as error:
+        probe.record(key, "raised", type(error).__name__)
+        raise
+    finally:
+        probe.record(key, "ended")
+
+
+@app.route
 def write_after_end(environ, start_response):
     """Keeps write beyond the end of its request; the next request calls it."""
     said = b"none"

@@ -175,6 +175,16 @@ def test_histograms_count_requests(server):
     assert after.total("fermata_queue_wait_seconds_count") > before.total("fermata_queue_wait_seconds_count")
 
 
+def test_durations_end_with_the_response(launch):
+    """The end of a request is noted when it has ended, not when its connection is looked at again."""
+    server = launch("basic", "--threads", "8", "--keep-alive", "60", admin=True)
+    held = [server.begin("/slow?s=0.3", timeout=LONG) for _ in range(6)]
+    assert [c.read_response().status for c in held] == [200] * 6
+    time.sleep(2)  # the connections stay open, nothing happens
+    metrics = server.admin.wait("fermata_request_duration_seconds_count", 6)
+    assert metrics.total("fermata_request_duration_seconds_sum") < 6 * 0.3 + 3 * SLOW
+
+
 def test_parked_time_is_no_step(parking):
     """Time parked is in the parked histogram and in the request's duration, not in a step's."""
     before = parking.admin.metrics()

@@ -574,6 +574,14 @@ def test_access_log_on_stdout(launch):
     assert third["status"] == "500"
 
 
+def test_access_log_does_not_wait(launch):
+    """A line is written when its response has ended, though the connection stays open and nothing else happens."""
+    server = launch("basic", "--access-logfile", "-", "--threads", "8", "--keep-alive", "60")
+    held = [server.begin("/slow?s=0.3") for _ in range(6)]
+    assert [c.read_response().status for c in held] == [200] * 6
+    eventually(lambda: server.stdout().count("\n") == 6, "six lines in the access log")
+
+
 def test_access_log_to_a_file(launch, tmp_path):
     """--access-logfile FILE is appended to."""
     log = tmp_path / "access.log"

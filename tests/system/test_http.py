@@ -680,6 +680,17 @@ def test_keep_alive_timeout(serve):
         assert time.monotonic() - start > 0.2
 
 
+def test_keep_alive_timeout_after_blocking_requests(launch):
+    """It counts from the response, whichever thread has sent it."""
+    server = launch("basic", "--keep-alive", "10", "--threads", "8")
+    held = [server.begin("/slow?s=0.3", timeout=LONG) for _ in range(6)]
+    assert [c.read_response().status for c in held] == [200] * 6
+    began = time.monotonic()
+    for c in held:
+        assert c.ended() == "eof"
+    assert 5 < time.monotonic() - began < 10 + PROMPT
+
+
 def test_new_connection_without_a_request(serve):
     """A connection on which nothing is ever sent is closed as well (by the time for heads or the one for idling)."""
     server = serve("basic", "--keep-alive", "1", "--header-timeout", "1")

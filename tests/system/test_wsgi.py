@@ -516,6 +516,27 @@ def test_write_is_sent_before_the_application_goes_on(server):
         assert b"".join(blocks) == b" and on"
 
 
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_write_to_a_client_that_is_gone(server, how):
+    """write() raises when nobody takes what it writes any more; that is the client's doing and no error in the log."""
+    start = server.log_size()
+    with server.begin(f"/write-endless?key=write-{how}", receive_buffer=4096) as c:
+        c.read_head()
+        never(lambda: server.events(f"write-{how}"), "write() does not wait for the client")
+        getattr(c, how)()
+    server.wait_events(f"write-{how}", "ended")
+    assert server.get("/hello").text == "hello"
+    assert "ERROR" not in server.log(start)
+
+
+def test_write_to_a_client_that_does_not_read(launch):
+    """write() has no way to suspend, but its deadline is kept: it raises, and the thread is free again."""
+    server = launch("pep3333:app", "--threads", "1", "--request-timeout", "1")
+    with server.begin("/write-endless?key=stalled", receive_buffer=4096, timeout=LONG):
+        server.wait_events("stalled", "ended")
+        assert server.get("/hello").text == "hello"
+
+
 @pytest.mark.parametrize("target", ["/write-after-end", "/start-after-end"])
 def test_callables_kept_beyond_the_end(server, target):
     """write and start_response that are kept do nothing to later requests: they raise, or have no effect."""
