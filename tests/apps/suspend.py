@@ -313,7 +313,7 @@ def done_until(environ, start_response):
     probe.record(key, "began")
     deadline = time.monotonic() + probe.LIMIT
     steps = 0
-    while not probe._gates[key].is_set() and time.monotonic() < deadline:
+    while not probe._gate(key).is_set() and time.monotonic() < deadline:
         yield done()
         steps += 1
     start_response("200 OK", TEXT)
