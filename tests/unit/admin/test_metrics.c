@@ -1,0 +1,441 @@
+/* The metrics page: read as Prometheus reads it, and compared with what was counted. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <ctype.h>
+#include <math.h>
+#include <string.h>
+
+#include "../util/threads.h"
+#include "fermata/admin/metrics.h"
+#include "fermata/http/refusal.h"
+#include "fermata/util/counter.h"
+
+/* ---- a reader of the text format, 0.0.4 ---- */
+
+enum { MAX_SAMPLES = 512, MAX_FAMILIES = 64 };
+
+struct family {
+    char name[64], type[16];
+    bool helped;
+};
+
+struct sample {
+    char name[64], labels[64]; /* labels as they stand between the braces */
+    double value;
+    const struct family *family;
+};
+
+static struct page {
+    struct family family[MAX_FAMILIES];
+    struct sample sample[MAX_SAMPLES];
+    unsigned nfamilies, nsamples;
+} page;
+
+static struct family *family_of(const char *name)
+{
+    for (unsigned i = 0; i < page.nfamilies; i++)
+        if (strcmp(page.family[i].name, name) == 0)
+            return &page.family[i];
+    return NULL;
+}
+
+/* A word of a name's letters: copied, and what follows. */
+static const char *read_name(const char *p, char *name)
+{
+    size_t n = 0;
+    assert_true(isalpha((unsigned char)*p) || *p == '_' || *p == ':');
+    for (; isalnum((unsigned char)*p) || *p == '_' || *p == ':'; p++) {
+        assert_true(n < 63);
+        name[n++] = *p;
+    }
+    name[n] = '\0';
+    return p;
+}
+
+static void read_comment(const char *line)
+{
+    char name[64];
+    bool help = strncmp(line, "# HELP ", 7) == 0;
+    assert_true(help || strncmp(line, "# TYPE ", 7) == 0);
+    const char *rest = read_name(line + 7, name);
+    assert_int_equal(*rest++, ' ');
+    struct family *f = family_of(name);
+    if (help) {
+        assert_null(f); /* once, and the samples follow at once */
+        assert_true(page.nfamilies < MAX_FAMILIES);
+        f = &page.family[page.nfamilies++];
+        strcpy(f->name, name);
+        f->helped = true;
+        assert_true(strlen(rest) > 10); /* a text */
+        assert_null(strchr(rest, '\\'));
+        return;
+    }
+    assert_non_null(f);
+    assert_ptr_equal(f, &page.family[page.nfamilies - 1]);
+    assert_string_equal(f->type, "");
+    assert_true(strcmp(rest, "counter") == 0 || strcmp(rest, "gauge") == 0 || strcmp(rest, "histogram") == 0);
+    strcpy(f->type, rest);
+}
+
+/* The family a sample belongs to: of a histogram there are three kinds. */
+static const struct family *owner(const struct sample *s)
+{
+    static const char *const suffixes[] = {"_bucket", "_sum", "_count"};
+    char name[64];
+    const struct family *f = family_of(s->name);
+    if (f) {
+        assert_string_not_equal(f->type, "histogram");
+        return f;
+    }
+    for (int i = 0; i < 3; i++) {
+        size_t n = strlen(s->name), tail = strlen(suffixes[i]);
+        if (n <= tail || strcmp(s->name + n - tail, suffixes[i]) != 0)
+            continue;
+        memcpy(name, s->name, n - tail);
+        name[n - tail] = '\0';
+        f = family_of(name);
+        if (f && strcmp(f->type, "histogram") == 0)
+            return f;
+    }
+    fail_msg("%s has no HELP and TYPE", s->name);
+    return NULL;
+}
+
+static void read_sample(const char *line)
+{
+    assert_true(page.nsamples < MAX_SAMPLES);
+    struct sample *s = &page.sample[page.nsamples];
+    char *end, label[64];
+    const char *p = read_name(line, s->name);
+    s->labels[0] = '\0';
+    if (*p == '{') {
+        const char *close = strchr(p, '}');
+        assert_non_null(close);
+        size_t n = (size_t)(close - p - 1);
+        assert_in_range(n, 1, 63);
+        memcpy(s->labels, p + 1, n);
+        s->labels[n] = '\0';
+        const char *q = read_name(s->labels, label); /* there is one */
+        assert_int_equal(strncmp(q, "=\"", 2), 0);
+        assert_ptr_equal(strchr(q + 2, '"'), s->labels + n - 1);
+        assert_null(strpbrk(q + 2, "\\\n"));
+        p = close + 1;
+    }
+    assert_int_equal(*p, ' ');
+    s->value = strtod(p + 1, &end);
+    assert_true(end > p + 1 && *end == '\0' && isfinite(s->value));
+    s->family = owner(s);
+    assert_string_not_equal(s->family->type, "");
+    assert_ptr_equal(s->family, &page.family[page.nfamilies - 1]); /* one family stands together */
+    for (unsigned i = 0; i < page.nsamples; i++)
+        assert_true(strcmp(page.sample[i].name, s->name) != 0 || strcmp(page.sample[i].labels, s->labels) != 0);
+    page.nsamples++;
+}
+
+static void read_page(unsigned busy, unsigned idle, bool ready)
+{
+    struct fm_buf buf = FM_BUF_INIT;
+    fm_metrics_page(&buf, busy, idle, ready);
+    size_t n = fm_buf_size(&buf);
+    char *text = malloc(n + 1);
+    assert_non_null(text);
+    memcpy(text, fm_buf_head(&buf), n);
+    text[n] = '\0';
+    fm_buf_fini(&buf);
+    assert_int_equal(strlen(text), n);
+    assert_int_equal(text[n - 1], '\n'); /* the last line, too */
+    assert_null(strchr(text, '\r'));
+    memset(&page, 0, sizeof page);
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        *end = '\0';
+        if (*line == '#')
+            read_comment(line);
+        else
+            read_sample(line);
+    }
+    free(text);
+}
+
+static double value(const char *name, const char *labels)
+{
+    for (unsigned i = 0; i < page.nsamples; i++)
+        if (strcmp(page.sample[i].name, name) == 0 && strcmp(page.sample[i].labels, labels) == 0)
+            return page.sample[i].value;
+    fail_msg("no %s{%s}", name, labels);
+    return 0;
+}
+
+#define assert_value(name, labels, expected) assert_true(value(name, labels) == (double)(expected))
+
+/* ---- tests ---- */
+
+static void test_page_reads(void **state)
+{
+    (void)state;
+    read_page(1, 2, true);
+    for (unsigned i = 0; i < page.nfamilies; i++) {
+        const struct family *f = &page.family[i];
+        unsigned samples = 0;
+        size_t n = strlen(f->name);
+        assert_true(f->helped);
+        assert_string_not_equal(f->type, "");
+        assert_int_equal(strncmp(f->name, "fermata_", 8), 0);
+        bool total = n > 6 && strcmp(f->name + n - 6, "_total") == 0;
+        assert_int_equal(total, strcmp(f->type, "counter") == 0);
+        for (unsigned k = 0; k < page.nsamples; k++)
+            samples += page.sample[k].family == f;
+        assert_true(samples > 0);
+    }
+}
+
+static void test_all_are_there(void **state)
+{
+    (void)state;
+    read_page(0, 0, false);
+    unsigned n = 0;
+#define X(id, name, label, kind, help)                                                                                 \
+    value(name, label);                                                                                                \
+    assert_string_equal(family_of(name)->type, kind);                                                                  \
+    n++;
+    FM_COUNTERS(X)
+#undef X
+#define X(id, status, slug, reason)                                                                                    \
+    value("fermata_refused_requests_total", "reason=\"" slug "\"");                                                    \
+    n++;
+    FM_REFUSALS(X)
+#undef X
+#define X(id, name, help)                                                                                              \
+    assert_string_equal(family_of(name)->type, "histogram");                                                           \
+    value(name "_bucket", "le=\"+Inf\"");                                                                              \
+    value(name "_sum", "");                                                                                            \
+    value(name "_count", "");                                                                                          \
+    n += FM_BUCKETS + 2;
+    FM_HISTOGRAMS(X)
+#undef X
+    value("fermata_threads", "state=\"busy\"");
+    value("fermata_threads", "state=\"idle\"");
+    value("fermata_ready", "");
+    assert_int_equal(page.nsamples, n + 3);
+}
+
+static void test_threads_and_readiness(void **state)
+{
+    (void)state;
+    read_page(3, 5, true);
+    assert_value("fermata_threads", "state=\"busy\"", 3);
+    assert_value("fermata_threads", "state=\"idle\"", 5);
+    assert_value("fermata_ready", "", 1);
+    read_page(0, 8, false);
+    assert_value("fermata_threads", "state=\"busy\"", 0);
+    assert_value("fermata_threads", "state=\"idle\"", 8);
+    assert_value("fermata_ready", "", 0);
+}
+
+/* Each row differs, so that none is mistaken for another. */
+static void test_counters(void **state)
+{
+    (void)state;
+    double before[FM_C_COUNT];
+    read_page(0, 0, true);
+#define X(id, name, label, kind, help) before[FM_C_##id] = value(name, label);
+    FM_COUNTERS(X)
+#undef X
+    for (unsigned i = 0; i < FM_C_COUNT; i++)
+        fm_count_add((enum fm_counter)i, 1000 + i);
+    read_page(0, 0, true);
+#define X(id, name, label, kind, help) assert_value(name, label, before[FM_C_##id] + 1000 + FM_C_##id);
+    FM_COUNTERS(X)
+#undef X
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    for (unsigned i = FM_REFUSE_NOTHING + 1; i < FM_REFUSALS_END; i++)
+        for (unsigned n = 0; n < i; n++)
+            fm_count_refused(i);
+    read_page(0, 0, true);
+#define X(id, status, slug, reason)                                                                                    \
+    assert_value("fermata_refused_requests_total", "reason=\"" slug "\"", FM_REFUSE_##id);
+    FM_REFUSALS(X)
+#undef X
+}
+
+static void test_large_values(void **state)
+{
+    (void)state;
+    read_page(0, 0, true);
+    double before = value("fermata_sent_bytes_total", "");
+    fm_count_add(FM_C_BYTES_OUT, 1ull << 50);
+    read_page(0, 0, true);
+    assert_value("fermata_sent_bytes_total", "", before + (double)(1ull << 50));
+}
+
+/* Up in one thread and down in another. */
+static void *down(void *arg)
+{
+    (void)arg;
+    fm_counters_attach();
+    fm_count_add(FM_C_CONNS, (uint64_t)-7);
+    return NULL;
+}
+
+static void test_gauge_over_threads(void **state)
+{
+    (void)state;
+    read_page(0, 0, true);
+    double before = value("fermata_connections", "");
+    fm_count_add(FM_C_CONNS, 5);
+    join(spawn(down, NULL));
+    read_page(0, 0, true);
+    assert_value("fermata_connections", "", before - 2); /* a wrong balance is seen, and not 2^64 */
+    fm_count_add(FM_C_CONNS, 2);
+}
+
+/* What "le" says, in the order of the page. */
+static unsigned buckets(const char *family, double le[], double count[])
+{
+    unsigned n = 0;
+    char name[64];
+    snprintf(name, sizeof name, "%s_bucket", family);
+    for (unsigned i = 0; i < page.nsamples; i++) {
+        const struct sample *s = &page.sample[i];
+        char *end;
+        if (strcmp(s->name, name) != 0)
+            continue;
+        assert_true(n < FM_BUCKETS);
+        assert_int_equal(strncmp(s->labels, "le=\"", 4), 0);
+        le[n] = strtod(s->labels + 4, &end); /* knows +Inf */
+        assert_string_equal(end, "\"");
+        count[n++] = s->value;
+    }
+    return n;
+}
+
+static void check_histogram(const char *family)
+{
+    double le[FM_BUCKETS], count[FM_BUCKETS];
+    char name[64];
+    assert_int_equal(buckets(family, le, count), FM_BUCKETS);
+    for (unsigned i = 1; i < FM_BUCKETS; i++) {
+        assert_true(le[i] > le[i - 1]);
+        assert_true(count[i] >= count[i - 1]);
+    }
+    assert_true(le[0] > 0 && isinf(le[FM_BUCKETS - 1]));
+    snprintf(name, sizeof name, "%s_count", family);
+    assert_value(name, "", count[FM_BUCKETS - 1]);
+    snprintf(name, sizeof name, "%s_sum", family);
+    assert_true(value(name, "") >= 0);
+}
+
+static void check_histograms(void)
+{
+#define X(id, name, help) check_histogram(name);
+    FM_HISTOGRAMS(X)
+#undef X
+}
+
+static void test_histograms(void **state)
+{
+    (void)state;
+    static const double seconds[] = {0, 0.00005, 0.0003, 0.0003, 0.007, 0.2, 3, 59, 100};
+    double le[FM_BUCKETS], before[FM_BUCKETS], after[FM_BUCKETS];
+    read_page(0, 0, true);
+    check_histograms();
+    double sum = value("fermata_parked_seconds_sum", ""), expected = 0;
+    double others = value("fermata_step_duration_seconds_count", "");
+    buckets("fermata_parked_seconds", le, before);
+    for (unsigned i = 0; i < sizeof seconds / sizeof *seconds; i++) {
+        fm_observe(FM_HG_PARKED, (uint64_t)(seconds[i] * 1e9));
+        expected += seconds[i];
+    }
+    read_page(0, 0, true);
+    check_histograms();
+    buckets("fermata_parked_seconds", le, after);
+    for (unsigned b = 0; b < FM_BUCKETS; b++) {
+        unsigned n = 0;
+        for (unsigned i = 0; i < sizeof seconds / sizeof *seconds; i++)
+            n += seconds[i] <= le[b];
+        assert_true(after[b] == before[b] + n);
+    }
+    assert_true(fabs(value("fermata_parked_seconds_sum", "") - sum - expected) < 1e-6);
+    assert_value("fermata_step_duration_seconds_count", "", others);
+}
+
+static void test_bounds(void **state)
+{
+    (void)state;
+    double le[FM_BUCKETS], count[FM_BUCKETS];
+    read_page(0, 0, true);
+    buckets("fermata_queue_wait_seconds", le, count);
+    for (unsigned b = 0; b < FM_BUCKETS - 1; b++)
+        assert_true(fabs(le[b] - fm_bucket_bounds[b]) < 1e-9);
+}
+
+/* Counters do not go back, and a histogram is one, while others count. */
+static atomic_bool enough;
+
+static void *count_all_the_time(void *arg)
+{
+    uint64_t seed = *(uint64_t *)arg;
+    if (seed % 2)
+        fm_counters_attach();
+    while (!atomic_load(&enough)) {
+        fm_observe(FM_HG_STEP, rnd(&seed) % (100 * FM_SEC));
+        fm_count(FM_C_REQ_2XX);
+    }
+    return NULL;
+}
+
+static void test_while_others_count(void **state)
+{
+    (void)state;
+    uint64_t seeds[2] = {1, 2};
+    double last = 0;
+    atomic_store(&enough, false);
+    pthread_t threads[2] = {spawn(count_all_the_time, &seeds[0]), spawn(count_all_the_time, &seeds[1])};
+    for (int i = 0; i < ROUNDS(200); i++) {
+        read_page(0, 0, true);
+        check_histograms();
+        double now = value("fermata_requests_total", "class=\"2xx\"");
+        assert_true(now >= last);
+        last = now;
+    }
+    atomic_store(&enough, true);
+    join(threads[0]);
+    join(threads[1]);
+}
+
+static void test_appends(void **state)
+{
+    (void)state;
+    struct fm_buf buf = FM_BUF_INIT;
+    fm_buf_puts(&buf, "before\n");
+    fm_metrics_page(&buf, 0, 0, true);
+    assert_memory_equal(fm_buf_head(&buf), "before\n# HELP ", 14);
+    fm_buf_fini(&buf);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_page_reads),
+        cmocka_unit_test(test_all_are_there),
+        cmocka_unit_test(test_threads_and_readiness),
+        cmocka_unit_test(test_counters),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_large_values),
+        cmocka_unit_test(test_gauge_over_threads),
+        cmocka_unit_test(test_histograms),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_while_others_count),
+        cmocka_unit_test(test_appends),
+    };
+    no_longer_than(120);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
