@@ -2,8 +2,10 @@
 #include "fermata/net/stream.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -271,6 +273,17 @@ bool fm_stream_is_dead(struct fm_stream *s)
     bool dead = s->dead;
     fm_mutex_unlock(&s->lock);
     return dead;
+}
+
+uint64_t fm_stream_taken(struct fm_stream *s)
+{
+    int in_kernel = 0;
+    fm_mutex_lock(&s->lock);
+    uint64_t sent = s->sent;
+    if (s->fd >= 0)
+        ioctl(s->fd, SIOCOUTQ, &in_kernel);
+    fm_mutex_unlock(&s->lock);
+    return sent - (uint64_t)in_kernel;
 }
 
 void fm_stream_kill(struct fm_stream *s)

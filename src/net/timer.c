@@ -22,7 +22,10 @@ void fm_timer_start(struct fm_timers *ts, struct fm_timer *t, unsigned kind, uin
     if (ts->kind[kind].duration == 0)
         return;
     t->due = now + ts->kind[kind].duration;
-    fm_list_push(&ts->kind[kind].list, &t->node);
+    struct fm_list *after = ts->kind[kind].list.prev; /* the last one, but for what started in the past */
+    while (after != &ts->kind[kind].list && FM_LIST_ENTRY(after, struct fm_timer, node)->due > t->due)
+        after = after->prev;
+    fm_list_push(after->next, &t->node);
 }
 
 uint64_t fm_timers_next(const struct fm_timers *ts)

@@ -166,14 +166,24 @@ static void on_end(struct fm_stream *s, int err)
 
 /* ---- writing ---- */
 
+/* The client may take bytes for long before the socket becomes writable again, so the timeout looks at what it has
+ * acknowledged. */
+static void start_send_timer(struct fm_conn *c) FM_ON_LOOP
+{
+    c->taken = fm_stream_taken(&c->stream);
+    start_timer(c, FM_T_SEND);
+}
+
 static void on_output(struct fm_stream *s)
 {
     struct fm_conn *c = of_stream(s);
     fm_assert_on_loop();
     bool dead = fm_stream_is_dead(s);
     int64_t pending = dead ? 0 : fm_stream_pending(s);
-    if (pending > 0)
-        start_timer(c, c->state == FM_CONN_LINGERING ? FM_T_LINGER : FM_T_SEND);
+    if (pending > 0 && c->state == FM_CONN_LINGERING)
+        start_timer(c, FM_T_LINGER);
+    else if (pending > 0)
+        start_send_timer(c);
     else
         fm_timer_stop(&c->timer);
     switch (c->state) {
@@ -211,6 +221,9 @@ void fm_conn_exchange_over(struct fm_conn *c, bool broken)
     struct fm_exchange *x = c->exchange;
     bool keep = x->call.writer.keep && !broken && !atomic_load(&c->server->draining);
     bool client_closes = !x->call.request->keep_alive;
+    if (x->over == 0) /* it was still being sent, or had not begun */
+        x->over = fm_loop_now(&c->server->loop);
+    uint64_t over = x->over;
     fm_exchange_account(x, !broken);
     fm_exchange_free(x);
     c->exchange = NULL;
@@ -223,7 +236,8 @@ void fm_conn_exchange_over(struct fm_conn *c, bool broken)
         linger(c);
     } else {
         c->state = FM_CONN_READING;
-        start_timer(c, FM_T_KEEP_ALIVE);
+        c->timing = FM_T_KEEP_ALIVE; /* from the end of the response, also where the loop was not told at once */
+        fm_timer_start(&c->server->loop.timers, &c->timer, FM_T_KEEP_ALIVE, over);
         if (fm_buf_size(&c->ahead) > 0) {
             int64_t used = take(c, fm_buf_head(&c->ahead), fm_buf_size(&c->ahead));
             if (used < 0)
@@ -270,6 +284,10 @@ void fm_conn_timeout_send(struct fm_timer *t)
 {
     struct fm_conn *c = of_timer(t);
     fm_assert_on_loop();
+    if (fm_stream_taken(&c->stream) != c->taken) {
+        start_send_timer(c);
+        return;
+    }
     if (c->state == FM_CONN_SENDING) {
         fm_count(FM_C_SEND_TIMEOUTS);
         fm_conn_exchange_over(c, true);

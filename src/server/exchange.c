@@ -93,8 +93,9 @@ static void finish(struct fm_call *call, enum fm_outcome outcome)
 {
     struct fm_exchange *x = of_call(call);
     struct fm_server *server = x->conn->server;
-    bool calm = outcome == FM_OUTCOME_DONE && call->writer.keep;
-    uint64_t due = calm ? fm_now() + server->options->keep_alive : 0;
+    bool calm = outcome == FM_OUTCOME_DONE && call->writer.keep && !server->access; /* a log line should not wait */
+    x->over = fm_now();
+    uint64_t due = calm ? x->over + server->options->keep_alive : 0;
     x->outcome = (uint8_t)outcome;
     fm_task_move(&call->task, FM_TASK_RUNNING, FM_TASK_DONE);
     fm_loop_post(&server->loop, &x->finished, due, &x->hurry);
@@ -118,6 +119,7 @@ static void on_finished(struct fm_note *note)
     }
     if (!broken && fm_stream_pending(&c->stream) > 0) {
         c->state = FM_CONN_SENDING;
+        x->over = 0; /* not yet */
         return;
     }
     fm_conn_exchange_over(c, broken || fm_stream_is_dead(&c->stream));
@@ -236,8 +238,7 @@ void fm_exchange_account(struct fm_exchange *x, bool complete)
     unsigned status = x->status ? x->status : w->head_left ? w->resp.status : 0;
     unsigned class = status / 100;
     fm_count(class >= 1 && class <= 5 ? (enum fm_counter)(FM_C_REQ_1XX + class - 1) : FM_C_REQ_NONE);
-    uint64_t took = fm_now() - x->begun;
-    fm_observe(FM_HG_REQUEST, took);
+    fm_observe(FM_HG_REQUEST, x->over - x->begun);
     if (x->conn->server->access)
         fm_access_log_add(x->conn->server->access, x->conn->remote, x->call.request, complete ? status : status ? status : 499,
                           w->is_head ? 0 : w->body);

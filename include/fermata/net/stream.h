@@ -91,6 +91,9 @@ int64_t fm_stream_pending_locked(const struct fm_stream *s) FM_REQUIRES(s->lock)
 int64_t fm_stream_pending(struct fm_stream *s) FM_ANY_THREAD;
 bool fm_stream_is_dead(struct fm_stream *s) FM_ANY_THREAD;
 
+/* Bytes that the peer has acknowledged, ever: does it take anything? */
+uint64_t fm_stream_taken(struct fm_stream *s) FM_ON_LOOP;
+
 /* Gives up writing: drops what is kept, borrowed pieces included.  on_output is not called. */
 void fm_stream_kill(struct fm_stream *s) FM_ANY_THREAD;
 

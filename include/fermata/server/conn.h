@@ -33,6 +33,7 @@ struct fm_conn {
     bool ended;                   /* the client ended its direction */
     uint8_t timing;               /* enum fm_timeout that `timer` runs for, while READING */
     uint16_t remote_port;
+    uint64_t taken;               /* fm_stream_taken when the send timeout was started */
     char remote[46];
 };
 
@@ -44,6 +45,7 @@ struct fm_exchange { /* one request and its response */
     pthread_cond_t drained;    /* write() waits on it, with the stream's lock */
     atomic_bool hurry;         /* set by the loop: something waits for the end of this exchange */
     uint64_t begun;            /* when the request was complete */
+    uint64_t over;             /* when its last step or its last byte was, whichever is later */
     _Atomic uint16_t status;   /* answered by the server itself, or 0; written by whoever claimed the writer */
     bool ending;               /* ended from outside; loop only */
     uint8_t outcome;           /* enum fm_outcome, once finished */
