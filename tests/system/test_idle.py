@@ -28,7 +28,8 @@ def woken(server, seconds: float) -> dict[str, int]:
     time.sleep(seconds)
     after = server.process.switches()
     names = server.process.threads()
-    first = server.pid + 1  # ThreadSanitizer's own thread, which comes before all others, has a rhythm of its own
+    # ThreadSanitizer's own thread, which comes before all others, has a rhythm of its own.
+    first = min(tid for tid in names if tid != server.pid)
     if SANITIZED and not POOL_THREAD.fullmatch(names.get(first, "")):
         after.pop(first, None)
     return {
