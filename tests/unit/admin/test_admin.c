@@ -1,0 +1,633 @@
+/* The admin server, asked over sockets while its loop runs in a thread. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "../net/loopback.h"
+#include "fermata/admin/admin.h"
+#include "fermata/net/listener.h"
+#include "fermata/util/log.h"
+
+enum { IDLE, RETRY, LIMIT = 256 };
+
+static struct loop_thread lt;
+static struct fm_admin *admin;
+static struct fm_addr where;
+static char dir[64];
+
+static atomic_bool is_ready;
+static atomic_uint busy_threads;
+
+static bool ready(void *ctx)
+{
+    CHECK(ctx == &lt);
+    return atomic_load(&is_ready);
+}
+
+static void count_threads(void *ctx, unsigned *busy, unsigned *idle)
+{
+    CHECK(ctx == &lt);
+    *busy = atomic_load(&busy_threads);
+    *idle = 10 - *busy;
+}
+
+static const struct fm_admin_source source = {ready, count_threads, &lt};
+
+static struct fm_addr parsed(const char *text)
+{
+    struct fm_addr addr;
+    const char *why;
+    CHECK(fm_addr_parse(text, &addr, &why) == 0);
+    return addr;
+}
+
+static int serve(const char *text, uint64_t patience)
+{
+    struct fm_addr addr = parsed(text);
+    char url[FM_ADDR_TEXT];
+    atomic_store(&is_ready, true);
+    atomic_store(&busy_threads, 0);
+    if (fm_loop_init(&lt.loop) != 0 || !(admin = fm_admin_new(&addr, &source)))
+        return -1;
+    fm_timers_define(&lt.loop.timers, IDLE, patience, fm_admin_timeout);
+    fm_timers_define(&lt.loop.timers, RETRY, FM_SEC, fm_listener_retry);
+    fm_admin_url(admin, url);
+    where = parsed(strncmp(url, "http://", 7) == 0 ? url + 7 : url);
+    fm_role_take_loop();
+    int err = fm_admin_start(admin, &lt.loop, IDLE, RETRY);
+    fm_role_drop_loop();
+    loop_thread_start(&lt);
+    return err;
+}
+
+static int start(void **state)
+{
+    (void)state;
+    return serve("127.0.0.1:0", 60 * FM_SEC);
+}
+
+static int start_impatient(void **state)
+{
+    (void)state;
+    return serve("127.0.0.1:0", 300 * FM_MS);
+}
+
+/* A socket whose buffers do not grow. */
+static int start_unix(void **state)
+{
+    char text[96];
+    (void)state;
+    strcpy(dir, "/tmp/fermata-test-XXXXXX");
+    if (!mkdtemp(dir))
+        return -1;
+    snprintf(text, sizeof text, "unix:%s/socket", dir);
+    return serve(text, 60 * FM_SEC);
+}
+
+/* On the loop, so that it ends after this turn, wherever it was. */
+static void stop_loop(struct fm_note *n)
+{
+    (void)n;
+    atomic_store(&lt.stop, true);
+}
+
+static void stop_serving(void)
+{
+    struct fm_note stop;
+    if (!admin)
+        return;
+    fm_note_init(&stop, stop_loop);
+    fm_loop_post(&lt.loop, &stop, 0, NULL);
+    join(lt.thread);
+    fm_role_take_loop();
+    fm_admin_free(admin);
+    fm_loop_fini(&lt.loop);
+    fm_role_drop_loop();
+    admin = NULL;
+}
+
+static int finish(void **state)
+{
+    (void)state;
+    stop_serving();
+    if (*dir)
+        rmdir(dir);
+    *dir = '\0';
+    return 0;
+}
+
+/* ---- a client ---- */
+
+struct client {
+    int fd;
+    size_t len;
+    char buf[64 * 1024];
+};
+
+struct answer {
+    int status;
+    size_t length; /* Content-Length */
+    char head[1024], body[48 * 1024];
+};
+
+static struct client c;
+static struct answer a;
+
+static void dial(struct client *k)
+{
+    k->fd = socket(where.u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    k->len = 0;
+    assert_true(k->fd >= 0);
+    set_patience(k->fd);
+    assert_int_equal(connect(k->fd, &where.u.sa, where.len), 0);
+}
+
+static void hang_up(struct client *k) { close(k->fd); }
+
+static void say(struct client *k, const char *text)
+{
+    assert_int_equal(send(k->fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+/* More of what comes; false at the end. */
+static bool hear(struct client *k)
+{
+    assert_true(k->len < sizeof k->buf);
+    ssize_t n = read(k->fd, k->buf + k->len, sizeof k->buf - k->len);
+    assert_true(n >= 0);
+    k->len += (size_t)n;
+    return n > 0;
+}
+
+static void drop(struct client *k, size_t n)
+{
+    memmove(k->buf, k->buf + n, k->len - n);
+    k->len -= n;
+}
+
+static bool has_line(const char *line)
+{
+    const char *found = strstr(a.head, line);
+    return found && found[-1] == '\n' && strncmp(found + strlen(line), "\r\n", 2) == 0;
+}
+
+/* The next answer, into `a`. */
+static void read_answer(struct client *k, bool is_head)
+{
+    char *end;
+    while (!(end = memmem(k->buf, k->len, "\r\n\r\n", 4)))
+        assert_true(hear(k));
+    size_t n = (size_t)(end - k->buf) + 4;
+    assert_true(n < sizeof a.head);
+    memcpy(a.head, k->buf, n);
+    a.head[n] = '\0';
+    drop(k, n);
+    assert_int_equal(strncmp(a.head, "HTTP/1.1 ", 9), 0);
+    a.status = atoi(a.head + 9);
+    const char *length = strstr(a.head, "\r\nContent-Length: ");
+    assert_non_null(length);
+    assert_non_null(strstr(a.head, "\r\nDate: "));
+    a.length = strtoul(length + 18, NULL, 10);
+    size_t body = is_head ? 0 : a.length;
+    assert_true(body < sizeof a.body);
+    while (k->len < body)
+        assert_true(hear(k));
+    memcpy(a.body, k->buf, body);
+    a.body[body] = '\0';
+    drop(k, body);
+}
+
+static bool nothing_more(struct client *k) { return k->len == 0 && wait_readable(k->fd, 0) == 0; }
+static bool at_end(struct client *k) { return k->len == 0 && !hear(k); }
+
+static void ask(const char *request)
+{
+    say(&c, request);
+    read_answer(&c, strncmp(request, "HEAD ", 5) == 0);
+}
+
+#define HOST " HTTP/1.1\r\nHost: h\r\n"
+#define GET(path) "GET " path HOST "\r\n"
+#define HEAD(path) "HEAD " path HOST "\r\n"
+
+/* ---- what there is ---- */
+
+static void test_paths(void **state)
+{
+    (void)state;
+    dial(&c);
+    ask(GET("/healthz"));
+    assert_int_equal(a.status, 200);
+    assert_string_equal(a.body, "ok\n");
+    assert_true(has_line("Content-Type: text/plain; version=0.0.4; charset=utf-8"));
+    assert_true(has_line("Connection: keep-alive"));
+
+    ask(GET("/readyz"));
+    assert_int_equal(a.status, 200);
+    assert_string_equal(a.body, "ok\n");
+    atomic_store(&is_ready, false);
+    ask(GET("/readyz"));
+    assert_int_equal(a.status, 503);
+    assert_string_equal(a.body, "not ready\n");
+    ask(GET("/healthz")); /* it lives all the same */
+    assert_int_equal(a.status, 200);
+
+    atomic_store(&busy_threads, 7);
+    ask(GET("/metrics"));
+    assert_int_equal(a.status, 200);
+    assert_true(has_line("Content-Type: text/plain; version=0.0.4; charset=utf-8"));
+    assert_int_equal(strncmp(a.body, "# HELP fermata_", 15), 0);
+    assert_non_null(strstr(a.body, "\nfermata_threads{state=\"busy\"} 7\n"));
+    assert_non_null(strstr(a.body, "\nfermata_threads{state=\"idle\"} 3\n"));
+    assert_non_null(strstr(a.body, "\nfermata_ready 0\n"));
+    atomic_store(&is_ready, true);
+    ask(GET("/metrics"));
+    assert_non_null(strstr(a.body, "\nfermata_ready 1\n"));
+    assert_non_null(strstr(a.body, "\nfermata_received_bytes_total 0\n")); /* it does not count itself */
+    assert_non_null(strstr(a.body, "\nfermata_connections_total 0\n"));
+    ask(GET("/healthz?who=probe"));
+    assert_int_equal(a.status, 200);
+    assert_true(nothing_more(&c));
+    hang_up(&c);
+}
+
+static void test_not_found(void **state)
+{
+    (void)state;
+    static const char *const requests[] = {GET("/"), GET("/healthz/"), GET("/health"), GET("/metricsx"), HEAD("/x")};
+    dial(&c);
+    for (unsigned i = 0; i < sizeof requests / sizeof *requests; i++) {
+        ask(requests[i]);
+        assert_int_equal(a.status, 404);
+        assert_true(a.length > 0);
+        assert_false(strstr(a.head, "Allow:"));
+    }
+    ask(GET("/healthz"));
+    assert_int_equal(a.status, 200);
+    hang_up(&c);
+}
+
+static void test_method_not_allowed(void **state)
+{
+    (void)state;
+    static const char *const requests[] = {
+        "POST /healthz" HOST "Content-Length: 0\r\n\r\n",
+        "DELETE /metrics" HOST "\r\n",
+        "OPTIONS /readyz" HOST "\r\n",
+        "get /healthz" HOST "\r\n",
+    };
+    dial(&c);
+    for (unsigned i = 0; i < sizeof requests / sizeof *requests; i++) {
+        ask(requests[i]);
+        assert_int_equal(a.status, 405);
+        assert_true(has_line("Allow: GET, HEAD"));
+    }
+    ask(GET("/healthz"));
+    assert_int_equal(a.status, 200);
+    assert_false(strstr(a.head, "Allow:"));
+    hang_up(&c);
+}
+
+static void test_head(void **state)
+{
+    (void)state;
+    static const char *const get[] = {GET("/healthz"), GET("/readyz"), GET("/nothing")};
+    static const char *const head[] = {HEAD("/healthz"), HEAD("/readyz"), HEAD("/nothing")};
+    atomic_store(&is_ready, false);
+    dial(&c);
+    for (int i = 0; i < 3; i++) {
+        ask(get[i]);
+        int status = a.status;
+        size_t length = a.length;
+        ask(head[i]);
+        assert_int_equal(a.status, status);
+        assert_int_equal(a.length, length);
+        ask(GET("/healthz")); /* no body was in between */
+        assert_int_equal(a.status, 200);
+    }
+    ask(HEAD("/metrics"));
+    assert_int_equal(a.status, 200);
+    assert_true(a.length > 1000);
+    assert_true(nothing_more(&c));
+    hang_up(&c);
+}
+
+/* ---- connections ---- */
+
+static void test_keep_alive(void **state)
+{
+    (void)state;
+    dial(&c);
+    for (int i = 0; i < 100; i++) {
+        ask(i % 10 ? GET("/healthz") : GET("/metrics"));
+        assert_int_equal(a.status, 200);
+    }
+    ask("GET /healthz" HOST "Connection: close\r\n\r\n");
+    assert_int_equal(a.status, 200);
+    assert_true(has_line("Connection: close"));
+    assert_true(at_end(&c));
+    hang_up(&c);
+
+    dial(&c);
+    ask("GET /healthz HTTP/1.0\r\n\r\n");
+    assert_int_equal(a.status, 200);
+    assert_true(has_line("Connection: close"));
+    assert_true(at_end(&c));
+    hang_up(&c);
+
+    dial(&c);
+    ask("GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert_true(has_line("Connection: keep-alive"));
+    ask(GET("/readyz"));
+    assert_int_equal(a.status, 200);
+    hang_up(&c);
+}
+
+static void test_pipelined(void **state)
+{
+    (void)state;
+    dial(&c);
+    for (int i = 0; i < 20; i++)
+        say(&c, GET("/healthz") GET("/nothing") HEAD("/readyz") "POST /readyz" HOST "\r\n");
+    for (int i = 0; i < 20; i++) {
+        static const int expected[] = {200, 404, 200, 405};
+        for (int k = 0; k < 4; k++) {
+            read_answer(&c, k == 2);
+            assert_int_equal(a.status, expected[k]);
+        }
+    }
+    say(&c, "GET /healthz" HOST "Connection: close\r\n\r\n" GET("/nothing"));
+    read_answer(&c, false);
+    assert_int_equal(a.status, 200);
+    assert_true(at_end(&c)); /* what came after the last one is not answered */
+    hang_up(&c);
+}
+
+static void test_byte_by_byte(void **state)
+{
+    (void)state;
+    static const char text[] = GET("/healthz");
+    dial(&c);
+    for (size_t i = 0; i < sizeof text - 1; i++) {
+        assert_int_equal(send(c.fd, text + i, 1, MSG_NOSIGNAL), 1);
+        usleep(500);
+        if (i < sizeof text - 2)
+            assert_true(nothing_more(&c));
+    }
+    read_answer(&c, false);
+    assert_int_equal(a.status, 200);
+    hang_up(&c);
+}
+
+/* A client that sends its request and the end at once still gets its answer. */
+static void test_half_closed(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        dial(&c);
+        say(&c, GET("/healthz"));
+        shutdown(c.fd, SHUT_WR);
+        read_answer(&c, false);
+        assert_int_equal(a.status, 200);
+        assert_true(at_end(&c));
+        hang_up(&c);
+    }
+}
+
+static void test_clients_that_go_away(void **state)
+{
+    (void)state;
+    static const char *const said[] = {"", "GET /heal", GET("/metrics"), GET("/metrics") GET("/metrics") "GET"};
+    for (int i = 0; i < 100; i++) {
+        dial(&c);
+        say(&c, said[i % 4]);
+        if (i % 8 < 4)
+            reset(c.fd);
+        else
+            hang_up(&c);
+    }
+    dial(&c);
+    ask(GET("/healthz"));
+    assert_int_equal(a.status, 200);
+    hang_up(&c);
+}
+
+static void test_bad_requests(void **state)
+{
+    (void)state;
+    static char long_line[4096], many[4096];
+    memset(long_line, 'x', sizeof long_line - 1);
+    memcpy(long_line, "GET /", 5);
+    strcpy(many, "GET /healthz" HOST);
+    for (int i = 0; i < 100; i++)
+        strcat(many, "A: b\r\n");
+    const struct {
+        const char *text;
+        int status;
+    } bad[] = {
+        {"nonsense\r\n\r\n", 400},
+        {"GET /healthz HTTP/1.1\r\n\r\n", 400}, /* no Host */
+        {"GET /healthz HTTP/3.0\r\nHost: h\r\n\r\n", 505},
+        {"GET /healthz HTTP/1.1\r\nHost: h\r\nA : b\r\n\r\n", 400},
+        {"POST /healthz" HOST "Content-Length: 5\r\n\r\nhello", 413},
+        {long_line, 414},
+        {many, 431},
+    };
+    for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
+        dial(&c);
+        ask(GET("/healthz"));
+        say(&c, bad[i].text);
+        read_answer(&c, false);
+        assert_int_equal(a.status, bad[i].status);
+        assert_true(has_line("Connection: close"));
+        say(&c, GET("/healthz")); /* ignored */
+        assert_true(at_end(&c));
+        hang_up(&c);
+    }
+    dial(&c);
+    ask(GET("/healthz"));
+    assert_int_equal(a.status, 200);
+    hang_up(&c);
+}
+
+/* Somebody asks and asks, and does not read. */
+static void test_never_reads(void **state)
+{
+    (void)state;
+    enum { ASKED = 2000 };
+    struct client greedy;
+    unsigned sent = 0;
+    dial(&greedy);
+    for (; sent < ASKED; sent++) /* until it is hung up on, at the latest when all are sent */
+        if (send(greedy.fd, GET("/metrics"), strlen(GET("/metrics")), MSG_NOSIGNAL) < 0)
+            break;
+    dial(&c);
+    ask(GET("/metrics"));
+    size_t size = a.length, got = 0;
+    hang_up(&c);
+    static char buf[64 * 1024];
+    ssize_t n;
+    WAIT_FOR(send(greedy.fd, "\r\n", 2, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno == EPIPE);
+    while ((n = read(greedy.fd, buf, sizeof buf)) > 0)
+        got += (size_t)n;
+    assert_true(n == 0 || errno == ECONNRESET);
+    assert_true(got < ASKED * size / 2); /* it was not kept for him */
+    hang_up(&greedy);
+}
+
+static void test_idle_timeout(void **state)
+{
+    (void)state;
+    struct client silent;
+    uint64_t begin = fm_now();
+    dial(&silent);
+    dial(&c);
+    say(&silent, "GET /heal"); /* and no more */
+    assert_true(at_end(&silent));
+    assert_true(fm_now() - begin >= 290 * FM_MS);
+    hang_up(&silent);
+    assert_true(at_end(&c)); /* never said anything */
+    hang_up(&c);
+
+    begin = fm_now();
+    dial(&c);
+    for (int i = 0; i < 5; i++) { /* each request starts it anew */
+        ask(GET("/healthz"));
+        assert_int_equal(a.status, 200);
+        if (i < 4)
+            usleep(100000);
+    }
+    uint64_t last = fm_now();
+    assert_true(at_end(&c));
+    assert_true(fm_now() - begin >= 600 * FM_MS && fm_now() - last >= 200 * FM_MS);
+    hang_up(&c);
+}
+
+/* So many at once; more wait until one goes. */
+static void test_connection_limit(void **state)
+{
+    (void)state;
+    static struct client many[LIMIT];
+    struct rlimit lim;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &lim), 0);
+    if (lim.rlim_cur < 4 * LIMIT) {
+        lim.rlim_cur = lim.rlim_max < 4 * LIMIT ? lim.rlim_max : 4 * LIMIT;
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &lim), 0);
+    }
+    for (int i = 0; i < LIMIT; i++) {
+        dial(&many[i]);
+        say(&many[i], GET("/healthz"));
+        read_answer(&many[i], false);
+        assert_int_equal(a.status, 200);
+    }
+    struct client more[2];
+    for (int i = 0; i < 2; i++) {
+        dial(&more[i]); /* the kernel takes it */
+        say(&more[i], GET("/healthz"));
+    }
+    assert_int_equal(wait_readable(more[0].fd, 100), 0);
+    assert_int_equal(wait_readable(more[1].fd, 0), 0);
+    say(&many[7], GET("/healthz")); /* the others are served */
+    read_answer(&many[7], false);
+    assert_int_equal(a.status, 200);
+
+    hang_up(&many[0]);
+    read_answer(&more[0], false);
+    assert_int_equal(a.status, 200);
+    assert_int_equal(wait_readable(more[1].fd, 100), 0); /* one for one */
+    reset(many[1].fd);
+    read_answer(&more[1], false);
+    assert_int_equal(a.status, 200);
+    for (int i = 2; i < LIMIT; i++)
+        hang_up(&many[i]);
+    for (int i = 0; i < 2; i++)
+        hang_up(&more[i]);
+}
+
+/* ---- beginning and end ---- */
+
+static void test_url(void **state)
+{
+    (void)state;
+    char url[FM_ADDR_TEXT], expected[64], host[FM_ADDR_TEXT];
+    fm_admin_url(admin, url);
+    assert_int_not_equal(fm_addr_host(&where.u, host), 0); /* the real port */
+    snprintf(expected, sizeof expected, "http://127.0.0.1:%u", fm_addr_host(&where.u, host));
+    assert_string_equal(url, expected);
+}
+
+static void test_busy_address(void **state)
+{
+    (void)state;
+    char log[64] = "/tmp/fermata-test-XXXXXX", text[512] = "", host[FM_ADDR_TEXT], expected[64];
+    int fd = mkstemp(log);
+    assert_true(fd >= 0);
+    assert_int_equal(fm_log_open(log), 0);
+    struct fm_admin *second = fm_admin_new(&where, &source);
+    assert_int_equal(fm_log_open("-"), 0);
+    assert_null(second);
+    assert_true(read(fd, text, sizeof text - 1) > 0);
+    snprintf(expected, sizeof expected, "127.0.0.1:%u", fm_addr_host(&where.u, host));
+    assert_non_null(strstr(text, "--admin-bind"));
+    assert_non_null(strstr(text, expected));
+    assert_non_null(strstr(text, "in use"));
+    close(fd);
+    unlink(log);
+}
+
+static void test_end(void **state)
+{
+    (void)state;
+    static struct client open[5];
+    for (int i = 0; i < 5; i++) {
+        dial(&open[i]);
+        say(&open[i], GET("/healthz"));
+        read_answer(&open[i], false);
+    }
+    say(&open[4], "GET /met");
+    stop_serving();
+    for (int i = 0; i < 5; i++) {
+        char byte;
+        ssize_t n = read(open[i].fd, &byte, 1);
+        assert_true(n == 0 || (n < 0 && errno == ECONNRESET)); /* unread bytes make it a reset */
+        hang_up(&open[i]);
+    }
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, &where.u.sa, where.len), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    close(fd);
+    fm_role_take_loop();
+    fm_admin_free(NULL);
+    fm_role_drop_loop();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_paths, start, finish),
+        cmocka_unit_test_setup_teardown(test_not_found, start, finish),
+        cmocka_unit_test_setup_teardown(test_method_not_allowed, start, finish),
+        cmocka_unit_test_setup_teardown(test_head, start, finish),
+        cmocka_unit_test_setup_teardown(test_keep_alive, start, finish),
+        cmocka_unit_test_setup_teardown(test_pipelined, start, finish),
+        cmocka_unit_test_setup_teardown(test_byte_by_byte, start, finish),
+        cmocka_unit_test_setup_teardown(test_half_closed, start, finish),
+        cmocka_unit_test_setup_teardown(test_clients_that_go_away, start, finish),
+        cmocka_unit_test_setup_teardown(test_bad_requests, start, finish),
+        cmocka_unit_test_setup_teardown(test_never_reads, start_unix, finish),
+        cmocka_unit_test_setup_teardown(test_idle_timeout, start_impatient, finish),
+        cmocka_unit_test_setup_teardown(test_connection_limit, start, finish),
+        cmocka_unit_test_setup_teardown(test_url, start, finish),
+        cmocka_unit_test_setup_teardown(test_busy_address, start, finish),
+        cmocka_unit_test_setup_teardown(test_end, start, finish),
+    };
+    signal(SIGPIPE, SIG_IGN); /* as the server does */
+    no_longer_than(60);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
