@@ -47,6 +47,13 @@ static struct fm_addr parsed(const char *text)
     return addr;
 }
 
+/* Seen before it sleeps, so one wake-up ends it wherever it is. */
+static bool is_stopped(void *ctx)
+{
+    (void)ctx;
+    return atomic_load(&lt.stop);
+}
+
 static int serve(const char *text, uint64_t patience)
 {
     struct fm_addr addr = parsed(text);
@@ -62,6 +69,7 @@ static int serve(const char *text, uint64_t patience)
     fm_role_take_loop();
     int err = fm_admin_start(admin, &lt.loop, IDLE, RETRY);
     fm_role_drop_loop();
+    lt.loop.ready = is_stopped;
     loop_thread_start(&lt);
     return err;
 }
@@ -90,20 +98,12 @@ static int start_unix(void **state)
     return serve(text, 60 * FM_SEC);
 }
 
-/* On the loop, so that it ends after this turn, wherever it was. */
-static void stop_loop(struct fm_note *n)
-{
-    (void)n;
-    atomic_store(&lt.stop, true);
-}
-
 static void stop_serving(void)
 {
-    struct fm_note stop;
     if (!admin)
         return;
-    fm_note_init(&stop, stop_loop);
-    fm_loop_post(&lt.loop, &stop, 0, NULL);
+    atomic_store(&lt.stop, true);
+    fm_loop_wake(&lt.loop);
     join(lt.thread);
     fm_role_take_loop();
     fm_admin_free(admin);
