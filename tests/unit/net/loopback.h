@@ -17,7 +17,7 @@
 
 struct loop_thread {
     struct fm_loop loop;
-    atomic_bool stop;
+    atomic_bool stop, ended;
     atomic_uint turns;
     pthread_t thread;
 };
@@ -31,12 +31,14 @@ static inline void *loop_thread_run(void *arg)
         atomic_fetch_add(&lt->turns, 1);
     }
     fm_role_drop_loop();
+    atomic_store(&lt->ended, true);
     return NULL;
 }
 
 static inline void loop_thread_start(struct loop_thread *lt)
 {
     atomic_store(&lt->stop, false);
+    atomic_store(&lt->ended, false);
     atomic_store(&lt->turns, 0);
     lt->thread = spawn(loop_thread_run, lt);
 }
@@ -45,7 +47,7 @@ static inline void loop_thread_stop(struct loop_thread *lt)
 {
     atomic_store(&lt->stop, true);
     /* A wake-up may come just before the loop goes to sleep, as `stop` is not what it looks at: repeat. */
-    for (unsigned before = atomic_load(&lt->turns); atomic_load(&lt->turns) == before; usleep(100))
+    for (; !atomic_load(&lt->ended); usleep(100))
         fm_loop_wake(&lt->loop);
     join(lt->thread);
 }
