@@ -240,6 +240,6 @@ void fm_exchange_account(struct fm_exchange *x, bool complete)
     fm_count(class >= 1 && class <= 5 ? (enum fm_counter)(FM_C_REQ_1XX + class - 1) : FM_C_REQ_NONE);
     fm_observe(FM_HG_REQUEST, x->over - x->begun);
     if (x->conn->server->access)
-        fm_access_log_add(x->conn->server->access, x->conn->remote, x->call.request, complete ? status : status ? status : 499,
+        fm_access_log_add(x->conn->server->access, x->conn->remote, x->call.request, status || complete ? status : 499,
                           w->is_head ? 0 : w->body);
 }

@@ -146,7 +146,6 @@ static void on_graceful(struct fm_timer *t)
     if (s->nconns == 0)
         return;
     fm_warn("the graceful timeout has passed with %u connections open; ending them", s->nconns);
-    atomic_store(&s->overdue, true);
     fm_timer_start(&s->loop.timers, &s->last, FM_T_LAST, fm_loop_now(&s->loop));
     for (struct fm_list *node = s->conns.next, *next; node != &s->conns; node = next) {
         next = node->next; /* expiring a connection frees that one at most */

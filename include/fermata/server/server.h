@@ -34,7 +34,6 @@ struct fm_server {
     unsigned nconns;                 /* loop only */
     atomic_bool ready;               /* the application is loaded */
     atomic_bool draining;            /* no new requests */
-    atomic_bool overdue;             /* the graceful timeout has passed */
     struct fm_timer graceful, last;  /* loop only */
     struct fm_note drain, open;      /* posted by the main thread */
 };
