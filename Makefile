@@ -47,7 +47,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check unit system asan tsan pythons tsa tidy fmt layers docs clean install uninstall help venv
+.PHONY: all check unit system asan tsan pythons tsa tidy fmt layers docs clean install uninstall help venv bench-tools
 
 all: $(O)/fermata
 
@@ -158,6 +158,23 @@ check: ## everything
 
 fmt: ## formats the C code
 	clang-format -i $(SRCS) $(wildcard include/fermata/*/*.h src/*/*.h tests/unit/*/*.c)
+
+# ---- benchmarks ----
+
+BENCH := build/bench
+BENCH_CFLAGS = -std=gnu11 -O2 -g -D_GNU_SOURCE $(WARN) $(if $(CI),-Werror)
+
+bench-tools: $(BENCH)/limit $(BENCH)/load $(BENCH)/upstream
+
+$(BENCH)/limit: BENCH_LIBS := -levent_core -lhttp_parser
+$(BENCH)/upstream: BENCH_LIBS := -lhttp_parser
+$(BENCH)/limit: scripts/bench/limit.c scripts/bench/load_common.c
+$(BENCH)/upstream: scripts/bench/upstream.c scripts/bench/load_common.c
+$(BENCH)/load: $(wildcard scripts/bench/load*.c)
+$(BENCH)/limit $(BENCH)/load $(BENCH)/upstream: $(wildcard scripts/bench/*.h) Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(BENCH_CFLAGS) -o $@ $(filter %.c,$^) $(BENCH_LIBS)
 
 # ---- the rest ----
 
