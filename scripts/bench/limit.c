@@ -22,29 +22,42 @@
 
 #include "load_common.h"
 
-enum { INPUT = 8192, FIELDS = 100, OUTPUT = 64 * 1024 };
+enum { INPUT = 16 * 1024, FIELDS = 100, OUTPUT = 64 * 1024 };
 
-struct slice {
-    uint32_t at, len; /* counted from the begin of the request's target */
+/* What was not finished with one event.  As good as always there is nothing. */
+struct rest {
+    char *data;
+    size_t n;
 };
 
 struct conn {
     struct event readable, writable;
-    struct event_base *base;
-    http_parser parser;
+    struct rest input;  /* the begin of a request */
+    struct rest output; /* what the socket did not take */
+};
+
+/* All connections share one thread, so they share these: a connection stays small and the caches stay warm. */
+static char input[INPUT], output[OUTPUT];
+static size_t noutput;
+
+struct slice {
+    const char *at;
+    size_t len;
+};
+
+/* The request that is being parsed. */
+static struct {
     struct slice url, name[FIELDS], value[FIELDS];
     unsigned fields;
     bool in_value;
-    uint32_t begin; /* where in `input` the target of the request is that is being read, if url.len */
-    uint32_t used;  /* bytes of `input` */
-    char *kept;     /* output that the socket did not take */
-    size_t nkept;
-    char input[INPUT];
-};
+} request;
 
-/* All connections have one thread, so one buffer is enough for the answers to what one read brought. */
-static char output[OUTPUT];
-static size_t noutput;
+static void keep(struct rest *r, const char *data, size_t n)
+{
+    r->data = xrealloc(r->data, n);
+    memmove(r->data, data, n);
+    r->n = n;
+}
 
 /* ---- the answer ---- */
 
@@ -76,27 +89,23 @@ static void conn_free(struct conn *c)
     event_del(&c->readable);
     event_del(&c->writable);
     close(fd);
-    free(c->kept);
+    free(c->input.data);
+    free(c->output.data);
     free(c);
 }
 
-static void keep(struct conn *c, const char *data, size_t n)
-{
-    c->kept = xrealloc(c->kept, n);
-    memmove(c->kept, data, n);
-    c->nkept = n;
-    event_del(&c->readable);
-    event_add(&c->writable, NULL);
-}
-
-/* Returns false if the connection is gone. */
+/* Returns false if the connection is gone.  What is not sent now is kept, and until it is sent nothing is read. */
 static bool transmit(struct conn *c, const char *data, size_t n)
 {
     ssize_t sent = send(event_get_fd(&c->readable), data, n, MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN && errno != EINTR)
         return false;
-    if (sent < (ssize_t)n)
-        keep(c, data + (sent > 0 ? sent : 0), n - (size_t)(sent > 0 ? sent : 0));
+    size_t done = sent > 0 ? (size_t)sent : 0;
+    if (done < n) {
+        keep(&c->output, data + done, n - done);
+        event_del(&c->readable);
+        event_add(&c->writable, NULL);
+    }
     return true;
 }
 
@@ -104,55 +113,59 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
     struct conn *c = arg;
     (void)fd, (void)what;
-    size_t n = c->nkept;
-    c->nkept = 0;
-    if (!transmit(c, c->kept, n))
+    size_t n = c->output.n;
+    c->output.n = 0;
+    if (!transmit(c, c->output.data, n))
         conn_free(c);
-    else if (!c->nkept)
+    else if (!c->output.n)
         event_add(&c->readable, NULL);
 }
 
 /* ---- parsing ---- */
 
-/* Pieces of one token follow each other in `input`, also when they were read at different times. */
-static void extend(struct conn *c, struct slice *s, const char *at, size_t len)
+/* A token may be reported in pieces, which follow each other. */
+static void extend(struct slice *s, const char *at, size_t len)
 {
     if (s->len == 0)
-        s->at = (uint32_t)(at - c->input) - c->begin;
-    s->len += (uint32_t)len;
+        s->at = at;
+    s->len += len;
+}
+
+static int on_begin(http_parser *p)
+{
+    (void)p;
+    request.url.len = 0;
+    request.fields = 0;
+    request.in_value = true;
+    return 0;
 }
 
 static int on_url(http_parser *p, const char *at, size_t len)
 {
-    struct conn *c = p->data;
-    if (c->url.len == 0) {
-        c->begin = (uint32_t)(at - c->input);
-        c->fields = 0;
-        c->in_value = true;
-    }
-    extend(c, &c->url, at, len);
+    (void)p;
+    extend(&request.url, at, len);
     return 0;
 }
 
 static int on_field(http_parser *p, const char *at, size_t len)
 {
-    struct conn *c = p->data;
-    if (c->in_value) {
-        if (c->fields == FIELDS)
+    (void)p;
+    if (request.in_value) {
+        if (request.fields == FIELDS)
             return -1;
-        c->name[c->fields].len = c->value[c->fields].len = 0;
-        c->fields++;
-        c->in_value = false;
+        request.name[request.fields].len = request.value[request.fields].len = 0;
+        request.fields++;
+        request.in_value = false;
     }
-    extend(c, &c->name[c->fields - 1], at, len);
+    extend(&request.name[request.fields - 1], at, len);
     return 0;
 }
 
 static int on_value(http_parser *p, const char *at, size_t len)
 {
-    struct conn *c = p->data;
-    c->in_value = true;
-    extend(c, &c->value[c->fields - 1], at, len);
+    (void)p;
+    request.in_value = true;
+    extend(&request.value[request.fields - 1], at, len);
     return 0;
 }
 
@@ -165,16 +178,16 @@ static int on_body(http_parser *p, const char *at, size_t len)
 
 static int on_complete(http_parser *p)
 {
-    struct conn *c = p->data;
     if (noutput + nanswer > OUTPUT)
         return -1;
     memcpy(output + noutput, answer, nanswer);
     noutput += nanswer;
-    c->url.len = 0;
-    return http_should_keep_alive(p) ? 0 : -1;
+    http_parser_pause(p, 1); /* so that it says where the request ends */
+    return 0;
 }
 
 static const http_parser_settings settings = {
+    .on_message_begin = on_begin,
     .on_url = on_url,
     .on_header_field = on_field,
     .on_header_value = on_value,
@@ -182,39 +195,47 @@ static const http_parser_settings settings = {
     .on_message_complete = on_complete,
 };
 
-/* The input of answered requests is dropped; what there is of the next one moves to the front. */
-static void drop_input(struct conn *c)
+enum verdict { GO_ON, END };
+
+/* Answers the requests in `input`, and keeps the begin of one that is not complete: it is parsed again with more. */
+static enum verdict parse(struct conn *c, size_t n)
 {
-    if (c->url.len == 0) {
-        c->used = 0;
-        return;
+    size_t at = 0;
+    noutput = 0;
+    c->input.n = 0;
+    while (at < n) {
+        http_parser parser;
+        http_parser_init(&parser, HTTP_REQUEST);
+        size_t parsed = http_parser_execute(&parser, &settings, input + at, n - at);
+        if (HTTP_PARSER_ERRNO(&parser) == HPE_OK) {
+            keep(&c->input, input + at, n - at);
+            return n - at < INPUT ? GO_ON : END;
+        }
+        if (HTTP_PARSER_ERRNO(&parser) != HPE_PAUSED || !http_should_keep_alive(&parser))
+            return END;
+        at += parsed;
     }
-    c->used -= c->begin;
-    memmove(c->input, c->input + c->begin, c->used);
-    c->begin = 0;
+    return GO_ON;
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct conn *c = arg;
     (void)what;
-    ssize_t n = recv(fd, c->input + c->used, INPUT - c->used, 0);
+    size_t had = c->input.n;
+    if (had)
+        memcpy(input, c->input.data, had);
+    ssize_t n = recv(fd, input + had, INPUT - had, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0) { /* also when a head does not fit */
+    if (n <= 0) {
         conn_free(c);
         return;
     }
-    noutput = 0;
     renew_answer();
-    size_t parsed = http_parser_execute(&c->parser, &settings, c->input + c->used, (size_t)n);
-    bool ended = parsed != (size_t)n || HTTP_PARSER_ERRNO(&c->parser) != HPE_OK;
-    c->used += (uint32_t)n;
-    if ((noutput && !transmit(c, output, noutput)) || ended) {
+    enum verdict verdict = parse(c, had + (size_t)n);
+    if ((noutput && !transmit(c, output, noutput)) || verdict == END)
         conn_free(c);
-        return;
-    }
-    drop_input(c);
 }
 
 /* ---- main ---- */
@@ -226,8 +247,6 @@ static void on_connection(evutil_socket_t listener, short what, void *arg)
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         struct conn *c = xcalloc(1, sizeof *c);
-        http_parser_init(&c->parser, HTTP_REQUEST);
-        c->parser.data = c;
         event_assign(&c->readable, arg, fd, EV_READ | EV_PERSIST, on_readable, c);
         event_assign(&c->writable, arg, fd, EV_WRITE, on_writable, c);
         event_add(&c->readable, NULL);

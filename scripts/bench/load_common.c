@@ -51,7 +51,7 @@ static double seconds(const char *name, const char *text)
 {
     char *rest;
     double s = strtod(text, &rest);
-    if (!isdigit((unsigned char)text[0]) || *rest || !(s >= 0 && s <= 3600))
+    if (!(isdigit((unsigned char)text[0]) || text[0] == '.') || *rest || !(s >= 0 && s <= 3600))
         usage_error("%s takes seconds, 0 to 3600, not '%s'", name, text);
     return s;
 }
