@@ -7,6 +7,7 @@
 
 extern const bool fm_char_token[256];          /* tchar (5.6.2) */
 extern const bool fm_char_text[256];           /* HTAB, SP, VCHAR, obs-text: everything but control characters */
+extern const bool fm_char_target[256];         /* in a target: VCHAR but for '#', obs-text */
 extern const unsigned char fm_char_lower[256]; /* ASCII letters in lower case, all else as it is */
 
 /* How many of the first len bytes are tchar. */

@@ -5,6 +5,7 @@
  * struct judge what only the sum of all fields decides. */
 #include "head.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "fermata/http/headers.h"
@@ -12,39 +13,62 @@
 
 /* The field table has 16 bits for a name and for the count, and 32 for offsets: the limits never exceed that. */
 #define FIELDS_MAX UINT16_MAX
-#define NAME_MAX_LEN UINT16_MAX
 #define HEAD_MAX (UINT32_MAX / 2)
+#define FIELDS_FIRST 16
+
+void fm_head_scan_fini(struct fm_head_scan *scan)
+{
+    free(scan->fields);
+    scan->fields = NULL;
+    scan->nfields = scan->cap = 0;
+}
+
+static enum fm_refusal add_field(struct fm_head_scan *scan, const struct fm_http_limits *limits, const char *line,
+                                 size_t len)
+{
+    if (scan->lines >= limits->fields || scan->lines >= FIELDS_MAX)
+        return FM_REFUSE_TOO_MANY_FIELDS;
+    scan->lines++;
+    if (scan->nfields == scan->cap) {
+        unsigned cap = scan->cap ? scan->cap * 2u : FIELDS_FIRST;
+        scan->cap = (uint16_t)(cap < FIELDS_MAX ? cap : FIELDS_MAX);
+        scan->fields = fm_realloc(scan->fields, scan->cap * sizeof *scan->fields);
+    }
+    struct fm_field *f = &scan->fields[scan->nfields];
+    enum fm_refusal why = fm_strict_field(line, len, f);
+    if (why)
+        return why;
+    f->name_off = (uint32_t)scan->start;
+    f->value_off += (uint32_t)scan->start;
+    if (f->id != FM_H_OTHER || !memchr(line, '_', f->name_len))
+        scan->nfields++;
+    return FM_REFUSE_NOTHING;
+}
 
 int fm_head_scan(struct fm_head_scan *scan, const struct fm_http_limits *limits, const char *head, size_t len,
                  enum fm_refusal *why)
 {
     for (;;) {
         bool first = scan->start == 0;
-        int rc = fm_strict_line(head + scan->start, len - scan->start,
-                                first ? limits->request_line : limits->field_size, &scan->seen, why);
-        if (rc == FM_ELIMIT || scan->start + scan->seen > HEAD_MAX) {
+        const char *line = head + scan->start;
+        int rc = fm_strict_line(line, len - scan->start, first ? limits->request_line : limits->field_size, &scan->seen,
+                                why);
+        size_t n = scan->seen;
+        if (rc == FM_ELIMIT || scan->start + n > HEAD_MAX) {
             *why = first ? FM_REFUSE_REQUEST_LINE_TOO_LONG : FM_REFUSE_FIELD_TOO_LONG;
             return FM_EINVAL;
         }
         if (rc <= 0)
             return rc;
-        const char *line = head + scan->start;
-        size_t n = scan->seen, name_len = 0;
-        scan->start += n + 2;
-        scan->seen = 0;
-        if (first)
-            *why = fm_strict_request_line(line, n, &scan->line);
-        else if (n == 0)
-            return 1;
-        else if (scan->fields >= limits->fields || scan->fields >= FIELDS_MAX)
-            *why = FM_REFUSE_TOO_MANY_FIELDS;
-        else
-            *why = fm_strict_field(line, n, &name_len);
-        if (name_len > NAME_MAX_LEN)
-            *why = FM_REFUSE_FIELD_TOO_LONG;
+        *why = first ? fm_strict_request_line(line, n, &scan->line)
+               : n > 0 ? add_field(scan, limits, line, n)
+                       : FM_REFUSE_NOTHING;
         if (*why)
             return FM_EINVAL;
-        scan->fields += !first;
+        scan->start += n + 2;
+        scan->seen = 0;
+        if (n == 0 && !first)
+            return 1;
     }
 }
 

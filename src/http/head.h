@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "fermata/http/parser.h"
 #include "strict.h"
@@ -13,13 +14,25 @@ struct fm_head_scan {
     struct fm_request_line line; /* once the first line was read */
     size_t start;                /* of the line being read; the length of the head when it is whole */
     size_t seen;                 /* bytes of that line that were looked at */
-    uint32_t fields;             /* field lines read */
+    struct fm_field *fields;     /* those read so far but for names with an underscore, which are dropped */
+    uint16_t nfields, cap;       /* how many there are, and have room */
+    uint16_t lines;              /* field lines read */
 };
+
+void fm_head_scan_fini(struct fm_head_scan *scan);
 
 /* Reads on in a head of which len bytes are there; earlier ones are at the same offsets as before.  1: it is whole;
  * 0: more is needed; FM_EINVAL: refused, see *why. */
 int fm_head_scan(struct fm_head_scan *scan, const struct fm_http_limits *limits, const char *head, size_t len,
                  enum fm_refusal *why);
+
+/* Length of the line of a field, CRLF included. */
+static inline size_t fm_head_field_len(const struct fm_request *r, unsigned i)
+{
+    const struct fm_field *f = &r->fields[i];
+    const char *line = r->head + f->name_off;
+    return (size_t)((const char *)memchr(line, '\r', r->head_len - f->name_off) - line) + 2;
+}
 
 /* Fills in what r says beside its text and fields: framing, persistence, host, expectation; and refuses what the fields
  * must not say.  r->head, fields and nfields are there; the body is not touched. */

@@ -20,6 +20,12 @@ const bool fm_char_text[256] = {
     [0x80 ... 0xff] = true,
 };
 
+const bool fm_char_target[256] = {
+    ['!' ... '"'] = true,
+    ['$' ... '~'] = true,
+    [0x80 ... 0xff] = true,
+};
+
 #define SAME(c) (c), (c) + 1, (c) + 2, (c) + 3, (c) + 4, (c) + 5, (c) + 6, (c) + 7
 #define SAME32(c) SAME(c), SAME((c) + 8), SAME((c) + 16), SAME((c) + 24)
 #define LOWER_LETTERS SAME('a'), SAME('a' + 8), SAME('a' + 16), 'y', 'z'

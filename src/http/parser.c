@@ -1,13 +1,14 @@
 /* The adapter around http-parser; nothing else includes http_parser.h.
  *
- * Every byte is read twice.  head.c and strict.c read it first and refuse; then http-parser gets whole, checked pieces
- * (a head, a chunk line, a run of body bytes, a trailer line) and its callbacks fill in the request.  The two readings
- * are compared at each step, and a request that they read differently is refused: a proxy in front of us might read it
- * in either way (RFC 9112, 11.2).
+ * head.c and strict.c read every byte of a head and refuse what is not strictly HTTP; http-parser is then shown, in
+ * whole, checked pieces, what decides where the request ends: the fields that frame, the end of the head, and all of a
+ * body's framing.  The two readings are compared at each step, and a request that they read differently is refused: a
+ * proxy in front of us might read it in either way (RFC 9112, 11.2).
  *
- * Two things are kept from http-parser.  The method: it knows 34 of them and refuses others, so it is shown POST
- * always; no method but CONNECT changes the framing of a request, and CONNECT never comes here.  Upgrade: its flag is
- * taken back, the request is an ordinary one (RFC 9110, 7.8: a server may ignore it).
+ * Instead of the request line it is shown "POST / HTTP/1.x": it knows 34 methods and refuses others, but only CONNECT
+ * changes the framing, and that never comes here.  Neither does it see fields that frame nothing, Connection and Upgrade
+ * among them: keep-alive is decided in head.c, and Upgrade is ignored (RFC 9110, 7.8).  It would take up to 50
+ * instructions a byte for them: see spec/adr/0006.
  *
  * States follow the framing; each has a function in `steps` that takes bytes from the input and either wants more or
  * moves on:
@@ -54,6 +55,7 @@ struct fm_parser {
     bool reported;           /* FM_PARSE_HEAD was */
     bool lib_head, lib_done; /* http-parser has reported the end of the head, of the request */
     uint16_t lib_fields;     /* field lines it has reported */
+    uint16_t shown;          /* field lines it was shown */
     enum fm_refusal why;     /* what a callback refuses for */
     http_parser lib;
 };
@@ -82,61 +84,24 @@ static int object(struct fm_parser *p, enum fm_refusal why)
     return 1;
 }
 
-static int on_url(http_parser *lib, const char *at, size_t len)
-{
-    struct fm_parser *p = lib->data;
-    const struct fm_span *target = &p->scan.line.target;
-    bool same = at == p->request->head + target->off && len == target->len;
-    return same ? 0 : object(p, FM_REFUSE_DISAGREEMENT);
-}
-
-/* The name of the next field.  The scan has found that lines begin after CRLF and names end at the first colon. */
+/* The name of a field that it was shown, or of a trailer. */
 static int on_header_field(http_parser *lib, const char *at, size_t len)
 {
     struct fm_parser *p = lib->data;
-    struct fm_request *r = p->request;
-    if (p->lib_head) /* a trailer */
-        return 0;
-    if (p->lib_fields == p->scan.fields || at[-1] != '\n' || at[len] != ':')
-        return object(p, FM_REFUSE_DISAGREEMENT);
-    p->lib_fields++;
-    r->fields[r->nfields] = (struct fm_field){.name_off = (uint32_t)(at - r->head), .name_len = (uint16_t)len};
-    return 0;
-}
-
-/* Its value, up to the CR.  For an empty one http-parser reports no bytes at the beginning of the next line. */
-static int on_header_value(http_parser *lib, const char *at, size_t len)
-{
-    struct fm_parser *p = lib->data;
-    struct fm_request *r = p->request;
     if (p->lib_head)
         return 0;
-    if (len > 0 ? at[len] != '\r' : at[-1] != '\n')
-        return object(p, FM_REFUSE_DISAGREEMENT);
-    while (len > 0 && fm_char_blank(at[len - 1]))
-        len--;
-    struct fm_field *f = &r->fields[r->nfields];
-    const char *name = r->head + f->name_off;
-    f->value_off = len > 0 ? (uint32_t)(at - r->head) : f->name_off + f->name_len + 1;
-    f->value_len = (uint32_t)len;
-    f->id = (uint16_t)fm_header_lookup(name, f->name_len);
-    if (f->id != FM_H_OTHER || !memchr(name, '_', f->name_len))
-        r->nfields++; /* a name with an underscore is overwritten by the next field */
-    return 0;
+    p->lib_fields++;
+    return at[-1] == '\n' && at[len] == ':' ? 0 : object(p, FM_REFUSE_DISAGREEMENT);
 }
 
 static int on_headers_complete(http_parser *lib)
 {
     struct fm_parser *p = lib->data;
     const struct fm_request *r = p->request;
-    enum fm_refusal why = fm_head_judge(p->request, &p->scan.line, p->limits);
-    if (why)
-        return object(p, why);
     /* UINT64_MAX is -1: no length in both readings */
     if (lib->http_major != 1 || lib->http_minor != r->minor || lib->content_length != (uint64_t)r->content_length ||
-        ((lib->flags & F_CHUNKED) != 0) != r->chunked || p->lib_fields != p->scan.fields)
+        ((lib->flags & F_CHUNKED) != 0) != r->chunked || p->lib_fields != p->shown)
         return object(p, FM_REFUSE_DISAGREEMENT);
-    lib->upgrade = 0;
     p->lib_head = true;
     return 0;
 }
@@ -163,9 +128,7 @@ static int on_message_complete(http_parser *lib)
 }
 
 static const http_parser_settings callbacks = {
-    .on_url = on_url,
     .on_header_field = on_header_field,
-    .on_header_value = on_header_value,
     .on_headers_complete = on_headers_complete,
     .on_chunk_header = on_chunk_header,
     .on_body = on_body,
@@ -177,9 +140,6 @@ static enum fm_refusal lib_refusal(const struct fm_parser *p)
 {
     switch (HTTP_PARSER_ERRNO(&p->lib)) {
     case HPE_INVALID_CONTENT_LENGTH: return FM_REFUSE_BAD_CONTENT_LENGTH;
-    case HPE_UNEXPECTED_CONTENT_LENGTH:
-        return fm_request_find(p->request, FM_H_TRANSFER_ENCODING) ? FM_REFUSE_LENGTH_AND_CODING
-                                                                   : FM_REFUSE_LENGTH_REPEATED;
     case HPE_INVALID_TRANSFER_ENCODING: return FM_REFUSE_BAD_CODING;
     default: return FM_REFUSE_DISAGREEMENT;
     }
@@ -207,14 +167,35 @@ static int lib_read(struct fm_parser *p, const char *data, size_t len, size_t bo
     return settle(p);
 }
 
-/* The same for a head, which begins with its method. */
+/* http-parser after it has read the request line that every head is shown, for HTTP/1.0 and 1.1. */
+static http_parser lib_begun[2];
+
+static void prepare_lib(void)
+{
+    static const http_parser_settings none;
+    static const char line[] = "POST / HTTP/1.0\r\nPOST / HTTP/1.1\r\n";
+    http_parser_set_max_header_size(UINT32_MAX); /* one for the process; our limits are checked before */
+    for (size_t i = 0; i < 2; i++) {
+        http_parser_init(&lib_begun[i], HTTP_REQUEST);
+        http_parser_execute(&lib_begun[i], &none, line + 17 * i, 17);
+    }
+}
+
+/* The same for a head: the fields that frame, and the empty line. */
 static int lib_read_head(struct fm_parser *p)
 {
     const struct fm_request *r = p->request;
-    size_t method = p->scan.line.method.len;
-    http_parser_init(&p->lib, HTTP_REQUEST);
+    p->lib = lib_begun[r->minor];
     p->lib.data = p;
-    if (lib_run(p, "POST", 4) < 0 || lib_run(p, r->head + method, r->head_len - method) < 0)
+    for (unsigned i = 0; i < r->nfields; i++) {
+        const struct fm_field *f = &r->fields[i];
+        if (f->id != FM_H_CONTENT_LENGTH && f->id != FM_H_TRANSFER_ENCODING)
+            continue;
+        p->shown++;
+        if (lib_run(p, r->head + f->name_off, fm_head_field_len(r, i)) < 0)
+            return FM_EINVAL;
+    }
+    if (lib_run(p, r->head + r->head_len - 2, 2) < 0)
         return FM_EINVAL;
     if (!p->lib_head || p->lib_done == has_body(r))
         p->why = FM_REFUSE_DISAGREEMENT;
@@ -223,17 +204,14 @@ static int lib_read_head(struct fm_parser *p)
 
 /* ---- the head ---- */
 
-/* A whole, checked head: makes the request of it. */
+/* A whole head: makes the request of it. */
 static enum fm_parse begin_request(struct fm_parser *p, const char *head, size_t len)
 {
-    struct fm_request *r = p->request = fm_malloc(sizeof *r);
-    *r = (struct fm_request){.head = fm_malloc(len), .head_len = (uint32_t)len, .content_length = -1};
-    fm_body_init(&r->body);
-    memcpy(r->head, head, len);
-    if (p->scan.fields > 0)
-        r->fields = fm_malloc(p->scan.fields * sizeof *r->fields);
+    struct fm_request *r = p->request = fm_request_new(head, (uint32_t)len, p->scan.fields, p->scan.nfields);
     fm_buf_fini(&p->buf); /* head may have been in there */
-    if (lib_read_head(p) < 0)
+    fm_head_scan_fini(&p->scan);
+    p->why = fm_head_judge(r, &p->scan.line, p->limits);
+    if (p->why || lib_read_head(p) < 0)
         return refuse(p, p->why);
     p->left = r->content_length > 0 ? (uint64_t)r->content_length : 0;
     p->state = r->chunked ? CHUNK_LINE : p->left > 0 ? LENGTH : DONE;
@@ -396,14 +374,13 @@ static enum fm_parse step_chunk_end(struct fm_parser *p, struct input *in)
 /* RFC 9110, 6.5.1: fields that frame or route a request must not come so late, even if we drop them. */
 static enum fm_refusal judge_trailer(const struct fm_parser *p, const char *line, size_t len)
 {
-    size_t name_len;
-    enum fm_refusal why = fm_strict_field(line, len, &name_len);
+    struct fm_field f;
+    enum fm_refusal why = fm_strict_field(line, len, &f);
     if (why)
         return why;
     if (p->trailers >= p->limits->fields)
         return FM_REFUSE_TRAILERS_TOO_LARGE;
-    unsigned id = fm_header_lookup(line, name_len);
-    bool late = id == FM_H_TRANSFER_ENCODING || id == FM_H_CONTENT_LENGTH || id == FM_H_HOST;
+    bool late = f.id == FM_H_TRANSFER_ENCODING || f.id == FM_H_CONTENT_LENGTH || f.id == FM_H_HOST;
     return late ? FM_REFUSE_BAD_TRAILER : FM_REFUSE_NOTHING;
 }
 
@@ -460,9 +437,6 @@ enum fm_parse fm_parser_feed(struct fm_parser *p, const char *data, size_t len, 
 
 /* ---- life ---- */
 
-/* http-parser's own limit on a head, one for the process; ours are checked before and are per parser. */
-static void lift_lib_limit(void) { http_parser_set_max_header_size(UINT32_MAX); }
-
 static void reset(struct fm_parser *p)
 {
     const struct fm_http_limits *limits = p->limits;
@@ -472,7 +446,7 @@ static void reset(struct fm_parser *p)
 struct fm_parser *fm_parser_new(const struct fm_http_limits *limits)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, lift_lib_limit);
+    pthread_once(&once, prepare_lib);
     struct fm_parser *p = fm_malloc(sizeof *p);
     p->limits = limits;
     reset(p);
@@ -484,6 +458,7 @@ void fm_parser_free(struct fm_parser *p)
     if (!p)
         return;
     fm_request_free(p->request);
+    fm_head_scan_fini(&p->scan);
     fm_buf_fini(&p->buf);
     free(p);
 }

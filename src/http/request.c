@@ -3,14 +3,29 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "fermata/util/err.h"
+
+struct fm_request *fm_request_new(const char *head, uint32_t len, const struct fm_field *fields, uint16_t nfields)
+{
+    size_t table = nfields * sizeof *fields;
+    struct fm_request *r = fm_malloc(sizeof *r + table + len);
+    *r = (struct fm_request){
+        .fields = (struct fm_field *)(r + 1), .nfields = nfields, .head_len = len, .content_length = -1};
+    r->head = (char *)r->fields + table;
+    if (nfields > 0)
+        memcpy(r->fields, fields, table);
+    memcpy(r->head, head, len);
+    fm_body_init(&r->body);
+    return r;
+}
 
 void fm_request_free(struct fm_request *r)
 {
     if (!r)
         return;
     fm_body_fini(&r->body);
-    free(r->fields);
-    free(r->head);
     free(r);
 }
 

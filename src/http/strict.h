@@ -25,8 +25,9 @@ struct fm_request_line {
 };
 enum fm_refusal fm_strict_request_line(const char *line, size_t len, struct fm_request_line *out);
 
-/* A field line of a head or of trailers (5): is its name a token, followed by the colon?  *name_len is its length. */
-enum fm_refusal fm_strict_field(const char *line, size_t len, size_t *name_len);
+/* A field line of a head or of trailers (5): is its name a token, followed by the colon?  Offsets in *f count from the
+ * beginning of the line. */
+enum fm_refusal fm_strict_field(const char *line, size_t len, struct fm_field *f);
 
 /* uri-host [ ":" port ] with a host that is not empty (RFC 9110, 7.2; RFC 3986, 3.2.2; neither IPvFuture nor zones). */
 bool fm_strict_host(const char *p, size_t len);

@@ -26,10 +26,7 @@
     X(WSGI_INPUT, "wsgi.input")                                                                                        \
     X(HTTP_1_0, "HTTP/1.0")                                                                                            \
     X(HTTP_1_1, "HTTP/1.1")                                                                                            \
-    X(GET, "GET")                                                                                                      \
-    X(POST, "POST")                                                                                                    \
     X(EMPTY, "")                                                                                                       \
-    X(SLASH, "/")                                                                                                      \
     X(add_done_callback, "add_done_callback")                                                                          \
     X(close, "close")                                                                                                  \
     X(done, "done")                                                                                                    \

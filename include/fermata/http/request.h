@@ -1,7 +1,7 @@
 /* One parsed request.  Built by the loop, read-only once it is dispatched, freed by the loop (fm_request_free).
  *
- * All text lies in one block, `head`; fields are (offset, length) into it, so a parked request costs one allocation
- * for the text and one for the table.  Text is as it came, never NUL-terminated; the parser has already refused
+ * All text lies in one block, `head`; fields are (offset, length) into it; both lie behind the struct, so a parked
+ * request costs one allocation.  Text is as it came, never NUL-terminated; the parser has already refused
  * everything that could surprise a reader (spec: RFC 9112, and the list in http/parser.h). */
 #ifndef FERMATA_HTTP_REQUEST_H
 #define FERMATA_HTTP_REQUEST_H
@@ -44,6 +44,9 @@ struct fm_request {
 };
 
 static inline const char *fm_request_text(const struct fm_request *r, struct fm_span s) { return r->head + s.off; }
+
+/* A request with a copy of this text and these fields; the rest is to be filled in.  Never NULL. */
+struct fm_request *fm_request_new(const char *head, uint32_t len, const struct fm_field *fields, uint16_t nfields);
 
 /* Frees the request and what it holds; NULL is fine.  A body that was moved out (fm_body_move) is not touched. */
 void fm_request_free(struct fm_request *r);

@@ -26,31 +26,51 @@ static void test_scan_goes_on(void **state)
         assert_int_equal(fm_head_scan(&scan, &limits, head, n, &why), 0);
     assert_int_equal(fm_head_scan(&scan, &limits, head, len, &why), 1);
     assert_int_equal(scan.start, len);
-    assert_int_equal(scan.fields, 2);
+    assert_int_equal(scan.lines, 2);
+    assert_int_equal(scan.nfields, 2);
     assert_int_equal(scan.line.minor, 0);
+    fm_head_scan_fini(&scan);
     scan = (struct fm_head_scan){.start = 0};
     assert_int_equal(fm_head_scan(&scan, &limits, head, sizeof head - 1, &why), 1); /* what follows does not matter */
     assert_int_equal(scan.start, len);
+    fm_head_scan_fini(&scan);
 }
 
-/* A request of one field line each; values are taken as they are after ": ". */
+/* Reads a whole head into *r, whose text stays where it is. */
 static enum fm_refusal judge(const char *head, struct fm_request *r)
 {
     struct fm_head_scan scan = {.start = 0};
     enum fm_refusal why = FM_REFUSE_NOTHING;
     static struct fm_field fields[9];
     assert_int_equal(fm_head_scan(&scan, &limits, head, strlen(head), &why), 1);
-    *r = (struct fm_request){.head = (char *)(uintptr_t)head, .head_len = (uint32_t)scan.start, .fields = fields};
-    for (const char *line = strstr(head, "\r\n") + 2; *line != '\r'; line = strstr(line, "\r\n") + 2) {
-        const char *value = strstr(line, ": ") + 2;
-        struct fm_field *f = &fields[r->nfields++];
-        f->name_off = (uint32_t)(line - head);
-        f->name_len = (uint16_t)(value - 2 - line);
-        f->value_off = (uint32_t)(value - head);
-        f->value_len = (uint32_t)(strstr(value, "\r\n") - value);
-        f->id = (uint16_t)fm_header_lookup(line, f->name_len);
-    }
+    *r = (struct fm_request){
+        .head = (char *)(uintptr_t)head, .head_len = (uint32_t)scan.start, .fields = fields, .nfields = scan.nfields};
+    memcpy(fields, scan.fields, scan.nfields * sizeof *fields);
+    fm_head_scan_fini(&scan);
     return fm_head_judge(r, &scan.line, &limits);
+}
+
+static void test_fields(void **state)
+{
+    (void)state;
+    static const char head[] = "GET / HTTP/1.1\r\nHost:a\r\nX_Y: 1\r\nx-y: \tb:c \t\r\nAccept: \t\r\nHost_:\r\n\r\nrest";
+    static const struct {
+        const char *name, *value;
+        unsigned id;
+    } want[] = {{"Host", "a", FM_H_HOST}, {"x-y", "b:c", FM_H_OTHER}, {"Accept", "", FM_H_ACCEPT}};
+    struct fm_request r;
+    assert_int_equal(judge(head, &r), FM_REFUSE_NOTHING);
+    assert_int_equal(r.nfields, 3); /* names with an underscore are dropped */
+    for (size_t i = 0; i < 3; i++) {
+        const struct fm_field *f = &r.fields[i];
+        assert_int_equal(f->id, want[i].id);
+        assert_int_equal(f->name_len, strlen(want[i].name));
+        assert_memory_equal(head + f->name_off, want[i].name, f->name_len);
+        assert_int_equal(f->value_len, strlen(want[i].value));
+        assert_memory_equal(head + f->value_off, want[i].value, f->value_len);
+    }
+    assert_int_equal(fm_head_field_len(&r, 0), 8);
+    assert_int_equal(fm_head_field_len(&r, 1), 13);
 }
 
 static void test_framing(void **state)
@@ -123,6 +143,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scan_goes_on),
+        cmocka_unit_test(test_fields),
         cmocka_unit_test(test_framing),
         cmocka_unit_test(test_persistence),
         cmocka_unit_test(test_host),

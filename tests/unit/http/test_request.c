@@ -17,17 +17,13 @@ static const char head[] = "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nAccept: b\r\nAc
 
 static struct fm_request *make(void)
 {
-    struct fm_request *r = fm_calloc(1, sizeof *r);
-    r->head = fm_strdup(head);
-    r->head_len = sizeof head - 1;
-    r->nfields = 4;
-    r->fields = fm_calloc(r->nfields, sizeof *r->fields);
-    r->fields[0] = (struct fm_field){.name_off = 16, .name_len = 4, .value_off = 22, .value_len = 1, .id = FM_H_HOST};
-    r->fields[1] = (struct fm_field){.name_off = 25, .name_len = 1, .value_off = 28, .value_len = 1, .id = FM_H_OTHER};
-    r->fields[2] = (struct fm_field){.name_off = 31, .name_len = 6, .value_off = 39, .value_len = 1, .id = FM_H_ACCEPT};
-    r->fields[3] = (struct fm_field){.name_off = 42, .name_len = 6, .value_off = 50, .value_len = 1, .id = FM_H_ACCEPT};
-    fm_body_init(&r->body);
-    return r;
+    static const struct fm_field fields[] = {
+        {.name_off = 16, .name_len = 4, .value_off = 22, .value_len = 1, .id = FM_H_HOST},
+        {.name_off = 25, .name_len = 1, .value_off = 28, .value_len = 1, .id = FM_H_OTHER},
+        {.name_off = 31, .name_len = 6, .value_off = 39, .value_len = 1, .id = FM_H_ACCEPT},
+        {.name_off = 42, .name_len = 6, .value_off = 50, .value_len = 1, .id = FM_H_ACCEPT},
+    };
+    return fm_request_new(head, sizeof head - 1, fields, 4);
 }
 
 static void test_find(void **state)

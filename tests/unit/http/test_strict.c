@@ -171,24 +171,30 @@ static void test_fields(void **state)
         const char *text;
         enum fm_refusal why;
         size_t name_len;
+        const char *value;
     } cases[] = {
-        {"a:", FM_REFUSE_NOTHING, 1},
-        {"Content-Length: 5", FM_REFUSE_NOTHING, 14},
-        {"a_b:c:d", FM_REFUSE_NOTHING, 3},
-        {"a", FM_REFUSE_BAD_FIELD_NAME, 0},
-        {":", FM_REFUSE_BAD_FIELD_NAME, 0},
-        {": b", FM_REFUSE_BAD_FIELD_NAME, 0},
-        {"a/b: c", FM_REFUSE_BAD_FIELD_NAME, 0},
-        {" a: b", FM_REFUSE_OBS_FOLD, 0},
-        {"\ta", FM_REFUSE_OBS_FOLD, 0},
-        {"a : b", FM_REFUSE_SPACE_BEFORE_COLON, 0},
-        {"a\t:", FM_REFUSE_SPACE_BEFORE_COLON, 0},
+        {"a:", FM_REFUSE_NOTHING, 1, ""},
+        {"Content-Length: 5", FM_REFUSE_NOTHING, 14, "5"},
+        {"a_b:c:d", FM_REFUSE_NOTHING, 3, "c:d"},
+        {"a: \t b \tc\t ", FM_REFUSE_NOTHING, 1, "b \tc"},
+        {"a: \t", FM_REFUSE_NOTHING, 1, ""},
+        {"a", FM_REFUSE_BAD_FIELD_NAME, 0, NULL},
+        {":", FM_REFUSE_BAD_FIELD_NAME, 0, NULL},
+        {": b", FM_REFUSE_BAD_FIELD_NAME, 0, NULL},
+        {"a/b: c", FM_REFUSE_BAD_FIELD_NAME, 0, NULL},
+        {" a: b", FM_REFUSE_OBS_FOLD, 0, NULL},
+        {"\ta", FM_REFUSE_OBS_FOLD, 0, NULL},
+        {"a : b", FM_REFUSE_SPACE_BEFORE_COLON, 0, NULL},
+        {"a\t:", FM_REFUSE_SPACE_BEFORE_COLON, 0, NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        size_t n;
-        assert_int_equal(fm_strict_field(cases[i].text, strlen(cases[i].text), &n), cases[i].why);
-        if (cases[i].why == FM_REFUSE_NOTHING)
-            assert_int_equal(n, cases[i].name_len);
+        struct fm_field f;
+        assert_int_equal(fm_strict_field(cases[i].text, strlen(cases[i].text), &f), cases[i].why);
+        if (cases[i].why != FM_REFUSE_NOTHING)
+            continue;
+        assert_int_equal(f.name_len, cases[i].name_len);
+        assert_int_equal(f.value_len, strlen(cases[i].value));
+        assert_memory_equal(cases[i].text + f.value_off, cases[i].value, f.value_len);
     }
 }
 
