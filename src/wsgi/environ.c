@@ -4,7 +4,7 @@
  * Copying a dictionary is one memcpy and a reference a value, so the template holds as much as it can: what is the same
  * for all requests, what seldom changes (it follows the last request: `steady`), and a place for what each request sets.
  * Twenty-two entries or more also make the table large enough for twenty headers without growing.  Together with the
- * values kept below that took 1,900 of 4,600 instructions of a hello off. */
+ * values kept below that took 2,600 of 18,400 instructions of a hello off. */
 #include "internal.h"
 
 #include <stdio.h>
