@@ -1,0 +1,134 @@
+"""The servers that are compared, and how each is started.
+
+Every server is one process with access logs off, and has the number of threads that the workload names.  Where a
+workload names none, a server that has threads has eight, as many as Fermata has by default.  `gunicorn` alone is left
+entirely as its newest release comes.  Backlogs and limits of connections are raised so that none is what is measured.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .paths import APPS, BIN, BUILD, HERE
+
+BACKLOG = 4096
+CONNECTIONS = 60000
+THREADS = 8
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a server is started with.  `threads` is None where the workload leaves it to the server."""
+
+    app: str
+    port: int
+    threads: int | None = None
+    admin_port: int | None = None
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+Command = Callable[[Setup], list[str]]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A server.  `package` is what has to be installed for it, and whose version is reported."""
+
+    name: str
+    label: str
+    package: str | None
+    command: Command
+    threads: str
+
+
+def fermata(s: Setup) -> list[str]:
+    command = ["build/fermata", "--pythonpath", str(APPS), "--venv", str(BUILD / "venv"), "--bind", s.address]
+    command += ["--backlog", str(BACKLOG), "--worker-connections", str(CONNECTIONS), "--log-level", "warning"]
+    if s.threads:
+        command += ["--threads", str(s.threads)]
+    if s.admin_port:
+        command += ["--admin-bind", f"127.0.0.1:{s.admin_port}"]
+    return [*command, s.app]
+
+
+def launched(name: str) -> Command:
+    return lambda s: [f"{BIN}/python", f"{HERE}/launch.py", name, s.app, str(s.port)]
+
+
+def granian(s: Setup) -> list[str]:
+    # One thread is what it is quickest with, when the application does not block.
+    threads = s.threads or 1
+    command = [f"{BIN}/granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(s.port), "--workers", "1"]
+    return [*command, "--blocking-threads", str(threads), "--backlog", str(BACKLOG), "--log-level", "error", s.app]
+
+
+def gunicorn(*options: str) -> Command:
+    def command(s: Setup) -> list[str]:
+        return [f"{BIN}/gunicorn", "-b", s.address, *options, s.app]
+
+    return command
+
+
+def gunicorn_threads(*options: str) -> Command:
+    def command(s: Setup) -> list[str]:
+        return gunicorn(*options, "--threads", str(s.threads or THREADS), *LARGE, "--log-level", "error")(s)
+
+    return command
+
+
+LARGE = ("--backlog", str(BACKLOG), "--worker-connections", str(CONNECTIONS))
+gevent = gunicorn("-k", "gevent", *LARGE, "--log-level", "error")
+
+
+def uwsgi(*front: str) -> Command:
+    def command(s: Setup) -> list[str]:
+        option, *more = front
+        command = [f"{BIN}/uwsgi", option, s.address, *more, "--master", "--die-on-term", "--need-app"]
+        command += ["--processes", "1", "--threads", str(s.threads or THREADS), "--listen", str(BACKLOG)]
+        return [*command, "--disable-logging", "--home", str(BUILD / "venv"), "--module", s.app]
+
+    return command
+
+
+def waitress(s: Setup) -> list[str]:
+    command = [f"{BIN}/waitress-serve", f"--listen={s.address}", f"--threads={s.threads or THREADS}"]
+    # Its loop is on select() otherwise, which ends at 1024 descriptors.
+    return [*command, f"--backlog={BACKLOG}", "--connection-limit=10000", "--asyncore-use-poll", s.app]
+
+
+def cheroot(s: Setup) -> list[str]:
+    command = [f"{BIN}/cheroot", s.app, "--bind", s.address, "--threads", str(s.threads or THREADS)]
+    return [*command, "--request-queue-size", str(BACKLOG)]
+
+
+def uvicorn(s: Setup) -> list[str]:
+    command = [f"{BIN}/uvicorn", "--host", "127.0.0.1", "--port", str(s.port), "--loop", "uvloop", "--http", "httptools"]
+    return [*command, "--no-access-log", "--log-level", "error", "--backlog", str(BACKLOG), s.app]
+
+
+def limit(s: Setup) -> list[str]:
+    return [f"{BUILD}/limit", "--port", str(s.port)]
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("fermata", "Fermata", None, fermata, "8 unless said"),
+        Peer("limit", "limit in C", None, limit, "1"),
+        Peer("bjoern", "bjoern", "bjoern", launched("bjoern"), "1"),
+        Peer("fastwsgi", "FastWSGI", "fastwsgi", launched("fastwsgi"), "1"),
+        Peer("granian", "granian", "granian", granian, "1 runtime, 1 blocking unless said"),
+        Peer("uwsgi", "uWSGI, router", "uwsgi", uwsgi("--http", "--http-keepalive", "--http-auto-chunked"), "8 unless said"),
+        Peer("uwsgi-direct", "uWSGI, direct", "uwsgi", uwsgi("--http11-socket"), "8 unless said"),
+        Peer("gthread", "gunicorn gthread", "gunicorn", gunicorn_threads("-k", "gthread"), "8 unless said"),
+        Peer("gevent", "gunicorn gevent", "gevent", gevent, "1, greenlets"),
+        Peer("gunicorn", "gunicorn defaults", "gunicorn", gunicorn(), "1, no keep-alive"),
+        Peer("poc", "proof of concept", "gunicorn", gunicorn_threads("-k", "poc_worker.PocWorker"), "8 unless said"),
+        Peer("waitress", "waitress", "waitress", waitress, "8 unless said"),
+        Peer("cheroot", "cheroot", "cheroot", cheroot, "8 unless said"),
+        Peer("uvicorn", "uvicorn, Starlette", "uvicorn", uvicorn, "1, asyncio"),
+    )
+}
