@@ -89,6 +89,8 @@ struct swarm {
     /* Set by the swarm. */
     struct client *clients;
     unsigned connecting, dialled, opened; /* opened: how many have ever been */
+    unsigned room;                        /* how many may be dialled before the server's queue is looked at */
+    uint64_t looked;                      /* when that was, which is not cheap */
     uint64_t now;                         /* when the bytes were read that a callback is about */
     int ep;
     STAILQ_HEAD(, client) again;

@@ -1,4 +1,8 @@
-/* A closed loop: every connection sends its next request as soon as it has the response to the last one. */
+/* A closed loop: every connection sends its next request as soon as it has the response to the last one.
+ *
+ * It begins when all connections have had one response and are idle: a server that accepts one connection at a time
+ * between all requests that are ready would not come to the last ones otherwise.
+ */
 #include "load.h"
 
 #include <stdio.h>
@@ -7,7 +11,8 @@
 
 /* There is one swarm, whose callbacks count here. */
 static struct {
-    bool measuring;
+    bool looping, measuring;
+    unsigned idle; /* before the loop: connections that have had their one response */
     uint64_t requests, started;
     uint64_t connect, broken, malformed, status, stuck; /* errors */
     struct histogram latency;
@@ -17,6 +22,10 @@ static void on_open(struct swarm *s, struct client *c) { swarm_request(s, c); }
 
 static void on_reply(struct swarm *s, struct client *c)
 {
+    if (!run.looping) {
+        run.idle++;
+        return;
+    }
     if (run.measuring) {
         if (c->reply.status / 100 == 2) {
             run.requests++;
@@ -38,6 +47,8 @@ static void on_loss(struct swarm *s, struct client *c, enum loss why)
         run.connect++;
         return;
     }
+    if (!run.looping && c->reply.state == REPLY_COMPLETE) /* the server does not keep idle ones for so long */
+        run.idle--;
     if (run.measuring)
         *(why == LOST_BROKEN ? &run.broken : &run.malformed) += 1;
     swarm_redial(s, c);
@@ -47,6 +58,26 @@ static void turn_until(struct swarm *s, uint64_t end)
 {
     while (now_ns() < end && run.connect < s->n)
         swarm_turn(s, 10);
+}
+
+static void connect_all(struct swarm *s, double timeout)
+{
+    uint64_t limit = now_ns() + (uint64_t)(timeout * 1e9);
+    while (run.idle + run.connect < s->n && now_ns() < limit)
+        swarm_turn(s, 10);
+}
+
+static void start_loop(struct swarm *s)
+{
+    run.looping = true;
+    s->now = now_ns();
+    for (unsigned i = 0; i < s->n; i++) {
+        struct client *c = &s->clients[i];
+        if (c->state == CLIENT_IDLE)
+            swarm_request(s, c);
+        else if (c->state == CLIENT_DEAD && c->reply.state == REPLY_COMPLETE) /* HTTP without keep-alive */
+            swarm_redial(s, c);
+    }
 }
 
 static int compare(const void *a, const void *b)
@@ -95,9 +126,8 @@ int load_closed(const struct load_options *o, const struct target *t)
 {
     struct swarm s = {.on_open = on_open, .on_reply = on_reply, .on_loss = on_loss};
     swarm_init(&s, t, o->connections);
-    uint64_t limit = now_ns() + (uint64_t)(o->timeout * 1e9);
-    while (s.opened + run.connect < s.n && now_ns() < limit)
-        swarm_turn(&s, 10);
+    connect_all(&s, o->timeout);
+    start_loop(&s);
     turn_until(&s, now_ns() + (uint64_t)(o->warmup * 1e9));
 
     run.measuring = true;

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,8 +12,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* So many connect at the same time: a server's backlog must not overflow, since a lost SYN costs a second. */
-enum { CONNECTING_MAX = 256, EVENTS = 256, INPUT = 64 * 1024 };
+/* QUEUED_MAX is how many connections the server may have to accept before more are dialled: far less than any
+ * server's backlog, because what does not fit there is lost, tried again after seconds, and says nothing about the
+ * server but its backlog. */
+enum { CONNECTING_MAX = 256, QUEUED_MAX = 512, EVENTS = 256, INPUT = 64 * 1024 };
 
 char *make_request(const struct sockaddr_in *to, const char *path, const char *headers)
 {
@@ -50,7 +53,8 @@ void swarm_init(struct swarm *s, const struct target *t, unsigned n)
     s->target = t;
     s->n = n;
     s->clients = xcalloc(n, sizeof *s->clients);
-    s->connecting = s->dialled = s->opened = 0;
+    s->connecting = s->dialled = s->opened = s->room = 0;
+    s->looked = 0;
     STAILQ_INIT(&s->again);
     if ((s->ep = epoll_create1(EPOLL_CLOEXEC)) < 0)
         die("epoll_create1: %s", strerror(errno));
@@ -101,18 +105,61 @@ static void dial_client(struct swarm *s, struct client *c)
     s->connecting++;
 }
 
-static void dial_some(struct swarm *s)
+/* How many connections the listener has not accepted yet, or -1 if that is not known.  The kernel lists listeners
+ * first, so one page has it, however many connections there are. */
+static long accept_queue(in_port_t port)
 {
-    struct client *c;
-    while (s->connecting < CONNECTING_MAX && s->dialled < s->n)
-        dial_client(s, &s->clients[s->dialled++]);
-    while (s->connecting < CONNECTING_MAX && (c = STAILQ_FIRST(&s->again))) {
-        STAILQ_REMOVE_HEAD(&s->again, again);
-        dial_client(s, c);
+    char page[4096], *save, wanted[16];
+    int fd = open("/proc/net/tcp", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, page, sizeof page - 1);
+    if (fd >= 0)
+        close(fd);
+    page[n > 0 ? n : 0] = '\0';
+    snprintf(wanted, sizeof wanted, ":%04X", ntohs(port));
+    for (char *line = strtok_r(page, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char local[64], peer[64];
+        unsigned state;
+        unsigned long queued;
+        if (sscanf(line, " %*[0-9]: %63s %63s %x %*x:%lx", local, peer, &state, &queued) == 4 && state == 0x0a &&
+            strstr(local, wanted))
+            return (long)queued;
     }
+    return -1;
 }
 
-void swarm_redial(struct swarm *s, struct client *c) { STAILQ_INSERT_TAIL(&s->again, c, again); }
+/* Whether one more may be dialled now. */
+static bool may_dial(struct swarm *s)
+{
+    if (s->connecting >= CONNECTING_MAX || (s->dialled == s->n && STAILQ_EMPTY(&s->again)))
+        return false;
+    if (s->room == 0 && s->now - s->looked >= 1000000) {
+        s->looked = s->now;
+        long queued = accept_queue(s->target->address.sin_port);
+        s->room = queued < QUEUED_MAX ? (unsigned)(QUEUED_MAX - (queued > 0 ? queued : 0)) : 0;
+    }
+    return s->room > 0;
+}
+
+/* Returns whether there is more to do soon. */
+static bool dial_some(struct swarm *s)
+{
+    while (may_dial(s)) {
+        struct client *c = STAILQ_FIRST(&s->again);
+        if (c)
+            STAILQ_REMOVE_HEAD(&s->again, again);
+        else
+            c = &s->clients[s->dialled++];
+        s->room--;
+        dial_client(s, c);
+    }
+    return s->dialled < s->n || !STAILQ_EMPTY(&s->again);
+}
+
+void swarm_redial(struct swarm *s, struct client *c)
+{
+    c->reply.state = REPLY_STATUS;
+    STAILQ_INSERT_TAIL(&s->again, c, again);
+}
 
 static void on_connected(struct swarm *s, struct client *c)
 {
@@ -181,8 +228,8 @@ void swarm_turn(struct swarm *s, int ms)
 {
     struct epoll_event events[EVENTS];
     s->now = now_ns();
-    dial_some(s);
-    int n = epoll_wait(s->ep, events, EVENTS, ms);
+    bool more = dial_some(s);
+    int n = epoll_wait(s->ep, events, EVENTS, more && ms > 1 ? 1 : ms);
     s->now = now_ns();
     for (int i = 0; i < n; i++) {
         struct client *c = events[i].data.ptr;
