@@ -12,10 +12,10 @@ from pathlib import Path
 from . import report, suite, venv
 from .measure import Options
 from .paths import BUILD, RESULTS, ROOT
-from .peers import PEERS
+from .peers import FERMATA, PEERS
 from .workloads import QUICK_PEERS, QUICK_WORKLOADS, WORKLOADS
 
-NEEDED = ("build/fermata", f"{BUILD}/limit", f"{BUILD}/load", f"{BUILD}/upstream")
+NEEDED = (f"{BUILD}/limit", f"{BUILD}/load", f"{BUILD}/upstream")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seconds", type=float, metavar="S", help="time measured in a round [3]")
     p.add_argument("--repeats", type=int, metavar="N", help="how often a disturbed measurement is repeated at most [3]")
     p.add_argument("--wrk-threads", type=int, default=1, metavar="N", help="threads of wrk [1]")
+    p.add_argument("--fermata", default=FERMATA, metavar="FILE", help=f"the binary to measure [{FERMATA}]")
     p.add_argument("--quick", action="store_true", help="a few workloads and peers, in under two minutes")
     p.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help=f"where the results go [{RESULTS}]")
     p.add_argument("--report", type=Path, metavar="FILE", help="measure nothing; draw what is in FILE")
@@ -71,13 +72,13 @@ def make_plan(p: argparse.ArgumentParser, options: argparse.Namespace) -> suite.
         peers=peers or (list(QUICK_PEERS) if quick else None),
         rounds=options.rounds or (2 if quick else 5),
         repeats=(0 if quick else 3) if options.repeats is None else options.repeats,
-        options=Options(options.seconds or (1.5 if quick else 3.0), options.wrk_threads),
+        options=Options(options.seconds or (1.5 if quick else 3.0), options.wrk_threads, options.fermata),
         idle_seconds=60.0 if (options.seconds or 3) >= 3 else 10.0,
     )
 
 
-def need(p: argparse.ArgumentParser) -> None:
-    absent = [name for name in NEEDED if not (ROOT / name).exists()]
+def need(p: argparse.ArgumentParser, fermata: str) -> None:
+    absent = [name for name in (*NEEDED, fermata) if not (ROOT / name).exists()]
     absent += [] if shutil.which("wrk") else ["wrk"]
     absent += [] if venv.STAMP.exists() else [str(BUILD / "venv")]
     if absent:
@@ -110,7 +111,7 @@ def main() -> None:
         report.draw(results, publish=options.publish)
         return
     plan = make_plan(p, options)
-    need(p)
+    need(p, plan.options.fermata)
     raise_limits()
     print(f"{len(plan.workloads)} workloads: about {plan.estimate() / 60:.0f} minutes", file=sys.stderr)
     results = suite.run(plan, options.out, sys.argv[1:])

@@ -50,6 +50,7 @@ def parse_wrk(output: str) -> dict[str, float]:
     return {
         "requests": requests,
         "errors": errors,
+        "read_errors": said["read"],
         "seconds": seconds,
         "rps": requests / seconds,
         "mb_per_s": said["bytes"] / seconds / 1e6,

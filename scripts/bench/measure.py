@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from . import proc
 from .load import Running, Wrk, parse_load, parse_wrk, run_wrk, start_load
 from .paths import BIN, BUILD, DATA, HERE, ROOT
-from .peers import PEERS, Setup
+from .peers import FERMATA, PEERS, Setup
 from .server import Failed, Process, Server, check, free_port, shown
 from .workloads import EXPECTED, HELLO_LENGTH, Workload
 
@@ -24,6 +24,7 @@ WARM_UP = 0.4
 UPSTREAM_DELAY_MS, UPSTREAM_BYTES = 50, 10240
 PROXY_THREADS = {"fermata": 4, "gthread": 200, "granian": 200}
 BURN_SECONDS = "0.5"
+LARGE = 1 << 20
 MIXED_SECONDS = 2 / 3  # of a round, with and without what disturbs
 
 
@@ -33,6 +34,7 @@ class Options:
 
     seconds: float = 3.0
     wrk_threads: int = 1
+    fermata: str = FERMATA
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def setup_of(cell: Cell, **env: str) -> Setup:
     w = cell.workload
     if w.app.endswith(":file100m"):
         env["BENCH_FILE"] = str(ROOT / data_file("file", EXPECTED["file100m"]))
-    return Setup(w.app_of(cell.peer), free_port(), threads=w.threads, env=env)
+    return Setup(w.app_of(cell.peer), free_port(), threads=w.threads, fermata=cell.options.fermata, env=env)
 
 
 def open_server(cell: Cell, setup: Setup, path: str | None = None) -> Server:
@@ -93,14 +95,25 @@ def check_wrk(cell: Cell, wrk: Wrk) -> None:
     check(wrk.port, wrk.path, header_dict(wrk.headers), body, cell.workload.length)
 
 
-def metered(server: Server, wrk: Wrk) -> Metrics:
+def metered(server: Server, wrk: Wrk, length: int = 0) -> Metrics:
     """One run of wrk, with what it cost the server and what else the machine did meanwhile."""
     pids, other = server.pids(), proc.OtherLoad()
     before = proc.tree_cpu(pids)
     metrics = run_wrk(wrk)
+    # Some peers close as they were asked to but do not say so in the response; wrk calls that an error.
+    if "Connection: close" in wrk.headers:
+        metrics["errors"] -= metrics["read_errors"]
     cpu = proc.tree_cpu(pids) - before
     metrics["other_load"] = other.cores()
+    if length >= LARGE:
+        in_parts(metrics, length)
     return metrics | cost(cpu, metrics) | memory(server)
+
+
+def in_parts(metrics: Metrics, length: int) -> None:
+    """What is still on its way when the time is up counts by its bytes: of a few large responses it is a good part."""
+    metrics["requests"] = metrics["mb_per_s"] * 1e6 * metrics["seconds"] / length
+    metrics["rps"] = metrics["requests"] / metrics["seconds"]
 
 
 def cost(cpu: float, metrics: Metrics) -> Metrics:
@@ -125,7 +138,7 @@ def measure_wrk(cell: Cell) -> Result:
         wrk = wrk_for(cell, server.setup.port)
         check_wrk(cell, wrk)
         run_wrk(replace(wrk, seconds=WARM_UP))
-        metrics = metered(server, wrk)
+        metrics = metered(server, wrk, 0 if wrk.post else cell.workload.length)
         return Result(metrics, server_line(server), " ".join(wrk.command()))
 
 

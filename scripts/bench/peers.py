@@ -13,6 +13,7 @@ from .paths import APPS, BIN, BUILD, HERE
 BACKLOG = 4096
 CONNECTIONS = 60000
 THREADS = 8
+FERMATA = "build/fermata"
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Setup:
     port: int
     threads: int | None = None
     admin_port: int | None = None
+    fermata: str = FERMATA
     env: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -45,7 +47,7 @@ class Peer:
 
 
 def fermata(s: Setup) -> list[str]:
-    command = ["build/fermata", "--pythonpath", str(APPS), "--venv", str(BUILD / "venv"), "--bind", s.address]
+    command = [s.fermata, "--pythonpath", str(APPS), "--venv", str(BUILD / "venv"), "--bind", s.address]
     command += ["--backlog", str(BACKLOG), "--worker-connections", str(CONNECTIONS), "--log-level", "warning"]
     if s.threads:
         command += ["--threads", str(s.threads)]

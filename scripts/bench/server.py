@@ -54,15 +54,18 @@ class Process:
         logs.mkdir(parents=True, exist_ok=True)
         self._log = logs / f"{name}.log"
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=environment(env),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env=environment(env),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise Failed(f"{command[0]} cannot be started: {error}") from error
         self.pid = self._process.pid
 
     def ended(self) -> bool:

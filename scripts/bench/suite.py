@@ -174,13 +174,13 @@ def machine() -> dict[str, Any]:
     }
 
 
-def peers_as_json(absent: dict[str, str]) -> dict[str, Any]:
+def peers_as_json(absent: dict[str, str], fermata: str) -> dict[str, Any]:
     versions = venv.installed()
     said: dict[str, Any] = {}
     for peer in PEERS.values():
         version = versions.get(peer.package, "") if peer.package else ""
         if peer.name == "fermata":
-            version = output_of("build/fermata", "--version").split()[-1]
+            version = output_of(fermata, "--version").split()[-1]
         said[peer.name] = {"label": peer.label, "version": version, "threads": peer.threads}
         if peer.name in absent:
             said[peer.name]["missing"] = absent[peer.name]
@@ -218,7 +218,7 @@ def run(plan: Plan, out: Path, arguments: Iterable[str]) -> dict[str, Any]:
         "seconds": plan.options.seconds,
         "rounds": plan.rounds,
         "machine": machine(),
-        "peers": peers_as_json(absent),
+        "peers": peers_as_json(absent, plan.options.fermata),
         "packages": venv.installed(),
         "workloads": {},
     }
