@@ -22,7 +22,7 @@
 
 #include "load_common.h"
 
-enum { INPUT = 16 * 1024, FIELDS = 100, OUTPUT = 64 * 1024 };
+enum { INPUT = 16 * 1024, FIELDS = 100, OUTPUT = 256 * 1024 }; /* OUTPUT: of all that fit into INPUT */
 
 /* What was not finished with one event.  As good as always there is nothing. */
 struct rest {

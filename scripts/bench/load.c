@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -123,5 +124,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     target.request = make_request(&target.address, options.path, options.headers);
     target.nrequest = strlen(target.request);
-    return mode->run(&options, &target);
+    int code = mode->run(&options, &target);
+    free(target.request);
+    free(options.headers);
+    return code;
 }

@@ -108,8 +108,9 @@ void swarm_redial(struct swarm *s, struct client *c);
 
 /* A request with five ordinary headers, then `headers` if not NULL.  Free with free(). */
 char *make_request(const struct sockaddr_in *to, const char *path, const char *headers);
-/* A blocking or nonblocking socket that is connected, or connecting, from the nth source; -1 and errno. */
-int dial(const struct target *t, unsigned nth, int flags);
+/* A socket that is connected from the nth source and gives up after so many seconds; with 0 one that does not block and
+ * may still be connecting.  -1 and errno if that does not work. */
+int dial(const struct target *t, unsigned nth, double seconds);
 
 /* ---- load_stats.c ---- */
 
@@ -143,7 +144,7 @@ struct asker {
     char body[64]; /* of the last response, cut off */
 };
 
-/* Each returns 0, or -1 if that did not work; a receive that takes longer than `seconds` does not. */
+/* Each returns 0, or -1 if that did not work, or nothing has happened for `seconds`. */
 int ask_open(struct asker *a, const struct target *t, double seconds);
 int ask_send(struct asker *a, const char *request);
 int ask_receive(struct asker *a); /* a response with 200 */

@@ -3,7 +3,6 @@
 
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 void ask_close(struct asker *a)
@@ -16,12 +15,8 @@ void ask_close(struct asker *a)
 int ask_open(struct asker *a, const struct target *t, double seconds)
 {
     a->target = t;
-    a->fd = dial(t, 0, 0);
-    if (a->fd < 0)
-        return -1;
-    struct timeval limit = {(time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)};
-    setsockopt(a->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    return 0;
+    a->fd = dial(t, 0, seconds);
+    return a->fd < 0 ? -1 : 0;
 }
 
 static void keep_body(void *arg, const char *data, size_t n)

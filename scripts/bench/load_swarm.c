@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 /* QUEUED_MAX is how many connections the server may have to accept before more are dialled: far less than any
@@ -29,18 +30,22 @@ char *make_request(const struct sockaddr_in *to, const char *path, const char *h
     return text;
 }
 
-int dial(const struct target *t, unsigned nth, int flags)
+int dial(const struct target *t, unsigned nth, double seconds)
 {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | (seconds > 0 ? 0 : SOCK_NONBLOCK), 0);
     if (fd < 0)
         return -1;
+    struct timeval limit = {(time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit); /* connect() looks at it as well */
     struct sockaddr_in source = {.sin_family = AF_INET};
     source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + nth % t->sources);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     /* The port is chosen by connect(), which needs it to be free only towards this server. */
     if (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &(int){1}, sizeof(int)) == 0 &&
         bind(fd, (struct sockaddr *)&source, sizeof source) == 0 &&
-        (connect(fd, (const struct sockaddr *)&t->address, sizeof t->address) == 0 || errno == EINPROGRESS))
+        (connect(fd, (const struct sockaddr *)&t->address, sizeof t->address) == 0 ||
+         (errno == EINPROGRESS && seconds <= 0)))
         return fd;
     int error = errno;
     close(fd);
@@ -91,7 +96,7 @@ static void lose(struct swarm *s, struct client *c, enum loss why)
 
 static void dial_client(struct swarm *s, struct client *c)
 {
-    c->fd = dial(s->target, (unsigned)(c - s->clients), SOCK_NONBLOCK);
+    c->fd = dial(s->target, (unsigned)(c - s->clients), 0);
     if (c->fd < 0 && errno == EADDRNOTAVAIL)
         die("no free port is left: --sources must be larger");
     if (c->fd < 0 && (errno == EMFILE || errno == ENFILE))

@@ -127,9 +127,9 @@ class Fetcher:
         self._loop.run_forever()
 
     async def _open(self) -> None:
-        from http_client import Client
+        from http_client import new_client
 
-        self._client = Client()
+        self._client = new_client()
 
     def _take(self) -> None:
         self._woken = False

@@ -2,7 +2,7 @@
 
     uvicorn --app-dir scripts/bench/apps starlette_app:app
 
-Needs: starlette; aiohttp for /proxy/...
+Needs: starlette; for /proxy/... what http_client.py needs.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ clients: "list[Client]" = []
 
 async def proxy(request: Request) -> Response:
     if not clients:
-        from http_client import Client
+        from http_client import new_client
 
-        clients.append(Client())
+        clients.append(new_client())
     try:
         status, content_type, body = await clients[0].fetch("/" + request.path_params["path"])
     except Exception as error:
