@@ -57,7 +57,8 @@ static void put_histograms(struct fm_buf *out, const struct fm_counters_sum *sum
         for (unsigned b = 0; b < FM_BUCKETS; b++) {
             below += sum->hist[h].bucket[b];
             if (b < FM_BUCKETS - 1)
-                fm_buf_printf(out, "%s_bucket{le=\"%g\"} %llu\n", histograms[h].family, fm_bucket_bounds[b], below);
+                fm_buf_printf(out, "%s_bucket{le=\"%g\"} %llu\n", histograms[h].family,
+                              (double)fm_bucket_bounds[b] / 1e9, below);
             else
                 fm_buf_printf(out, "%s_bucket{le=\"+Inf\"} %llu\n", histograms[h].family, below);
         }

@@ -19,6 +19,9 @@ static inline size_t fm_token_run(const char *p, size_t len)
     return n;
 }
 
+/* The first byte in [s, end) that is no text, or end. */
+const char *fm_text_end(const char *s, const char *end);
+
 static inline bool fm_char_blank(char c) { return c == ' ' || c == '\t'; }
 
 #endif

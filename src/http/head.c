@@ -16,6 +16,14 @@
 #define HEAD_MAX (UINT32_MAX / 2)
 #define FIELDS_FIRST 16
 
+void fm_head_scan_reset(struct fm_head_scan *scan)
+{
+    if (scan->cap > FIELDS_FIRST)
+        fm_head_scan_fini(scan);
+    scan->start = scan->seen = 0;
+    scan->nfields = scan->lines = 0;
+}
+
 void fm_head_scan_fini(struct fm_head_scan *scan)
 {
     free(scan->fields);

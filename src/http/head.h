@@ -21,6 +21,9 @@ struct fm_head_scan {
 
 void fm_head_scan_fini(struct fm_head_scan *scan);
 
+/* For the next head, with the memory of this one if it is little. */
+void fm_head_scan_reset(struct fm_head_scan *scan);
+
 /* Reads on in a head of which len bytes are there; earlier ones are at the same offsets as before.  1: it is whole;
  * 0: more is needed; FM_EINVAL: refused, see *why. */
 int fm_head_scan(struct fm_head_scan *scan, const struct fm_http_limits *limits, const char *head, size_t len,

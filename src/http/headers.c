@@ -6,6 +6,9 @@
 
 #include <stdint.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "chars.h"
 
@@ -111,13 +114,25 @@ unsigned fm_header_lookup(const char *name, size_t len)
 
 bool fm_is_token(const char *p, size_t len) { return len > 0 && fm_token_run(p, len) == len; }
 
-bool fm_is_field_value(const char *p, size_t len)
+const char *fm_text_end(const char *s, const char *end)
 {
-    for (size_t i = 0; i < len; i++)
-        if (!fm_char_text[(unsigned char)p[i]])
-            return false;
-    return true;
+#ifdef __SSE2__ /* sixteen bytes in seven instructions: every head is read here */
+    const __m128i control = _mm_set1_epi8(0x1f), del = _mm_set1_epi8(0x7f), tab = _mm_set1_epi8('\t');
+    while (end - s >= 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)s);
+        __m128i low = _mm_andnot_si128(_mm_cmpeq_epi8(v, tab), _mm_cmpeq_epi8(_mm_min_epu8(v, control), v));
+        int found = _mm_movemask_epi8(_mm_or_si128(low, _mm_cmpeq_epi8(v, del)));
+        if (found)
+            return s + __builtin_ctz((unsigned)found);
+        s += 16;
+    }
+#endif
+    while (s < end && fm_char_text[(unsigned char)*s])
+        s++;
+    return s;
 }
+
+bool fm_is_field_value(const char *p, size_t len) { return fm_text_end(p, p + len) == p + len; }
 
 bool fm_ascii_ieq(const char *a, size_t alen, const char *b, size_t blen)
 {

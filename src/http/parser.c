@@ -43,6 +43,7 @@ enum state { HEAD, LENGTH, CHUNK_LINE, CHUNK_DATA, CHUNK_END, TRAILER, DONE, REF
 struct fm_parser {
     const struct fm_http_limits *limits;
     struct fm_request *request; /* once its head is whole */
+    struct fm_request *spare;   /* a used one, whose memory the next may take */
     const struct fm_http_error *error;
     struct fm_buf buf; /* a head in parts, then a chunk line or trailer in parts; empty if it came in one piece */
     struct fm_head_scan scan;
@@ -207,11 +208,12 @@ static int lib_read_head(struct fm_parser *p)
 /* A whole head: makes the request of it. */
 static enum fm_parse begin_request(struct fm_parser *p, const char *head, size_t len)
 {
-    struct fm_request *r = p->request = fm_request_new(head, (uint32_t)len, p->scan.fields, p->scan.nfields);
+    struct fm_request *r = p->request = fm_request_new(p->spare, head, (uint32_t)len, p->scan.fields, p->scan.nfields);
+    p->spare = NULL;
     fm_buf_fini(&p->buf); /* head may have been in there */
-    fm_head_scan_fini(&p->scan);
     p->why = fm_head_judge(r, &p->scan.line, p->limits);
-    if (p->why || lib_read_head(p) < 0)
+    bool framed = r->chunked || r->content_length >= 0; /* else it has no body (RFC 9112, 6.3), and nobody is asked */
+    if (p->why || (framed && lib_read_head(p) < 0))
         return refuse(p, p->why);
     p->left = r->content_length > 0 ? (uint64_t)r->content_length : 0;
     p->state = r->chunked ? CHUNK_LINE : p->left > 0 ? LENGTH : DONE;
@@ -437,19 +439,28 @@ enum fm_parse fm_parser_feed(struct fm_parser *p, const char *data, size_t len, 
 
 /* ---- life ---- */
 
+/* Ready for the next request: of the last one only memory is kept. */
 static void reset(struct fm_parser *p)
 {
-    const struct fm_http_limits *limits = p->limits;
-    *p = (struct fm_parser){.limits = limits, .buf = FM_BUF_INIT};
+    fm_buf_fini(&p->buf);
+    fm_head_scan_reset(&p->scan);
+    p->request = NULL;
+    p->overhead = p->left = 0;
+    p->seen = 0;
+    p->trailers = 0;
+    p->empty_line = 0;
+    p->state = HEAD;
+    p->reported = p->lib_head = p->lib_done = false;
+    p->lib_fields = p->shown = 0;
+    p->why = FM_REFUSE_NOTHING;
 }
 
 struct fm_parser *fm_parser_new(const struct fm_http_limits *limits)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, prepare_lib);
-    struct fm_parser *p = fm_malloc(sizeof *p);
+    struct fm_parser *p = fm_calloc(1, sizeof *p);
     p->limits = limits;
-    reset(p);
     return p;
 }
 
@@ -458,6 +469,7 @@ void fm_parser_free(struct fm_parser *p)
     if (!p)
         return;
     fm_request_free(p->request);
+    fm_request_free(p->spare);
     fm_head_scan_fini(&p->scan);
     fm_buf_fini(&p->buf);
     free(p);
@@ -472,9 +484,14 @@ struct fm_request *fm_parser_take(struct fm_parser *p)
     if (p->state != DONE)
         return NULL;
     struct fm_request *r = p->request;
-    fm_buf_fini(&p->buf);
     reset(p);
     return r;
+}
+
+void fm_parser_give_back(struct fm_parser *p, struct fm_request *r)
+{
+    fm_request_free(p->spare);
+    p->spare = fm_request_spare(r);
 }
 
 const struct fm_http_error *fm_parser_error(const struct fm_parser *p) { return p->error; }

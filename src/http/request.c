@@ -7,18 +7,36 @@
 
 #include "fermata/util/err.h"
 
-struct fm_request *fm_request_new(const char *head, uint32_t len, const struct fm_field *fields, uint16_t nfields)
+#define SPARE_MAX 1024 /* bytes of a block that an idle connection may keep */
+
+struct fm_request *fm_request_new(struct fm_request *spare, const char *head, uint32_t len,
+                                  const struct fm_field *fields, uint16_t nfields)
 {
     size_t table = nfields * sizeof *fields;
-    struct fm_request *r = fm_malloc(sizeof *r + table + len);
+    uint32_t need = (uint32_t)(sizeof *spare + table + len), room = spare ? spare->room : 0;
+    struct fm_request *r = spare;
+    if (room < need) {
+        free(spare);
+        room = need;
+        r = fm_malloc(room);
+    }
     *r = (struct fm_request){
-        .fields = (struct fm_field *)(r + 1), .nfields = nfields, .head_len = len, .content_length = -1};
+        .fields = (struct fm_field *)(r + 1), .room = room, .nfields = nfields, .head_len = len, .content_length = -1};
     r->head = (char *)r->fields + table;
     if (nfields > 0)
         memcpy(r->fields, fields, table);
     memcpy(r->head, head, len);
     fm_body_init(&r->body);
     return r;
+}
+
+struct fm_request *fm_request_spare(struct fm_request *r)
+{
+    fm_body_fini(&r->body);
+    if (r->room <= SPARE_MAX)
+        return r;
+    free(r);
+    return NULL;
 }
 
 void fm_request_free(struct fm_request *r)

@@ -40,6 +40,13 @@ static enum special classify(const char *name, size_t len)
         SPECIAL_FIELDS(X)
 #undef X
     };
+    static const uint32_t lengths = 0 /* a bit for each length in the table: most names end here */
+#define X(name, what) | 1u << (sizeof name - 1)
+        SPECIAL_FIELDS(X)
+#undef X
+        ;
+    if (len > 31 || !(lengths >> len & 1))
+        return PLAIN;
     unsigned first = (unsigned char)name[0] | 0x20;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         if (table[i].len == len && (unsigned char)table[i].name[0] == first &&
@@ -140,37 +147,38 @@ int fm_response_add(struct fm_response *r, const char *name, size_t nlen, const 
     return 0;
 }
 
-static void put_length(struct fm_buf *b, uint64_t n)
-{
-    char digits[20], *p = digits + sizeof digits;
-    do
-        *--p = (char)('0' + n % 10);
-    while ((n /= 10) > 0);
-    fm_buf_append(b, "Content-Length: ", 16);
-    fm_buf_append(b, p, (size_t)(digits + sizeof digits - p));
-    fm_buf_append(b, "\r\n", 2);
-}
+/* Copies text to where it goes, and answers where the next text goes. */
+static char *put(char *to, const char *text, size_t n) { return (char *)memcpy(to, text, n) + n; }
+#define PUT(to, literal) put(to, literal, sizeof literal - 1)
 
 void fm_response_finish(struct fm_response *r, enum fm_framing framing, int64_t length, bool keep, int minor)
 {
-    struct fm_buf *b = &r->head;
-    fm_buf_reserve(b, 192);
+    char *begin = fm_buf_reserve(&r->head, 256), *to = begin; /* more than all of this together */
     if (!r->has_server)
-        fm_buf_append(b, SERVER_FIELD, sizeof SERVER_FIELD - 1);
+        to = PUT(to, SERVER_FIELD);
     if (!r->has_date) {
-        fm_buf_append(b, "Date: ", 6);
-        fm_buf_append(b, fm_http_date(), FM_HTTP_DATE_LEN);
-        fm_buf_append(b, "\r\n", 2);
+        to = PUT(to, "Date: ");
+        to = put(to, fm_http_date(), FM_HTTP_DATE_LEN);
+        to = PUT(to, "\r\n");
     }
-    if (length >= 0 && r->length < 0)
-        put_length(b, (uint64_t)length);
+    if (length >= 0 && r->length < 0) {
+        char digits[20], *p = digits + sizeof digits;
+        uint64_t n = (uint64_t)length;
+        do
+            *--p = (char)('0' + n % 10);
+        while ((n /= 10) > 0);
+        to = PUT(to, "Content-Length: ");
+        to = put(to, p, (size_t)(digits + sizeof digits - p));
+        to = PUT(to, "\r\n");
+    }
     if (framing == FM_FRAME_CHUNKED)
-        fm_buf_append(b, "Transfer-Encoding: chunked\r\n", 28);
+        to = PUT(to, "Transfer-Encoding: chunked\r\n");
     if (!keep)
-        fm_buf_append(b, "Connection: close\r\n", 19);
+        to = PUT(to, "Connection: close\r\n");
     else if (minor == 0)
-        fm_buf_append(b, "Connection: keep-alive\r\n", 24);
-    fm_buf_append(b, "\r\n", 2);
+        to = PUT(to, "Connection: keep-alive\r\n");
+    to = PUT(to, "\r\n");
+    r->head.len += (size_t)(to - begin);
 }
 
 bool fm_status_has_body(int status) { return status != 204 && status != 304; }

@@ -3,36 +3,14 @@
 
 #include <arpa/inet.h>
 #include <string.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 #include "chars.h"
 #include "fermata/http/headers.h"
 #include "fermata/util/err.h"
 
-/* The first byte in [s, end) that is no text, or end. */
-static const char *text_end(const char *s, const char *end)
-{
-#ifdef __SSE2__ /* sixteen bytes in seven instructions: the whole head is read here */
-    const __m128i control = _mm_set1_epi8(0x1f), del = _mm_set1_epi8(0x7f), tab = _mm_set1_epi8('\t');
-    while (end - s >= 16) {
-        __m128i v = _mm_loadu_si128((const __m128i *)s);
-        __m128i low = _mm_andnot_si128(_mm_cmpeq_epi8(v, tab), _mm_cmpeq_epi8(_mm_min_epu8(v, control), v));
-        int found = _mm_movemask_epi8(_mm_or_si128(low, _mm_cmpeq_epi8(v, del)));
-        if (found)
-            return s + __builtin_ctz((unsigned)found);
-        s += 16;
-    }
-#endif
-    while (s < end && fm_char_text[(unsigned char)*s])
-        s++;
-    return s;
-}
-
 int fm_strict_line(const char *line, size_t len, size_t limit, size_t *seen, enum fm_refusal *why)
 {
-    const char *s = text_end(line + *seen, line + len);
+    const char *s = fm_text_end(line + *seen, line + len);
     size_t n = (size_t)(s - line);
     *seen = n;
     if (n > limit)

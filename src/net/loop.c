@@ -27,6 +27,7 @@ int fm_loop_init(struct fm_loop *l)
     *l = (struct fm_loop){.wake_fd = -1, .armed = FM_NEVER};
     fm_mutex_init(&l->lock);
     fm_list_init(&l->inbox);
+    fm_list_init(&l->taken);
     fm_timers_init(&l->timers);
     atomic_init(&l->next_due, FM_NEVER);
     l->scratch = fm_malloc(FM_SCRATCH);
@@ -68,16 +69,19 @@ void fm_loop_fini(struct fm_loop *l)
     l->scratch = NULL;
 }
 
+/* Visits what is there, batch by batch: one lock for all. */
 static void visit_inbox(struct fm_loop *l) FM_ON_LOOP
 {
     for (;;) {
         fm_mutex_lock(&l->lock);
-        struct fm_list *node = fm_list_pop(&l->inbox);
+        fm_list_append(&l->taken, &l->inbox);
         fm_mutex_unlock(&l->lock);
-        if (!node)
+        if (fm_list_empty(&l->taken))
             return;
-        struct fm_note *note = FM_LIST_ENTRY(node, struct fm_note, node);
-        note->fn(note);
+        for (struct fm_list *node; (node = fm_list_pop(&l->taken));) {
+            struct fm_note *note = FM_LIST_ENTRY(node, struct fm_note, node);
+            note->fn(note);
+        }
     }
 }
 
@@ -142,8 +146,7 @@ void fm_loop_wake(struct fm_loop *l)
 void fm_loop_post(struct fm_loop *l, struct fm_note *note, uint64_t due, const atomic_bool *hurry)
 {
     fm_mutex_lock(&l->lock);
-    if (fm_list_empty(&note->node))
-        fm_list_push(&l->inbox, &note->node);
+    fm_list_push(&l->inbox, &note->node);
     if (hurry && atomic_load(hurry))
         due = 0;
     fm_mutex_unlock(&l->lock);

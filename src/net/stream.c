@@ -85,7 +85,7 @@ void fm_stream_set_reading(struct fm_stream *s, enum fm_stream_reading mode)
 
 /* ---- writing ---- */
 
-int64_t fm_stream_pending_locked(const struct fm_stream *s)
+int64_t fm_stream_pending_owned(const struct fm_stream *s)
 {
     return (int64_t)(fm_buf_size(&s->out) + s->ref_len + s->tail_len) + (s->file_fd >= 0 ? s->file_len : 0);
 }
@@ -214,7 +214,7 @@ static void keep(struct fm_stream *s, const struct iovec *pieces, int n, size_t 
  * the lock before it lets go of a request. */
 static int64_t ask_loop(struct fm_stream *s) FM_REQUIRES(s->lock)
 {
-    int64_t pending = fm_stream_pending_locked(s);
+    int64_t pending = fm_stream_pending_owned(s);
     if (pending > 0 && !s->waiting) {
         s->waiting = true;
         fm_loop_post(s->loop, &s->want_write, 0, NULL);
@@ -229,7 +229,7 @@ int64_t fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, i
     if (s->dead)
         goto out;
     size_t total = total_size(pieces, n), sent = 0;
-    if (total > 0 && !s->waiting && fm_stream_pending_locked(s) == 0) {
+    if (total > 0 && !s->waiting && fm_stream_pending_owned(s) == 0) {
         ssize_t k = send_pieces(s, pieces, n, false);
         if (k == FM_ECLOSED)
             goto out;
@@ -262,7 +262,7 @@ int64_t fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int f
 int64_t fm_stream_pending(struct fm_stream *s)
 {
     fm_mutex_lock(&s->lock);
-    int64_t pending = fm_stream_pending_locked(s);
+    int64_t pending = fm_stream_pending_owned(s);
     fm_mutex_unlock(&s->lock);
     return pending;
 }

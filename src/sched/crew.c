@@ -29,6 +29,7 @@ int fm_crew_init(struct fm_crew *c, unsigned pool, const struct fm_crew_ops *ops
         return -errno;
     fm_mutex_init(&c->lock);
     fm_list_init(&c->runq);
+    fm_list_init(&c->incoming);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&c->all_gone, &monotonic);
@@ -99,9 +100,27 @@ static struct fm_task *pop_task(struct fm_crew *c) FM_REQUIRES(c->lock)
     return FM_LIST_ENTRY(node, struct fm_task, node);
 }
 
+static void take_incoming(struct fm_crew *c) FM_REQUIRES(c->lock)
+{
+    if (c->nincoming == 0)
+        return;
+    uint64_t now = fm_now();
+    for (struct fm_list *node = c->incoming.next; node != &c->incoming; node = node->next)
+        FM_LIST_ENTRY(node, struct fm_task, node)->queued_at = now;
+    fm_list_append(&c->runq, &c->incoming);
+    c->queued += c->nincoming;
+    c->inline_tasks += c->nincoming;
+    c->nincoming = 0;
+}
+
 void fm_crew_push(struct fm_crew *c, struct fm_task *t)
 {
     bool wake = false;
+    if (fm_thread_on_loop && !c->handing_off) { /* a budget begins only while the lookout runs a step */
+        fm_list_push(&c->incoming, &t->node);
+        c->nincoming++;
+        return;
+    }
     t->queued_at = fm_now();
     fm_mutex_lock(&c->lock);
     fm_list_push(&c->runq, &t->node);
@@ -121,6 +140,7 @@ void fm_crew_push(struct fm_crew *c, struct fm_task *t)
 bool fm_crew_take_back(struct fm_crew *c, struct fm_task *t)
 {
     fm_mutex_lock(&c->lock);
+    take_incoming(c);
     bool mine = !fm_list_empty(&t->node) && !t->begun;
     if (mine) {
         fm_list_remove(&t->node);
@@ -139,6 +159,8 @@ static bool would_run_inline(const struct fm_crew *c) FM_REQUIRES(c->lock)
 
 bool fm_crew_has_work(struct fm_crew *c)
 {
+    if (fm_thread_on_loop && c->nincoming > 0)
+        return true;
     fm_mutex_lock(&c->lock);
     bool work = would_run_inline(c) || c->stop;
     fm_mutex_unlock(&c->lock);
@@ -147,24 +169,47 @@ bool fm_crew_has_work(struct fm_crew *c)
 
 /* ---- one step ---- */
 
-void fm_hand_take(struct fm_hand *h, struct fm_task *t)
+static void set_held(struct fm_hand *h, struct fm_task *t)
 {
     fm_mutex_lock(&h->lock);
-    h->task = t;
+    h->held = t;
     fm_mutex_unlock(&h->lock);
 }
 
-void fm_hand_release(struct fm_hand *h) { fm_hand_take(h, NULL); }
+void fm_hand_hold(struct fm_hand *h)
+{
+    if (!h->held) /* the hand is its only writer */
+        set_held(h, h->task);
+    fm_crew_watch(h->crew);
+}
 
+void fm_hand_release(struct fm_hand *h)
+{
+    if (h->held)
+        set_held(h, NULL);
+    h->task = NULL;
+}
+
+uint64_t fm_hand_tick(void)
+{
+    uint64_t now = fm_now();
+    if (self)
+        self->now = now;
+    return now;
+}
+
+/* h->now is when the step begins. */
 static void run_task(struct fm_hand *h, struct fm_task *t)
 {
     struct fm_crew *c = h->crew;
-    uint64_t begin = fm_now();
+    uint64_t begin = h->now;
     fm_observe(FM_HG_QUEUE_WAIT, begin > t->queued_at ? begin - t->queued_at : 0);
     fm_task_move(t, FM_TASK_QUEUED, FM_TASK_RUNNING);
     fm_hand_take(h, t);
     c->ops->step(c->ctx, h, t);
-    fm_observe(FM_HG_STEP, fm_now() - begin);
+    if (h->now == begin)
+        h->now = fm_now();
+    fm_observe(FM_HG_STEP, h->now - begin);
 }
 
 static void ensure_gil(struct fm_hand *h)
@@ -189,11 +234,13 @@ static void lookout_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lo
     if (c->budget > 0)
         wake_searcher(c); /* a new lookout finds what the stalled one left */
     bool block = !would_run_inline(c);
+    c->handing_off = c->budget > 0;
     fm_mutex_unlock(&c->lock);
     fm_role_take_loop();
     c->ops->poll(c->ctx, block);
     fm_role_drop_loop();
     fm_mutex_lock(&c->lock);
+    take_incoming(c);
 
     if (!would_run_inline(c)) {
         wake_searcher(c);
@@ -206,6 +253,7 @@ static void lookout_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lo
     atomic_store(&c->inline_hand, h);
     fm_crew_watch(c);
     ensure_gil(h);
+    h->now = fm_now();
     fm_mutex_lock(&c->lock);
     while (batch-- > 0 && c->lookout == h && !c->stop) {
         struct fm_task *t = pop_task(c);
@@ -240,6 +288,7 @@ static void pool_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lock)
         wake_searcher(c); /* also when calm: the lookout may have gone to sleep while there was still a budget */
         fm_mutex_unlock(&c->lock);
         ensure_gil(h);
+        h->now = fm_now();
         run_task(h, t);
         fm_mutex_lock(&c->lock);
         c->running--;

@@ -100,7 +100,7 @@ static bool look_at_held_output(struct fm_monitor *m, uint64_t now)
     for (unsigned i = 0; i <= c->pool; i++) {
         struct fm_hand *h = &c->hands[i];
         fm_mutex_lock(&h->lock);
-        if (h->task && c->ops->flush(c->ctx, h->task, now - TICK))
+        if (h->held && c->ops->flush(c->ctx, h->held, now - TICK))
             held = true;
         fm_mutex_unlock(&h->lock);
     }

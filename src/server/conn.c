@@ -26,7 +26,8 @@ void fm_conn_close(struct fm_conn *c)
 {
     struct fm_server *server = c->server;
     if (c->exchange)
-        fm_exchange_free(c->exchange);
+        fm_exchange_drop(c->exchange);
+    fm_exchange_fini(&c->own);
     fm_timer_stop(&c->timer);
     fm_list_remove(&c->node);
     fm_stream_fini(&c->stream);
@@ -90,8 +91,8 @@ static void on_request(struct fm_conn *c) FM_ON_LOOP
 {
     fm_timer_stop(&c->timer);
     c->state = FM_CONN_BUSY;
-    c->exchange = fm_exchange_new(c, fm_parser_take(c->parser));
-    fm_exchange_dispatch(c->exchange);
+    c->exchange = &c->own;
+    fm_exchange_begin(&c->own, fm_parser_take(c->parser));
     if (c->ended && !c->server->options->allow_half_close)
         fm_exchange_end(c->exchange, FM_END_HALF_CLOSED);
 }
@@ -225,7 +226,7 @@ void fm_conn_exchange_over(struct fm_conn *c, bool broken)
         x->over = fm_loop_now(&c->server->loop);
     uint64_t over = x->over;
     fm_exchange_account(x, !broken);
-    fm_exchange_free(x);
+    fm_exchange_drop(x);
     c->exchange = NULL;
     if (broken) {
         fm_stream_reset(&c->stream);
@@ -361,6 +362,7 @@ void fm_conn_accept(struct fm_listener *l, int fd, const union fm_sockaddr *peer
     c->remote_port = (uint16_t)fm_addr_host(peer, host);
     memcpy(c->remote, host, strnlen(host, sizeof c->remote - 1));
     c->parser = fm_parser_new(&server->options->limits);
+    fm_exchange_init(&c->own, c);
     fm_timer_init(&c->timer);
     fm_list_push(&server->conns, &c->node);
     fm_count(FM_C_CONNS_TOTAL);

@@ -94,7 +94,7 @@ static void finish(struct fm_call *call, enum fm_outcome outcome)
     struct fm_exchange *x = of_call(call);
     struct fm_server *server = x->conn->server;
     bool calm = outcome == FM_OUTCOME_DONE && call->writer.keep && !server->access; /* a log line should not wait */
-    x->over = fm_now();
+    x->over = fm_hand_tick();
     uint64_t due = calm ? x->over + server->options->keep_alive : 0;
     x->outcome = (uint8_t)outcome;
     fm_task_move(&call->task, FM_TASK_RUNNING, FM_TASK_DONE);
@@ -117,49 +117,56 @@ static void on_finished(struct fm_note *note)
         x->call.writer.keep = false;
         broken = x->call.writer.framing == FM_FRAME_CLOSE;
     }
-    if (!broken && fm_stream_pending(&c->stream) > 0) {
+    /* Nobody writes any more, so the stream is ours without its lock. */
+    if (!broken && fm_stream_pending_owned(&c->stream) > 0) {
         c->state = FM_CONN_SENDING;
         x->over = 0; /* not yet */
         return;
     }
-    fm_conn_exchange_over(c, broken || fm_stream_is_dead(&c->stream));
+    fm_conn_exchange_over(c, broken || c->stream.dead);
 }
 
-struct fm_exchange *fm_exchange_new(struct fm_conn *c, struct fm_request *request)
+void fm_exchange_init(struct fm_exchange *x, struct fm_conn *c)
 {
-    struct fm_exchange *x = fm_calloc(1, sizeof *x);
     struct fm_server *s = c->server;
     x->conn = c;
     fm_task_init(&x->call.task);
     fm_writer_init(&x->call.writer, &sink_ops, x);
-    fm_writer_reset(&x->call.writer, request->minor, request->is_head, request->keep_alive);
-    x->call.request = request;
     x->call.ops = &call_ops;
     x->call.crew = &s->crew;
     x->call.peer = (struct fm_peer){c->remote, c->remote_port, s->names[c->listener], s->ports[c->listener]};
     fm_note_init(&x->finished, on_finished);
     fm_timer_init(&x->deadline);
     pthread_cond_init(&x->drained, NULL);
-    return x;
 }
 
-void fm_exchange_free(struct fm_exchange *x)
+void fm_exchange_fini(struct fm_exchange *x)
+{
+    fm_writer_fini(&x->call.writer);
+    pthread_cond_destroy(&x->drained);
+}
+
+void fm_exchange_begin(struct fm_exchange *x, struct fm_request *request)
+{
+    struct fm_server *s = x->conn->server;
+    x->call.request = request;
+    fm_writer_reset(&x->call.writer, request->minor, request->is_head, request->keep_alive);
+    atomic_store_explicit(&x->hurry, false, memory_order_relaxed); /* the queue's lock shows it to the thread */
+    atomic_store_explicit(&x->status, 0, memory_order_relaxed);
+    x->over = 0;
+    x->ending = false;
+    x->begun = fm_loop_now(&s->loop);
+    fm_timer_start(&s->loop.timers, &x->deadline, FM_T_REQUEST, x->begun);
+    fm_task_move(&x->call.task, FM_TASK_IDLE, FM_TASK_QUEUED);
+    fm_crew_push(&s->crew, &x->call.task);
+}
+
+void fm_exchange_drop(struct fm_exchange *x)
 {
     fm_timer_stop(&x->deadline);
     fm_task_reset(&x->call.task);
-    fm_writer_fini(&x->call.writer);
-    fm_request_free(x->call.request);
-    pthread_cond_destroy(&x->drained);
-    free(x);
-}
-
-void fm_exchange_dispatch(struct fm_exchange *x)
-{
-    struct fm_server *s = x->conn->server;
-    x->begun = fm_loop_now(&s->loop);
-    fm_timer_start(&s->loop.timers, &x->deadline, FM_T_REQUEST, fm_loop_now(&s->loop));
-    fm_task_move(&x->call.task, FM_TASK_IDLE, FM_TASK_QUEUED);
-    fm_crew_push(&s->crew, &x->call.task);
+    fm_parser_give_back(x->conn->parser, x->call.request);
+    x->call.request = NULL;
 }
 
 /* The counter of a way to end, by the state the request was found in. */

@@ -2,6 +2,7 @@
 #include "fermata/server/server.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -399,6 +400,9 @@ int fm_server_run(const struct fm_options *o, int argc, char **argv) FM_UNCHECKE
     struct fm_server *s = &server;
     s->options = o;
     signal(SIGPIPE, SIG_IGN);
+    /* One malloc arena: the lookout role wanders from thread to thread, and each thread's own arena would keep what a
+     * wave of connections needed (5,000 parked twice: 26.2 and 36.3 MB, with one arena 26.2 and 26.4). */
+    mallopt(M_ARENA_MAX, 1);
     raise_nofile(o->worker_connections);
     if (set_up(s) != 0)
         return EXIT_OTHER;

@@ -6,12 +6,6 @@
 
 #include "fermata/util/err.h"
 
-void fm_buf_fini(struct fm_buf *b)
-{
-    free(b->data);
-    *b = (struct fm_buf)FM_BUF_INIT;
-}
-
 char *fm_buf_reserve(struct fm_buf *b, size_t n)
 {
     if (b->data && b->cap - b->len >= n)

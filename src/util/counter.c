@@ -7,11 +7,14 @@
 
 #define MAX_BLOCKS 4096
 
-const double fm_bucket_bounds[FM_BUCKETS - 1] = {0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
-                                                 0.1,    0.25,   0.5,   1,      2.5,   5,    10,    60};
+#define US 1000ull
+#define MS 1000000ull
+const uint64_t fm_bucket_bounds[FM_BUCKETS - 1] = {100 * US, 500 * US, 1 * MS,   2500 * US, 5 * MS,    10 * MS,
+                                                   25 * MS,  50 * MS,  100 * MS, 250 * MS,  500 * MS,  1000 * MS,
+                                                   2500 * MS, 5000 * MS, 10000 * MS, 60000 * MS};
 
-static struct fm_counters shared;
-static __thread struct fm_counters *mine;
+struct fm_counters fm_counters_shared;
+__thread struct fm_counters *fm_counters_own;
 static struct fm_counters *blocks[MAX_BLOCKS];
 static atomic_uint nblocks;
 
@@ -22,34 +25,33 @@ void fm_counters_attach(void)
         return; /* the shared block serves as well, only slower */
     struct fm_counters *block = fm_calloc(1, sizeof *block);
     __atomic_store_n(&blocks[i], block, __ATOMIC_RELEASE);
-    mine = block;
+    fm_counters_own = block;
 }
 
-/* One writer: load and store, no locked instruction.  Otherwise a real atomic add. */
-static inline void add(_Atomic uint64_t *own, _Atomic uint64_t *common, uint64_t n)
+/* The calling thread's block, or the shared one. */
+static struct fm_counters *block_for(bool *own)
 {
-    if (own)
-        atomic_store_explicit(own, atomic_load_explicit(own, memory_order_relaxed) + n, memory_order_relaxed);
-    else
-        atomic_fetch_add_explicit(common, n, memory_order_relaxed);
+    *own = fm_counters_own != NULL;
+    return *own ? fm_counters_own : &fm_counters_shared;
 }
-
-void fm_count_add(enum fm_counter id, uint64_t n) { add(mine ? &mine->cell[id] : NULL, &shared.cell[id], n); }
 
 void fm_count_refused(unsigned refusal)
 {
+    bool own;
+    struct fm_counters *c = block_for(&own);
     if (refusal < FM_REFUSAL_CELLS)
-        add(mine ? &mine->refused[refusal] : NULL, &shared.refused[refusal], 1);
+        fm_counter_bump(&c->refused[refusal], own, 1);
 }
 
 void fm_observe(enum fm_histogram id, uint64_t ns)
 {
+    bool own;
     unsigned b = 0;
-    double s = (double)ns / 1e9;
-    while (b < FM_BUCKETS - 1 && s > fm_bucket_bounds[b])
+    struct fm_counters *c = block_for(&own);
+    while (b < FM_BUCKETS - 1 && ns > fm_bucket_bounds[b])
         b++;
-    add(mine ? &mine->hist[id].bucket[b] : NULL, &shared.hist[id].bucket[b], 1);
-    add(mine ? &mine->hist[id].sum : NULL, &shared.hist[id].sum, ns);
+    fm_counter_bump(&c->hist[id].bucket[b], own, 1);
+    fm_counter_bump(&c->hist[id].sum, own, ns);
 }
 
 static void sum_block(struct fm_counters_sum *sum, struct fm_counters *c)
@@ -68,7 +70,7 @@ static void sum_block(struct fm_counters_sum *sum, struct fm_counters *c)
 void fm_counters_read(struct fm_counters_sum *sum)
 {
     memset(sum, 0, sizeof *sum);
-    sum_block(sum, &shared);
+    sum_block(sum, &fm_counters_shared);
     unsigned n = atomic_load(&nblocks);
     for (unsigned i = 0; i < n && i < MAX_BLOCKS; i++) {
         struct fm_counters *block = __atomic_load_n(&blocks[i], __ATOMIC_ACQUIRE);

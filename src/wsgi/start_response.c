@@ -1,5 +1,7 @@
 /* struct fm_run: the state of one run of the application, which is also its start_response callable (PEP 3333, "The
- * start_response() Callable").  It may be kept and called after the request is over: then it raises. */
+ * start_response() Callable"), and the write() callable that start_response returns: with one argument it writes.  One
+ * object for both, because hardly any application uses write(), and making it took 300 instructions of each request.  It
+ * may be kept and called after the request is over: then it raises. */
 #include "internal.h"
 
 #include <stdio.h>
@@ -92,9 +94,9 @@ static void raise_exc_info(PyObject *exc_info)
     PyErr_Restore(Py_NewRef(type), value == Py_None ? NULL : Py_NewRef(value), tb == Py_None ? NULL : Py_NewRef(tb));
 }
 
-static PyObject *run_write(PyObject *self, PyObject *data)
+/* write(data) */
+static PyObject *write_block(struct fm_run *run, PyObject *data)
 {
-    struct fm_run *run = (struct fm_run *)self;
     struct fm_call *call = run->call;
     if (!call) {
         PyErr_SetString(PyExc_RuntimeError, "write() called after the request was over");
@@ -102,6 +104,11 @@ static PyObject *run_write(PyObject *self, PyObject *data)
     }
     if (!PyBytes_Check(data)) {
         PyErr_Format(PyExc_TypeError, "write() takes bytes, not %.200s", Py_TYPE(data)->tp_name);
+        return NULL;
+    }
+    struct fm_hand *hand = fm_hand_self();
+    if (!hand || hand->task != &call->task) { /* without the GIL, the request could end under its hands */
+        PyErr_SetString(PyExc_RuntimeError, "write() called by another thread than the one that runs the request");
         return NULL;
     }
     if (PyBytes_GET_SIZE(data) == 0)
@@ -113,7 +120,7 @@ static PyObject *run_write(PyObject *self, PyObject *data)
     if (kept > FM_OUTPUT_HIGH)
         err = call->ops->wait_output(call); /* write() cannot suspend: a slow client holds this thread */
     Py_END_ALLOW_THREADS
-    fm_crew_watch(call->crew); /* if it is held back, the monitor sees to it */
+    fm_hand_hold(hand); /* if it is held back, the monitor sees to it */
     if (kept < 0 || err < 0) {
         PyErr_SetString(PyExc_ConnectionAbortedError, "the client is gone or the request was ended");
         return NULL;
@@ -121,14 +128,13 @@ static PyObject *run_write(PyObject *self, PyObject *data)
     Py_RETURN_NONE;
 }
 
-static PyMethodDef write_def = {"write", run_write, METH_O,
-                                "write(data): sends a block of the body (PEP 3333; yielding is better)."};
-
-/* start_response(status, response_headers, exc_info=None) -> write */
+/* start_response(status, response_headers, exc_info=None) -> write; and write(data), once it has been called. */
 static PyObject *run_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     struct fm_run *run = (struct fm_run *)self;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+    if (nargs == 1 && !kwnames && run->started)
+        return write_block(run, args[0]);
     PyObject *exc_info = nargs == 3 ? args[2] : NULL;
     Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
     if (nargs == 2 && nkw == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), "exc_info") == 0)
@@ -164,7 +170,7 @@ static PyObject *run_call(PyObject *self, PyObject *const *args, size_t nargsf, 
         return NULL;
     }
     run->started = true;
-    return PyCFunction_New(&write_def, self);
+    return Py_NewRef(self);
 }
 
 static int run_traverse(PyObject *self, visitproc visit, void *arg)
@@ -205,7 +211,7 @@ PyTypeObject fm_run_type = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_vectorcall_offset = offsetof(struct fm_run, vectorcall),
     .tp_call = PyVectorcall_Call,
-    .tp_doc = "start_response(status, response_headers, exc_info=None) -> write",
+    .tp_doc = "start_response(status, response_headers, exc_info=None) -> write; write(data), once it was called",
     .tp_traverse = run_traverse,
 };
 

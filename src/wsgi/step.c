@@ -70,7 +70,7 @@ static enum fate emit(struct fm_run *run, struct fm_hand *hand, PyObject *bytes)
     }
     if (call->writer.cut)
         return end_response(run, hand);
-    fm_crew_watch(call->crew);
+    fm_hand_hold(hand); /* it may be held back */
     return FATE_GO_ON;
 }
 
@@ -233,7 +233,7 @@ static enum fate begin(struct fm_run *run, struct fm_hand *hand)
         int64_t kept = fm_writer_whole(&call->writer, PyBytes_AS_STRING(block), (size_t)PyBytes_GET_SIZE(block), true);
         take_back(state);
         enum fate fate = ending(run, kept);
-        return fate == FATE_DONE ? end_response(run, hand) : fate;
+        return fate == FATE_DONE && !fm_writer_is_complete(&call->writer) ? end_response(run, hand) : fate;
     }
     if (run->started && fm_file_wrapper_region(run->iterable, &fd, &pos, &len)) {
         PyThreadState *state = let_others(call, hand);

@@ -73,6 +73,9 @@ const struct fm_request *fm_parser_request(const struct fm_parser *p);
 /* After FM_PARSE_DONE: hands the request over to the caller, and the parser is ready for the next one.  Else NULL. */
 struct fm_request *fm_parser_take(struct fm_parser *p);
 
+/* The request is over: frees what it holds; its memory may serve the connection's next one. */
+void fm_parser_give_back(struct fm_parser *p, struct fm_request *r);
+
 /* After FM_PARSE_ERROR; static.  NULL before. */
 const struct fm_http_error *fm_parser_error(const struct fm_parser *p);
 

@@ -28,6 +28,7 @@ struct fm_request {
     char *head;
     struct fm_field *fields; /* in the order they came; names with an underscore are not among them */
     uint32_t head_len;
+    uint32_t room;           /* bytes of the block with this struct, fields and text */
     uint16_t nfields;
     uint8_t minor;           /* HTTP/1.minor, 0 or 1 */
     bool keep_alive;         /* what version and Connection header ask for */
@@ -45,8 +46,13 @@ struct fm_request {
 
 static inline const char *fm_request_text(const struct fm_request *r, struct fm_span s) { return r->head + s.off; }
 
-/* A request with a copy of this text and these fields; the rest is to be filled in.  Never NULL. */
-struct fm_request *fm_request_new(const char *head, uint32_t len, const struct fm_field *fields, uint16_t nfields);
+/* A request with a copy of this text and these fields; the rest is to be filled in.  spare: NULL, or the memory of
+ * another one, which is used or freed.  Never NULL. */
+struct fm_request *fm_request_new(struct fm_request *spare, const char *head, uint32_t len,
+                                  const struct fm_field *fields, uint16_t nfields);
+
+/* Frees what the request holds, and itself unless it is small enough to be kept as a spare, which is then returned. */
+struct fm_request *fm_request_spare(struct fm_request *r);
 
 /* Frees the request and what it holds; NULL is fine.  A body that was moved out (fm_body_move) is not touched. */
 void fm_request_free(struct fm_request *r);

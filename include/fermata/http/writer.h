@@ -63,6 +63,12 @@ int64_t fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borro
 /* The same for a body of exactly this one block, without holding it: what ends the response too. */
 int64_t fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
 
+/* After fm_writer_whole, by the same thread: has the response nothing to add, so that fm_writer_end need not be called? */
+static inline bool fm_writer_is_complete(const struct fm_writer *w)
+{
+    return w->framing != FM_FRAME_CHUNKED && w->left <= 0;
+}
+
 /* The rest of the body is len bytes of a regular file from pos; the caller keeps fd open until nothing is kept. */
 int64_t fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len) FM_ANY_THREAD;
 

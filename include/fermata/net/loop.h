@@ -2,7 +2,7 @@
  *
  * The base is made without locks; the role of lookout changes hands under the crew's mutex, which orders one lookout's
  * accesses before the next one's.  Other threads post notes; a note is a member of what it is about, so posting never
- * allocates, and posting it twice before the loop has looked is one visit.
+ * allocates.  It is posted again only after its visit, so its link has one owner at a time: poster, inbox, loop.
  *
  * Sleeping: the lookout sets `asleep`, then looks once more whether inbox and run queue are empty (each under its
  * mutex), then sleeps.  Whoever pushes does so under that mutex and reads `asleep` afterwards.  If the lookout's look
@@ -45,6 +45,7 @@ struct fm_loop {
     _Atomic uint64_t next_due; /* while asleep: when it wakes up by itself */
     struct fm_mutex lock;
     struct fm_list inbox FM_GUARDED_BY(lock);
+    struct fm_list taken;   /* of the inbox, about to be visited; loop only */
 };
 
 /* 0 or a negated errno. */
@@ -76,7 +77,7 @@ void fm_loop_turn(struct fm_loop *l, bool block) FM_ON_LOOP FM_NO_GIL;
  * this returns they may be gone. */
 void fm_loop_post(struct fm_loop *l, struct fm_note *note, uint64_t due, const atomic_bool *hurry) FM_ANY_THREAD;
 
-/* Takes a note out of the inbox, if it is there. */
+/* Takes a note that was posted back, if it has not been visited. */
 void fm_loop_unpost(struct fm_loop *l, struct fm_note *note) FM_ON_LOOP;
 
 /* Ends the sleep of the lookout, if it sleeps. */

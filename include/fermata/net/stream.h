@@ -86,8 +86,8 @@ int64_t fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, i
 int64_t fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int fd, int64_t pos,
                             int64_t len) FM_ANY_THREAD;
 
-/* Bytes kept; s->lock is held. */
-int64_t fm_stream_pending_locked(const struct fm_stream *s) FM_REQUIRES(s->lock);
+/* Bytes kept, where s->lock is held or nobody else can be writing. */
+int64_t fm_stream_pending_owned(const struct fm_stream *s) FM_ANY_THREAD;
 int64_t fm_stream_pending(struct fm_stream *s) FM_ANY_THREAD;
 bool fm_stream_is_dead(struct fm_stream *s) FM_ANY_THREAD;
 

@@ -47,11 +47,13 @@ struct fm_hand { /* one crew thread */
     int tid;        /* kernel's thread id, for /proc */
     bool has_gil;   /* its own */
     void *user;     /* for the owner of the crew: the Python thread state */
+    uint64_t now;   /* its own: when the step began, or was last seen to do something (fm_hand_tick) */
+    struct fm_task *task; /* its own: the step that runs here, or NULL */
     pthread_cond_t order_changed;
     enum fm_order order;       /* crew's lock */
     struct fm_hand *next_idle; /* crew's lock */
-    struct fm_mutex lock;      /* guards what follows */
-    struct fm_task *task;      /* the step that runs here, or NULL */
+    struct fm_mutex lock;      /* guards what follows; written by the hand alone */
+    struct fm_task *held;      /* the step, once it has held output back; or NULL */
 };
 
 struct fm_crew {
@@ -59,6 +61,9 @@ struct fm_crew {
     void *ctx;
     unsigned pool; /* P; there are pool + 1 hands */
     struct fm_hand *hands;
+    struct fm_list incoming; /* pushed by the loop in this turn, not yet in the run queue; loop only */
+    unsigned nincoming;
+    bool handing_off;        /* there was a budget when the turn began, so the loop pushes one by one; loop only */
     struct fm_mutex lock; /* guards what follows */
     struct fm_list runq;
     unsigned queued;          /* length of runq */
@@ -86,14 +91,15 @@ void fm_crew_fini(struct fm_crew *c);
 /* The body of crew thread number `index`: returns when the crew is stopped. */
 void fm_crew_run(struct fm_crew *c, unsigned index) FM_NO_GIL;
 
-/* Puts a QUEUED task on the run queue and sees to it that somebody will run it.  Any thread, also with the GIL. */
+/* Puts a QUEUED task on the run queue and sees to it that somebody will run it.  Any thread, also with the GIL.  What
+ * the loop pushes while calm goes to the queue as one batch when its turn is over. */
 void fm_crew_push(struct fm_crew *c, struct fm_task *t) FM_ANY_THREAD;
 
 /* Takes a task that has not begun back from the run queue: QUEUED -> IDLE.  False if a thread has it already. */
 bool fm_crew_take_back(struct fm_crew *c, struct fm_task *t) FM_ON_LOOP;
 
-/* Must the lookout not sleep, because there is work that it would run itself?  Any thread. */
-bool fm_crew_has_work(struct fm_crew *c);
+/* Must the lookout not sleep, because there is work that it would run itself? */
+bool fm_crew_has_work(struct fm_crew *c) FM_ANY_THREAD;
 
 /* No more polling and no more steps: threads return from fm_crew_run when their step is over.  Any thread. */
 void fm_crew_stop(struct fm_crew *c);
@@ -107,13 +113,20 @@ unsigned fm_crew_join(struct fm_crew *c, uint64_t deadline) FM_NO_GIL;
  * it. */
 bool fm_crew_is_inline(struct fm_crew *c, const struct fm_hand *hand) FM_ANY_THREAD;
 
-/* A step holds output back: the monitor must be awake to flush it.  Any thread; a load, seldom more. */
+/* There is something to watch: the monitor must be awake.  Any thread; a load, seldom more. */
 void fm_crew_watch(struct fm_crew *c) FM_ANY_THREAD;
 
-/* The step is about to give its task away: the monitor lets go of it too.  Called by the hand itself.  take is the
- * reverse, where the task could not be given away after all. */
-void fm_hand_take(struct fm_hand *h, struct fm_task *t) FM_ANY_THREAD;
+/* The step of h->task holds output back: from now on the monitor flushes what it does not follow up in time.  Called by
+ * the hand itself, as are the next three. */
+void fm_hand_hold(struct fm_hand *h) FM_ANY_THREAD;
+
+/* The step is about to give its task away: the monitor lets go of it too.  take is the reverse, where the task could not
+ * be given away after all. */
 void fm_hand_release(struct fm_hand *h) FM_ANY_THREAD;
+static inline void fm_hand_take(struct fm_hand *h, struct fm_task *t) { h->task = t; }
+
+/* The time; for a thread of the crew it is also taken for the end of the step, if nothing is seen of that later. */
+uint64_t fm_hand_tick(void) FM_ANY_THREAD;
 
 /* The calling thread's hand, NULL if it is none of the crew. */
 struct fm_hand *fm_hand_self(void);

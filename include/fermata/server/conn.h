@@ -18,26 +18,9 @@
 
 enum fm_conn_state { FM_CONN_READING, FM_CONN_BUSY, FM_CONN_SENDING, FM_CONN_LINGERING };
 
-struct fm_exchange;
+struct fm_conn;
 
-struct fm_conn {
-    struct fm_stream stream;
-    struct fm_list node; /* in server->conns */
-    struct fm_server *server;
-    struct fm_parser *parser;
-    struct fm_exchange *exchange; /* or NULL */
-    struct fm_buf ahead;          /* bytes that came while busy */
-    struct fm_timer timer;        /* whichever timeout counts now */
-    uint8_t state;                /* enum fm_conn_state */
-    uint8_t listener;             /* which one accepted it */
-    bool ended;                   /* the client ended its direction */
-    uint8_t timing;               /* enum fm_timeout that `timer` runs for, while READING */
-    uint16_t remote_port;
-    uint64_t taken;               /* fm_stream_taken when the send timeout was started */
-    char remote[46];
-};
-
-struct fm_exchange { /* one request and its response */
+struct fm_exchange { /* one request and its response; used again for the next one on the connection */
     struct fm_call call;
     struct fm_conn *conn;
     struct fm_note finished;   /* posted by the thread of the last step */
@@ -49,6 +32,24 @@ struct fm_exchange { /* one request and its response */
     _Atomic uint16_t status;   /* answered by the server itself, or 0; written by whoever claimed the writer */
     bool ending;               /* ended from outside; loop only */
     uint8_t outcome;           /* enum fm_outcome, once finished */
+};
+
+struct fm_conn {
+    struct fm_stream stream;
+    struct fm_list node; /* in server->conns */
+    struct fm_server *server;
+    struct fm_parser *parser;
+    struct fm_exchange *exchange; /* &own while there is one, or NULL */
+    struct fm_exchange own;
+    struct fm_buf ahead;          /* bytes that came while busy */
+    struct fm_timer timer;        /* whichever timeout counts now */
+    uint8_t state;                /* enum fm_conn_state */
+    uint8_t listener;             /* which one accepted it */
+    bool ended;                   /* the client ended its direction */
+    uint8_t timing;               /* enum fm_timeout that `timer` runs for, while READING */
+    uint16_t remote_port;
+    uint64_t taken;               /* fm_stream_taken when the send timeout was started */
+    char remote[46];
 };
 
 /* on_accept of the listeners. */
@@ -68,9 +69,14 @@ void fm_conn_exchange_over(struct fm_conn *c, bool broken) FM_ON_LOOP;
 void fm_conn_close(struct fm_conn *c) FM_ON_LOOP;
 
 /* exchange.c */
-struct fm_exchange *fm_exchange_new(struct fm_conn *c, struct fm_request *request) FM_ON_LOOP;
-void fm_exchange_free(struct fm_exchange *x) FM_ON_LOOP;
-void fm_exchange_dispatch(struct fm_exchange *x) FM_ON_LOOP;
+void fm_exchange_init(struct fm_exchange *x, struct fm_conn *c) FM_ON_LOOP;
+void fm_exchange_fini(struct fm_exchange *x) FM_ON_LOOP;
+
+/* Takes the request over and puts it on the run queue. */
+void fm_exchange_begin(struct fm_exchange *x, struct fm_request *request) FM_ON_LOOP;
+
+/* Frees the request; nobody else uses the exchange any more.  The writer keeps nothing after a complete response. */
+void fm_exchange_drop(struct fm_exchange *x) FM_ON_LOOP;
 
 /* Why a request is ended from outside. */
 enum fm_end { FM_END_GONE, FM_END_HALF_CLOSED, FM_END_DEADLINE, FM_END_SHUTDOWN, FM_END_SEND_TIMEOUT };

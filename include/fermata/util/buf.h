@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct fm_buf {
@@ -22,7 +23,12 @@ static inline size_t fm_buf_size(const struct fm_buf *b) { return b->len - b->of
 static inline char *fm_buf_head(const struct fm_buf *b) { return b->off ? b->data + b->off : b->data; }
 
 /* Frees the memory; the buffer is empty and usable afterwards. */
-void fm_buf_fini(struct fm_buf *b);
+static inline void fm_buf_fini(struct fm_buf *b)
+{
+    if (b->data)
+        free(b->data);
+    *b = (struct fm_buf)FM_BUF_INIT;
+}
 
 /* Makes room for n more bytes and returns where to write them; the caller adds to b->len what it wrote. */
 char *fm_buf_reserve(struct fm_buf *b, size_t n);

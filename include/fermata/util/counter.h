@@ -8,6 +8,7 @@
 #define FERMATA_UTIL_COUNTER_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "fermata/util/annotate.h"
@@ -68,7 +69,7 @@ enum fm_histogram {
 };
 
 #define FM_BUCKETS 17 /* 16 bounds and +Inf */
-extern const double fm_bucket_bounds[FM_BUCKETS - 1]; /* seconds, rising */
+extern const uint64_t fm_bucket_bounds[FM_BUCKETS - 1]; /* nanoseconds, rising */
 
 #define FM_REFUSAL_CELLS 64 /* refusals by reason: the names are http's, see http/refusal.h */
 
@@ -84,8 +85,24 @@ struct fm_counters {
 /* Gives the calling thread a block of its own, which lives as long as the process. */
 void fm_counters_attach(void);
 
+extern struct fm_counters fm_counters_shared;
+extern __thread struct fm_counters *fm_counters_own; /* NULL in a thread that has no block */
+
+/* One writer: load and store, no locked instruction.  Otherwise a real atomic add. */
+static inline void fm_counter_bump(_Atomic uint64_t *cell, bool own, uint64_t n)
+{
+    if (own)
+        atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + n, memory_order_relaxed);
+    else
+        atomic_fetch_add_explicit(cell, n, memory_order_relaxed);
+}
+
 /* Adds n (modulo 2^64, so a gauge goes down by adding -1).  Any thread. */
-void fm_count_add(enum fm_counter id, uint64_t n);
+static inline void fm_count_add(enum fm_counter id, uint64_t n)
+{
+    struct fm_counters *own = fm_counters_own;
+    fm_counter_bump(own ? &own->cell[id] : &fm_counters_shared.cell[id], own != NULL, n);
+}
 void fm_count_refused(unsigned refusal);
 void fm_observe(enum fm_histogram id, uint64_t ns);
 

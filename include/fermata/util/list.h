@@ -36,14 +36,15 @@ static inline struct fm_list *fm_list_pop(struct fm_list *head)
     fm_list_remove(node);
     return node;
 }
-/* Moves all nodes of from to the empty, initialised list to. */
-static inline void fm_list_take(struct fm_list *to, struct fm_list *from)
+/* Moves all nodes of from behind those of to. */
+static inline void fm_list_append(struct fm_list *to, struct fm_list *from)
 {
     if (fm_list_empty(from))
         return;
-    *to = *from;
-    to->next->prev = to;
-    to->prev->next = to;
+    from->next->prev = to->prev;
+    from->prev->next = to;
+    to->prev->next = from->next;
+    to->prev = from->prev;
     fm_list_init(from);
 }
 

@@ -23,7 +23,7 @@ static struct fm_request *make(void)
         {.name_off = 31, .name_len = 6, .value_off = 39, .value_len = 1, .id = FM_H_ACCEPT},
         {.name_off = 42, .name_len = 6, .value_off = 50, .value_len = 1, .id = FM_H_ACCEPT},
     };
-    return fm_request_new(head, sizeof head - 1, fields, 4);
+    return fm_request_new(NULL, head, sizeof head - 1, fields, 4);
 }
 
 static void test_find(void **state)

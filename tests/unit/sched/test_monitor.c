@@ -118,6 +118,12 @@ static void test_beats_keep_it_awake(void **state)
     assert_in_range(tick_to_sleep(), 10, 200);
 }
 
+static void hold(struct fm_hand *h, struct fm_task *t)
+{
+    fm_hand_take(h, t);
+    fm_hand_hold(h);
+}
+
 static void test_held_output_is_flushed(void **state)
 {
     (void)state;
@@ -126,7 +132,7 @@ static void test_held_output_is_flushed(void **state)
     for (unsigned i = 0; i <= POOL; i++) { /* whichever hand */
         flushed.calls = 0;
         flushed.task = NULL;
-        fm_hand_take(&crew.hands[i], &t);
+        hold(&crew.hands[i], &t);
         uint64_t before = fm_now();
         fm_monitor_tick(&monitor);
         uint64_t after = fm_now();
@@ -144,7 +150,7 @@ static void test_held_output_keeps_it_awake(void **state)
     (void)state;
     struct fm_task t;
     fm_task_init(&t);
-    fm_hand_take(&crew.hands[1], &t);
+    hold(&crew.hands[1], &t);
     flushed.holds = true;
     for (int i = 0; i < LONG_CALM; i++)
         assert_int_equal(fm_monitor_tick(&monitor), FM_MS);
@@ -168,7 +174,7 @@ static void test_looks_once_more_before_it_sleeps(void **state)
     struct fm_task t;
     fm_task_init(&t);
     crew.ops = &late;
-    fm_hand_take(&crew.hands[0], &t);
+    hold(&crew.hands[0], &t);
     for (int i = 0; i < LONG_CALM; i++) {
         assert_int_equal(fm_monitor_tick(&monitor), FM_MS);
         assert_int_equal(crew.monitor_asleep, 0);
@@ -198,7 +204,7 @@ static void *take_and_release(void *arg)
     struct releasing *r = arg;
     while (!atomic_load(&r->stop)) {
         r->task->queued_at = 1;
-        fm_hand_take(&crew.hands[0], r->task);
+        hold(&crew.hands[0], r->task);
         sched_yield();
         fm_hand_release(&crew.hands[0]);
         r->task->queued_at = 2;
@@ -419,7 +425,7 @@ static void test_no_watch_is_missed(void **state)
     unsigned n;
     fm_task_init(&t);
     crew.ops = &now;
-    fm_hand_take(&crew.hands[0], &t);
+    hold(&crew.hands[0], &t);
     atomic_store(&holding, 0);
     atomic_store(&flushes, 0);
     atomic_store(&watch_over, false);

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "fermata/util/list.h"
 
@@ -82,26 +83,26 @@ static void test_remove(void **state)
     assert_names(&head, "");
 }
 
-static void test_take(void **state)
+static void test_append(void **state)
 {
     (void)state;
     struct fm_list from, to;
-    struct item items[3];
-    fill(&from, items, "");
-    fm_list_init(&to);
-    fm_list_take(&to, &from);
-    assert_names(&to, "");
-    assert_names(&from, "");
-    for (int n = 1; n <= 3; n++) {
-        const char *names = &"xyz"[3 - n];
-        fill(&from, items, names);
-        fm_list_init(&to);
-        fm_list_take(&to, &from);
-        assert_names(&to, names);
-        assert_names(&from, "");
-        fm_list_push(&from, fm_list_pop(&to)); /* both are lists of their own */
-        assert_names(&to, names + 1);
-        assert_int_equal(FM_LIST_ENTRY(from.next, struct item, node)->name, names[0]);
+    struct item items[3], others[2];
+    for (int n = 0; n <= 3; n++) {
+        for (int m = 0; m <= 2; m++) {
+            char both[6];
+            fill(&from, items, &"xyz"[3 - n]);
+            fill(&to, others, &"ab"[2 - m]);
+            strcat(strcpy(both, &"ab"[2 - m]), &"xyz"[3 - n]);
+            fm_list_append(&to, &from);
+            assert_names(&to, both);
+            assert_names(&from, "");
+            if (n + m == 0)
+                continue;
+            fm_list_push(&from, fm_list_pop(&to)); /* both are lists of their own */
+            assert_names(&to, both + 1);
+            assert_int_equal(FM_LIST_ENTRY(from.next, struct item, node)->name, both[0]);
+        }
     }
 }
 
@@ -110,7 +111,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_push_and_pop),
         cmocka_unit_test(test_remove),
-        cmocka_unit_test(test_take),
+        cmocka_unit_test(test_append),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
