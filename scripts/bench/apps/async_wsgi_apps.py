@@ -141,7 +141,7 @@ class Fetcher:
     async def _fetch(self, path: str, future: "Future[Fetched]") -> None:
         try:
             fetched = await self._client.fetch(path)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, who asked is told
             future.set_exception(error)
         else:
             future.set_result(fetched)
@@ -154,7 +154,7 @@ def proxy(environ: Environ, start_response: StartResponse) -> Iterator["bytes | 
     future = fetcher().fetch(environ["PATH_INFO"])
     try:
         yield future
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         start_response("502 Bad Gateway", [TEXT])
         yield f"{error!r}\n".encode()
         return

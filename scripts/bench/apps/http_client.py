@@ -10,6 +10,7 @@ Needs: aiohttp, unless it is `small`; uvloop is what uvicorn takes as well if it
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Protocol, cast
 
 Fetched = tuple[int, str, bytes]
@@ -118,7 +119,7 @@ class SmallClient:
         return fetched
 
 
-CLIENTS = {"aiohttp": AiohttpClient, "small": SmallClient}
+CLIENTS: dict[str, Callable[[str], Client]] = {"aiohttp": AiohttpClient, "small": SmallClient}
 
 
 def new_client() -> Client:

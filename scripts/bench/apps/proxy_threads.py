@@ -34,7 +34,5 @@ def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         return [f"{error!r}\n".encode()]
     idle.append(upstream)
     content_type = response.headers.get("Content-Type", "text/plain")
-    start_response(
-        f"{response.status} Upstream", [("Content-Type", content_type), ("Content-Length", str(len(body)))]
-    )
+    start_response(f"{response.status} Upstream", [("Content-Type", content_type), ("Content-Length", str(len(body)))])
     return [body]

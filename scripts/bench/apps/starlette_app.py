@@ -42,7 +42,7 @@ async def proxy(request: Request) -> Response:
         clients.append(new_client())
     try:
         status, content_type, body = await clients[0].fetch("/" + request.path_params["path"])
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         return PlainTextResponse(f"{error!r}\n", 502)
     return Response(body, status, media_type=content_type)
 
