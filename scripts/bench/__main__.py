@@ -21,7 +21,7 @@ NEEDED = (f"{BUILD}/limit", f"{BUILD}/load", f"{BUILD}/upstream")
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="scripts/bench/run",
-        description="Measures Fermata and its peers. `make bench` installs and builds what that needs, and runs it all.",
+        description="Measures Fermata and its peers. `make bench` installs and builds what is needed, and runs all.",
     )
     p.add_argument("--list", action="store_true", help="say which workloads and peers there are")
     p.add_argument("--workloads", metavar="NAME,...", help="only these; a name may end with * [all]")

@@ -59,7 +59,7 @@ def draw_bar(bar: Bar, top: int, scale: float) -> str:
     return (
         f'<text x="{LABEL - 8}" y="{top + 12.5:.1f}" text-anchor="end">{escape(bar.label)}</text>'
         f'<rect class="{bar.kind}" x="{LABEL}" y="{top}" width="{length - LABEL:.1f}" height="{BAR}" rx="2"/>'
-        f'<path class="whisker" d="M{low:.1f} {middle:.1f}H{high:.1f}M{low:.1f} {middle - 4:.1f}v8M{high:.1f} {middle - 4:.1f}v8"/>'
+        f'<path class="whisker" d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8M{high:.1f} {middle - 4}v8"/>'
         f'<text class="number" x="{max(length, high) + 8:.1f}" y="{top + 12.5:.1f}">{human(bar.median)}</text>'
     )
 
@@ -76,10 +76,12 @@ def draw(title: str, note: str, sections: list[Section]) -> str:
             parts.append(draw_bar(bar, top, scale))
             top += BAR + GAP
         top += 12
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" width="{WIDTH}" height="{top}" role="img" '
-        f'aria-label="{escape(title)}">\n<style>{STYLE}</style>\n<rect class="back" width="{WIDTH}" height="{top}" rx="6"/>\n'
-        f'<text class="title" x="12" y="24">{escape(title)}</text>\n<text class="note" x="12" y="42">{escape(note)}</text>\n'
-        + "\n".join(parts)
-        + "\n</svg>\n"
-    )
+    size = f'viewBox="0 0 {WIDTH} {top}" width="{WIDTH}" height="{top}"'
+    head = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}">',
+        f"<style>{STYLE}</style>",
+        f'<rect class="back" width="{WIDTH}" height="{top}" rx="6"/>',
+        f'<text class="title" x="12" y="24">{escape(title)}</text>',
+        f'<text class="note" x="12" y="42">{escape(note)}</text>',
+    ]
+    return "\n".join([*head, *parts, "</svg>"]) + "\n"

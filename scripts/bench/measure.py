@@ -25,6 +25,7 @@ UPSTREAM_DELAY_MS, UPSTREAM_BYTES = 50, 10240
 PROXY_THREADS = {"fermata": 4, "gthread": 200, "granian": 200}
 BURN_SECONDS = "0.5"
 LARGE = 1 << 20
+CONNECT_TIMEOUT = 10
 MIXED_SECONDS = 2 / 3  # of a round, with and without what disturbs
 
 
@@ -73,7 +74,9 @@ def setup_of(cell: Cell, **env: str) -> Setup:
     w = cell.workload
     if w.app.endswith(":file100m"):
         env["BENCH_FILE"] = str(ROOT / data_file("file", EXPECTED["file100m"]))
-    return Setup(w.app_of(cell.peer), free_port(), threads=w.threads, fermata=cell.options.fermata, env=env)
+    return Setup(
+        w.app_of(cell.peer), free_port(), threads=w.threads, fermata=cell.options.fermata, env={**w.env, **env}
+    )
 
 
 def open_server(cell: Cell, setup: Setup, path: str | None = None) -> Server:
@@ -217,13 +220,19 @@ def closed_metrics(output: str) -> Metrics:
     }
 
 
+def closed_warm_up(workload: Workload) -> float:
+    """As long as it takes until requests come and go evenly: of 5,000 at once a slow peer has seconds to do."""
+    return 1 + workload.connections / 2500
+
+
 def measure_closed(cell: Cell, setup: Setup | None = None, length: int = HELLO_LENGTH) -> Result:
     """Thousands of connections: our own load generator, whose last `seconds` are what is measured."""
     w, setup = cell.workload, setup or setup_of(cell)
     path = w.path_of(cell.peer)
     with open_server(cell, setup) as server:
         check(setup.port, path, header_dict(w.headers), None, length)
-        options = ["-c", str(w.connections), "--warmup", "1", "--duration", f"{cell.seconds:g}"]
+        options = ["-c", str(w.connections), "--timeout", str(CONNECT_TIMEOUT), "--duration", f"{cell.seconds:g}"]
+        options += ["--warmup", f"{closed_warm_up(w):g}"]
         other, sampler = proc.OtherLoad(), proc.Sampler(server.pids())
         running = start_load("closed", setup.port, path, *options, *load_headers(w.headers))
         output = running.finish(cell.seconds + 90)
@@ -362,8 +371,8 @@ def expected_seconds(cell: Cell) -> float:
         "wrk": cell.seconds + WARM_UP,
         "mixed": cell.seconds * 2 * MIXED_SECONDS + WARM_UP + 1.5,
         "hog": cell.seconds * 2 * MIXED_SECONDS + WARM_UP + 1.5,
-        "closed": cell.seconds + 1.5,
-        "proxy": cell.seconds + 2.5,
+        "closed": cell.seconds + closed_warm_up(w) + 0.5,
+        "proxy": cell.seconds + closed_warm_up(w) + 1.5,
         "park": 2 * (most_connections(w.connections) / 4000 + 2) + 2,
         "sse": cell.seconds + 3,
         "start": 0.0,

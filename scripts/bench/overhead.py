@@ -2,8 +2,8 @@
 
     python scripts/bench/overhead.py MODULE:CALLABLE [--seconds S] [-H 'Name: value']...
 
-Prints JSON.  The CPU time per call is what the application's own code takes: copying the environ for each call, which is
-the server's work, is measured separately and taken off.
+Prints JSON.  The CPU time per call is what the application's own code takes: copying the environ for each call, which
+is the server's work, is measured separately and taken off.
 """
 
 import argparse

@@ -2,7 +2,8 @@
 
 Every server is one process with access logs off, and has the number of threads that the workload names.  Where a
 workload names none, a server that has threads has eight, as many as Fermata has by default.  `gunicorn` alone is left
-entirely as its newest release comes.  Backlogs and limits of connections are raised so that none is what is measured.
+entirely as its newest release comes.  Backlogs, limits of connections and keep-alive times are raised so that none of
+them is what is measured.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from .paths import APPS, BIN, BUILD, HERE
 
 BACKLOG = 4096
 CONNECTIONS = 60000
+KEEP_ALIVE = "60"
 THREADS = 8
 FERMATA = "build/fermata"
 
@@ -48,7 +50,8 @@ class Peer:
 
 def fermata(s: Setup) -> list[str]:
     command = [s.fermata, "--pythonpath", str(APPS), "--venv", str(BUILD / "venv"), "--bind", s.address]
-    command += ["--backlog", str(BACKLOG), "--worker-connections", str(CONNECTIONS), "--log-level", "warning"]
+    command += ["--backlog", str(BACKLOG), "--worker-connections", str(CONNECTIONS), "--keep-alive", KEEP_ALIVE]
+    command += ["--log-level", "warning"]
     if s.threads:
         command += ["--threads", str(s.threads)]
     if s.admin_port:
@@ -81,7 +84,7 @@ def gunicorn_threads(*options: str) -> Command:
     return command
 
 
-LARGE = ("--backlog", str(BACKLOG), "--worker-connections", str(CONNECTIONS))
+LARGE = ("--backlog", str(BACKLOG), "--worker-connections", str(CONNECTIONS), "--keep-alive", KEEP_ALIVE)
 gevent = gunicorn("-k", "gevent", *LARGE, "--log-level", "error")
 
 
@@ -107,8 +110,19 @@ def cheroot(s: Setup) -> list[str]:
 
 
 def uvicorn(s: Setup) -> list[str]:
-    command = [f"{BIN}/uvicorn", "--host", "127.0.0.1", "--port", str(s.port), "--loop", "uvloop", "--http", "httptools"]
-    return [*command, "--no-access-log", "--log-level", "error", "--backlog", str(BACKLOG), s.app]
+    command = [
+        f"{BIN}/uvicorn",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(s.port),
+        "--loop",
+        "uvloop",
+        "--http",
+        "httptools",
+    ]
+    return [*command, "--no-access-log", "--log-level", "error", "--backlog", str(BACKLOG),
+            "--timeout-keep-alive", KEEP_ALIVE, s.app]  # fmt: skip
 
 
 def limit(s: Setup) -> list[str]:
@@ -123,7 +137,13 @@ PEERS = {
         Peer("bjoern", "bjoern", "bjoern", launched("bjoern"), "1"),
         Peer("fastwsgi", "FastWSGI", "fastwsgi", launched("fastwsgi"), "1"),
         Peer("granian", "granian", "granian", granian, "1 runtime, 1 blocking unless said"),
-        Peer("uwsgi", "uWSGI, router", "uwsgi", uwsgi("--http", "--http-keepalive", "--http-auto-chunked"), "8 unless said"),
+        Peer(
+            "uwsgi",
+            "uWSGI, router",
+            "uwsgi",
+            uwsgi("--http", "--http-keepalive", "--http-auto-chunked"),
+            "8 unless said",
+        ),
         Peer("uwsgi-direct", "uWSGI, direct", "uwsgi", uwsgi("--http11-socket"), "8 unless said"),
         Peer("gthread", "gunicorn gthread", "gunicorn", gunicorn_threads("-k", "gthread"), "8 unless said"),
         Peer("gevent", "gunicorn gevent", "gevent", gevent, "1, greenlets"),

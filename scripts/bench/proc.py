@@ -3,6 +3,7 @@
 The functions that take text are pure; the others read /proc.
 """
 
+import itertools
 import os
 import resource
 import threading
@@ -137,7 +138,7 @@ class OtherLoad:
 
 def interpolate(samples: list[tuple[float, float]], at: float) -> float:
     """The value at a time between samples (time, value) in order; the nearest one outside them."""
-    for (t0, v0), (t1, v1) in zip(samples, samples[1:], strict=False):
+    for (t0, v0), (t1, v1) in itertools.pairwise(samples):
         if t0 <= at <= t1:
             return v0 + (v1 - v0) * (at - t0) / (t1 - t0) if t1 > t0 else v0
     return samples[0][1] if at < samples[0][0] else samples[-1][1]

@@ -6,7 +6,8 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
-from .charts import Bar, Section, draw as draw_chart, human
+from .charts import Bar, Section, human
+from .charts import draw as draw_chart
 from .paths import BUILD, ROOT
 from .suite import write
 from .targets import Run, evaluate
@@ -33,19 +34,22 @@ class Chart:
 MORE = "more is better"
 HELLO = ("hello-c1", "hello-c32", "hello-c256", "hello-close")
 BODIES = ("body-64k", "body-1m", "file-100m", "echo-10k", "echo-1m")
+FRAMEWORKS = ("realistic", "flask", "django")
+BLOCKING = ("blocking-c32", "blocking-c256")
+FUTURES = ("futures", "proxy-c1000", "proxy-c5000", "proxy-small")
 CHARTS = (
     Chart("hello-cpu", "hello: CPU per request", "us, of all the server's processes", "cpu_us", HELLO),
     Chart("hello-rate", "hello: requests per second", "per second", "rps", HELLO, better=MORE),
     Chart("hello-p50", "hello: half of the responses are as quick as", "us", "p50_us", HELLO[:3]),
     Chart("generators", "generators: CPU per request", "us", "cpu_us", ("blocks-3", "blocks-100")),
     Chart("bodies", "bodies and uploads: CPU per request", "us", "cpu_us", BODIES),
-    Chart("frameworks", "realistic heads and frameworks: CPU per request", "us", "cpu_us", ("realistic", "flask", "django")),
+    Chart("frameworks", "realistic heads and frameworks: CPU per request", "us", "cpu_us", FRAMEWORKS),
     Chart("blocking", "5 ms of waiting on 32 threads: requests per second", "per second; 6,400 are possible", "rps",
-          ("blocking-c32", "blocking-c256"), better=MORE),
-    Chart("blocking-p99", "5 ms of waiting on 32 threads: p99", "ms", "p99_us", ("blocking-c32", "blocking-c256"), 1e-3),
+          BLOCKING, better=MORE),
+    Chart("blocking-p99", "5 ms of waiting on 32 threads: p99", "ms", "p99_us", BLOCKING, 1e-3),
     Chart("beside", "p99 of hello beside requests that wait or compute", "ms", "p99_us", ("mixed", "hog"), 1e-3),
     Chart("futures", "futures and proxies: requests per second of CPU", "per CPU second", "rps_per_cpu",
-          ("futures", "proxy-c1000", "proxy-c5000"), better=MORE),
+          FUTURES, better=MORE),
     Chart("parked", "parked requests: resident memory of each", "KB", "kb_each", ("park-10k", "park-50k")),
     Chart("resumed", "parked requests: resumed per second", "per second", "resumed_per_s", ("park-10k", "park-50k"),
           better=MORE),
@@ -68,15 +72,23 @@ PARK: Columns = (
     ("resumed_per_s", "resumed/s", 1), ("second_growth", "growth % in the second wave", 100), ("errors", "errors", 1),
 )  # fmt: skip
 START: Columns = (("first_answer_ms", "ms", 1), ("pss_kb", "memory MB", 1 / 1024))
-IDLE: Columns = (("wakeups_per_minute", "wake-ups/min", 1), ("cpu_ms_per_minute", "CPU ms/min", 1), ("pss_kb", "memory MB", 1 / 1024))
-SSE: Columns = (("requests", "events", 1), ("cpu_us", "CPU us/event", 1), ("p50_us", "p50 ms", 1e-3), ("p99_us", "p99 ms", 1e-3),
-                ("pss_kb", "memory MB", 1 / 1024), ("errors", "errors", 1))  # fmt: skip
+IDLE: Columns = (
+    ("wakeups_per_minute", "wake-ups/min", 1),
+    ("cpu_ms_per_minute", "CPU ms/min", 1),
+    ("pss_kb", "memory MB", 1 / 1024),
+)
+SSE: Columns = (
+    ("requests", "events", 1), ("cpu_us", "CPU us/event", 1), ("p50_us", "p50 ms", 1e-3), ("p99_us", "p99 ms", 1e-3),
+    ("pss_kb", "memory MB", 1 / 1024), ("errors", "errors", 1),
+)  # fmt: skip
 TABLES = {"mixed": BESIDE, "hog": BESIDE, "park": PARK, "start": START, "idle": IDLE, "sse": SSE}
 
+QUICK = ("fermata", "fastwsgi", "bjoern", "granian", "gthread")
 README_TABLE = (
-    ("hello-c32", "hello, 32 connections", "cpu_us", "CPU us/request", 1, ("fermata", "fastwsgi", "bjoern", "granian", "gthread")),
-    ("django", "Django hello", "cpu_us", "CPU us/request", 1, ("fermata", "fastwsgi", "bjoern", "granian", "gthread")),
-    ("blocking-c256", "5 ms of waiting, 32 threads", "p99_us", "p99 ms", 1e-3, ("fermata", "granian", "uwsgi", "gthread", "gevent")),
+    ("hello-c32", "hello, 32 connections", "cpu_us", "CPU us/request", 1, QUICK),
+    ("django", "Django hello", "cpu_us", "CPU us/request", 1, QUICK),
+    ("blocking-c256", "5 ms of waiting, 32 threads", "p99_us", "p99 ms", 1e-3,
+     ("fermata", "granian", "uwsgi", "gthread", "gevent")),
     ("proxy-c1000", "a proxy, 1,000 at once", "rps_per_cpu", "requests per CPU second", 1,
      ("fermata", "uvicorn", "gevent", "granian", "gthread")),
 )  # fmt: skip
@@ -108,7 +120,11 @@ def charts(results: dict[str, Any]) -> dict[str, str]:
     for chart in CHARTS:
         sections = [s for s in (section(results, chart, name) for name in chart.workloads) if s]
         if sections:
-            rounds = f"median of {results['rounds']} rounds, with the least and the greatest" if results["rounds"] > 1 else "one round"
+            rounds = (
+                f"median of {results['rounds']} rounds, with the least and the greatest"
+                if results["rounds"] > 1
+                else "one round"
+            )
             drawn[chart.name] = draw_chart(chart.title, f"{chart.unit}; {chart.better}; {rounds}", sections)
     return drawn
 
@@ -136,7 +152,9 @@ def workload_table(results: dict[str, Any], name: str) -> str:
         else:
             rows.append([label(results, peer), *(cell(record["summary"], metric, scale) for metric, _, scale in used)])
         if disturbed := sum(metrics.get("disturbed", 0) for metrics in record["rounds"]):
-            notes.append(f"{label(results, peer)}: other processes were busy in {disturbed:.0f} of {len(record['rounds'])} rounds.")
+            notes.append(
+                f"{label(results, peer)}: others were busy in {disturbed:.0f} of {len(record['rounds'])} rounds."
+            )
     notes += [f"Without {label(results, peer)}, which {reason}." for peer, reason in workload["left_out"].items()]
     text = table(["", *(title for _, title, _ in used)], rows)
     return text + "".join(f"\n- {note}" for note in notes) + ("\n" if notes else "")
@@ -144,19 +162,19 @@ def workload_table(results: dict[str, Any], name: str) -> str:
 
 def targets(results: dict[str, Any]) -> str:
     said = {True: "yes", False: "**no**", None: "?"}
-    return table(["workload", "target", "measured", "met"],
-                 [[row.workload, row.wanted, row.measured, said[row.met]] for row in evaluate(results)], "---")  # fmt: skip
+    rows = [[row.workload, row.wanted, row.measured, said[row.met]] for row in evaluate(results)]
+    return table(["workload", "target", "measured", "met"], rows, "---")
 
 
 def commands(results: dict[str, Any]) -> str:
-    """Every command line, of the first peer of each workload for the load and of every peer for the server."""
+    """Every command line: of each server, and of the load, once for all servers that have the same."""
     lines = []
     for name, workload in results["workloads"].items():
         lines.append(f"# {name}: {workload['title']}")
-        for peer, record in workload["peers"].items():
-            if record["server"]:
-                lines.append(record["server"])
-        lines += sorted({re.sub(r":\d{5}\b", ":PORT", record["load"]) for record in workload["peers"].values() if record["load"]})
+        lines += [record["server"] for record in workload["peers"].values() if record["server"]]
+        lines += sorted(
+            {re.sub(r":\d{5}\b", ":PORT", record["load"]) for record in workload["peers"].values() if record["load"]}
+        )
         lines.append("")
     return "```text\n" + "\n".join(lines).rstrip() + "\n```\n"
 
@@ -197,9 +215,10 @@ def summary(results: dict[str, Any]) -> str:
 def fill(text: str, sections: dict[str, str]) -> str:
     """`text` with what is generated put between its markers."""
     for name, content in sections.items():
-        begin, end = f"<!-- generated: {name} -->", "<!-- end -->"
-        pattern = re.compile(re.escape(begin) + r".*?" + re.escape(end), re.DOTALL)
-        text = pattern.sub(lambda _, c=content: f"{begin}\n\n{c.strip()}\n\n{end}", text)  # type: ignore[misc]
+        before, begin, rest = text.partition(f"<!-- generated: {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if begin and end:
+            text = f"{before}{begin}\n{content.strip()}\n\n{end}{after}"
     return text
 
 

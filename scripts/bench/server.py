@@ -10,10 +10,13 @@ import subprocess
 import time
 from collections.abc import Iterable
 from types import TracebackType
+from typing import TypeVar
 
 from . import proc
 from .paths import APPS, BUILD, ROOT
 from .peers import Peer, Setup
+
+T = TypeVar("T", bound="Process")
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 3.0
@@ -85,7 +88,7 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
-    def __enter__(self) -> "Process":
+    def __enter__(self: T) -> T:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

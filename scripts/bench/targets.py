@@ -39,7 +39,9 @@ class Run:
         summary = record.get("summary", {}).get(metric)
         return float(summary[which]) if summary else math.nan
 
-    def best(self, workload: str, metric: str, among: Iterable[str] = RIVALS, highest: bool = False) -> tuple[float, str]:
+    def best(
+        self, workload: str, metric: str, among: Iterable[str] = RIVALS, highest: bool = False
+    ) -> tuple[float, str]:
         """The best value among peers, and whose it is."""
         values = [(self.value(workload, peer, metric), peer) for peer in among]
         known = [(value, peer) for value, peer in values if not math.isnan(value)]
@@ -65,13 +67,20 @@ def ratio(run: Run, workload: str, metric: str, what: str, limit: float, rivals:
     """Ours is at most `limit` of the best peer's."""
     best, whose = run.best(workload, metric, rivals)
     measured = run.value(workload, "fermata", metric) / best
-    return Row(workload, f"{what} at most {limit:g} of the best peer's", f"{number(measured)} ({whose})", judge(measured, limit))
+    return Row(
+        workload,
+        f"{what} at most {limit:g} of the best peer's",
+        f"{number(measured)} ({whose})",
+        judge(measured, limit),
+    )
 
 
 def faster(run: Run, workload: str, rivals: Iterable[str] = RIVALS) -> Row:
     best, whose = run.best(workload, "rps", rivals, highest=True)
     measured = run.value(workload, "fermata", "rps") / best
-    return Row(workload, "requests/s no lower than the best peer's", f"{number(measured)} ({whose})", judge(measured, 1, True))
+    return Row(
+        workload, "requests/s no lower than the best peer's", f"{number(measured)} ({whose})", judge(measured, 1, True)
+    )
 
 
 def plain(run: Run, workload: str, wanted: str, metric: str, limit: float, at_least: bool = False, scale: float = 1,
@@ -138,9 +147,14 @@ def futures(run: Run) -> Iterable[Row]:
     yield plain(run, "futures", "at least 0.94 of the ideal 10,000/s", "rps", 0.94, True, 1e-4)
     yield plain(run, "futures", "p99 at most 130 ms", "p99_us", 130, scale=1e-3, unit=" ms")
     yield against(run, "futures", "CPU per request at most 0.15 of the proof of concept's", "cpu_us", "poc", 0.15)
+    for workload in ("proxy-c1000", "proxy-c5000", "proxy-small"):
+        yield against(
+            run, workload, "requests per CPU second at least 1.3 times uvicorn's", "rps_per_cpu", "uvicorn", 1.3, True
+        )
     for workload in ("proxy-c1000", "proxy-c5000"):
-        yield against(run, workload, "requests per CPU second at least 1.3 times uvicorn's", "rps_per_cpu", "uvicorn", 1.3, True)
-        yield against(run, workload, "requests per CPU second at least 5 times gthread's", "rps_per_cpu", "gthread", 5, True)
+        yield against(
+            run, workload, "requests per CPU second at least 5 times gthread's", "rps_per_cpu", "gthread", 5, True
+        )
 
 
 def parked(run: Run) -> Iterable[Row]:
@@ -153,7 +167,9 @@ def parked(run: Run) -> Iterable[Row]:
             plain(run, workload, "the second time less than 5 % more memory", "second_growth", 5, scale=100, unit=" %"),
         ]
         if wanted == 50_000:
-            enough = plain(run, workload, "50,000 in less than 400 MB", "rss_parked_kb", 400, scale=1 / 1024, unit=" MB")
+            enough = plain(
+                run, workload, "50,000 in less than 400 MB", "rss_parked_kb", 400, scale=1 / 1024, unit=" MB"
+            )
             rows.append(enough if n >= wanted else Row(workload, enough.wanted, f"{enough.measured} for fewer", None))
         yield from (Row(where, row.wanted, row.measured, row.met) for row in rows)
 

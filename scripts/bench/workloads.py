@@ -1,4 +1,4 @@
-"""What is measured, of whom, under which load.  A workload is a row of a table; measure.py knows what its kind means."""
+"""What is measured, of whom, under which load: a workload is a row of a table.  measure.py knows what kinds mean."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -47,6 +47,7 @@ class Workload:
     rounds: int | None = None
     apps: dict[str, str] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
     def app_of(self, peer: str) -> str:
@@ -107,11 +108,11 @@ def waiting() -> Iterable[Workload]:
                    ("fermata", "uwsgi", "granian", "gthread", "gevent"),
                    app="wsgi_apps:sleep5", threads=32, connections=256, left_out=BLOCKING)  # fmt: skip
     yield Workload("mixed", "32 connections of hello, beside 4 that wait for 200 ms each",
-                   ("fermata", "uwsgi", "granian", "gthread"), app="wsgi_apps:mixed", kind="mixed",
+                   ("fermata", "uwsgi", "granian", "gthread"), app="wsgi_apps:mixed", kind="mixed", threads=8,
                    left_out=BLOCKED)  # fmt: skip
     yield Workload("hog", "32 connections of hello, beside 2 that compute in Python",
                    ("fermata", "uwsgi", "granian", "gthread"), app="async_wsgi_apps:hog", kind="hog",
-                   left_out=BLOCKED)  # fmt: skip
+                   threads=8, left_out=BLOCKED)  # fmt: skip
 
 
 def futures() -> Iterable[Workload]:
@@ -120,12 +121,15 @@ def futures() -> Iterable[Workload]:
                    app="async_wsgi_apps:futures", kind="closed", connections=1000, threads=4, apps=starlette,
                    paths={"uvicorn": "/futures"})  # fmt: skip
     waiters = ("gthread", "gevent", "granian")
-    for n in (1000, 5000):
+    for n, factor in ((1000, 1.0), (5000, 2.0)):
         yield Workload(f"proxy-c{n}", f"a proxy, an upstream of 50 ms and 10 KB, {n:,} connections",
                        ("fermata", "uvicorn", *waiters), app="async_wsgi_apps:proxy", kind="proxy", connections=n,
-                       threads=None, apps={**starlette, **{peer: "proxy_threads:app" for peer in waiters}},
+                       seconds=factor, apps={**starlette, **{peer: "proxy_threads:app" for peer in waiters}},
                        paths={"uvicorn": "/proxy/page"}, path="/page",
                        left_out={"uwsgi": "its threads wait as gthread's do"})  # fmt: skip
+    yield Workload("proxy-small", "the same with a small HTTP client, 1,000 connections", ("fermata", "uvicorn"),
+                   app="async_wsgi_apps:proxy", kind="proxy", connections=1000, apps=starlette,
+                   paths={"uvicorn": "/proxy/page"}, path="/page", env={"BENCH_HTTP_CLIENT": "small"})  # fmt: skip
     for n, rounds in ((10_000, 5), (50_000, 3)):
         yield Workload(f"park-{n // 1000}k", f"{n:,} requests parked at once, twice", ("fermata", "uvicorn"),
                        app="async_wsgi_apps:park", kind="park", connections=n, headers=ORDINARY, threads=4,
