@@ -48,7 +48,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check unit system asan tsan pythons tsa tidy fmt layers docs clean install uninstall help venv bench-tools
+.PHONY: all check unit system asan tsan pythons tsa tidy fmt layers docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 all: $(O)/fermata
 
@@ -176,6 +176,14 @@ $(BENCH)/limit $(BENCH)/load $(BENCH)/upstream: $(wildcard scripts/bench/*.h) Ma
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(BENCH_CFLAGS) -o $@ $(filter %.c,$^) $(BENCH_LIBS)
+
+bench bench-quick: ## the benchmarks against other servers, some 45 minutes (bench-quick: two)
+	@scripts/install-deps bench
+	@$(MAKE) --no-print-directory all bench-tools bench-venv
+	PYTHON='$(PYTHON)' scripts/bench/run $(if $(filter bench-quick,$@),--quick --out build/bench/quick.json) $(BENCH_ARGS)
+
+bench-venv: ## only the servers that they are compared with
+	@PYTHON='$(PYTHON)' scripts/bench/run --venv
 
 # ---- the rest ----
 

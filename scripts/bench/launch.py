@@ -11,13 +11,13 @@ from typing import Any
 
 
 def bjoern(app: Any, port: int) -> None:
-    import bjoern as server
+    import bjoern as server  # type: ignore
 
     server.run(app, "127.0.0.1", port)
 
 
 def fastwsgi(app: Any, port: int) -> None:
-    import fastwsgi as package
+    import fastwsgi as package  # type: ignore
 
     # As every other server here does, and to its advantage where a response is more than one write.
     package.server.tcp_nodelay = 1
