@@ -95,9 +95,15 @@ static void frame_first(struct fm_writer *w) FM_REQUIRES(w->lock)
     fm_buf_fini(&w->first);
 }
 
+#define COPIED 2048 /* a block up to here is put behind its head: one buffer costs the kernel less than three */
+
 /* Sends what is held, then the block as it is, then its framing. */
 static int64_t send_all(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_REQUIRES(w->lock)
 {
+    if (n <= COPIED) {
+        hold_framed(w, p, n);
+        n = 0;
+    }
     bool chunked = n > 0 && w->framing == FM_FRAME_CHUNKED;
     if (w->framing == FM_FRAME_NONE)
         n = 0;
@@ -108,7 +114,7 @@ static int64_t send_all(struct fm_writer *w, const char *p, size_t n, bool borro
         {(void *)(uintptr_t)p, n},
         {(void *)(uintptr_t) "\r\n", chunked ? 2 : 0},
     };
-    int64_t pending = w->ops->send(w->sink, pieces, 3, borrow);
+    int64_t pending = w->ops->send(w->sink, pieces, n > 0 ? 3 : 1, borrow);
     fm_buf_fini(&w->held);
     w->held_since = 0;
     w->head_left = true;

@@ -117,9 +117,10 @@ static void count_sent(struct fm_stream *s, ssize_t n)
 /* One system call.  The bytes taken, FM_EAGAIN, or FM_ECLOSED with the stream dead. */
 static ssize_t send_pieces(struct fm_stream *s, const struct iovec *pieces, int n, bool more)
 {
+    int flags = MSG_NOSIGNAL | (more ? MSG_MORE : 0);
     struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = (size_t)n};
     for (;;) {
-        ssize_t k = sendmsg(s->fd, &msg, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
+        ssize_t k = n == 1 ? send(s->fd, pieces->iov_base, pieces->iov_len, flags) : sendmsg(s->fd, &msg, flags);
         if (k >= 0) {
             count_sent(s, k);
             return k;

@@ -80,15 +80,19 @@ static PyObject *port_text(unsigned port) /* borrowed */
 }
 
 /* Lets the template have this value. */
-static int follow(struct steady *s, const char *p, size_t n)
+static int follow(struct steady *s, PyObject *value) /* steals value */
 {
-    if (is_text(s->value, p, n))
-        return 0;
-    PyObject *value = latin1(p, n);
     int err = value ? PyDict_SetItem(template, fm_name[s->key], value) : -1;
     s->value = err ? NULL : value;
     Py_XDECREF(value);
     return err;
+}
+
+static int follow_text(struct steady *s, const char *text)
+{
+    if (s->value && strcmp((const char *)PyUnicode_1BYTE_DATA(s->value), text) == 0)
+        return 0;
+    return follow(s, latin1(text, strlen(text)));
 }
 
 static int set_const(const char *key, PyObject *value) /* steals value */
@@ -116,8 +120,8 @@ int fm_environ_init(bool multiprocess)
                    set_const("GATEWAY_INTERFACE", PyUnicode_FromString("CGI/1.1")) ||
                    set_const("SCRIPT_NAME", PyUnicode_FromString("")) ||
                    set_const("SERVER_SOFTWARE", PyUnicode_FromString("fermata/" FM_VERSION)) ||
-                   follow(&request_method, "GET", 3) || follow(&remote_addr, "", 0) || follow(&server_name, "", 0) ||
-                   follow(&server_port, "", 0) || set_place(FM_N_REQUEST_URI, Py_None) ||
+                   follow_text(&request_method, "GET") || follow_text(&remote_addr, "") || follow_text(&server_name, "") ||
+                   follow_text(&server_port, "") || set_place(FM_N_REQUEST_URI, Py_None) ||
                    set_place(FM_N_PATH_INFO, Py_None) || set_place(FM_N_QUERY_STRING, fm_name[FM_N_EMPTY]) ||
                    set_place(FM_N_SERVER_PROTOCOL, fm_name[FM_N_HTTP_1_1]) || set_place(FM_N_REMOTE_PORT, Py_None) ||
                    set_place(FM_N_WSGI_ERRORS, Py_None) ||
@@ -282,10 +286,10 @@ PyObject *fm_environ_new(struct fm_call *call)
 {
     const struct fm_request *r = call->request;
     const struct fm_peer *peer = &call->peer;
-    if (follow(&request_method, fm_request_text(r, r->method), r->method.len) ||
-        follow(&remote_addr, peer->remote_addr, strlen(peer->remote_addr)) ||
-        follow(&server_name, peer->server_name, strlen(peer->server_name)) ||
-        follow(&server_port, peer->server_port, strlen(peer->server_port)))
+    const char *method = fm_request_text(r, r->method);
+    if ((!is_text(request_method.value, method, r->method.len) && follow(&request_method, latin1(method, r->method.len))) ||
+        follow_text(&remote_addr, peer->remote_addr) || follow_text(&server_name, peer->server_name) ||
+        follow_text(&server_port, peer->server_port))
         return NULL;
     PyObject *env = PyDict_Copy(template);
     if (env && fill(env, call) != 0)
