@@ -5,6 +5,7 @@ A measurement is a flat dictionary of numbers, which every kind fills as far as 
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ PROXY_THREADS = {"fermata": 4, "gthread": 200, "granian": 200}
 BURN_SECONDS = "0.5"
 LARGE = 1 << 20
 CONNECT_TIMEOUT = 10
-MIXED_SECONDS = 2 / 3  # of a round, with and without what disturbs
+MIXED_SECONDS = 1 / 2  # of a round, with and without what disturbs
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def measure_wrk(cell: Cell) -> Result:
         check_wrk(cell, wrk)
         run_wrk(replace(wrk, seconds=WARM_UP))
         metrics = metered(server, wrk, 0 if wrk.post else cell.workload.length)
-        return Result(metrics, server_line(server), " ".join(wrk.command()))
+        return Result(metrics, server_line(server), shlex.join(wrk.command()))
 
 
 def server_line(server: Server) -> str:
@@ -159,7 +160,7 @@ def measure_loop(cell: Cell) -> Result:
     if done.returncode:
         raise Failed(done.stderr.strip().splitlines()[-1])
     metrics: Metrics = json.loads(done.stdout)
-    return Result(metrics | {"other_load": other.cores()}, "", " ".join(command))
+    return Result(metrics | {"other_load": other.cores()}, "", shlex.join(command))
 
 
 def with_disturbance(cell: Cell, server: Server, wrk: Wrk, disturb: Wrk, also: list[Wrk]) -> Metrics:
@@ -202,7 +203,7 @@ def measure_beside(cell: Cell, path: str, connections: int) -> Result:
         if setup.admin_port:
             also.append(Wrk(setup.admin_port, 1, wrk.seconds, "/healthz"))
         metrics = with_disturbance(cell, server, wrk, disturb, also)
-        return Result(metrics, server_line(server), " ".join([*disturb.command(), "&", *wrk.command()]))
+        return Result(metrics, server_line(server), f"{shlex.join(disturb.command())} & {shlex.join(wrk.command())}")
 
 
 def load_headers(headers: tuple[str, ...]) -> list[str]:
@@ -240,7 +241,7 @@ def measure_closed(cell: Cell, setup: Setup | None = None, length: int = HELLO_L
         metrics = closed_metrics(output)
         metrics["other_load"] = other.cores()
         metrics |= cost(cpu, metrics) | memory(server)
-        return Result(metrics, server_line(server), " ".join(running.command))
+        return Result(metrics, server_line(server), shlex.join(running.command))
 
 
 def measure_proxy(cell: Cell) -> Result:
@@ -293,7 +294,7 @@ def measure_park(cell: Cell) -> Result:
         running = start_load("park", setup.port, w.path, *options, *load_headers(w.headers))
         metrics = park_metrics(running.finish(300))
         metrics["other_load"] = other.cores()
-        return Result(metrics, server_line(server), " ".join(running.command))
+        return Result(metrics, server_line(server), shlex.join(running.command))
 
 
 def measure_sse(cell: Cell) -> Result:
@@ -312,7 +313,7 @@ def measure_sse(cell: Cell) -> Result:
             "other_load": other.cores(),
         }
         metrics |= cost(cpu, metrics) | memory(server)
-        return Result(metrics, server_line(server), " ".join(running.command))
+        return Result(metrics, server_line(server), shlex.join(running.command))
 
 
 def measure_start(cell: Cell) -> Result:

@@ -83,10 +83,10 @@ SSE: Columns = (
 )  # fmt: skip
 TABLES = {"mixed": BESIDE, "hog": BESIDE, "park": PARK, "start": START, "idle": IDLE, "sse": SSE}
 
-QUICK = ("fermata", "fastwsgi", "bjoern", "granian", "gthread")
+HELLOS = ("fermata", "fastwsgi", "bjoern", "granian", "gthread")
 README_TABLE = (
-    ("hello-c32", "hello, 32 connections", "cpu_us", "CPU us/request", 1, QUICK),
-    ("django", "Django hello", "cpu_us", "CPU us/request", 1, QUICK),
+    ("hello-c32", "hello, 32 connections", "cpu_us", "CPU us/request", 1, HELLOS),
+    ("django", "Django hello", "cpu_us", "CPU us/request", 1, HELLOS),
     ("blocking-c256", "5 ms of waiting, 32 threads", "p99_us", "p99 ms", 1e-3,
      ("fermata", "granian", "uwsgi", "gthread", "gevent")),
     ("proxy-c1000", "a proxy, 1,000 at once", "rps_per_cpu", "requests per CPU second", 1,
@@ -166,15 +166,20 @@ def targets(results: dict[str, Any]) -> str:
     return table(["workload", "target", "measured", "met"], rows, "---")
 
 
+def without_ports(command: str) -> str:
+    """They are others each time, and so is the process that the load looks at."""
+    command = re.sub(r"UPSTREAM=127\.0\.0\.1:\d+", "UPSTREAM=127.0.0.1:UPSTREAM_PORT", command)
+    command = re.sub(r"--server-pid \d+", "--server-pid PID", command)
+    return re.sub(r"(--port |127\.0\.0\.1:|launch\.py \w+ \S+ )\d+", r"\1PORT", command)
+
+
 def commands(results: dict[str, Any]) -> str:
     """Every command line: of each server, and of the load, once for all servers that have the same."""
     lines = []
     for name, workload in results["workloads"].items():
         lines.append(f"# {name}: {workload['title']}")
-        lines += [record["server"] for record in workload["peers"].values() if record["server"]]
-        lines += sorted(
-            {re.sub(r":\d{5}\b", ":PORT", record["load"]) for record in workload["peers"].values() if record["load"]}
-        )
+        lines += [without_ports(record["server"]) for record in workload["peers"].values() if record["server"]]
+        lines += sorted({without_ports(record["load"]) for record in workload["peers"].values() if record["load"]})
         lines.append("")
     return "```text\n" + "\n".join(lines).rstrip() + "\n```\n"
 
@@ -182,9 +187,10 @@ def commands(results: dict[str, Any]) -> str:
 def about(results: dict[str, Any]) -> str:
     """The machine, the versions, and who is missing."""
     m = results["machine"]
+    rounds = f"{results['rounds']} round{'s' * (results['rounds'] != 1)}"
     text = (
         f"{m['cpu']}, {m['cores']} cores, {m['memory_gb']} GB; Linux {m['kernel']}, CPython {m['python']}, {m['wrk']}. "
-        f"{results['rounds']} rounds of {results['seconds']:g} s, {results['began']}, commit `{results['commit']}`:\n\n"
+        f"{rounds} of {results['seconds']:g} s, {results['began']}, commit `{results['commit']}`:\n\n"
         f"    {results['command']}\n\n"
     )
     peers = results["peers"].values()

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import os
 import random
+import shlex
 import signal
 import socket
 import subprocess
@@ -46,7 +47,7 @@ def environment(more: dict[str, str]) -> dict[str, str]:
 def shown(command: Iterable[str], env: dict[str, str]) -> str:
     """A command line as it can be repeated in the checkout's directory."""
     settings = [f"{name}={value}" for name, value in sorted({"PYTHONPATH": str(APPS), **env}.items())]
-    return " ".join([*settings, *command])
+    return " ".join([*settings, shlex.join(command)])
 
 
 class Process:

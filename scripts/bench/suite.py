@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -180,7 +181,7 @@ def peers_as_json(absent: dict[str, str], fermata: str) -> dict[str, Any]:
     for peer in PEERS.values():
         version = versions.get(peer.package, "") if peer.package else ""
         if peer.name == "fermata":
-            version = output_of(fermata, "--version").split()[-1]
+            version = "".join(re.findall(r"\d+\.\d+\.\S+", output_of(fermata, "--version"))[:1])
         said[peer.name] = {"label": peer.label, "version": version, "threads": peer.threads}
         if peer.name in absent:
             said[peer.name]["missing"] = absent[peer.name]

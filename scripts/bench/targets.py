@@ -139,8 +139,6 @@ def waiting(run: Run) -> Iterable[Row]:
     for workload in ("blocking-c32", "blocking-c256"):
         yield against(run, workload, "p99/p50 at most half of uWSGI's", "unfairness", "uwsgi", 0.5)
     yield plain(run, "mixed", "p99 of hello at most twice that without the blockers", "p99_ratio", 2)
-    yield plain(run, "hog", "p99 of hello beside two that compute", "p99_us", math.inf, scale=1e-3, unit=" ms")
-    yield plain(run, "hog", "p99 of /healthz beside them at most 5 ms", "health_p99_us", 5, scale=1e-3, unit=" ms")
 
 
 def futures(run: Run) -> Iterable[Row]:

@@ -75,20 +75,20 @@ NO_FUTURES = {"bjoern": "has one thread", "fastwsgi": "has one thread"}
 def hello() -> Iterable[Workload]:
     yield Workload("hello-c1", "hello, 1 connection", (*FAST, "limit", "uwsgi-direct"), connections=1)
     yield Workload("hello-c32", "hello, 32 connections", EVERYBODY, connections=32)
-    yield Workload("hello-c256", "hello, 256 connections", (*FAST, "limit", "uwsgi", "gthread"), connections=256)
+    yield Workload("hello-c256", "hello, 256 connections", (*FAST, "limit", "uwsgi"), connections=256)
     yield Workload("hello-close", "hello, a connection for each request", (*SOME, "limit", "uwsgi"),
-                   headers=("Connection: close",))  # fmt: skip
+                   headers=("Connection: close",), seconds=2 / 3)  # fmt: skip
 
 
 def bodies() -> Iterable[Workload]:
     yield Workload("blocks-3", "a generator of 3 blocks", (*SOME, "uwsgi"), app="wsgi_apps:blocks3", seconds=2 / 3)
-    yield Workload("blocks-100", "a generator of 100 blocks", SOME, app="wsgi_apps:blocks100", seconds=2 / 3)
-    yield Workload("body-64k", "a body of 64 KB", SOME, app="wsgi_apps:body64k", seconds=2 / 3)
-    yield Workload("body-1m", "a body of 1 MB", SOME, app="wsgi_apps:body1m", seconds=2 / 3)
+    yield Workload("blocks-100", "a generator of 100 blocks", FAST, app="wsgi_apps:blocks100", seconds=2 / 3)
+    yield Workload("body-64k", "a body of 64 KB", FAST, app="wsgi_apps:body64k", seconds=2 / 3)
+    yield Workload("body-1m", "a body of 1 MB", FAST, app="wsgi_apps:body1m", seconds=2 / 3)
     yield Workload("file-100m", "100 MB by file_wrapper, 4 connections", SOME, app="wsgi_apps:file100m", connections=4,
                    seconds=2 / 3)  # fmt: skip
     yield Workload("echo-10k", "a POST of 10 KB, echoed", SOME, app="wsgi_apps:echo", post=10_000, seconds=2 / 3)
-    yield Workload("echo-1m", "a POST of 1 MB, echoed", SOME, app="wsgi_apps:echo", post=1_000_000, seconds=2 / 3)
+    yield Workload("echo-1m", "a POST of 1 MB, echoed", FAST, app="wsgi_apps:echo", post=1_000_000, seconds=2 / 3)
 
 
 def frameworks() -> Iterable[Workload]:
@@ -97,16 +97,16 @@ def frameworks() -> Iterable[Workload]:
         ("flask", "Flask says hello", "flask_app:app"),
         ("django", "Django says hello", "django_app:app"),
     ):
-        yield Workload(name, title, (*FAST, "gthread", "loop"), app=app, headers=REALISTIC)
+        yield Workload(name, title, (*FAST, "loop"), app=app, headers=REALISTIC)
 
 
 def waiting() -> Iterable[Workload]:
     yield Workload("blocking-c32", "5 ms of waiting, 32 threads, 32 connections",
                    ("fermata", "uwsgi", "uwsgi-direct", "granian", "gthread", "gevent", "waitress", "cheroot"),
-                   app="wsgi_apps:sleep5", threads=32, left_out=BLOCKING)  # fmt: skip
+                   app="wsgi_apps:sleep5", threads=32, seconds=2 / 3, left_out=BLOCKING)  # fmt: skip
     yield Workload("blocking-c256", "5 ms of waiting, 32 threads, 256 connections",
                    ("fermata", "uwsgi", "granian", "gthread", "gevent"),
-                   app="wsgi_apps:sleep5", threads=32, connections=256, left_out=BLOCKING)  # fmt: skip
+                   app="wsgi_apps:sleep5", threads=32, connections=256, seconds=2 / 3, left_out=BLOCKING)  # fmt: skip
     yield Workload("mixed", "32 connections of hello, beside 4 that wait for 200 ms each",
                    ("fermata", "uwsgi", "granian", "gthread"), app="wsgi_apps:mixed", kind="mixed", threads=8,
                    left_out=BLOCKED)  # fmt: skip
@@ -121,12 +121,12 @@ def futures() -> Iterable[Workload]:
                    app="async_wsgi_apps:futures", kind="closed", connections=1000, threads=4, apps=starlette,
                    paths={"uvicorn": "/futures"})  # fmt: skip
     waiters = ("gthread", "gevent", "granian")
-    for n, factor in ((1000, 1.0), (5000, 2.0)):
+    for n, factor in ((1000, 1.0), (5000, 5 / 3)):
         yield Workload(f"proxy-c{n}", f"a proxy, an upstream of 50 ms and 10 KB, {n:,} connections",
                        ("fermata", "uvicorn", *waiters), app="async_wsgi_apps:proxy", kind="proxy", connections=n,
                        seconds=factor, apps={**starlette, **{peer: "proxy_threads:app" for peer in waiters}},
                        paths={"uvicorn": "/proxy/page"}, path="/page",
-                       left_out={"uwsgi": "its threads wait as gthread's do"})  # fmt: skip
+                       left_out={"uwsgi": "has threads that wait as gthread's do"})  # fmt: skip
     yield Workload("proxy-small", "the same with a small HTTP client, 1,000 connections", ("fermata", "uvicorn"),
                    app="async_wsgi_apps:proxy", kind="proxy", connections=1000, apps=starlette,
                    paths={"uvicorn": "/proxy/page"}, path="/page", env={"BENCH_HTTP_CLIENT": "small"})  # fmt: skip

@@ -85,6 +85,17 @@ def test_a_chart_is_well_formed_and_has_every_bar() -> None:
     assert "prefers-color-scheme: dark" in svg
 
 
+def test_a_bar_many_times_as_long_as_ours_is_cut() -> None:
+    svg = draw("title", "note", [Section("", [Bar("ours", 1.0, 1.0, 1.0, "ours"), Bar("slow", 100.0, 90.0, 110.0)])])
+    assert 'class="gap"' in svg
+    assert ">100<" in svg
+
+
+def test_commands_are_shown_without_the_ports_that_they_happened_to_get() -> None:
+    shown = report.without_ports("UPSTREAM=127.0.0.1:20002 serve --port 31999 --bind 127.0.0.1:20001 -c 20000")
+    assert shown == "UPSTREAM=127.0.0.1:UPSTREAM_PORT serve --port PORT --bind 127.0.0.1:PORT -c 20000"
+
+
 def test_a_table_names_who_failed_and_who_was_left_out() -> None:
     said = results("hello-c32", fermata=record(cpu_us=8.0), bjoern=record("it ended"))
     text = report.workload_table(said, "hello-c32")
