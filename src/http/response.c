@@ -110,18 +110,28 @@ static int set_length(struct fm_response *r, const char *value, size_t len, cons
     return 0;
 }
 
+int fm_response_name(const char *name, size_t len)
+{
+    return fm_is_token(name, len) ? (int)classify(name, len) : FM_EINVAL;
+}
+
 int fm_response_add(struct fm_response *r, const char *name, size_t nlen, const char *value, size_t vlen,
                     const char **why)
 {
-    if (!fm_is_token(name, nlen)) {
+    int what = fm_response_name(name, nlen);
+    if (what < 0)
         *why = "the name is not a token";
-        return FM_EINVAL;
-    }
+    return what < 0 ? what : fm_response_put(r, what, name, nlen, value, vlen, why);
+}
+
+int fm_response_put(struct fm_response *r, int what, const char *name, size_t nlen, const char *value, size_t vlen,
+                    const char **why)
+{
     if (!fm_is_field_value(value, vlen)) {
         *why = "the value has control characters";
         return FM_EINVAL;
     }
-    switch (classify(name, nlen)) {
+    switch ((enum special)what) {
     case HOP_BY_HOP: return 1;
     case CONNECTION:
         if (!has_token(value, vlen, "close"))

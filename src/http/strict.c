@@ -151,16 +151,12 @@ static inline int hex(char c)
 /* Length of the reg-name (an IPv4 address is one, too) at the beginning. */
 static size_t reg_name_run(const char *p, size_t len)
 {
-    size_t n = 0;
-    while (n < len) {
-        if (reg_name[(unsigned char)p[n]])
+    for (size_t n = 0;; n += 3) {
+        while (n < len && reg_name[(unsigned char)p[n]])
             n++;
-        else if (p[n] == '%' && len - n > 2 && hex(p[n + 1]) >= 0 && hex(p[n + 2]) >= 0)
-            n += 3;
-        else
-            break;
+        if (len - n < 3 || p[n] != '%' || hex(p[n + 1]) < 0 || hex(p[n + 2]) < 0)
+            return n;
     }
-    return n;
 }
 
 /* Length of "[IPv6 address]" at the beginning, or 0. */

@@ -9,7 +9,7 @@ PyObject *fm_application;
 
 int fm_wsgi_init(bool multiprocess)
 {
-    return fm_names_init() || fm_run_init() || fm_input_init() || fm_errors_init() || fm_file_wrapper_init() || fm_future_init() ||
+    return fm_names_init() || fm_run_init() || fm_input_init() || fm_file_wrapper_init() || fm_future_init() ||
                    fm_environ_init(multiprocess)
                ? -1
                : 0;
@@ -19,6 +19,7 @@ void fm_wsgi_fini(void)
 {
     Py_CLEAR(fm_application);
     fm_environ_fini();
+    fm_run_fini();
     fm_future_fini();
     fm_names_fini();
 }

@@ -21,7 +21,8 @@ static struct steady {
     enum fm_name_id key;
     PyObject *value; /* borrowed from the template */
 } remote_addr = {FM_N_REMOTE_ADDR, NULL}, server_name = {FM_N_SERVER_NAME, NULL}, server_port = {FM_N_SERVER_PORT, NULL},
-  request_method = {FM_N_REQUEST_METHOD, NULL};
+  request_method = {FM_N_REQUEST_METHOD, NULL}, http_host = {FM_N_HTTP_HOST, NULL},
+  request_uri = {FM_N_REQUEST_URI, NULL}, path_info = {FM_N_PATH_INFO, NULL}, query_string = {FM_N_QUERY_STRING, NULL};
 
 /* The last value of each header that clients repeat in every request (and that is no secret): the same string again
  * costs a comparison, and ten thousand parked requests share it. */
@@ -31,7 +32,7 @@ static PyObject *last_value[FM_H_OTHER];
 #define BIT(id) (1ull << FM_H_##id)
 static const uint64_t repeated =
     BIT(ACCEPT) | BIT(ACCEPT_CHARSET) | BIT(ACCEPT_ENCODING) | BIT(ACCEPT_LANGUAGE) | BIT(CACHE_CONTROL) |
-    BIT(CONNECTION) | BIT(CONTENT_TYPE) | BIT(DNT) | BIT(HOST) | BIT(ORIGIN) | BIT(PRAGMA) | BIT(PRIORITY) |
+    BIT(CONNECTION) | BIT(CONTENT_TYPE) | BIT(DNT) | BIT(ORIGIN) | BIT(PRAGMA) | BIT(PRIORITY) |
     BIT(SEC_CH_UA) | BIT(SEC_CH_UA_MOBILE) | BIT(SEC_CH_UA_PLATFORM) | BIT(SEC_FETCH_DEST) | BIT(SEC_FETCH_MODE) |
     BIT(SEC_FETCH_SITE) | BIT(SEC_FETCH_USER) | BIT(TE) | BIT(UPGRADE_INSECURE_REQUESTS) | BIT(USER_AGENT) | BIT(VIA) |
     BIT(X_FORWARDED_HOST) | BIT(X_FORWARDED_PROTO) | BIT(X_REQUESTED_WITH);
@@ -107,6 +108,8 @@ static int set_place(enum fm_name_id key, PyObject *value) { return PyDict_SetIt
 
 int fm_environ_init(bool multiprocess)
 {
+    struct fm_body no_body; /* the template's input is that of all requests without a body: it has no state */
+    fm_body_init(&no_body);
     if (!(template = PyDict_New()))
         return -1;
     return set_const("wsgi.version", Py_BuildValue("(ii)", 1, 0)) ||
@@ -121,11 +124,11 @@ int fm_environ_init(bool multiprocess)
                    set_const("SCRIPT_NAME", PyUnicode_FromString("")) ||
                    set_const("SERVER_SOFTWARE", PyUnicode_FromString("fermata/" FM_VERSION)) ||
                    follow_text(&request_method, "GET") || follow_text(&remote_addr, "") || follow_text(&server_name, "") ||
-                   follow_text(&server_port, "") || set_place(FM_N_REQUEST_URI, Py_None) ||
-                   set_place(FM_N_PATH_INFO, Py_None) || set_place(FM_N_QUERY_STRING, fm_name[FM_N_EMPTY]) ||
+                   follow_text(&server_port, "") || follow_text(&request_uri, "/") ||
+                   follow_text(&path_info, "/") || follow_text(&query_string, "") ||
                    set_place(FM_N_SERVER_PROTOCOL, fm_name[FM_N_HTTP_1_1]) || set_place(FM_N_REMOTE_PORT, Py_None) ||
-                   set_place(FM_N_WSGI_ERRORS, Py_None) ||
-                   set_place(FM_N_WSGI_INPUT, Py_None)
+                   follow_text(&http_host, "") ||
+                   set_const("wsgi.errors", fm_errors_new()) || set_const("wsgi.input", fm_input_new(&no_body))
                ? -1
                : 0;
 }
@@ -208,6 +211,8 @@ static PyObject *join(PyObject *before, PyObject *value, unsigned id)
 
 static int put_field(PyObject *env, const struct fm_request *r, const struct fm_field *f, uint64_t *seen)
 {
+    if (f->id == FM_H_HOST)
+        return 0; /* the template has it */
     const char *name = r->head + f->name_off;
     bool known = f->id < FM_H_OTHER;
     PyObject *key = known ? Py_NewRef(fm_header_key[f->id]) : make_key(name, f->name_len);
@@ -239,19 +244,18 @@ static int put_headers(PyObject *env, const struct fm_request *r)
     return 0;
 }
 
-/* The target as it came, its path and its query. */
-static int put_target(PyObject *env, const struct fm_request *r)
+/* The target as it came, its path and its query; all the same if the target is. */
+static int follow_target(const struct fm_request *r)
 {
-    PyObject *target = latin1(fm_request_text(r, r->target), r->target.len);
-    const char *text = fm_request_text(r, r->path);
-    bool whole = target && r->path.len == r->target.len && !memchr(text, '%', r->path.len);
-    PyObject *path = whole ? Py_NewRef(target) : decode_path(text, r->path.len);
-    if (put(env, fm_name[FM_N_REQUEST_URI], target)) {
-        Py_XDECREF(path);
-        return -1;
-    }
-    return put(env, fm_name[FM_N_PATH_INFO], path) ||
-           (r->query.len && put(env, fm_name[FM_N_QUERY_STRING], latin1(fm_request_text(r, r->query), r->query.len)));
+    const char *target = fm_request_text(r, r->target), *path = fm_request_text(r, r->path);
+    if (is_text(request_uri.value, target, r->target.len))
+        return 0;
+    request_uri.value = NULL; /* until all three are set: it stands for them */
+    return follow(&path_info, decode_path(path, r->path.len)) ||
+                   follow(&query_string, latin1(fm_request_text(r, r->query), r->query.len)) ||
+                   follow(&request_uri, latin1(target, r->target.len))
+               ? -1
+               : 0;
 }
 
 /* A unix socket has no port. */
@@ -266,20 +270,16 @@ static int put_port(PyObject *env, const struct fm_peer *peer)
 static int fill(PyObject *env, struct fm_call *call)
 {
     const struct fm_request *r = call->request;
-    if (put_target(env, r) || put_headers(env, r))
+    if (put_headers(env, r))
         return -1;
     if (r->minor == 0 && PyDict_SetItem(env, fm_name[FM_N_SERVER_PROTOCOL], fm_name[FM_N_HTTP_1_0]))
         return -1;
     if (put_port(env, &call->peer) != 0)
         return -1;
-    /* An absolute-form target names the host that counts (RFC 9112, 3.2.2). */
-    if (r->host.len && r->path.off != r->target.off &&
-        put(env, fm_name[FM_N_HTTP_HOST], header_value(FM_H_HOST, fm_request_text(r, r->host), r->host.len)))
+    /* The template has the host.  One that is empty is only there if the client sent it so. */
+    if (r->host.len == 0 && !fm_request_find(r, FM_H_HOST) && PyDict_DelItem(env, fm_name[FM_N_HTTP_HOST]))
         return -1;
-    return put(env, fm_name[FM_N_WSGI_ERRORS], fm_errors_new()) ||
-                   put(env, fm_name[FM_N_WSGI_INPUT], fm_input_new(&call->request->body))
-               ? -1
-               : 0;
+    return r->body.size > 0 ? put(env, fm_name[FM_N_WSGI_INPUT], fm_input_new(&call->request->body)) : 0;
 }
 
 PyObject *fm_environ_new(struct fm_call *call)
@@ -289,7 +289,11 @@ PyObject *fm_environ_new(struct fm_call *call)
     const char *method = fm_request_text(r, r->method);
     if ((!is_text(request_method.value, method, r->method.len) && follow(&request_method, latin1(method, r->method.len))) ||
         follow_text(&remote_addr, peer->remote_addr) || follow_text(&server_name, peer->server_name) ||
-        follow_text(&server_port, peer->server_port))
+        follow_text(&server_port, peer->server_port) || follow_target(r))
+        return NULL;
+    /* An absolute-form target names the host that counts, else it is the field (RFC 9112, 3.2.2). */
+    const char *host = fm_request_text(r, r->host);
+    if (!is_text(http_host.value, host, r->host.len) && follow(&http_host, latin1(host, r->host.len)))
         return NULL;
     PyObject *env = PyDict_Copy(template);
     if (env && fill(env, call) != 0)

@@ -1,31 +1,43 @@
-/* wsgi.errors (PEP 3333, "Input and Error Streams"): text to the error log, line by line.  Each request has a stream of
- * its own, so what requests on different threads write piecemeal (print() makes several writes a line) never mixes
- * within a line.  A last line without an end goes out when the stream is flushed or dropped. */
+/* wsgi.errors (PEP 3333, "Input and Error Streams"): text to the error log, line by line.
+ *
+ * There is one stream object, which is in every environ, so it costs a request nothing.  What is written piecemeal
+ * (print() makes several writes a line) is gathered in the request that the writing thread runs, so lines of requests on
+ * different threads never mix.  A last line without an end goes out when the stream is flushed or the request ends.  A
+ * thread of the application's own has its text written at once. */
 #include "internal.h"
 
 #include "fermata/util/buf.h"
+#include "fermata/util/list.h"
 #include "fermata/util/log.h"
 
 #define LONGEST_LINE (64 * 1024) /* kept back at most */
 
-struct errors {
-    PyObject_HEAD
-    struct fm_buf line; /* what came since the last newline */
-};
-
-/* Writes the first n bytes of what is kept.  They are taken out first: without the GIL another thread may write too. */
-static void put_out(struct errors *e, size_t n)
+/* Where the calling thread's unfinished line is, or NULL. */
+static struct fm_buf *own_line(void)
 {
-    struct fm_buf rest = FM_BUF_INIT, out = e->line;
-    fm_buf_append(&rest, fm_buf_head(&out) + n, fm_buf_size(&out) - n);
-    e->line = rest;
-    Py_BEGIN_ALLOW_THREADS
-    fm_log_raw(fm_buf_head(&out), n);
-    Py_END_ALLOW_THREADS
-    fm_buf_fini(&out);
+    const struct fm_hand *hand = fm_hand_self();
+    const struct fm_call *call = hand && hand->task ? FM_LIST_ENTRY(hand->task, struct fm_call, task) : NULL;
+    struct fm_run *run = call ? call->run : NULL;
+    return run ? &run->errors : NULL;
 }
 
-static int write_text(struct errors *e, PyObject *text)
+static void log_text(const char *p, size_t n)
+{
+    Py_BEGIN_ALLOW_THREADS
+    fm_log_raw(p, n);
+    Py_END_ALLOW_THREADS
+}
+
+/* Writes the first n bytes of what is kept. */
+static void put_out(struct fm_buf *line, size_t n)
+{
+    log_text(fm_buf_head(line), n);
+    fm_buf_consume(line, n);
+    if (fm_buf_size(line) == 0)
+        fm_buf_fini(line);
+}
+
+static int write_text(PyObject *text)
 {
     if (!PyUnicode_Check(text)) {
         PyErr_Format(PyExc_TypeError, "wsgi.errors takes str, not %.200s", Py_TYPE(text)->tp_name);
@@ -34,31 +46,39 @@ static int write_text(struct errors *e, PyObject *text)
     PyObject *bytes = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
     if (!bytes)
         return -1;
-    fm_buf_append(&e->line, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    struct fm_buf *line = own_line();
+    if (!line) {
+        log_text(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+        Py_DECREF(bytes);
+        return 0;
+    }
+    fm_buf_append(line, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
     Py_DECREF(bytes);
-    size_t n = fm_buf_size(&e->line);
-    const char *newline = n ? memrchr(fm_buf_head(&e->line), '\n', n) : NULL;
+    size_t n = fm_buf_size(line);
+    const char *newline = n ? memrchr(fm_buf_head(line), '\n', n) : NULL;
     if (newline)
-        put_out(e, (size_t)(newline - fm_buf_head(&e->line)) + 1);
+        put_out(line, (size_t)(newline - fm_buf_head(line)) + 1);
     else if (n > LONGEST_LINE)
-        put_out(e, n);
+        put_out(line, n);
     return 0;
 }
 
 static PyObject *errors_write(PyObject *self, PyObject *text)
 {
-    if (write_text((struct errors *)self, text) != 0)
+    (void)self;
+    if (write_text(text) != 0)
         return NULL;
     return PyLong_FromSsize_t(PyUnicode_GET_LENGTH(text));
 }
 
 static PyObject *errors_writelines(PyObject *self, PyObject *lines)
 {
+    (void)self;
     PyObject *line, *it = PyObject_GetIter(lines);
     if (!it)
         return NULL;
     while ((line = PyIter_Next(it))) {
-        int err = write_text((struct errors *)self, line);
+        int err = write_text(line);
         Py_DECREF(line);
         if (err != 0)
             break;
@@ -71,22 +91,19 @@ static PyObject *errors_writelines(PyObject *self, PyObject *lines)
 
 static PyObject *errors_flush(PyObject *self, PyObject *ignored)
 {
-    struct errors *e = (struct errors *)self;
-    (void)ignored;
-    if (fm_buf_size(&e->line) > 0)
-        put_out(e, fm_buf_size(&e->line));
+    struct fm_buf *line = own_line();
+    (void)self, (void)ignored;
+    if (line && fm_buf_size(line) > 0)
+        put_out(line, fm_buf_size(line));
     Py_RETURN_NONE;
 }
 
-static void errors_dealloc(PyObject *self)
+void fm_errors_end(struct fm_buf *line)
 {
-    struct errors *e = (struct errors *)self;
-    if (fm_buf_size(&e->line) > 0) {
-        fm_buf_append(&e->line, "\n", 1);
-        fm_log_raw(fm_buf_head(&e->line), fm_buf_size(&e->line));
-    }
-    fm_buf_fini(&e->line);
-    PyObject_Free(self);
+    if (fm_buf_size(line) == 0)
+        return;
+    fm_buf_append(line, "\n", 1);
+    put_out(line, fm_buf_size(line));
 }
 
 static PyMethodDef methods[] = {
@@ -99,19 +116,10 @@ static PyMethodDef methods[] = {
 static PyTypeObject errors_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "fermata.Errors",
-    .tp_basicsize = sizeof(struct errors),
-    .tp_dealloc = errors_dealloc,
+    .tp_basicsize = sizeof(PyObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "A request's way to the error log.",
+    .tp_doc = "The way to the error log.",
     .tp_methods = methods,
 };
 
-int fm_errors_init(void) { return PyType_Ready(&errors_type); }
-
-PyObject *fm_errors_new(void)
-{
-    struct errors *e = PyObject_New(struct errors, &errors_type);
-    if (e)
-        e->line = (struct fm_buf)FM_BUF_INIT;
-    return (PyObject *)e;
-}
+PyObject *fm_errors_new(void) { return PyType_Ready(&errors_type) == 0 ? PyObject_New(PyObject, &errors_type) : NULL; }

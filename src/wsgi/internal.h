@@ -6,6 +6,7 @@
 #include <Python.h>
 
 #include "fermata/http/headers.h"
+#include "fermata/util/buf.h"
 #include "fermata/wsgi/call.h"
 
 /* ---- names: strings that are used again and again, made once (names.c) ---- */
@@ -22,11 +23,9 @@
     X(SERVER_NAME, "SERVER_NAME")                                                                                      \
     X(SERVER_PORT, "SERVER_PORT")                                                                                      \
     X(SERVER_PROTOCOL, "SERVER_PROTOCOL")                                                                              \
-    X(WSGI_ERRORS, "wsgi.errors")                                                                                      \
     X(WSGI_INPUT, "wsgi.input")                                                                                        \
     X(HTTP_1_0, "HTTP/1.0")                                                                                            \
     X(HTTP_1_1, "HTTP/1.1")                                                                                            \
-    X(EMPTY, "")                                                                                                       \
     X(add_done_callback, "add_done_callback")                                                                          \
     X(close, "close")                                                                                                  \
     X(done, "done")                                                                                                    \
@@ -67,6 +66,7 @@ struct fm_run {
     PyObject *future;     /* parked on, or about to be looked at */
     PyObject *wakeup;     /* struct fm_wakeup that is registered with it */
     PyObject *block;      /* lent to the connection until it is sent */
+    struct fm_buf errors; /* an unfinished line of wsgi.errors */
     uint64_t parked_at;
     unsigned streak;      /* futures in a row that were done at once */
     uint8_t phase;        /* enum fm_phase */
@@ -76,6 +76,7 @@ struct fm_run {
 
 extern PyTypeObject fm_run_type;
 int fm_run_init(void);
+void fm_run_fini(void);
 struct fm_run *fm_run_new(struct fm_call *call);
 
 /* ---- futures (future.c) ---- */
@@ -114,8 +115,8 @@ void fm_environ_fini(void);
 PyObject *fm_input_new(struct fm_body *body); /* input.c: moves the body */
 int fm_input_init(void);
 
-PyObject *fm_errors_new(void); /* errors.c */
-int fm_errors_init(void);
+PyObject *fm_errors_new(void); /* errors.c: the stream of all requests */
+void fm_errors_end(struct fm_buf *line); /* the end of a request whose last line may be unfinished */
 
 extern PyTypeObject fm_file_wrapper_type; /* file_wrapper.c */
 int fm_file_wrapper_init(void);

@@ -28,6 +28,33 @@ static const char *native(PyObject *o, const char *what, Py_ssize_t *len)
     return (const char *)PyUnicode_1BYTE_DATA(o);
 }
 
+/* Names that were found to be tokens, and what they mean: applications use the same few objects again and again, so
+ * that most names are told by their address.  Takes 100 instructions of each header off. */
+#define NAMES 64
+static struct {
+    PyObject *name;
+    int what; /* of fm_response_name */
+} known_names[NAMES];
+
+static int look_up_name(PyObject *name, const char *text, Py_ssize_t len)
+{
+    unsigned i = (unsigned)((uintptr_t)name / 16 % NAMES);
+    if (known_names[i].name == name)
+        return known_names[i].what;
+    int what = fm_response_name(text, (size_t)len);
+    if (what >= 0 && len <= 64 && PyUnicode_CheckExact(name)) {
+        Py_XSETREF(known_names[i].name, Py_NewRef(name));
+        known_names[i].what = what;
+    }
+    return what;
+}
+
+void fm_run_fini(void)
+{
+    for (int i = 0; i < NAMES; i++)
+        Py_CLEAR(known_names[i].name);
+}
+
 static int add_header(struct fm_response *r, PyObject *pair)
 {
     static bool warned;
@@ -43,7 +70,11 @@ static int add_header(struct fm_response *r, PyObject *pair)
     const char *value = name ? native(value_o, "a response header's value", &vlen) : NULL;
     if (!value)
         return -1;
-    int err = fm_response_add(r, name, (size_t)nlen, value, (size_t)vlen, &why);
+    int what = look_up_name(name_o, name, nlen), err = what;
+    if (what >= 0)
+        err = fm_response_put(r, what, name, (size_t)nlen, value, (size_t)vlen, &why);
+    else
+        why = "the name is not a token";
     if (err < 0) {
         PyErr_Format(PyExc_ValueError, "response header %R: %R: %s", name_o, value_o, why);
         return -1;
@@ -200,6 +231,7 @@ static void run_dealloc(PyObject *self)
 {
     PyObject_GC_UnTrack(self);
     run_clear(self);
+    fm_buf_fini(&((struct fm_run *)self)->errors);
     PyObject_GC_Del(self);
 }
 

@@ -311,6 +311,7 @@ static enum fm_outcome wind_up(struct fm_run *run, enum fate fate) FM_NEEDS_GIL
                               : fate == FATE_DONE ? FM_OUTCOME_DONE
                                                   : FM_OUTCOME_ABORTED;
     close_iterable(run);
+    fm_errors_end(&run->errors);
     run->call = NULL; /* from here on start_response and write raise */
     call->run = NULL;
     Py_CLEAR(run->iterator);
