@@ -5,6 +5,7 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from wsgi_apps import Timed
 
 settings.configure(
     DEBUG=False,
@@ -26,3 +27,4 @@ def hello(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [path("", hello)]
 app = WSGIHandler()
+timed = Timed(app)
