@@ -21,7 +21,7 @@ def fastwsgi(app: Any, port: int) -> None:
 
     # As every other server here does, and to its advantage where a response is more than one write.
     package.server.tcp_nodelay = 1
-    package.server.backlog = 4096
+    package.server.backlog = 4096  # the kernel makes it less where that is too many
     package.run(app, host="127.0.0.1", port=port, loglevel=package.LL_ERROR)
 
 

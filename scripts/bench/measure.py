@@ -170,7 +170,13 @@ def server_line(server: Server) -> str:
 
 def measure_loop(cell: Cell) -> Result:
     """The application called in a loop: what a server cannot save."""
-    command = [f"{BIN}/python", f"{HERE}/overhead.py", cell.workload.app_of("loop"), "--seconds", f"{cell.seconds:g}"]
+    command = [
+        f"{BIN}/python",
+        f"{HERE}/overhead.py",
+        cell.workload.app_of("loop"),
+        "--seconds",
+        f"{cell.seconds / 2:g}",
+    ]
     for header in cell.workload.headers:
         command += ["-H", header]
     other = proc.OtherLoad()
@@ -241,7 +247,7 @@ def closed_metrics(output: str) -> Metrics:
 
 def closed_warm_up(workload: Workload) -> float:
     """As long as it takes until requests come and go evenly: of 5,000 at once a slow peer has seconds to do."""
-    return 1 + workload.connections / 625
+    return 1 + workload.connections / 800
 
 
 def measure_closed(cell: Cell, setup: Setup | None = None, length: int = HELLO_LENGTH) -> Result:
@@ -385,7 +391,7 @@ def expected_seconds(cell: Cell) -> float:
     """How long a measurement takes, roughly: for the estimate that is printed first."""
     start, w = 0.7, cell.workload
     if cell.peer == "loop":
-        return cell.seconds + 1
+        return cell.seconds / 2 + 1
     by_kind = {
         "wrk": cell.seconds + WARM_UP,
         "mixed": cell.seconds * 2 * MIXED_SECONDS + WARM_UP + 1.5,

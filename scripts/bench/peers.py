@@ -8,10 +8,11 @@ them is what is measured.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .paths import APPS, BIN, BUILD, HERE
 
-BACKLOG = 4096
+BACKLOG = min(4096, int(Path("/proc/sys/net/core/somaxconn").read_text()))  # uWSGI refuses more than the kernel keeps
 CONNECTIONS = 60000
 KEEP_ALIVE = "60"
 THREADS = 8

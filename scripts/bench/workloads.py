@@ -76,7 +76,7 @@ def hello() -> Iterable[Workload]:
     yield Workload("hello-c1", "hello, 1 connection", (*FAST, "limit", "uwsgi-direct"), connections=1)
     yield Workload("hello-c32", "hello, 32 connections", EVERYBODY, connections=32)
     yield Workload("hello-c256", "hello, 256 connections", (*FAST, "limit", "uwsgi"), connections=256)
-    yield Workload("hello-close", "hello, a connection for each request", (*SOME, "limit", "uwsgi"),
+    yield Workload("hello-close", "hello, a connection for each request", (*FAST, "limit"),
                    headers=("Connection: close",), seconds=2 / 3)  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def frameworks() -> Iterable[Workload]:
 
 def waiting() -> Iterable[Workload]:
     yield Workload("blocking-c32", "5 ms of waiting, 32 threads, 32 connections",
-                   ("fermata", "uwsgi", "uwsgi-direct", "granian", "gthread", "gevent", "waitress", "cheroot"),
+                   ("fermata", "uwsgi", "uwsgi-direct", "granian", "gthread", "waitress"),
                    app="wsgi_apps:sleep5", threads=32, seconds=2 / 3, left_out=BLOCKING)  # fmt: skip
     yield Workload("blocking-c256", "5 ms of waiting, 32 threads, 256 connections",
                    ("fermata", "uwsgi", "granian", "gthread", "gevent"),
@@ -110,7 +110,7 @@ def waiting() -> Iterable[Workload]:
                    ("fermata", "uwsgi", "granian", "gthread"), app="wsgi_apps:mixed", kind="mixed", threads=8,
                    left_out=BLOCKED)  # fmt: skip
     yield Workload("hog", "32 connections of hello, beside 2 that compute in Python",
-                   ("fermata", "uwsgi", "granian", "gthread"), app="async_wsgi_apps:hog", kind="hog",
+                   ("fermata", "uwsgi", "granian"), app="async_wsgi_apps:hog", kind="hog",
                    threads=8, left_out=BLOCKED)  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def futures() -> Iterable[Workload]:
                    app="async_wsgi_apps:futures", kind="closed", connections=1000, threads=4, apps=starlette,
                    paths={"uvicorn": "/futures"})  # fmt: skip
     waiters = ("gthread", "gevent", "granian")
-    for n, factor in ((1000, 1.0), (5000, 5 / 3)):
+    for n, factor in ((1000, 1.0), (5000, 4 / 3)):
         yield Workload(f"proxy-c{n}", f"a proxy, an upstream of 50 ms and 10 KB, {n:,} connections",
                        ("fermata", "uvicorn", *waiters), app="async_wsgi_apps:proxy", kind="proxy", connections=n,
                        seconds=factor, apps={**starlette, **{peer: "proxy_threads:app" for peer in waiters}},
