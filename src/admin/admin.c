@@ -157,7 +157,7 @@ static void on_output(struct fm_stream *s)
         fm_stream_shutdown(s);
 }
 
-static const struct fm_stream_ops stream_ops = {on_data, on_end, on_output};
+static const struct fm_stream_ops stream_ops = {.on_data = on_data, .on_end = on_end, .on_output = on_output};
 
 void fm_admin_timeout(struct fm_timer *t)
 {

@@ -1,12 +1,14 @@
 /* Request bodies: memory first, then an unlinked temporary file.
  *
- * Either data or fd holds the bytes, never both: passing FM_BODY_MEMORY moves what was there to the file and frees the
- * memory.  Positions are explicit (pread, pwrite), so any number of readers share the file. */
+ * Either data or fd holds the bytes, never both: when memory is not granted any more, what was there moves to the file
+ * and the memory is freed.  Positions are explicit (pread, pwrite), so any number of readers share the file. */
 #include "fermata/http/body.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,8 @@
 
 #define FIRST_CAP 1024
 #define HINT_MAX (64 * 1024) /* what a mere announcement may make us allocate */
+
+static atomic_size_t large; /* memory of all bodies that have more than FM_BODY_MEMORY */
 
 static char *dir;
 static pthread_once_t dir_once = PTHREAD_ONCE_INIT;
@@ -29,9 +33,21 @@ static void find_dir(void)
 
 void fm_body_init(struct fm_body *b) { *b = (struct fm_body){.fd = -1}; }
 
+static uint32_t charge_for(uint32_t cap) { return cap > FM_BODY_MEMORY ? cap : 0; }
+
+static void drop_memory(struct fm_body *b)
+{
+    if (charge_for(b->cap))
+        atomic_fetch_sub(&large, b->cap);
+    free(b->data);
+    b->data = NULL;
+    b->cap = 0;
+}
+
 void fm_body_fini(struct fm_body *b)
 {
-    free(b->data);
+    if (b->data)
+        drop_memory(b);
     if (b->fd >= 0)
         close(b->fd);
     fm_body_init(b);
@@ -80,30 +96,40 @@ static int spill(struct fm_body *b)
         close(fd);
         return rc;
     }
-    free(b->data);
-    b->data = NULL;
-    b->cap = 0;
+    drop_memory(b);
     b->fd = fd;
     return 0;
 }
 
-static void grow(struct fm_body *b, uint64_t need)
+/* Makes room for `need` bytes; false if they are too many for memory. */
+static bool grow(struct fm_body *b, uint64_t need)
 {
     if (need <= b->cap)
-        return;
+        return true;
+    if (need > FM_BODY_LARGE)
+        return false;
     uint32_t cap = b->cap ? b->cap : FIRST_CAP;
     while (cap < need)
         cap *= 2;
-    if (cap > FM_BODY_MEMORY)
+    if (need > HINT_MAX && cap < b->hint)
+        cap = b->hint; /* it is really coming: one allocation for all of it */
+    uint32_t more = charge_for(cap) - charge_for(b->cap);
+    if (more > 0 && atomic_fetch_add(&large, more) + more > FM_BODY_LARGE_TOTAL) {
+        atomic_fetch_sub(&large, more);
+        if (need > FM_BODY_MEMORY)
+            return false;
         cap = FM_BODY_MEMORY;
+    }
     b->data = fm_realloc(b->data, cap);
     b->cap = cap;
+    return true;
 }
 
 void fm_body_expect(struct fm_body *b, uint64_t n)
 {
     if (b->data || b->fd >= 0 || n == 0)
         return;
+    b->hint = n <= FM_BODY_LARGE ? (uint32_t)n : 0;
     b->cap = (uint32_t)(n < HINT_MAX ? n : HINT_MAX);
     b->data = fm_malloc(b->cap);
 }
@@ -113,18 +139,15 @@ int fm_body_append(struct fm_body *b, const char *p, size_t n)
     if (n == 0)
         return 0;
     int rc = 0;
-    if (b->fd < 0 && n > FM_BODY_MEMORY - b->size)
+    bool in_memory = b->fd < 0 && grow(b, b->size + n);
+    if (!in_memory && b->fd < 0)
         rc = spill(b);
+    if (!in_memory && rc == 0)
+        rc = write_all(b->fd, p, n, b->size);
+    else if (in_memory && p != b->data + b->size) /* else they were received in place */
+        memcpy(b->data + b->size, p, n);
     if (rc < 0)
         return rc;
-    if (b->fd >= 0) {
-        rc = write_all(b->fd, p, n, b->size);
-        if (rc < 0)
-            return rc;
-    } else {
-        grow(b, b->size + n);
-        memcpy(b->data + b->size, p, n);
-    }
     b->size += n;
     return 0;
 }

@@ -291,6 +291,19 @@ static int take_body(struct fm_parser *p, struct input *in, bool last)
     return n > 0 ? lib_read(p, s, n, n, last && p->left == 0) : 0;
 }
 
+#define ROOM_MIN 16384         /* less is not worth a copy saved */
+#define ROOM_MAX (256 * 1024)  /* so that one connection does not hold up the rest */
+
+char *fm_parser_room(struct fm_parser *p, size_t *len)
+{
+    struct fm_body *b = p->state == LENGTH ? &p->request->body : NULL;
+    if (!b || !b->data || b->cap - b->size < ROOM_MIN || p->left < ROOM_MIN)
+        return NULL;
+    size_t room = b->cap - b->size < p->left ? (size_t)(b->cap - b->size) : (size_t)p->left;
+    *len = room < ROOM_MAX ? room : ROOM_MAX;
+    return b->data + b->size;
+}
+
 static enum fm_parse step_length(struct fm_parser *p, struct input *in)
 {
     if (in->s < in->end)

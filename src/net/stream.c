@@ -50,11 +50,15 @@ static void tell_end(struct fm_stream *s, int err) FM_ON_LOOP
 
 static void read_some(struct fm_stream *s) FM_ON_LOOP
 {
-    ssize_t n = recv(s->fd, s->loop->scratch, FM_SCRATCH, 0);
+    size_t room = FM_SCRATCH;
+    char *to = s->ops->room ? s->ops->room(s, &room) : NULL;
+    if (!to)
+        to = s->loop->scratch;
+    ssize_t n = recv(s->fd, to, room, 0);
     if (n > 0) {
         if (!s->uncounted)
             fm_count_add(FM_C_BYTES_IN, (uint64_t)n);
-        s->ops->on_data(s, s->loop->scratch, (size_t)n);
+        s->ops->on_data(s, to, (size_t)n);
     } else if (n == 0) {
         tell_end(s, 0);
     } else if (errno != EAGAIN && errno != EINTR) {

@@ -122,6 +122,12 @@ static int64_t take(struct fm_conn *c, const char *data, size_t len) FM_ON_LOOP
     return (int64_t)at;
 }
 
+static char *room(struct fm_stream *s, size_t *len)
+{
+    struct fm_conn *c = of_stream(s);
+    return c->state == FM_CONN_READING ? fm_parser_room(c->parser, len) : NULL;
+}
+
 static void on_data(struct fm_stream *s, const char *data, size_t len)
 {
     struct fm_conn *c = of_stream(s);
@@ -214,7 +220,7 @@ static void on_output(struct fm_stream *s)
     }
 }
 
-static const struct fm_stream_ops stream_ops = {on_data, on_end, on_output};
+static const struct fm_stream_ops stream_ops = {room, on_data, on_end, on_output};
 
 /* The response is with the kernel, or never will be: the next request, or the end. */
 void fm_conn_exchange_over(struct fm_conn *c, bool broken)

@@ -1,5 +1,6 @@
 /* A request body: memory up to FM_BODY_MEMORY bytes, then an unlinked temporary file in $TMPDIR (or /tmp; looked up
- * once, when the first file is needed).
+ * once, when the first file is needed).  While all large bodies of the process together take little memory
+ * (FM_BODY_LARGE_TOTAL), one may stay in memory up to FM_BODY_LARGE: an upload of a megabyte costs half as much then.
  *
  * Written by the loop while it arrives, then handed over with the request; readers use positions of their own
  * (fm_body_read), so reading needs no lock.  Embedded: init/fini. */
@@ -10,18 +11,21 @@
 #include <stdint.h>
 
 #define FM_BODY_MEMORY (512 * 1024)
+#define FM_BODY_LARGE (8 * 1024 * 1024)
+#define FM_BODY_LARGE_TOTAL (64 * 1024 * 1024)
 
 struct fm_body {
     char *data;    /* the bytes while they fit into memory, else NULL */
     uint64_t size; /* bytes in all */
     uint32_t cap;
+    uint32_t hint; /* what fm_body_expect was told, at most FM_BODY_LARGE */
     int fd;        /* temporary file, or -1 */
 };
 
 void fm_body_init(struct fm_body *b);
 void fm_body_fini(struct fm_body *b);
 
-/* Appends n bytes.  0, or a negated errno if the temporary file fails (nothing more may be appended then). */
+/* Appends n bytes, which may lie in the body's own memory behind its end (data + size, up to cap) already.  0, or a negated errno if the temporary file fails (nothing more may be appended then). */
 int fm_body_append(struct fm_body *b, const char *p, size_t n);
 
 /* Announces that n bytes are to come (from Content-Length), to size the memory once; only a hint. */

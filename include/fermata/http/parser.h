@@ -59,6 +59,10 @@ struct fm_parser; /* private to parser.c */
 struct fm_parser *fm_parser_new(const struct fm_http_limits *limits);
 void fm_parser_free(struct fm_parser *p);
 
+/* Where the next bytes may be put so that fm_parser_feed, called with just them, need not copy them: memory of a large
+ * body.  NULL: there is no such place.  *len is untouched then, else how many. */
+char *fm_parser_room(struct fm_parser *p, size_t *len);
+
 /* Takes bytes of the connection.  Never calls back.  With len 0 it answers without taking anything.  When the whole
  * head of a request lies in one call, it is copied once, into the request. */
 enum fm_parse fm_parser_feed(struct fm_parser *p, const char *data, size_t len, size_t *used);

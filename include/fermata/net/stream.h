@@ -1,6 +1,6 @@
 /* A connected socket: the only place that reads and writes one (TLS will live here).
  *
- * Reading is the loop's: a persistent read event, into the loop's scratch memory, to on_data.  While a reader cannot
+ * Reading is the loop's: a persistent read event, into the owner's memory or the loop's scratch, to on_data.  While a reader cannot
  * take more, reading is paused; then, and after the peer's end of file, only its going away is watched, edge-triggered,
  * because unread bytes and an end of file stay readable for ever.  libevent does not mix both kinds of trigger on one
  * descriptor, so while the loop is writing there is no watch: writing finds a reset by itself.
@@ -25,7 +25,9 @@
 struct fm_stream;
 
 struct fm_stream_ops { /* all called on the loop; each may free the stream */
-    /* Bytes arrived.  data is the loop's scratch memory, good during the call. */
+    /* Where the next bytes shall go, and how many at most; NULL, or no such function: to the loop's scratch memory. */
+    char *(*room)(struct fm_stream *s, size_t *len);
+    /* Bytes arrived: where room said, or in scratch memory that is good during the call. */
     void (*on_data)(struct fm_stream *s, const char *data, size_t len);
     /* The peer ended its direction (err 0), or the connection is broken (a negated errno, possibly after an end). */
     void (*on_end)(struct fm_stream *s, int err);

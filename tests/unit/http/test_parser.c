@@ -240,7 +240,9 @@ static void test_describe(void **state)
 static void test_large_body(void **state)
 {
     (void)state;
-    size_t size = FM_BODY_MEMORY + 54321, head_len;
+    struct fm_http_limits large = limits;
+    large.body = 2 * FM_BODY_LARGE;
+    size_t size = FM_BODY_LARGE + 54321, head_len;
     char *stream = malloc(size + 200), head[200];
     for (int chunked = 0; chunked < 2; chunked++) {
         snprintf(head, sizeof head,
@@ -259,7 +261,7 @@ static void test_large_body(void **state)
             for (size_t i = step; i < len; i += step)
                 cut[i] = 1;
             struct replay got;
-            replay(&got, &limits, stream, len, cut);
+            replay(&got, &large, stream, len, cut);
             assert_null(got.error);
             assert_int_equal(got.nrequests, 1);
             assert_true(got.requests[0]->body.fd >= 0);
@@ -340,6 +342,45 @@ static void test_huge_body_limit(void **state)
     fm_parser_free(p);
 }
 
+/* Bytes that lie where fm_parser_room said are taken in place; the next request's are never asked there. */
+static void test_room(void **state)
+{
+    (void)state;
+    static const char head[] = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n";
+    struct fm_parser *p = fm_parser_new(&limits);
+    char piece[70000];
+    size_t used, room = 5, sent = sizeof piece;
+    for (size_t i = 0; i < sizeof piece; i++)
+        piece[i] = (char)(i * 3);
+    assert_null(fm_parser_room(p, &room));
+    assert_int_equal(fm_parser_feed(p, head, sizeof head - 1, &used), FM_PARSE_HEAD);
+    assert_null(fm_parser_room(p, &room)); /* a mere announcement takes no memory */
+    assert_int_equal(room, 5);
+    assert_int_equal(fm_parser_feed(p, piece, sizeof piece, &used), FM_PARSE_MORE);
+    for (char *to; (to = fm_parser_room(p, &room)); sent += used) {
+        size_t n = room < 50000 ? room : 50000;
+        assert_true(room <= 300000 - sent);
+        for (size_t i = 0; i < n; i++)
+            to[i] = (char)((sent + i) * 3);
+        fm_parser_feed(p, to, n, &used);
+        assert_int_equal(used, n);
+    }
+    assert_true(sent > 250000);
+    while (sent < 300000) { /* the small rest comes in the ordinary way */
+        char c = (char)(sent++ * 3);
+        fm_parser_feed(p, &c, 1, &used);
+    }
+    struct fm_request *r = fm_parser_take(p);
+    assert_non_null(r);
+    assert_int_equal(r->body.size, 300000);
+    assert_int_equal(r->body.fd, -1);
+    for (size_t i = sizeof piece; i < 300000; i++)
+        assert_true(r->body.data[i] == (char)(i * 3));
+    assert_null(fm_parser_room(p, &room));
+    fm_request_free(r);
+    fm_parser_free(p);
+}
+
 /* The disk is full (here: the file size limit reached): 500, and it is our fault. */
 static void test_body_not_stored(void **state)
 {
@@ -347,15 +388,17 @@ static void test_body_not_stored(void **state)
     int status;
     pid_t pid = fork();
     if (pid == 0) {
-        struct rlimit small = {FM_BODY_MEMORY, FM_BODY_MEMORY};
+        struct rlimit small = {FM_BODY_LARGE, FM_BODY_LARGE};
         signal(SIGXFSZ, SIG_IGN);
         setrlimit(RLIMIT_FSIZE, &small);
-        struct fm_parser *p = fm_parser_new(&limits);
-        char *piece = calloc(1, FM_BODY_MEMORY);
+        struct fm_http_limits large = limits;
+        large.body = 2 * FM_BODY_LARGE;
+        struct fm_parser *p = fm_parser_new(&large);
+        char *piece = calloc(1, FM_BODY_LARGE);
         size_t used;
-        const char *head = "POST / HTTP/1.0\r\nContent-Length: 2000000\r\n\r\n";
+        const char *head = "POST / HTTP/1.0\r\nContent-Length: 9000000\r\n\r\n";
         bool ok = fm_parser_feed(p, head, strlen(head), &used) == FM_PARSE_HEAD &&
-                  fm_parser_feed(p, piece, FM_BODY_MEMORY, &used) == FM_PARSE_MORE &&
+                  fm_parser_feed(p, piece, FM_BODY_LARGE, &used) == FM_PARSE_MORE &&
                   fm_parser_feed(p, piece, 1, &used) == FM_PARSE_ERROR &&
                   fm_parser_error(p)->id == FM_REFUSE_BODY_STORE && fm_parser_error(p)->status == 500;
         fm_parser_free(p);
@@ -397,6 +440,7 @@ int main(void)
         cmocka_unit_test(test_refused_at_once),
         cmocka_unit_test(test_describe),
         cmocka_unit_test(test_large_body),
+        cmocka_unit_test(test_room),
         cmocka_unit_test(test_slow_head_is_linear),
         cmocka_unit_test(test_limits_of_the_table),
         cmocka_unit_test(test_huge_body_limit),

@@ -22,6 +22,8 @@ struct end { /* a stream and what became known of it */
     bool free_in_callback, freed;
     bool dead_seen; /* by the last on_output */
     int64_t pending_seen;
+    char *room; /* where bytes shall go, if anywhere */
+    size_t room_len;
 };
 
 static struct fm_loop l;
@@ -35,11 +37,20 @@ static void stop_in_callback(struct end *x)
     x->freed = true;
 }
 
+static char *room(struct fm_stream *s, size_t *len)
+{
+    struct end *x = FM_LIST_ENTRY(s, struct end, s);
+    fm_assert_on_loop();
+    if (x->room)
+        *len = x->room_len;
+    return x->room;
+}
+
 static void on_data(struct fm_stream *s, const char *data, size_t len)
 {
     struct end *x = FM_LIST_ENTRY(s, struct end, s);
     fm_assert_on_loop();
-    CHECK(len > 0 && data == s->loop->scratch);
+    CHECK(len > 0 && data == (x->room ? x->room : s->loop->scratch));
     fm_buf_append(&x->got, data, len);
     if (x->free_in_callback)
         stop_in_callback(x);
@@ -66,7 +77,7 @@ static void on_output(struct fm_stream *s)
         stop_in_callback(x);
 }
 
-static const struct fm_stream_ops ops = {on_data, on_end, on_output};
+static const struct fm_stream_ops ops = {room, on_data, on_end, on_output};
 
 static int start(void **state)
 {
@@ -628,6 +639,21 @@ static void test_uncounted(void **state)
 
 /* ---- reading ---- */
 
+static void test_reading_where_the_owner_wants_it(void **state)
+{
+    (void)state;
+    char mine[4] = "";
+    e.room = mine;
+    e.room_len = 3;
+    assert_int_equal(write(peer, "abcdefg", 7), 7);
+    TURN_UNTIL(&l, fm_buf_size(&e.got) == 7);
+    assert_memory_equal(fm_buf_head(&e.got), "abcdefg", 7);
+    assert_int_equal(mine[0], 'g');
+    e.room = NULL;
+    assert_int_equal(write(peer, "hij", 3), 3);
+    TURN_UNTIL(&l, fm_buf_size(&e.got) == 10);
+}
+
 static void test_data(void **state)
 {
     (void)state;
@@ -880,7 +906,8 @@ static void shared_on_output(struct fm_stream *s)
     pthread_cond_broadcast(&sh->drained);
     pthread_mutex_unlock(&sh->mutex);
 }
-static const struct fm_stream_ops shared_ops = {shared_on_data, shared_on_end, shared_on_output};
+static const struct fm_stream_ops shared_ops = {
+    .on_data = shared_on_data, .on_end = shared_on_end, .on_output = shared_on_output};
 
 static void shared_init(struct fm_note *n)
 {
@@ -999,6 +1026,7 @@ int main(void)
         UNIX_TEST(test_fini_with_output_kept),
         TCP_TEST(test_shutdown),
         TCP_TEST(test_close_is_an_end),
+        TCP_TEST(test_reading_where_the_owner_wants_it),
         TCP_TEST(test_reset_from_here),
         UNIX_TEST(test_uncounted),
         UNIX_TEST(test_data),
