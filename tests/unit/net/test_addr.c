@@ -152,10 +152,27 @@ static void test_peer_without_a_name(void **state)
     assert_string_equal(host, "");
 }
 
+/* Every number of digits in every place. */
+static void test_ipv4_text(void **state)
+{
+    (void)state;
+    static const unsigned char octets[] = {0, 7, 10, 42, 99, 100, 128, 199, 200, 255};
+    enum { N = sizeof octets };
+    for (unsigned i = 0; i < N * N * N * N; i++) {
+        union fm_sockaddr u = {.in = {.sin_family = AF_INET, .sin_port = htons(8)}};
+        unsigned char bytes[4] = {octets[i % N], octets[i / N % N], octets[i / N / N % N], octets[i / N / N / N]};
+        char host[FM_ADDR_TEXT], want[INET_ADDRSTRLEN];
+        memcpy(&u.in.sin_addr, bytes, 4);
+        assert_int_equal(fm_addr_host(&u, host), 8);
+        assert_string_equal(host, inet_ntop(AF_INET, bytes, want, sizeof want));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_valid),
+        cmocka_unit_test(test_ipv4_text),
         cmocka_unit_test(test_invalid),
         cmocka_unit_test(test_brackets_hold_ipv6_only),
         cmocka_unit_test(test_host_name),
