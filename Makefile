@@ -48,7 +48,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check unit system asan tsan pythons tsa tidy fmt layers docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check unit system instructions asan tsan pythons tsa tidy fmt layers docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 all: $(O)/fermata
 
@@ -118,7 +118,7 @@ system: all venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan
 		UBSAN_OPTIONS="print_stacktrace=1" \
 		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp:exitcode=99:halt_on_error=0:report_thread_leaks=0:second_deadlock_stack=1" \
 		$(if $(filter asan,$(FLAVOR)),PYTHONMALLOC=malloc) \
-		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 6 tests/system $(SKIP.$(FLAVOR)) $(PYTEST)
+		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 6 tests/system $(if $(filter release,$(FLAVOR)),tests/bench) $(SKIP.$(FLAVOR)) $(PYTEST)
 
 asan: ## all tests with the address and undefined behaviour sanitizers
 	$(MAKE) FLAVOR=asan unit system
@@ -150,7 +150,7 @@ layers: ## includes follow the layers of spec/architecture.md
 	@scripts/check-layers
 
 check: ## everything
-	$(MAKE) all unit layers
+	$(MAKE) all unit layers instructions
 	$(MAKE) system
 	$(MAKE) tsa tidy
 	$(MAKE) pythons
@@ -181,6 +181,9 @@ bench bench-quick: ## the benchmarks against other servers, some 45 minutes (ben
 	@scripts/install-deps bench
 	@$(MAKE) --no-print-directory all bench-tools bench-venv
 	PYTHON='$(PYTHON)' scripts/bench/run $(if $(filter bench-quick,$@),--quick --out build/bench/quick.json) $(BENCH_ARGS)
+
+instructions: $(O)/fermata ## what a hello request costs in user instructions: no more than recorded
+	@scripts/bench/instructions $<
 
 bench-venv: ## only the servers that they are compared with
 	@PYTHON='$(PYTHON)' scripts/bench/run --venv

@@ -46,7 +46,16 @@ static void check(enum fm_task_state from, enum fm_task_state to)
 #endif
 }
 
-/* The one place where a state changes: from -> to if it is still in `from`, adding flags. */
+static void changed(enum fm_task_state from, enum fm_task_state to)
+{
+    check(from, to);
+    if (states[from].gauge != FM_C_COUNT)
+        fm_count_add(states[from].gauge, (uint64_t)-1);
+    if (states[to].gauge != FM_C_COUNT)
+        fm_count_add(states[to].gauge, 1);
+}
+
+/* The one place where the state of a task changes that others may look at: from -> to if it is still in `from`, adding flags. */
 static bool change(struct fm_task *t, enum fm_task_state from, enum fm_task_state to, uint32_t add)
 {
     uint32_t old = atomic_load(&t->word);
@@ -54,11 +63,7 @@ static bool change(struct fm_task *t, enum fm_task_state from, enum fm_task_stat
         if ((old & FM_TASK_STATE_MASK) != (uint32_t)from)
             return false;
     } while (!atomic_compare_exchange_weak(&t->word, &old, (old & ~FM_TASK_STATE_MASK) | (uint32_t)to | add));
-    check(from, to);
-    if (states[from].gauge != FM_C_COUNT)
-        fm_count_add(states[from].gauge, (uint64_t)-1);
-    if (states[to].gauge != FM_C_COUNT)
-        fm_count_add(states[to].gauge, 1);
+    changed(from, to);
     return true;
 }
 
@@ -71,9 +76,10 @@ void fm_task_move(struct fm_task *t, enum fm_task_state from, enum fm_task_state
 
 void fm_task_reset(struct fm_task *t)
 {
-    if (fm_task_state(t) != FM_TASK_IDLE)
-        fm_task_move(t, FM_TASK_DONE, FM_TASK_IDLE);
-    atomic_store(&t->word, FM_TASK_IDLE);
+    enum fm_task_state state = fm_task_state(t);
+    if (state != FM_TASK_IDLE)
+        changed(state, FM_TASK_IDLE);
+    atomic_store_explicit(&t->word, FM_TASK_IDLE, memory_order_relaxed); /* whoever gets it next, gets it in a queue */
     t->begun = false;
 }
 
