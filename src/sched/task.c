@@ -77,7 +77,9 @@ void fm_task_move(struct fm_task *t, enum fm_task_state from, enum fm_task_state
 void fm_task_reset(struct fm_task *t)
 {
     enum fm_task_state state = fm_task_state(t);
-    if (state != FM_TASK_IDLE)
+    if (state != FM_TASK_IDLE && state != FM_TASK_DONE)
+        fm_die("task: reset in %s", fm_task_state_name(state));
+    if (state == FM_TASK_DONE)
         changed(state, FM_TASK_IDLE);
     atomic_store_explicit(&t->word, FM_TASK_IDLE, memory_order_relaxed); /* whoever gets it next, gets it in a queue */
     t->begun = false;
