@@ -88,8 +88,7 @@ static int respond(struct admin_conn *c, const struct fm_request *r)
                   "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n%s"
                   "Content-Length: %zu\r\nConnection: %s\r\n\r\n",
                   status, fm_status_reason(status), fm_http_date(), status == 405 ? "Allow: GET, HEAD\r\n" : "",
-                  fm_buf_size(&body),
-                  r->keep_alive ? "keep-alive" : "close");
+                  fm_buf_size(&body), r->keep_alive ? "keep-alive" : "close");
     struct iovec pieces[2] = {
         {fm_buf_head(&head), fm_buf_size(&head)},
         {fm_buf_head(&body), r->is_head ? 0 : fm_buf_size(&body)},

@@ -68,7 +68,7 @@ int fm_head_scan(struct fm_head_scan *scan, const struct fm_http_limits *limits,
         }
         if (rc <= 0)
             return rc;
-        *why = first ? fm_strict_request_line(line, n, &scan->line)
+        *why = first   ? fm_strict_request_line(line, n, &scan->line)
                : n > 0 ? add_field(scan, limits, line, n)
                        : FM_REFUSE_NOTHING;
         if (*why)

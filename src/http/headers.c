@@ -34,8 +34,8 @@ const bool fm_char_target[256] = {
 #define LOWER_LETTERS SAME('a'), SAME('a' + 8), SAME('a' + 16), 'y', 'z'
 
 const unsigned char fm_char_lower[256] = {
-    SAME32(0),  SAME32(32), '@', LOWER_LETTERS, '[', '\\', ']', '^', '_', SAME32(96),
-    SAME32(128), SAME32(160), SAME32(192), SAME32(224),
+    SAME32(0), SAME32(32), '@',        LOWER_LETTERS, '[',         '\\',        ']',
+    '^',       '_',        SAME32(96), SAME32(128),   SAME32(160), SAME32(192), SAME32(224),
 };
 
 #define NAME_SIZE 32

@@ -6,8 +6,8 @@
  * proxy in front of us might read it in either way (RFC 9112, 11.2).
  *
  * Instead of the request line it is shown "POST / HTTP/1.x": it knows 34 methods and refuses others, but only CONNECT
- * changes the framing, and that never comes here.  Neither does it see fields that frame nothing, Connection and Upgrade
- * among them: keep-alive is decided in head.c, and Upgrade is ignored (RFC 9110, 7.8).  It would take up to 50
+ * changes the framing, and that never comes here.  Neither does it see fields that frame nothing, Connection and
+ * Upgrade among them: keep-alive is decided in head.c, and Upgrade is ignored (RFC 9110, 7.8).  It would take up to 50
  * instructions a byte for them: see spec/adr/0006.
  *
  * States follow the framing; each has a function in `steps` that takes bytes from the input and either wants more or
@@ -291,8 +291,8 @@ static int take_body(struct fm_parser *p, struct input *in, bool last)
     return n > 0 ? lib_read(p, s, n, n, last && p->left == 0) : 0;
 }
 
-#define ROOM_MIN 16384         /* less is not worth a copy saved */
-#define ROOM_MAX (256 * 1024)  /* so that one connection does not hold up the rest */
+#define ROOM_MIN 16384        /* less is not worth a copy saved */
+#define ROOM_MAX (256 * 1024) /* so that one connection does not hold up the rest */
 
 char *fm_parser_room(struct fm_parser *p, size_t *len)
 {

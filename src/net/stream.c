@@ -13,7 +13,7 @@
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 
-#define FILE_CHUNK (1 << 20)    /* what one sendfile call may take, so that one connection cannot hold up the rest */
+#define FILE_CHUNK (1 << 20) /* what one sendfile call may take, so that one connection cannot hold up the rest */
 
 /* ---- reading ---- */
 
@@ -24,10 +24,10 @@ static void on_readable(evutil_socket_t fd, short what, void *arg);
 /* Sets the read event to what reading, the peer's end and writing ask for. */
 static void arm_read(struct fm_stream *s) FM_ON_LOOP
 {
-    enum armed want = s->broken                                   ? ARMED_NOT
-                      : !s->ended && s->reading == FM_READ_ON     ? ARMED_READ
-                      : s->write_armed                            ? ARMED_NOT
-                                                                  : ARMED_WATCH;
+    enum armed want = s->broken                               ? ARMED_NOT
+                      : !s->ended && s->reading == FM_READ_ON ? ARMED_READ
+                      : s->write_armed                        ? ARMED_NOT
+                                                              : ARMED_WATCH;
     if (want == s->armed)
         return;
     if (s->armed != ARMED_NOT)
@@ -202,7 +202,8 @@ static void keep(struct fm_stream *s, const struct iovec *pieces, int n, size_t 
         if (len == 0)
             continue;
         const char *rest = (const char *)pieces[i].iov_base + pieces[i].iov_len - len;
-        if ((flags & FM_SEND_BORROW) && len >= FM_STREAM_BORROW && total_size(pieces + i + 1, n - i - 1) <= sizeof s->tail) {
+        if ((flags & FM_SEND_BORROW) && len >= FM_STREAM_BORROW &&
+            total_size(pieces + i + 1, n - i - 1) <= sizeof s->tail) {
             s->ref = rest;
             s->ref_len = len;
             while (++i < n) {
@@ -335,8 +336,9 @@ static void on_want_write(struct fm_note *note)
 
 void fm_stream_shutdown(struct fm_stream *s) { shutdown(s->fd, SHUT_WR); }
 
-/* Leaves the loop and closes the socket.  It is killed first: whoever is writing has left the lock then, and whoever comes
- * later finds it dead, so that nobody uses the descriptor or posts want_write any more when both are taken away. */
+/* Leaves the loop and closes the socket.  It is killed first: whoever is writing has left the lock then, and whoever
+ * comes later finds it dead, so that nobody uses the descriptor or posts want_write any more when both are taken away.
+ */
 static void close_socket(struct fm_stream *s) FM_ON_LOOP
 {
     if (s->fd < 0)

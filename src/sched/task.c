@@ -55,7 +55,8 @@ static void changed(enum fm_task_state from, enum fm_task_state to)
         fm_count_add(states[to].gauge, 1);
 }
 
-/* The one place where the state of a task changes that others may look at: from -> to if it is still in `from`, adding flags. */
+/* The one place where the state of a task changes that others may look at: from -> to if it is still in `from`, adding
+ * flags. */
 static bool change(struct fm_task *t, enum fm_task_state from, enum fm_task_state to, uint32_t add)
 {
     uint32_t old = atomic_load(&t->word);

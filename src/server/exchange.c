@@ -1,8 +1,8 @@
 /* One request and its response: between the connection on the loop and the steps on the threads.
  *
- * Who may touch what: the loop owns the exchange before dispatch and after its finished note; in between the task's holder
- * owns the call, and the loop only reads the task's state, aborts it, and uses writer and stream under their locks.
- * Locks in order: writer, stream, then the leaf locks of crew and inbox. */
+ * Who may touch what: the loop owns the exchange before dispatch and after its finished note; in between the task's
+ * holder owns the call, and the loop only reads the task's state, aborts it, and uses writer and stream under their
+ * locks. Locks in order: writer, stream, then the leaf locks of crew and inbox. */
 #include "fermata/server/conn.h"
 
 #include <stdlib.h>
@@ -113,7 +113,8 @@ static void on_finished(struct fm_note *note)
     bool broken = x->outcome == FM_OUTCOME_ABORTED && x->status == 0;
     if (x->outcome == FM_OUTCOME_BROKEN) {
         /* A chunked body without its end, or one shorter than its Content-Length, shows that it is cut short: what was
-         * sent before may still arrive.  Only where the end of the connection is the end of the body it takes a reset. */
+         * sent before may still arrive.  Only where the end of the connection is the end of the body it takes a reset.
+         */
         x->call.writer.keep = false;
         broken = x->call.writer.framing == FM_FRAME_CLOSE;
     }

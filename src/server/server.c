@@ -32,16 +32,16 @@
 #define EXIT_USAGE 2
 #define EXIT_APP 3
 
-#define SPARE_FDS 128            /* beside connections: libraries, the application's own */
+#define SPARE_FDS 128 /* beside connections: libraries, the application's own */
 #define LINGER_TIME (5 * FM_SEC)
-#define LAST_TIME (2 * FM_SEC)   /* for close() of requests cut off at the graceful timeout */
+#define LAST_TIME (2 * FM_SEC) /* for close() of requests cut off at the graceful timeout */
 #define ACCEPT_PAUSE (FM_SEC / 4)
-#define ADMIN_IDLE (5 * FM_SEC)  /* where --keep-alive is off */
-#define FINALIZE_SECONDS 10      /* for atexit handlers and the application's own threads */
+#define ADMIN_IDLE (5 * FM_SEC) /* where --keep-alive is off */
+#define FINALIZE_SECONDS 10     /* for atexit handlers and the application's own threads */
 
 /* ---- signals: noted in a handler, taken by the main thread ---- */
 
-static int signal_fd = -1; /* eventfd; also written when the loop has drained */
+static int signal_fd = -1;                  /* eventfd; also written when the loop has drained */
 static atomic_int interrupts, terminations; /* lock-free, so a handler may use them */
 
 static void on_signal(int number)
@@ -63,7 +63,8 @@ static void catch_signals(void)
 
 static void on_alarm(int number)
 {
-    static const char text[] = "fermata: the application's threads or atexit handlers do not end; exiting without them\n";
+    static const char text[] =
+        "fermata: the application's threads or atexit handlers do not end; exiting without them\n";
     (void)number;
     (void)!write(2, text, sizeof text - 1);
     _exit(EXIT_OTHER);

@@ -9,8 +9,8 @@
 
 #define US 1000ull
 #define MS 1000000ull
-const uint64_t fm_bucket_bounds[FM_BUCKETS - 1] = {100 * US, 500 * US, 1 * MS,   2500 * US, 5 * MS,    10 * MS,
-                                                   25 * MS,  50 * MS,  100 * MS, 250 * MS,  500 * MS,  1000 * MS,
+const uint64_t fm_bucket_bounds[FM_BUCKETS - 1] = {100 * US,  500 * US,  1 * MS,     2500 * US, 5 * MS,   10 * MS,
+                                                   25 * MS,   50 * MS,   100 * MS,   250 * MS,  500 * MS, 1000 * MS,
                                                    2500 * MS, 5000 * MS, 10000 * MS, 60000 * MS};
 
 struct fm_counters fm_counters_shared;

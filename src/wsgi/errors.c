@@ -1,9 +1,9 @@
 /* wsgi.errors (PEP 3333, "Input and Error Streams"): text to the error log, line by line.
  *
  * There is one stream object, which is in every environ, so it costs a request nothing.  What is written piecemeal
- * (print() makes several writes a line) is gathered in the request that the writing thread runs, so lines of requests on
- * different threads never mix.  A last line without an end goes out when the stream is flushed or the request ends.  A
- * thread of the application's own has its text written at once. */
+ * (print() makes several writes a line) is gathered in the request that the writing thread runs, so lines of requests
+ * on different threads never mix.  A last line without an end goes out when the stream is flushed or the request ends.
+ * A thread of the application's own has its text written at once. */
 #include "internal.h"
 
 #include "fermata/util/buf.h"
@@ -23,8 +23,7 @@ static struct fm_buf *own_line(void)
 
 static void log_text(const char *p, size_t n)
 {
-    Py_BEGIN_ALLOW_THREADS
-    fm_log_raw(p, n);
+    Py_BEGIN_ALLOW_THREADS fm_log_raw(p, n);
     Py_END_ALLOW_THREADS
 }
 
@@ -114,8 +113,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyTypeObject errors_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "fermata.Errors",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "fermata.Errors",
     .tp_basicsize = sizeof(PyObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_doc = "The way to the error log.",

@@ -39,7 +39,7 @@ enum fm_name_id {
 #define X(id, text) FM_N_##id,
     FM_NAMES(X)
 #undef X
-    FM_N_COUNT,
+        FM_N_COUNT,
 };
 
 extern PyObject *fm_name[FM_N_COUNT];
@@ -51,14 +51,13 @@ void fm_names_fini(void);
 /* ---- one run of the application (start_response.c): the start_response callable itself ---- */
 
 enum fm_phase {
-    FM_RUN_BEGIN,    /* the application has not been called */
-    FM_RUN_ITERATE,  /* its iterable is being iterated */
-    FM_RUN_ENDING,   /* everything is with the connection; only the end is missing */
+    FM_RUN_BEGIN,   /* the application has not been called */
+    FM_RUN_ITERATE, /* its iterable is being iterated */
+    FM_RUN_ENDING,  /* everything is with the connection; only the end is missing */
 };
 
 struct fm_run {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
+    PyObject_HEAD vectorcallfunc vectorcall;
     struct fm_call *call; /* NULL once the request is over: late calls get an exception */
     PyObject *context;    /* contextvars.Context of all steps */
     PyObject *iterable;   /* what the application returned */
@@ -68,9 +67,9 @@ struct fm_run {
     PyObject *block;      /* lent to the connection until it is sent */
     struct fm_buf errors; /* an unfinished line of wsgi.errors */
     uint64_t parked_at;
-    unsigned streak;      /* futures in a row that were done at once */
-    uint8_t phase;        /* enum fm_phase */
-    bool started;         /* start_response was called */
+    unsigned streak; /* futures in a row that were done at once */
+    uint8_t phase;   /* enum fm_phase */
+    bool started;    /* start_response was called */
     bool warned_cut;
 };
 
@@ -115,13 +114,13 @@ void fm_environ_fini(void);
 PyObject *fm_input_new(struct fm_body *body); /* input.c: moves the body */
 int fm_input_init(void);
 
-PyObject *fm_errors_new(void); /* errors.c: the stream of all requests */
+PyObject *fm_errors_new(void);           /* errors.c: the stream of all requests */
 void fm_errors_end(struct fm_buf *line); /* the end of a request whose last line may be unfinished */
 
 extern PyTypeObject fm_file_wrapper_type; /* file_wrapper.c */
 int fm_file_wrapper_init(void);
-/* If o is our wrapper around a regular file: 1 with descriptor, position and bytes to its end; 0 if it is anything else;
- * no exception is set. */
+/* If o is our wrapper around a regular file: 1 with descriptor, position and bytes to its end; 0 if it is anything
+ * else; no exception is set. */
 int fm_file_wrapper_region(PyObject *o, int *fd, int64_t *pos, int64_t *len);
 
 extern PyObject *fm_application; /* app.c */

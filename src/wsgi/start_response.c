@@ -1,6 +1,6 @@
 /* struct fm_run: the state of one run of the application, which is also its start_response callable (PEP 3333, "The
  * start_response() Callable"), and the write() callable that start_response returns: with one argument it writes.  One
- * object for both, because hardly any application uses write(), and making it took 300 instructions of each request.  It
+ * object for both, because hardly any application uses write(), and making it took 300 instructions of each request. It
  * may be kept and called after the request is over: then it raises. */
 #include "internal.h"
 
@@ -146,12 +146,11 @@ static PyObject *write_block(struct fm_run *run, PyObject *data)
         Py_RETURN_NONE;
     int64_t kept;
     int err = 0;
-    Py_BEGIN_ALLOW_THREADS
-    kept = fm_writer_block(&call->writer, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), false);
+    Py_BEGIN_ALLOW_THREADS kept =
+        fm_writer_block(&call->writer, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), false);
     if (kept > FM_OUTPUT_HIGH)
-        err = call->ops->wait_output(call); /* write() cannot suspend: a slow client holds this thread */
-    Py_END_ALLOW_THREADS
-    fm_hand_hold(hand); /* if it is held back, the monitor sees to it */
+        err = call->ops->wait_output(call);  /* write() cannot suspend: a slow client holds this thread */
+    Py_END_ALLOW_THREADS fm_hand_hold(hand); /* if it is held back, the monitor sees to it */
     if (kept < 0 || err < 0) {
         PyErr_SetString(PyExc_ConnectionAbortedError, "the client is gone or the request was ended");
         return NULL;
@@ -236,8 +235,7 @@ static void run_dealloc(PyObject *self)
 }
 
 PyTypeObject fm_run_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "fermata.start_response",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "fermata.start_response",
     .tp_basicsize = sizeof(struct fm_run),
     .tp_dealloc = run_dealloc,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,

@@ -64,7 +64,7 @@ static enum fate emit(struct fm_run *run, struct fm_hand *hand, PyObject *bytes)
         return FATE_ABORTED;
     if (call->writer.cut)
         run->phase = FM_RUN_ENDING; /* PEP 3333: the server stops iterating when enough has been sent */
-    if (kept > FM_OUTPUT_HIGH) { /* the block may be lent to the connection */
+    if (kept > FM_OUTPUT_HIGH) {    /* the block may be lent to the connection */
         Py_XSETREF(run->block, Py_NewRef(bytes));
         return FATE_WRITE;
     }
@@ -131,8 +131,8 @@ static int item_after_future(struct fm_run *run, PyObject **item)
         return -1;
     PyObject *method = PyObject_GetAttr(run->iterator, fm_name[FM_N_throw_]);
     if (!method) {
-        PyErr_Clear(); /* no throw: an iterable that could not handle it */
-        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+        if (PyErr_ExceptionMatches(PyExc_AttributeError)) /* no throw: an iterable that could not handle it */
+            PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
         Py_DECREF(exc);
         return -1;
     }
@@ -151,7 +151,10 @@ static enum fate suspend(struct fm_run *run, PyObject *future)
         return FATE_ERROR;
     if (done) {
         run->future = Py_NewRef(future);
-        return ++run->streak > MAX_STREAK ? FATE_REQUEUE : FATE_GO_ON;
+        if (++run->streak <= MAX_STREAK)
+            return FATE_GO_ON;
+        fm_writer_flush(&call->writer, UINT64_MAX); /* nobody watches it while it is queued */
+        return FATE_REQUEUE;
     }
     fm_writer_flush(&call->writer, UINT64_MAX); /* S2: what was yielded before is on its way */
     if (fm_future_park(run, future) != 0)
@@ -375,6 +378,9 @@ void fm_wsgi_step(struct fm_call *call, struct fm_hand *hand)
         atomic_store_explicit(&call->thread, 0, memory_order_relaxed);
         fm_hand_release(hand);
         if (give_away(call, wait, fate))
+            return;
+        /* There is no need to wait: the step goes on.  But not for ever, if each future completes in this moment (S3). */
+        if (++run->streak > MAX_STREAK && give_away(call, NULL, FATE_REQUEUE))
             return;
         fm_hand_take(hand, &call->task);
     }

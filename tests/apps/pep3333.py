@@ -7,7 +7,9 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import probe
@@ -182,6 +184,15 @@ def errors(environ, start_response):
     print("printed", file=f)
     f.write("without an end")
     f.flush()
+    return text(start_response, "written")
+
+
+@app.route
+def errors_elsewhere(environ, start_response):
+    """A thread of the application's own, and one that goes on when the request is over."""
+    f = environ["wsgi.errors"]
+    threading.Thread(target=lambda: (print("from a thread", file=f), f.flush())).start()
+    threading.Timer(0.2, lambda: print("from afterwards", file=f)).start()
     return text(start_response, "written")
 
 
@@ -475,6 +486,15 @@ def write_misuse(environ, start_response):
     except TypeError as error:
         w(type(error).__name__.encode())
     return []
+
+
+@app.route
+def write_elsewhere(environ, start_response):
+    """write() in another thread than the request's."""
+    w = start_response("200 OK", TEXT)
+    with ThreadPoolExecutor(1) as pool:
+        error = pool.submit(w, b"stray").exception()
+    return [type(error).__name__.encode()]
 
 
 @app.route

@@ -307,6 +307,17 @@ def _stack():
 
 
 @app.route
+def done_many_then_block(environ, start_response):
+    """A block, then more done futures than are resumed in one go, then a step that does not come back for long."""
+    start_response("200 OK", TEXT)
+    yield b"first"
+    for i in range(100):
+        yield done(i)
+    probe.wait_gate(arguments(environ)["key"])
+    yield b" and last"
+
+
+@app.route
 def done_until(environ, start_response):
     """Done futures until the gate is open: what other request could open it if this one held its thread?"""
     key = arguments(environ)["key"]

@@ -207,6 +207,15 @@ def test_several_endless_ones_share_the_thread(single, key):
             c.close()
 
 
+def test_a_block_is_not_held_while_others_have_their_turn(server, key):
+    """S2: what was yielded is on its way though the step after many done futures does not come back."""
+    with server.begin(f"/done-many-then-block?key={key}") as c:
+        blocks = c.iter_body(c.read_head())
+        assert next(blocks) == b"first"
+        server.call("probe.open_gate", key)
+        assert b"".join(blocks) == b" and last"
+
+
 # S4: the value of the yield
 
 

@@ -67,6 +67,47 @@ def test_environ_has_nothing_else(server):
     assert [key for key in facts if not known.fullmatch(key)] == []
 
 
+def test_environ_is_of_this_request(server):
+    """What one request says is not seen in the next one's environ, on the same connection or another."""
+    requests = [
+        ("GET", "/environ/a?x=1", [("Host", "one.example"), ("Accept", "text/a"), ("Cookie", "c=1")]),
+        ("POST", "/environ/b", [("Host", "two.example:81"), ("Accept", "text/b")]),
+        ("GET", "/environ/a?x=1", [("Host", "one.example")]),
+        ("GET", "/environ/a", [("Host", "one.example"), ("Accept", "")]),
+        ("GET", "http://three.example/environ/a?y", [("Host", "one.example"), ("Accept", "text/a")]),
+        ("GET", "/environ/%61?x=1", [("Host", ""), ("User-Agent", "x" * 600)]),
+        ("PUT", "/environ/b", [("Host", "two.example:81"), ("X-Unknown", "1"), ("X-Unknown", "2")]),
+    ]
+    with server.connect() as one, server.connect() as two:
+        for i in range(3 * len(requests)):
+            method, target, headers = requests[i % len(requests)]
+            c = one if i // 2 % 2 else two
+            c.send(build(method, target, headers, host=None))
+            facts = {key: value for key, (_, value) in json.loads(c.read_response().text).items()}
+            path = re.sub("^http://[^/]*", "", target)
+            host = "three.example" if path != target else headers[0][1]
+            wanted = {"HTTP_HOST": repr(host), "REQUEST_METHOD": repr(method), "REQUEST_URI": repr(target)}
+            wanted["PATH_INFO"] = repr(path.partition("?")[0].replace("%61", "a"))
+            wanted["QUERY_STRING"] = repr(path.partition("?")[2])
+            wanted["REMOTE_PORT"] = repr(str(c.sock.getsockname()[1]))
+            for name, value in headers[1:]:
+                key = "HTTP_" + name.upper().replace("-", "_")
+                wanted[key] = repr(value) if name != "X-Unknown" else "'1, 2'"
+            assert {key: facts[key] for key in wanted} == wanted
+            assert {key for key in facts if key.startswith("HTTP_")} == {key for key in wanted if key.startswith("HTTP_")}
+
+
+def test_environ_of_an_http_1_0_request(server):
+    """HTTP/1.0 needs no Host; then there is none in environ, whatever the request before said."""
+    assert server.get("/hello").text == "hello"
+    with server.connect() as c:
+        c.send(b"GET /environ HTTP/1.0\r\n\r\n")
+        facts = json.loads(c.read_response().text)
+    assert "HTTP_HOST" not in facts
+    assert facts["SERVER_PROTOCOL"] == ["str", "'HTTP/1.0'"]
+    assert environ(server)["SERVER_PROTOCOL"] == ["str", "'HTTP/1.1'"]
+
+
 def test_environ_without_body(server):
     """Without a body CONTENT_TYPE is absent or empty, and CONTENT_LENGTH too."""
     facts = environ(server, method="GET")
@@ -302,6 +343,14 @@ def test_errors_go_to_the_log_line_by_line(server):
         server.wait_log(re.escape(line), start=start)
 
 
+def test_errors_from_other_threads(server):
+    """Any thread may write, also when the request is over."""
+    start = server.log_size()
+    assert server.get("/errors-elsewhere").status == 200
+    server.wait_log("from a thread", start=start)
+    server.wait_log("from afterwards", start=start)
+
+
 def test_errors_of_requests_do_not_mix_within_lines(server):
     """A line that one request has begun and not ended does not swallow another request's line."""
     start = server.log_size()
@@ -503,6 +552,11 @@ def test_write(server):
     answer = server.get("/write-only")
     assert (answer.framing, answer.text) == ("length", "only")
     assert server.get("/write-misuse").text == "TypeError"
+
+
+def test_write_in_another_thread(server):
+    """write() belongs to the thread that runs the request; any other gets an exception, and writes nothing."""
+    assert server.get("/write-elsewhere").text == "RuntimeError"
 
 
 def test_write_is_sent_before_the_application_goes_on(server):

@@ -67,11 +67,12 @@ char *fm_parser_room(struct fm_parser *p, size_t *len);
  * head of a request lies in one call, it is copied once, into the request. */
 enum fm_parse fm_parser_feed(struct fm_parser *p, const char *data, size_t len, size_t *used);
 
-/* Between two requests: has any byte of the next request been taken? (for the keep-alive and header timeouts)  The empty
- * line that old clients send after a body does not begin one. */
+/* Between two requests: has any byte of the next request been taken? (for the keep-alive and header timeouts)  The
+ * empty line that old clients send after a body does not begin one. */
 int fm_parser_started(const struct fm_parser *p);
 
-/* The request whose head has been reported; NULL before that.  Owned by the parser.  Stays after an error in the body. */
+/* The request whose head has been reported; NULL before that.  Owned by the parser.  Stays after an error in the body.
+ */
 const struct fm_request *fm_parser_request(const struct fm_parser *p);
 
 /* After FM_PARSE_DONE: hands the request over to the caller, and the parser is ready for the next one.  Else NULL. */

@@ -28,20 +28,20 @@ struct fm_request {
     char *head;
     struct fm_field *fields; /* in the order they came; names with an underscore are not among them */
     uint32_t head_len;
-    uint32_t room;           /* bytes of the block with this struct, fields and text */
+    uint32_t room; /* bytes of the block with this struct, fields and text */
     uint16_t nfields;
-    uint8_t minor;           /* HTTP/1.minor, 0 or 1 */
-    bool keep_alive;         /* what version and Connection header ask for */
-    bool expect_continue;    /* 1.1 and "Expect: 100-continue" */
-    bool chunked;            /* Transfer-Encoding: chunked */
-    bool is_head;            /* method HEAD */
-    int64_t content_length;  /* -1: none was sent */
+    uint8_t minor;          /* HTTP/1.minor, 0 or 1 */
+    bool keep_alive;        /* what version and Connection header ask for */
+    bool expect_continue;   /* 1.1 and "Expect: 100-continue" */
+    bool chunked;           /* Transfer-Encoding: chunked */
+    bool is_head;           /* method HEAD */
+    int64_t content_length; /* -1: none was sent */
     struct fm_span method;
-    struct fm_span target;   /* as sent */
-    struct fm_span path;     /* still percent-encoded; "*" for asterisk-form; "/" if an absolute-form has none */
-    struct fm_span query;    /* after the first '?', len 0 if there is none */
-    struct fm_span host;     /* the Host to use: absolute-form's authority wins over the field; len 0 if none (1.0) */
-    struct fm_body body;     /* complete before the request is dispatched */
+    struct fm_span target; /* as sent */
+    struct fm_span path;   /* still percent-encoded; "*" for asterisk-form; "/" if an absolute-form has none */
+    struct fm_span query;  /* after the first '?', len 0 if there is none */
+    struct fm_span host;   /* the Host to use: absolute-form's authority wins over the field; len 0 if none (1.0) */
+    struct fm_body body;   /* complete before the request is dispatched */
 };
 
 static inline const char *fm_request_text(const struct fm_request *r, struct fm_span s) { return r->head + s.off; }

@@ -15,7 +15,7 @@ struct fm_response {
     int64_t length;     /* Content-Length as given, -1: not given */
     uint16_t status;
     bool has_date, has_server;
-    bool close;         /* the application asked for Connection: close */
+    bool close; /* the application asked for Connection: close */
 };
 
 enum fm_framing {
@@ -32,9 +32,9 @@ int fm_response_start(struct fm_response *r, const char *status, size_t len, con
 /* What is to be done with fields of this name, or FM_EINVAL if it is no token. */
 int fm_response_name(const char *name, size_t len);
 
-/* Adds one field; what is of fm_response_name.  0; 1 if it is hop-by-hop and was dropped (PEP 3333 forbids it; `Connection: close` is honoured);
- * FM_EINVAL with *why if it may not be sent: a value with CR, LF, NUL or other controls, a malformed or repeated
- * Content-Length. */
+/* Adds one field; what is of fm_response_name.  0; 1 if it is hop-by-hop and was dropped (PEP 3333 forbids it;
+ * `Connection: close` is honoured); FM_EINVAL with *why if it may not be sent: a value with CR, LF, NUL or other
+ * controls, a malformed or repeated Content-Length. */
 int fm_response_put(struct fm_response *r, int what, const char *name, size_t nlen, const char *value, size_t vlen,
                     const char **why);
 

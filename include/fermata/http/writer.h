@@ -56,14 +56,15 @@ void fm_writer_fini(struct fm_writer *w);
 void fm_writer_reset(struct fm_writer *w, int minor, bool is_head, bool keep_alive);
 
 /* The next block of the body; the head has been set.  Returns the bytes the connection keeps now (the caller parks
- * above its high-water mark), or FM_ECLOSED when the client is gone or the server has answered.  borrow: the caller keeps
- * p alive and sends nothing more until the connection keeps nothing. */
+ * above its high-water mark), or FM_ECLOSED when the client is gone or the server has answered.  borrow: the caller
+ * keeps p alive and sends nothing more until the connection keeps nothing. */
 int64_t fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
 
 /* The same for a body of exactly this one block, without holding it: what ends the response too. */
 int64_t fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
 
-/* After fm_writer_whole, by the same thread: has the response nothing to add, so that fm_writer_end need not be called? */
+/* After fm_writer_whole, by the same thread: has the response nothing to add, so that fm_writer_end need not be called?
+ */
 static inline bool fm_writer_is_complete(const struct fm_writer *w)
 {
     return w->framing != FM_FRAME_CHUNKED && w->left <= 0;
@@ -80,7 +81,8 @@ int64_t fm_writer_end(struct fm_writer *w) FM_ANY_THREAD;
 bool fm_writer_flush(struct fm_writer *w, uint64_t before) FM_ANY_THREAD;
 
 /* The server wants to answer itself (500, 503, 504): true if the application has given no block yet, and then none of
- * its will leave from now on.  A block that is held counts as sent: what an application sees does not depend on timing. */
+ * its will leave from now on.  A block that is held counts as sent: what an application sees does not depend on timing.
+ */
 bool fm_writer_claim(struct fm_writer *w) FM_ANY_THREAD;
 
 /* Makes *resp (moved from, empty afterwards) the head of the response.  FM_ECLOSED if a block has been given before:

@@ -24,19 +24,19 @@
 #define FM_SCRATCH (64 * 1024)
 
 struct fm_note {
-    struct fm_list node;        /* guarded by the loop's inbox lock */
+    struct fm_list node;          /* guarded by the loop's inbox lock */
     void (*fn)(struct fm_note *); /* called on the loop; it may free the note's owner */
 };
 
 struct fm_loop {
     struct event_base *base;
     struct event *wake_event, *timer_event;
-    int wake_fd;             /* eventfd */
-    uint64_t armed;          /* what timer_event is set to, FM_NEVER if it is not */
-    uint64_t now;            /* see fm_loop_now */
-    bool now_is_old;         /* the loop may have slept since */
+    int wake_fd;     /* eventfd */
+    uint64_t armed;  /* what timer_event is set to, FM_NEVER if it is not */
+    uint64_t now;    /* see fm_loop_now */
+    bool now_is_old; /* the loop may have slept since */
     struct fm_timers timers;
-    char *scratch;           /* FM_SCRATCH bytes that every read goes to first */
+    char *scratch;            /* FM_SCRATCH bytes that every read goes to first */
     void (*flush)(void *ctx); /* on the loop, before it sleeps and at the end of a turn; or NULL */
     void *flush_ctx;
     bool (*ready)(void *ctx); /* is there other work, so that the loop must not sleep? any-thread-safe, may lock */
@@ -45,7 +45,7 @@ struct fm_loop {
     _Atomic uint64_t next_due; /* while asleep: when it wakes up by itself */
     struct fm_mutex lock;
     struct fm_list inbox FM_GUARDED_BY(lock);
-    struct fm_list taken;   /* of the inbox, about to be visited; loop only */
+    struct fm_list taken; /* of the inbox, about to be visited; loop only */
 };
 
 /* 0 or a negated errno. */
@@ -71,10 +71,10 @@ static inline uint64_t fm_loop_now(struct fm_loop *l)
 /* One turn: visit the inbox, run due timers, wait for events (if block and nothing is ready) and serve them. */
 void fm_loop_turn(struct fm_loop *l, bool block) FM_ON_LOOP FM_NO_GIL;
 
-/* Asks the loop to call note->fn: at once, or, if due is not 0, at the next wake-up at or before that time.  `hurry` (or
- * NULL) turns such a note into one for at once: it is read under the inbox lock, so that if the loop sets it and then
- * finds the inbox empty, the poster sees it.  Note and hurry live at least until the loop has called note->fn; after
- * this returns they may be gone. */
+/* Asks the loop to call note->fn: at once, or, if due is not 0, at the next wake-up at or before that time.  `hurry`
+ * (or NULL) turns such a note into one for at once: it is read under the inbox lock, so that if the loop sets it and
+ * then finds the inbox empty, the poster sees it.  Note and hurry live at least until the loop has called note->fn;
+ * after this returns they may be gone. */
 void fm_loop_post(struct fm_loop *l, struct fm_note *note, uint64_t due, const atomic_bool *hurry) FM_ANY_THREAD;
 
 /* Takes a note that was posted back, if it has not been visited. */

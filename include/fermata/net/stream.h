@@ -1,14 +1,15 @@
 /* A connected socket: the only place that reads and writes one (TLS will live here).
  *
- * Reading is the loop's: a persistent read event, into the owner's memory or the loop's scratch, to on_data.  While a reader cannot
- * take more, reading is paused; then, and after the peer's end of file, only its going away is watched, edge-triggered,
- * because unread bytes and an end of file stay readable for ever.  libevent does not mix both kinds of trigger on one
- * descriptor, so while the loop is writing there is no watch: writing finds a reset by itself.
+ * Reading is the loop's: a persistent read event, into the owner's memory or the loop's scratch, to on_data.  While a
+ * reader cannot take more, reading is paused; then, and after the peer's end of file, only its going away is watched,
+ * edge-triggered, because unread bytes and an end of file stay readable for ever.  libevent does not mix both kinds of
+ * trigger on one descriptor, so while the loop is writing there is no watch: writing finds a reset by itself.
  *
  * Writing is anybody's who holds the request: under `lock`, straight to the socket; what the socket does not take is
  * kept, and the loop goes on with it when the socket can take more.  Kept are, in this order: copied bytes (`out`),
  * bytes borrowed from the writer (`ref`, who keeps them alive until they are sent or the stream is dead) with the few
- * bytes of framing behind them, and the rest of a file (`file_fd`, likewise).  A writer that left borrowed bytes writes nothing more until they are gone. */
+ * bytes of framing behind them, and the rest of a file (`file_fd`, likewise).  A writer that left borrowed bytes writes
+ * nothing more until they are gone. */
 #ifndef FERMATA_NET_STREAM_H
 #define FERMATA_NET_STREAM_H
 
@@ -42,13 +43,13 @@ struct fm_stream {
     const struct fm_stream_ops *ops;
     struct fm_loop *loop;
     int fd;
-    uint8_t reading;          /* enum fm_stream_reading, as asked for; loop only */
-    uint8_t armed;            /* what read_event is set to; loop only */
-    bool ended;               /* the peer has ended its direction; loop only */
-    bool broken;              /* ... or has reset the connection, and on_end has been told; loop only */
-    bool write_armed;         /* loop only */
-    bool uncounted;           /* its bytes are not in the metrics; set by the owner before any arrive */
-    struct event read_event;  /* loop only */
+    uint8_t reading;           /* enum fm_stream_reading, as asked for; loop only */
+    uint8_t armed;             /* what read_event is set to; loop only */
+    bool ended;                /* the peer has ended its direction; loop only */
+    bool broken;               /* ... or has reset the connection, and on_end has been told; loop only */
+    bool write_armed;          /* loop only */
+    bool uncounted;            /* its bytes are not in the metrics; set by the owner before any arrive */
+    struct event read_event;   /* loop only */
     struct event *write_event; /* loop only; made when first needed */
     struct fm_note want_write;
     struct fm_mutex lock; /* guards what follows */
@@ -61,7 +62,7 @@ struct fm_stream {
     uint8_t tail_len;
     int file_fd; /* -1: none; not owned */
     int64_t file_pos, file_len;
-    uint64_t sent;        /* bytes the socket took, ever */
+    uint64_t sent; /* bytes the socket took, ever */
 };
 
 /* Takes over fd (non-blocking) and starts reading.  0 or a negated errno; fd stays the caller's on failure. */

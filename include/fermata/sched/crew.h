@@ -2,7 +2,8 @@
  * is always one left to be lookout, because never more than P threads are in an application.
  *
  *   calm      the lookout polls, then runs what came ready itself ("inline"): no context switch at all
- *   stalled   an inline step does not come back: the monitor makes an idle thread the lookout, and for the next requests
+ *   stalled   an inline step does not come back: the monitor makes an idle thread the lookout, and for the next
+ * requests
  *             ("hand-off budget") the lookout only polls and queues, and pool threads run the steps
  *
  * All of it under one leaf mutex, which is never held across a system call other than a futex wake, nor across Python.
@@ -43,11 +44,11 @@ enum fm_order { FM_ORDER_NONE, FM_ORDER_SEARCH, FM_ORDER_LOOKOUT };
 
 struct fm_hand { /* one crew thread */
     struct fm_crew *crew;
-    unsigned index; /* 0 .. P */
-    int tid;        /* kernel's thread id, for /proc */
-    bool has_gil;   /* its own */
-    void *user;     /* for the owner of the crew: the Python thread state */
-    uint64_t now;   /* its own: when the step began, or was last seen to do something (fm_hand_tick) */
+    unsigned index;       /* 0 .. P */
+    int tid;              /* kernel's thread id, for /proc */
+    bool has_gil;         /* its own */
+    void *user;           /* for the owner of the crew: the Python thread state */
+    uint64_t now;         /* its own: when the step began, or was last seen to do something (fm_hand_tick) */
     struct fm_task *task; /* its own: the step that runs here, or NULL */
     pthread_cond_t order_changed;
     enum fm_order order;       /* crew's lock */
@@ -63,19 +64,19 @@ struct fm_crew {
     struct fm_hand *hands;
     struct fm_list incoming; /* pushed by the loop in this turn, not yet in the run queue; loop only */
     unsigned nincoming;
-    bool handing_off;        /* there was a budget when the turn began, so the loop pushes one by one; loop only */
+    bool handing_off;     /* there was a budget when the turn began, so the loop pushes one by one; loop only */
     struct fm_mutex lock; /* guards what follows */
     struct fm_list runq;
-    unsigned queued;          /* length of runq */
-    unsigned running;         /* hands in a step, the inline lookout among them; never more than pool */
-    unsigned searching;       /* hands told to look for work that have not looked yet */
+    unsigned queued;    /* length of runq */
+    unsigned running;   /* hands in a step, the inline lookout among them; never more than pool */
+    unsigned searching; /* hands told to look for work that have not looked yet */
     struct fm_hand *lookout;
-    struct fm_hand *idle;     /* a stack: the one that slept last has the warmest caches */
-    unsigned alive;           /* hands that have come and not left */
+    struct fm_hand *idle; /* a stack: the one that slept last has the warmest caches */
+    unsigned alive;       /* hands that have come and not left */
     bool stop;
-    unsigned budget;          /* hand-off: so many more tasks go to the pool; 0 is inline */
-    unsigned budget_size;     /* how large the last one was */
-    unsigned inline_tasks;    /* since the last stall */
+    unsigned budget;       /* hand-off: so many more tasks go to the pool; 0 is inline */
+    unsigned budget_size;  /* how large the last one was */
+    unsigned inline_tasks; /* since the last stall */
     pthread_cond_t all_gone;
     /* For the monitor; see sched/monitor.h. */
     struct fm_hand *_Atomic inline_hand; /* the lookout while it runs steps */
@@ -120,8 +121,8 @@ void fm_crew_watch(struct fm_crew *c) FM_ANY_THREAD;
  * the hand itself, as are the next three. */
 void fm_hand_hold(struct fm_hand *h) FM_ANY_THREAD;
 
-/* The step is about to give its task away: the monitor lets go of it too.  take is the reverse, where the task could not
- * be given away after all. */
+/* The step is about to give its task away: the monitor lets go of it too.  take is the reverse, where the task could
+ * not be given away after all. */
 void fm_hand_release(struct fm_hand *h) FM_ANY_THREAD;
 static inline void fm_hand_take(struct fm_hand *h, struct fm_task *t) { h->task = t; }
 

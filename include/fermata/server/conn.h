@@ -1,7 +1,7 @@
 /* One client connection: bytes in, requests out, one at a time, in order.
  *
- * Created and freed by the loop only.  At most one exchange at a time; it lives as long as its connection needs it, so a
- * connection is not freed while a thread runs a step for it.
+ * Created and freed by the loop only.  At most one exchange at a time; it lives as long as its connection needs it, so
+ * a connection is not freed while a thread runs a step for it.
  *
  *   READING    waiting for (the rest of) a request
  *   BUSY       an exchange is in the scheduler's hands
@@ -23,15 +23,15 @@ struct fm_conn;
 struct fm_exchange { /* one request and its response; used again for the next one on the connection */
     struct fm_call call;
     struct fm_conn *conn;
-    struct fm_note finished;   /* posted by the thread of the last step */
-    struct fm_timer deadline;  /* --request-timeout */
-    pthread_cond_t drained;    /* write() waits on it, with the stream's lock */
-    atomic_bool hurry;         /* set by the loop: something waits for the end of this exchange */
-    uint64_t begun;            /* when the request was complete */
-    uint64_t over;             /* when its last step or its last byte was, whichever is later */
-    _Atomic uint16_t status;   /* answered by the server itself, or 0; written by whoever claimed the writer */
-    bool ending;               /* ended from outside; loop only */
-    uint8_t outcome;           /* enum fm_outcome, once finished */
+    struct fm_note finished;  /* posted by the thread of the last step */
+    struct fm_timer deadline; /* --request-timeout */
+    pthread_cond_t drained;   /* write() waits on it, with the stream's lock */
+    atomic_bool hurry;        /* set by the loop: something waits for the end of this exchange */
+    uint64_t begun;           /* when the request was complete */
+    uint64_t over;            /* when its last step or its last byte was, whichever is later */
+    _Atomic uint16_t status;  /* answered by the server itself, or 0; written by whoever claimed the writer */
+    bool ending;              /* ended from outside; loop only */
+    uint8_t outcome;          /* enum fm_outcome, once finished */
 };
 
 struct fm_conn {
@@ -41,14 +41,14 @@ struct fm_conn {
     struct fm_parser *parser;
     struct fm_exchange *exchange; /* &own while there is one, or NULL */
     struct fm_exchange own;
-    struct fm_buf ahead;          /* bytes that came while busy */
-    struct fm_timer timer;        /* whichever timeout counts now */
-    uint8_t state;                /* enum fm_conn_state */
-    uint8_t listener;             /* which one accepted it */
-    bool ended;                   /* the client ended its direction */
-    uint8_t timing;               /* enum fm_timeout that `timer` runs for, while READING */
+    struct fm_buf ahead;   /* bytes that came while busy */
+    struct fm_timer timer; /* whichever timeout counts now */
+    uint8_t state;         /* enum fm_conn_state */
+    uint8_t listener;      /* which one accepted it */
+    bool ended;            /* the client ended its direction */
+    uint8_t timing;        /* enum fm_timeout that `timer` runs for, while READING */
     uint16_t remote_port;
-    uint64_t taken;               /* fm_stream_taken when the send timeout was started */
+    uint64_t taken; /* fm_stream_taken when the send timeout was started */
     char remote[46];
 };
 

@@ -17,7 +17,9 @@ struct fm_buf {
 };
 
 #define FM_BUF_INIT                                                                                                    \
-    { NULL, 0, 0, 0 }
+    {                                                                                                                  \
+        NULL, 0, 0, 0                                                                                                  \
+    }
 
 static inline size_t fm_buf_size(const struct fm_buf *b) { return b->len - b->off; }
 static inline char *fm_buf_head(const struct fm_buf *b) { return b->off ? b->data + b->off : b->data; }

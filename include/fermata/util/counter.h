@@ -45,7 +45,8 @@
     X(SEND_TIMEOUTS, "fermata_send_timeouts_total", "", "counter", "Connections ended by --send-timeout.")             \
     X(APP_ERRORS, "fermata_application_errors_total", "", "counter", "Exceptions that reached the server.")            \
     X(PARKS, "fermata_parks_total", "", "counter", "Times a request was parked on a future.")                          \
-    X(STALLS, "fermata_stalls_total", "", "counter", "Times a step held up the event loop and another thread took over.")
+    X(STALLS, "fermata_stalls_total", "", "counter",                                                                   \
+      "Times a step held up the event loop and another thread took over.")
 
 /* X(ID, "family", "help"): durations, in seconds on the page. */
 #define FM_HISTOGRAMS(X)                                                                                               \
@@ -58,17 +59,17 @@ enum fm_counter {
 #define X(id, ...) FM_C_##id,
     FM_COUNTERS(X)
 #undef X
-    FM_C_COUNT,
+        FM_C_COUNT,
 };
 
 enum fm_histogram {
 #define X(id, ...) FM_HG_##id,
     FM_HISTOGRAMS(X)
 #undef X
-    FM_HG_COUNT,
+        FM_HG_COUNT,
 };
 
-#define FM_BUCKETS 17 /* 16 bounds and +Inf */
+#define FM_BUCKETS 17                                   /* 16 bounds and +Inf */
 extern const uint64_t fm_bucket_bounds[FM_BUCKETS - 1]; /* nanoseconds, rising */
 
 #define FM_REFUSAL_CELLS 64 /* refusals by reason: the names are http's, see http/refusal.h */

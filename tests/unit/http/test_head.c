@@ -43,8 +43,10 @@ static enum fm_refusal judge(const char *head, struct fm_request *r)
     enum fm_refusal why = FM_REFUSE_NOTHING;
     static struct fm_field fields[9];
     assert_int_equal(fm_head_scan(&scan, &limits, head, strlen(head), &why), 1);
-    *r = (struct fm_request){
-        .head = (char *)(uintptr_t)head, .head_len = (uint32_t)scan.start, .fields = fields, .nfields = scan.nfields};
+    *r = (struct fm_request){.head = (char *)(uintptr_t)head,
+                             .head_len = (uint32_t)scan.start,
+                             .fields = fields,
+                             .nfields = scan.nfields};
     memcpy(fields, scan.fields, scan.nfields * sizeof *fields);
     fm_head_scan_fini(&scan);
     return fm_head_judge(r, &scan.line, &limits);
@@ -53,7 +55,8 @@ static enum fm_refusal judge(const char *head, struct fm_request *r)
 static void test_fields(void **state)
 {
     (void)state;
-    static const char head[] = "GET / HTTP/1.1\r\nHost:a\r\nX_Y: 1\r\nx-y: \tb:c \t\r\nAccept: \t\r\nHost_:\r\n\r\nrest";
+    static const char head[] =
+        "GET / HTTP/1.1\r\nHost:a\r\nX_Y: 1\r\nx-y: \tb:c \t\r\nAccept: \t\r\nHost_:\r\n\r\nrest";
     static const struct {
         const char *name, *value;
         unsigned id;
@@ -142,11 +145,8 @@ static void test_host(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scan_goes_on),
-        cmocka_unit_test(test_fields),
-        cmocka_unit_test(test_framing),
-        cmocka_unit_test(test_persistence),
-        cmocka_unit_test(test_host),
+        cmocka_unit_test(test_scan_goes_on), cmocka_unit_test(test_fields), cmocka_unit_test(test_framing),
+        cmocka_unit_test(test_persistence),  cmocka_unit_test(test_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

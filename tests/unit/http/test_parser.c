@@ -280,8 +280,10 @@ static void test_large_body(void **state)
 static void test_slow_head_is_linear(void **state)
 {
     (void)state;
-    static const struct fm_http_limits large = {
-        .request_line = 1 << 20, .fields = 60000, .field_size = 1 << 20, .body = 1};
+    static const struct fm_http_limits large = {.request_line = 1 << 20,
+                                                .fields = 60000,
+                                                .field_size = 1 << 20,
+                                                .body = 1};
     struct fm_parser *p = fm_parser_new(&large);
     size_t used;
     feed(p, "GET / HTTP/1.1\r\n", FM_PARSE_MORE, 16);
@@ -303,8 +305,10 @@ static void test_slow_head_is_linear(void **state)
 static void test_limits_of_the_table(void **state)
 {
     (void)state;
-    static const struct fm_http_limits huge = {
-        .request_line = UINT32_MAX, .fields = UINT32_MAX, .field_size = UINT32_MAX, .body = UINT64_MAX};
+    static const struct fm_http_limits huge = {.request_line = UINT32_MAX,
+                                               .fields = UINT32_MAX,
+                                               .field_size = UINT32_MAX,
+                                               .body = UINT64_MAX};
     struct fm_parser *p = fm_parser_new(&huge);
     feed(p, "GET / HTTP/1.1\r\n", FM_PARSE_MORE, 16);
     for (unsigned i = 0; i < 65535; i++)

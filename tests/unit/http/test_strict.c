@@ -201,9 +201,9 @@ static void test_fields(void **state)
 static void test_hosts(void **state)
 {
     (void)state;
-    static const char *const good[] = {
-        "a",     "a.b-c_d~e", "%41%aF", "a:",          "a:0",         "a:65535",      "a:000080",
-        "[::1]", "[::]:80",   "[::1]:", "[::1.2.3.4]", "127.0.0.1:1", "a!$&'()*+,;=b"};
+    static const char *const good[] = {"a",           "a.b-c_d~e",   "%41%aF",       "a:",      "a:0",
+                                       "a:65535",     "a:000080",    "[::1]",        "[::]:80", "[::1]:",
+                                       "[::1.2.3.4]", "127.0.0.1:1", "a!$&'()*+,;=b"};
     static const char *const bad[] = {"",
                                       ":",
                                       ":80",

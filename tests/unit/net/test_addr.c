@@ -171,12 +171,9 @@ static void test_ipv4_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_valid),
-        cmocka_unit_test(test_ipv4_text),
-        cmocka_unit_test(test_invalid),
-        cmocka_unit_test(test_brackets_hold_ipv6_only),
-        cmocka_unit_test(test_host_name),
-        cmocka_unit_test(test_peer_without_a_name),
+        cmocka_unit_test(test_valid),     cmocka_unit_test(test_ipv4_text),
+        cmocka_unit_test(test_invalid),   cmocka_unit_test(test_brackets_hold_ipv6_only),
+        cmocka_unit_test(test_host_name), cmocka_unit_test(test_peer_without_a_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

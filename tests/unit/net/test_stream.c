@@ -906,8 +906,9 @@ static void shared_on_output(struct fm_stream *s)
     pthread_cond_broadcast(&sh->drained);
     pthread_mutex_unlock(&sh->mutex);
 }
-static const struct fm_stream_ops shared_ops = {
-    .on_data = shared_on_data, .on_end = shared_on_end, .on_output = shared_on_output};
+static const struct fm_stream_ops shared_ops = {.on_data = shared_on_data,
+                                                .on_end = shared_on_end,
+                                                .on_output = shared_on_output};
 
 static void shared_init(struct fm_note *n)
 {
