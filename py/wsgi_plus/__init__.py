@@ -1,5 +1,36 @@
-"""Portable helpers for WSGI+: what an application can use on any server.  Pure Python, no dependencies."""
+"""Portable helpers for WSGI+: what an application can use on any server.  Pure Python, no dependencies.
+
+An application that is a generator waits with ``yield from``, and holds no thread meanwhile:
+
+    value = yield from wait(future)              the result of a future, or what it failed with
+    future = yield from settled(future)          the future, done, whether or not it has failed
+    one, two = yield from gather(first, second)  the results of several
+    winner = yield from first(one, two)          the one that is done first
+    yield from sleep(0.5)                        seconds
+    value = yield from timeout(2.0, future)      the result, or TimeoutError
+
+Each of them cancels the futures that it waits for when it is left before its end, which is what happens when the client
+goes away: the generator is closed (S8).  A future that other requests wait for too is protected by ``shield``.
+
+Futures come from ``offload(function, ...)`` for blocking calls, from ``AsyncBridge`` for coroutines, and from whatever
+else gives a ``concurrent.futures.Future``.
+"""
 
 from ._blocking import blocking
+from ._bridge import AsyncBridge
+from ._offload import offload
+from ._timer import sleep, timeout
+from ._wait import first, gather, settled, shield, wait
 
-__all__ = ["blocking"]
+__all__ = [
+    "AsyncBridge",
+    "blocking",
+    "first",
+    "gather",
+    "offload",
+    "settled",
+    "shield",
+    "sleep",
+    "timeout",
+    "wait",
+]

@@ -12,7 +12,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[Any]]
 
 
 def blocking(app: Application) -> Application:
-    """Returns a plain WSGI application that behaves as ``app``, which may yield futures: for each it waits in the thread.
+    """A plain WSGI application that behaves as ``app``, which may yield futures: it waits for each in its thread.
 
     A future that failed is thrown in at the yield as a WSGI+ server does it (S5): its exception is raised from the
     iterable's ``throw`` if there is one, and otherwise by the iteration.  ``environ['wsgi_plus.version']`` is not set.

@@ -1,0 +1,57 @@
+"""Blocking calls on threads that are not the server's (S2)."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from ._fork import forget_in_child
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVarTuple, Unpack
+
+    Ts = TypeVarTuple("Ts")
+
+__all__ = ["offload"]
+
+T = TypeVar("T")
+
+THREADS = 32  # of the default pool, at most: they wait, and do not compute
+
+
+def offload(fn: Callable[[Unpack[Ts]], T], *args: Unpack[Ts], pool: Executor | None = None) -> Future[T]:
+    """Has ``fn(*args)`` called in a pool's thread: ``value = yield from wait(offload(fn, argument))``.
+
+    The default pool has up to 32 threads, starts with the first call and is for calls that wait.  There ``fn`` runs in
+    a copy of the caller's context variables; in a ``pool`` of yours they are the pool's affair.  A call that has not
+    begun can be cancelled, one that runs cannot: as with any ThreadPoolExecutor the interpreter's end waits for it.
+    May be called in any thread; never blocks.  Raises RuntimeError when the pool is shut down.
+    """
+    if pool is not None:
+        return pool.submit(fn, *args)
+    context = contextvars.copy_context()
+    return _default.pool().submit(lambda: context.run(fn, *args))
+
+
+class _Default:
+    """The pool for those who bring none.  A forked child gets another: its threads are not in the child."""
+
+    def __init__(self) -> None:
+        self._forget()
+        forget_in_child(self._forget)
+
+    def _forget(self) -> None:
+        self._lock = threading.RLock()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="wsgi_plus-offload")
+            return self._pool
+
+
+_default = _Default()

@@ -1,0 +1,191 @@
+"""Waiting for futures without a thread: what an application says after ``yield from`` (S2 to S5, S8).
+
+Every wait yields one future, which the server parks the request on.  For several futures at once that is a *gate*: a
+future of our own, with no failure, which their done-callbacks open in whatever threads they run (S10).  Several of them
+may come to it at the same time, and after the request has ended: the first one opens it, the rest find it open.
+
+When a wait is left before its end it cancels what it waited for.  In a WSGI+ server the only way to that is close(),
+that is GeneratorExit at the yield (S7, S8); where a future has failed it is done, and cancelling it does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, TypeVar, overload
+
+__all__ = ["first", "gather", "settled", "shield", "wait"]
+
+T = TypeVar("T")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+
+
+def wait(fut: Future[T]) -> Generator[Future[T], None, T]:
+    """``value = yield from wait(fut)``: the result of ``fut``.
+
+    Raises what ``fut`` failed with (S5); ``CancelledError`` of concurrent.futures if it was cancelled.  Cancels ``fut``
+    if the generator is closed meanwhile (S8).  To wait for a future that is not yours to cancel, ``shield`` it.
+    """
+    return hold(fut, (fut,))
+
+
+def settled(fut: Future[T]) -> Generator[Future[Any], None, Future[T]]:
+    """``yield from settled(fut)``: gives ``fut`` itself when it is done, and does not raise what it failed with.
+
+    The failure is found with ``fut.exception()`` or ``fut.result()``.  The future that is yielded does not fail, so
+    this works behind middleware that has no ``throw`` (S5).  Cancels ``fut`` if the generator is closed meanwhile (S8).
+    """
+    gate: Future[None] = Future()
+    fut.add_done_callback(partial(open_gate, gate, None))
+    yield from hold(gate, (fut,))
+    return fut
+
+
+@overload
+def gather(fut1: Future[T1], /) -> Generator[Future[Any], None, tuple[T1]]: ...
+
+
+@overload
+def gather(fut1: Future[T1], fut2: Future[T2], /) -> Generator[Future[Any], None, tuple[T1, T2]]: ...
+
+
+@overload
+def gather(
+    fut1: Future[T1], fut2: Future[T2], fut3: Future[T3], /
+) -> Generator[Future[Any], None, tuple[T1, T2, T3]]: ...
+
+
+@overload
+def gather(
+    fut1: Future[T1], fut2: Future[T2], fut3: Future[T3], fut4: Future[T4], /
+) -> Generator[Future[Any], None, tuple[T1, T2, T3, T4]]: ...
+
+
+@overload
+def gather(*futs: Future[T]) -> Generator[Future[Any], None, tuple[T, ...]]: ...
+
+
+def gather(*futs: Future[Any]) -> Generator[Future[Any], None, tuple[Any, ...]]:
+    """``one, two = yield from gather(fut1, fut2)``: a tuple of all results, in the order of the arguments.
+
+    The first one to fail or to be cancelled ends the wait: the rest are cancelled, and its exception is raised.  Those
+    that run already and cannot be cancelled go on, unheeded.  All are cancelled if the generator is closed (S8).
+    """
+    try:
+        if futs:
+            failed = yield from hold(_all_done(futs), futs)
+            if failed is not None:
+                cancel_all(futs)
+                futs[failed].result()
+        return tuple(fut.result() for fut in futs)
+    finally:
+        del futs  # the traceback has this frame: no cycle with the exception
+
+
+def _all_done(futs: tuple[Future[Any], ...]) -> Future[int | None]:
+    """A gate that opens when all are done, with None, or when one has failed, with the number of that one."""
+    gate: Future[int | None] = Future()
+    left: list[None] = [None] * len(futs)
+    for number, fut in enumerate(futs):
+        # A future keeps its callbacks for good, so they must not lead to it, and the gate has a number.
+        fut.add_done_callback(partial(_one_done, gate, left, number))
+    return gate
+
+
+def _one_done(gate: Future[int | None], left: list[None], number: int, fut: Future[Any]) -> None:
+    left.pop()  # atomic: so whoever comes last finds it empty, and perhaps not he alone
+    if fut.cancelled() or fut.exception() is not None:
+        open_gate(gate, number)
+    elif not left:
+        open_gate(gate, None)
+
+
+@overload
+def first(*futs: Future[T]) -> Generator[Future[Any], None, Future[T]]: ...
+
+
+@overload
+def first(fut1: Future[T1], fut2: Future[T2], /) -> Generator[Future[Any], None, Future[T1] | Future[T2]]: ...
+
+
+@overload
+def first(*futs: Future[Any]) -> Generator[Future[Any], None, Future[Any]]: ...
+
+
+def first(*futs: Future[Any]) -> Generator[Future[Any], None, Future[Any]]:
+    """``winner = yield from first(fut1, fut2)``: the future that is done first, whether or not it has failed.
+
+    The rest are cancelled then, as far as they can be.  Of several that are done already it is the first in order.  As
+    with ``settled`` no failure is raised: ask ``winner.result()``.  All are cancelled if the generator is closed (S8).
+    Raises ValueError if there are no futures, as nothing would ever be done.
+    """
+    if not futs:
+        raise ValueError("first() of no futures")
+    gate: Future[int] = Future()
+    for number, fut in enumerate(futs):
+        fut.add_done_callback(partial(open_gate, gate, number))
+    winner = futs[(yield from hold(gate, futs))]
+    cancel_all(fut for fut in futs if fut is not winner)
+    return winner
+
+
+def shield(fut: Future[T]) -> Future[T]:
+    """A future that ends as ``fut`` does, and can be cancelled without cancelling ``fut``.
+
+    For a future that several requests wait for: each waits for a shield of its own, with any of the helpers here.
+    May be called in any thread.
+    """
+    copy: Future[T] = Future()
+    fut.add_done_callback(partial(_follow, copy))
+    return copy
+
+
+def _follow(copy: Future[T], fut: Future[T]) -> None:
+    """Ends ``copy``, which may have been cancelled, or be at any moment."""
+    if fut.cancelled():
+        copy.cancel()
+        copy.set_running_or_notify_cancel()
+    elif copy.set_running_or_notify_cancel():  # from here on nobody can cancel it
+        error = fut.exception()
+        if error is not None:
+            copy.set_exception(error)
+        else:
+            copy.set_result(fut.result())
+
+
+# For the modules of this package
+
+
+def hold(fut: Future[T], cancels: Iterable[Future[Any]]) -> Generator[Future[T], None, T]:
+    """Yields ``fut`` and gives its result; cancels ``cancels`` if that does not come to a good end.
+
+    After the yield ``fut`` is done.  Where it is not, because nobody there knows WSGI+, result() waits in the thread.
+    """
+    try:
+        yield fut
+        return fut.result()
+    except BaseException:
+        cancel_all(cancels)
+        raise
+    finally:
+        del fut, cancels  # the traceback has this frame: no cycle with the exception
+
+
+def open_gate(gate: Future[T], value: T, *_: Any) -> None:
+    """Completes a future that others may have completed, now or before.  In any thread; never raises."""
+    try:
+        gate.set_result(value)
+    except InvalidStateError:
+        pass
+
+
+def cancel_all(futs: Iterable[Future[Any]]) -> None:
+    """Cancels every one in turn, even if a callback of one of them should raise; then that is raised."""
+    with ExitStack() as stack:
+        for fut in reversed(tuple(futs)):
+            stack.callback(fut.cancel)
