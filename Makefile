@@ -118,7 +118,7 @@ system: all venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan
 		UBSAN_OPTIONS="print_stacktrace=1" \
 		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp:exitcode=99:halt_on_error=0:report_thread_leaks=0:second_deadlock_stack=1" \
 		$(if $(filter asan,$(FLAVOR)),PYTHONMALLOC=malloc) \
-		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 6 tests/system $(if $(filter release,$(FLAVOR)),tests/bench) $(SKIP.$(FLAVOR)) $(PYTEST)
+		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 6 tests/system $(if $(filter release,$(FLAVOR)),tests/bench tests/wsgi_plus) $(SKIP.$(FLAVOR)) $(PYTEST)
 
 asan: ## all tests with the address and undefined behaviour sanitizers
 	$(MAKE) FLAVOR=asan unit system
@@ -177,10 +177,13 @@ $(BENCH)/limit $(BENCH)/load $(BENCH)/upstream: $(wildcard scripts/bench/*.h) Ma
 	$(call say,CC,$@)
 	$(Q)$(CC) $(BENCH_CFLAGS) -o $@ $(filter %.c,$^) $(BENCH_LIBS)
 
-bench bench-quick: ## the benchmarks against other servers, some 45 minutes (bench-quick: two)
+bench: ## the benchmarks against other servers: some 45 minutes
 	@scripts/install-deps bench
 	@$(MAKE) --no-print-directory all bench-tools bench-venv
-	PYTHON='$(PYTHON)' scripts/bench/run $(if $(filter bench-quick,$@),--quick --out build/bench/quick.json) $(BENCH_ARGS)
+	PYTHON='$(PYTHON)' scripts/bench/run $(BENCH_ARGS)
+
+bench-quick: ## a few of them: under two minutes
+	@$(MAKE) --no-print-directory bench BENCH_ARGS='--quick --out build/bench/quick.json $(BENCH_ARGS)'
 
 instructions: $(O)/fermata ## what a hello request costs in user instructions: no more than recorded
 	@scripts/bench/instructions $<

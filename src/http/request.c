@@ -13,11 +13,12 @@ struct fm_request *fm_request_new(struct fm_request *spare, const char *head, ui
                                   const struct fm_field *fields, uint16_t nfields)
 {
     size_t table = nfields * sizeof *fields;
-    uint32_t need = (uint32_t)(sizeof *spare + table + len), room = spare ? spare->room : 0;
+    uint32_t room = (uint32_t)(sizeof *spare + table + len);
     struct fm_request *r = spare;
-    if (room < need) {
-        free(spare);
-        room = need;
+    if (r && r->room >= room) {
+        room = r->room;
+    } else {
+        free(r);
         r = fm_malloc(room);
     }
     *r = (struct fm_request){

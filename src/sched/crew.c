@@ -1,9 +1,11 @@
 /* The crew's threads: polling, running inline, handing off.  The roles are told in sched/crew.h.
  *
- * Why no work is forgotten: whoever pushes decides under the lock who will run the task.  In hand-off mode that is a
- * searching thread, of which one is on its way or is woken now, unless all hands are busy; a hand that ends a step
- * always looks at the queue before it sleeps, under the same lock.  Inline it is the lookout, which looks at the queue
- * after it has announced its sleep (fm_crew_has_work), and is woken if the push comes later. */
+ * Why no work is forgotten: whoever pushes decides under the lock who will run the task.  While there is a budget that
+ * is a searching thread, of which one is on its way or is woken now, unless all hands are busy; a hand that ends a step
+ * looks at the queue before it sleeps, under the same lock.  Without a budget it is the lookout, which looks at the
+ * queue after it has announced its sleep (fm_crew_has_work), and is woken by whatever makes the queue its own: a push, the
+ * push that uses the budget up, the end of a step where all hands were busy.  A searching thread takes a task in either
+ * case, so what it was woken for is not left behind. */
 #include "fermata/sched/crew.h"
 
 #include <errno.h>
@@ -128,6 +130,7 @@ void fm_crew_push(struct fm_crew *c, struct fm_task *t)
     if (c->budget > 0) {
         c->budget--;
         wake_searcher(c);
+        wake = c->budget == 0; /* from now on the queue is the lookout's */
     } else {
         c->inline_tasks++;
         wake = true;
@@ -228,6 +231,18 @@ static void leave_gil(struct fm_hand *h)
 
 /* ---- the two ways to spend a turn ---- */
 
+/* A step is over.  When calm, the queue is left to the lookout: it may sleep, because there was a budget when it looked,
+ * or because all hands were busy.  Entered and left with the lock held. */
+static void step_is_over(struct fm_crew *c) FM_REQUIRES(c->lock)
+{
+    c->running--;
+    if (!would_run_inline(c))
+        return;
+    fm_mutex_unlock(&c->lock);
+    c->ops->wake(c->ctx);
+    fm_mutex_lock(&c->lock);
+}
+
 /* The lookout's turn; entered and left with the lock held. */
 static void lookout_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lock)
 {
@@ -265,7 +280,7 @@ static void lookout_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lo
         fm_mutex_lock(&c->lock);
     }
     if (c->lookout != h) { /* replaced during a step: a pool thread from now on, which gives up the GIL by itself */
-        c->running--;
+        step_is_over(c);
         return;
     }
     atomic_store(&c->inline_hand, NULL);
@@ -275,23 +290,27 @@ static void lookout_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lo
     c->running--;
 }
 
-/* A pool thread's turn: one task, or sleep; entered and left with the lock held. */
+/* A pool thread's turn: one task, or sleep; entered and left with the lock held.  When the budget is used up, pool
+ * threads go to sleep though there is work: as long as some of them went on beside the lookout, they would take the GIL
+ * from each other at every step (Flask under load: 300 us of CPU a request instead of 220, p99 20 ms instead of 10). */
 static void pool_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lock)
 {
-    struct fm_task *t = c->running < c->pool ? pop_task(c) : NULL;
+    bool wanted = c->budget > 0 || h->order == FM_ORDER_SEARCH;
+    struct fm_task *t = wanted && c->running < c->pool ? pop_task(c) : NULL;
     if (h->order == FM_ORDER_SEARCH) {
         h->order = FM_ORDER_NONE;
         c->searching--;
     }
     if (t) {
         c->running++;
-        wake_searcher(c); /* also when calm: the lookout may have gone to sleep while there was still a budget */
+        if (c->budget > 0)
+            wake_searcher(c);
         fm_mutex_unlock(&c->lock);
         ensure_gil(h);
         h->now = fm_now();
         run_task(h, t);
         fm_mutex_lock(&c->lock);
-        c->running--;
+        step_is_over(c);
     } else if (h->has_gil) {
         fm_mutex_unlock(&c->lock);
         leave_gil(h);

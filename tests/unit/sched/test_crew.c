@@ -514,7 +514,10 @@ static void test_budget(void **state)
     run(2);
     for (unsigned size = 64, i = 0; i < 9; i++) {
         stall_and_go_on(size);
-        assert_int_equal(push_quick(size), 0); /* so many go to the pool */
+        for (unsigned k = 0; k + 1 < size; k++)
+            assert_int_equal(push_quick(1), 0); /* so many go to the pool */
+        assert_int_equal(budget(), 1);
+        push_quick(1); /* the last one of them wakes both a pool thread and the lookout: whoever comes first */
         assert_int_equal(budget(), 0);
         WAIT_FOR(idle_hands() == 2);
         assert_int_equal(push_quick(1), 1); /* and the next is run inline */
@@ -523,6 +526,38 @@ static void test_budget(void **state)
     assert_int_equal(push_quick(1100), 1100); /* it has become calm */
     stall_and_go_on(64);
     leave();
+}
+
+/* Whatever is still queued when the budget is used up is the lookout's: pool threads go to sleep, and none is forgotten,
+ * also if the lookout has slept all the time, or could not have run anything because all hands were busy. */
+static void test_the_budget_ends_with_a_backlog(void **state)
+{
+    (void)state;
+    for (unsigned pool = 1; pool <= 3; pool++) {
+        struct job blocked[3];
+        run(pool);
+        for (unsigned round = 0; round < 20; round++) {
+            unsigned before = atomic_load(&done);
+            pthread_mutex_lock(&crew.lock.m);
+            crew.budget = pool + 3;
+            pthread_mutex_unlock(&crew.lock.m);
+            for (unsigned i = 0; i < pool; i++) {
+                job_init(&blocked[i], block);
+                push(&blocked[i]);
+            }
+            WAIT_FOR(atomic_load(&at_gate) == pool);
+            for (unsigned i = 0; i < 10; i++) { /* three use the budget up, the others come after it */
+                job_init(&plenty[i], NULL);
+                push(&plenty[i]);
+            }
+            assert_int_equal(atomic_load(&done), before);
+            atomic_store(&gate_open, true);
+            WAIT_FOR(atomic_load(&done) == before + pool + 10);
+            atomic_store(&gate_open, false);
+            WAIT_FOR(idle_hands() == pool);
+        }
+        leave();
+    }
 }
 
 /* ---- taking back ---- */
@@ -720,6 +755,7 @@ int main(void)
         cmocka_unit_test(test_all_are_blocked),
         cmocka_unit_test(test_pool_runs_side_by_side),
         cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_the_budget_ends_with_a_backlog),
         cmocka_unit_test(test_take_back),
         cmocka_unit_test(test_take_back_what_runs),
         cmocka_unit_test(test_stop),
