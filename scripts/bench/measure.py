@@ -75,7 +75,7 @@ def data_file(name: str, size: int) -> str:
 def setup_of(cell: Cell, **env: str) -> Setup:
     w = cell.workload
     if w.app.endswith(":file100m"):
-        env["BENCH_FILE"] = str(ROOT / data_file("file", EXPECTED["file100m"]))
+        env["BENCH_FILE"] = data_file("file", EXPECTED["file100m"])
     return Setup(
         w.app_of(cell.peer), free_port(), threads=w.threads, fermata=cell.options.fermata, env={**w.env, **env}
     )
