@@ -52,9 +52,14 @@ class _Waiting:
         if error is None:
             return next(self._iterator)
         throw = getattr(self._iterator, "throw", None)
-        if throw is None:
-            raise error
-        return throw(error)
+        try:
+            if throw is None:
+                raise error
+            return throw(error)
+        except StopIteration as end:
+            if end is error:  # a failure, which must not look like the end of the body (S5)
+                raise RuntimeError("a future failed with StopIteration") from error
+            raise
 
     def close(self) -> None:
         """Ends the application's iteration: a generator sees GeneratorExit at its yield."""
