@@ -19,6 +19,7 @@ else gives a ``concurrent.futures.Future``.
 from ._blocking import blocking
 from ._bridge import AsyncBridge
 from ._offload import offload
+from ._suspends import suspends
 from ._timer import sleep, timeout
 from ._wait import first, gather, settled, shield, wait
 
@@ -31,6 +32,7 @@ __all__ = [
     "settled",
     "shield",
     "sleep",
+    "suspends",
     "timeout",
     "wait",
 ]

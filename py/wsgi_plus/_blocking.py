@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
-__all__ = ["blocking"]
+from ._types import Application, Environ
 
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[Any]]
+__all__ = ["blocking"]
 
 
 def blocking(app: Application) -> Application:
@@ -18,7 +18,7 @@ def blocking(app: Application) -> Application:
     iterable's ``throw`` if there is one, and otherwise by the iteration.  ``environ['wsgi_plus.version']`` is not set.
     """
 
-    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def application(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         result = app(environ, start_response)
         if isinstance(result, (list, tuple)) and not any(isinstance(item, Future) for item in result):
             return result

@@ -1,0 +1,121 @@
+"""Views that wait (S1): generators that yield futures and return the response, for frameworks that know only functions.
+
+``@suspends`` makes of such a generator function a function that gives the response, which is what a framework expects
+of a view.  Called by a framework's glue, within ``dispatching()``, it gives a ``Steps`` instead, which passes through
+decorators that hand on what they get, and which the glue runs with ``yield from``.  Called by anybody else it waits in
+the thread for each future: slower, and never wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec
+
+    P = ParamSpec("P")
+
+__all__ = ["Steps", "dispatching", "suspends"]
+
+R = TypeVar("R")
+
+_dispatching: ContextVar[bool] = ContextVar("wsgi_plus.dispatching", default=False)
+
+
+def suspends(view: Callable[P, Generator[Future[Any], None, R]]) -> Callable[P, R]:
+    """Marks a view that is a generator: it may yield futures, and returns the response.
+
+        @app.get("/")
+        @suspends
+        def index():
+            answer = yield from wait(ask())
+            return {"answer": answer}
+
+    It needs ``wsgi_plus.flask`` or ``wsgi_plus.django`` to be suspended; called in another way, in a test for instance,
+    it waits in the thread and gives the response.  A decorator around it that looks at the response must be put inside:
+    it then has to be a generator itself.  Raises TypeError where the view yields anything but futures.
+    """
+
+    @wraps(view)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        steps = Steps(view(*args, **kwargs), view)
+        if _dispatching.get():
+            return steps  # type: ignore[return-value]  # only the glue gets it
+        return steps.wait()
+
+    return called
+
+
+@contextmanager
+def dispatching() -> Iterator[None]:
+    """Within it, in this context, ``@suspends`` views give their ``Steps``.  For glue: around the call of the view."""
+    token = _dispatching.set(True)
+    try:
+        yield
+    finally:
+        _dispatching.reset(token)
+
+
+class Steps(Generic[R]):
+    """A view that has been called and has not begun.  ``response = yield from steps.run()``, once."""
+
+    def __init__(self, generator: Generator[Future[Any], None, R], view: Callable[..., Any]) -> None:
+        if not isinstance(generator, Generator):
+            raise TypeError(f"{_name(view)} is marked with @suspends, and is not a generator function")
+        self._generator = generator
+        self._view = view
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"{_name(self._view)} has not returned its response yet: a decorator around @suspends asked for .{name}"
+        )
+
+    def run(self) -> Generator[Future[Any], None, R]:
+        """The futures of the view one by one, failures to it, and what it returns.  A step at a time, as the view is."""
+        generator = self._generator
+        error: BaseException | None = None
+        try:
+            while True:
+                try:
+                    item = next(generator) if error is None else generator.throw(error)
+                except StopIteration as end:
+                    response: R = end.value
+                    return response
+                if not isinstance(item, Future):
+                    raise TypeError(f"{_name(self._view)} yielded {type(item).__name__}, not a concurrent.futures.Future")
+                error = None
+                try:
+                    yield item
+                except GeneratorExit:
+                    raise
+                except BaseException as failure:  # what the future failed with (S5)
+                    error = failure
+        finally:
+            generator.close()
+            del error  # its traceback has this frame: no cycle
+
+    def wait(self) -> R:
+        """The same, waiting in the thread for each future."""
+        steps = self.run()
+        try:
+            item = next(steps)
+            while True:
+                try:
+                    error = item.exception()
+                except BaseException as cancelled:  # CancelledError
+                    error = cancelled
+                item = next(steps) if error is None else steps.throw(error)
+        except StopIteration as end:
+            response: R = end.value
+            return response
+        finally:
+            steps.close()
+
+
+def _name(view: Callable[..., Any]) -> str:
+    return getattr(view, "__qualname__", None) or repr(view)
