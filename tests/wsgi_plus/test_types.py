@@ -1,0 +1,155 @@
+"""The types of py/wsgi_plus: they hold within, they say the right things to an application, and they find mistakes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from harness.limits import SLOW
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "mypy"
+FILES = [*sorted((ROOT / "py/wsgi_plus").rglob("*.py")), *sorted((ROOT / "tests/wsgi_plus/typed").glob("*.py"))]
+
+PREAMBLE = """\
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterable
+from concurrent.futures import Future
+from typing import Any
+from wsgi_plus import AsyncBridge, blocking, first, gather, offload, settled, shield, sleep, suspends, timeout, wait
+Waits = Generator[Future[Any], None, None]
+number: Future[int] = Future()
+text: Future[str] = Future()
+bridge = AsyncBridge()
+async def ask(path: str) -> bytes: return b""
+async def pieces() -> AsyncIterator[bytes]: yield b""
+def load(name: str, size: int) -> bytes: return b""
+"""
+
+WRONG = {
+    # What is done, and how mypy calls the error and describes it.
+    "wait for a value": ("def f() -> Waits: yield from wait(3)", "arg-type", "Future"),
+    "wait for a coroutine": ("def f() -> Waits: yield from wait(ask('/'))", "arg-type", "Coroutine"),
+    "wait for a future of asyncio": (
+        "def f(fut: asyncio.Future[int]) -> Waits: yield from wait(fut)",
+        "arg-type",
+        "concurrent.futures",
+    ),
+    "wait without yield from": ("def f() -> int: return wait(number)", "return-value", "Generator"),
+    "another result of wait": ("def f() -> Waits: value: str = yield from wait(number)", "assignment", '"int".*"str"'),
+    "settled gives the future": ("def f() -> Waits: value: int = yield from settled(number)", "assignment", "Future"),
+    "another result of gather": (
+        "def f() -> Waits: both: tuple[int, int] = yield from gather(number, text)",
+        "assignment",
+        '"tuple\\[int, str\\]"',
+    ),
+    "more names than results": ("def f() -> Waits: a, b, c = yield from gather(number, text)", "misc", "3 expected"),
+    "gather of a list": ("def f() -> Waits: yield from gather([number, text])", "call-overload", "list"),
+    "first gives the future": ("def f() -> Waits: value: int = yield from first(number)", "assignment", "Future"),
+    "sleep for a text": ("def f() -> Waits: yield from sleep('1')", "arg-type", '"str".*"float"'),
+    "timeout after a text": ("def f() -> Waits: yield from timeout('2', number)", "arg-type", '"str".*"float"'),
+    "another result of timeout": ("def f() -> Waits: value: str = yield from timeout(2, number)", "assignment", "str"),
+    "shield of a coroutine": ("shield(ask('/'))", "arg-type", "Coroutine"),
+    "offload without arguments": ("offload(load, 'a')", "arg-type", "load"),
+    "offload with others": ("offload(load, 1, 'a')", "arg-type", "load"),
+    "offload of a result": ("offload(load('a', 1))", "arg-type", "bytes"),
+    "another result of offload": ("fut: Future[str] = offload(load, 'a', 1)", "arg-type", "bytes"),
+    "offload to a number of threads": ("offload(load, 'a', 1, pool=4)", "arg-type", "Executor"),
+    "run a function": ("bridge.run(ask)", "arg-type", "Coroutine"),
+    "run an iterator": ("bridge.run(pieces())", "arg-type", "AsyncIterator"),
+    "another result of run": ("fut: Future[str] = bridge.run(ask('/'))", "arg-type", "bytes"),
+    "iterate over a coroutine": ("bridge.iterate(ask('/'))", "arg-type", "AsyncIterable"),
+    "iterate over a list": ("bridge.iterate([b''])", "arg-type", "AsyncIterable"),
+    "close by": ("bridge.close('soon')", "arg-type", "float"),
+    "a view that does not wait": ("@suspends\ndef f() -> str: return ''", "arg-type", "Generator"),
+    "a view that yields blocks": (
+        "@suspends\ndef f() -> Generator[bytes, None, str]:\n yield b''\n return ''",
+        "arg-type",
+        "bytes",
+    ),
+    "another argument of a view": (
+        "@suspends\ndef f(n: int) -> Generator[Future[Any], None, str]:\n yield number\n return ''\nf('1')",
+        "arg-type",
+        '"str".*"int"',
+    ),
+    "another result of a view": (
+        "@suspends\ndef f() -> Generator[Future[Any], None, str]:\n yield number\n return ''\nvalue: int = f()",
+        "assignment",
+        '"str".*"int"',
+    ),
+    "blocking of a response": ("blocking([b''])", "arg-type", "list"),
+}
+
+
+WRONG_FILES = {name: BUILD / f"wrong_{number}.py" for number, name in enumerate(WRONG)}
+
+
+class Finding(NamedTuple):
+    line: int
+    code: str
+    message: str
+
+
+Findings = dict[Path, list[Finding]]
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """The errors that mypy finds, in one run over everything: for all workers of pytest-xdist as well."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    said = shared / "mypy.json"
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            said.write_text(check())
+    found: Findings = {}
+    for line in said.read_text().splitlines():
+        error = json.loads(line)
+        if error["severity"] == "error":
+            found.setdefault(ROOT / error["file"], []).append(Finding(error["line"], error["code"], error["message"]))
+    return found
+
+
+def check() -> str:
+    for name, path in WRONG_FILES.items():
+        path.write_text(f"{PREAMBLE}{WRONG[name][0]}\n")
+    options = ["--strict", "--config-file=", "--output=json", f"--cache-dir={BUILD / 'cache'}"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, *FILES, *WRONG_FILES.values()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50 * SLOW,
+    )
+    assert (ran.returncode, ran.stderr) == (1, ""), ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_right(findings: Findings, path: Path) -> None:
+    assert findings.get(path, []) == []
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong(findings: Findings, name: str) -> None:
+    """The mistake is found, and nothing else."""
+    _, code, message = WRONG[name]
+    (said,) = findings[WRONG_FILES[name]]
+    assert said.line > PREAMBLE.count("\n")
+    assert said.code == code
+    assert re.search(message, said.message)
+
+
+def test_no_error_is_overlooked(findings: Findings) -> None:
+    """All are in files that the tests above look at."""
+    assert set(findings) <= {*FILES, *WRONG_FILES.values()}
