@@ -1,0 +1,135 @@
+"""scripts/conformance: runs the conformance suite of WSGI+ against a server.
+
+    scripts/conformance --server 'fermata --bind {host}:{port} {app}'
+    scripts/conformance --url http://127.0.0.1:8000/ --control 127.0.0.1:9000
+    scripts/conformance --known fermata
+
+Prints a line a requirement: pass, fail, or not supported.  Exits 0 if no MUST fails, 1 if one does, 2 on wrong usage or
+if there is no server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import re
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+from . import results, servers
+from .document import with_cases
+from .launcher import CannotStart, Settings
+from .registry import SPEC, Case, all_cases, requirements
+from .report import by_requirement, document, table, verdict
+from .runner import FAIL, run
+
+OPTIONS = {
+    "server": "the command, with {host}, {port} and {app} (or {module} and {callable}), perhaps {options}",
+    "url": "a server that runs already, with spec/conformance/apps/conformance_app.py",
+    "control": "with --url: the CONFORMANCE_CONTROL that it was started with, HOST:PORT or a path",
+    "deadline": "its option for a request's deadline, such as '--request-timeout {seconds}'",
+    "drain": "its option for the graceful timeout, such as '--graceful-timeout {seconds}'",
+    "send_timeout": "its option for clients that take nothing, such as '--send-timeout {seconds}'",
+    "body_limit": "its option for the largest body, such as '--limit-request-body {bytes}'",
+    "threads": "its option for the number of threads, such as '--threads {n}'",
+    "half_close": "its option that lets clients half-close, such as '--allow-half-close'",
+    "parked": "a command that prints how many requests are parked; may use {host}, {port}, {extra_port}, {pid}, {log}",
+    "helper": "MODULE:FUNCTION that makes a plain application of a WSGI+ application (S17)",
+    "middleware": "MODULE:FACTORY to put around the applications: with a server that conforms, this examines middleware",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="scripts/conformance",
+        description="Runs the conformance suite of WSGI+ against a server.",
+        epilog="Exits 0 if no MUST fails, 1 if one does, 2 if there is nothing to examine.",
+    )
+    for name, text in OPTIONS.items():
+        made.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper().replace("_", "-"), help=text)
+    made.add_argument("--path", action="append", default=[], metavar="DIR", help="a directory for the server's PYTHONPATH")
+    made.add_argument("--known", metavar="NAME", help=f"a server that is known here: {', '.join(servers.KNOWN)}")
+    made.add_argument(
+        "--only", action="append", default=[], metavar="WHAT", help="a requirement (S5, S5.1, P9) or a case's name; repeatable"
+    )
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
+    made.add_argument("--list", action="store_true", help="list the cases and end")
+    made.add_argument("-v", "--verbose", action="store_true", help="say each case as it is done")
+    made.add_argument(
+        "--spec", choices=["check", "write"], help="only look whether the specification names its cases, or have it do so"
+    )
+    made.add_argument(
+        "--results", choices=["check", "write", "run"], help="results.md: look at it, write it anew, or run all known servers first"
+    )
+    return made
+
+
+def chosen(cases: list[Case], only: list[str]) -> list[Case]:
+    """Those that are asked for by requirement, its first part, or name."""
+
+    def wanted(case: Case) -> bool:
+        names = {case.name, *case.requirements, *(number.partition(".")[0] for number in case.requirements)}
+        return not only or not names.isdisjoint(only)
+
+    return [case for case in cases if wanted(case)]
+
+
+def main() -> int:
+    made = parser()
+    options = made.parse_args()
+    cases = chosen(all_cases(), options.only)
+    if not cases:
+        made.error(f"--only: no case for {', '.join(options.only)}: a requirement (S5, S5.1, P9) or a name from --list")
+    if options.list:
+        for case in cases:
+            print(f"{case.name:44} {', '.join(case.requirements):20} {case.text.splitlines()[0]}")
+        return 0
+    if options.spec:
+        return spec(options.spec, write=options.spec == "write")
+    if options.results:
+        return results.main(options.results, options.json)
+
+    if sum(value is not None for value in (options.server, options.url, options.known)) != 1:
+        made.error("one of --server, --url and --known is needed")
+    name, version = options.server or options.url, ""
+    settings = Settings()
+    if options.known:
+        if options.known not in servers.KNOWN:
+            made.error(f"--known: one of {', '.join(servers.KNOWN)}, not {options.known}")
+        known = servers.KNOWN[options.known]
+        name, version, settings = known.name, known.find_version(), known.settings()
+    given = {field.name: getattr(options, field.name, None) for field in fields(Settings)}
+    settings = replace(settings, **{key: value for key, value in given.items() if value})
+    settings = replace(settings, paths=(*settings.paths, *options.path))
+    if settings.server and not re.search(r"\{(port|host)\}", settings.server):
+        made.error("--server: the command needs {port}, which the suite chooses")
+    try:
+        found = run(settings, cases, (lambda r: print(f"{r.result:14} {r.name}", flush=True)) if options.verbose else None)
+    except CannotStart as why:
+        print(f"scripts/conformance: there is no server: {why}", file=sys.stderr)
+        return 2
+    print(table(found))
+    if options.json:
+        options.json.write_text(json.dumps(document(found, server=name, version=version), indent=2) + "\n")
+    musts = [req for req, those in by_requirement(found).items() if req.level == "MUST" and verdict(those) == FAIL]
+    return 1 if musts else 0
+
+
+def spec(what: str, *, write: bool) -> int:
+    old = SPEC.read_text(encoding="utf-8")
+    new = with_cases(old, all_cases())
+    if write:
+        SPEC.write_text(new, encoding="utf-8")
+    elif old != new:
+        sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), new.splitlines(True), "there", "wanted", n=1))
+    covered = {number for case in all_cases() for number in case.requirements}
+    without = [req.number for req in requirements() if req.number not in covered]
+    if without:
+        print(f"without a case: {', '.join(without)}")
+    return 1 if without or (not write and old != new) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

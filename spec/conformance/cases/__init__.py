@@ -1,0 +1,1 @@
+"""The cases: a module for each part of the specification, and one or more for PEP 3333."""

@@ -1,0 +1,244 @@
+"""HTTP over raw sockets: what a case sends is what is sent, and how a response ended is seen exactly."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from .check import LONG, Failed
+
+__all__ = ["Answer", "Connection", "request"]
+
+Address = tuple[str, int]
+
+BODILESS = {204, 304}
+
+
+@dataclass
+class Answer:
+    """A response, as far as it came."""
+
+    status: int
+    reason: str
+    version: str
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+    complete: bool = True
+    """Whether it ended as its framing says: False for one that was broken off (S5.8)."""
+    framing: str = "length"
+    """``length``, ``chunked``, ``close`` or ``none``."""
+    chunks: list[bytes] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+    def header(self, name: str) -> str | None:
+        """All values of a header, joined; None if it is not there."""
+        found = [value for key, value in self.headers if key.lower() == name.lower()]
+        return ", ".join(found) if found else None
+
+    def __str__(self) -> str:
+        broken = "" if self.complete else ", broken off"
+        return f"{self.status} {self.reason}, {len(self.body)} bytes{broken}"
+
+
+def request(
+    method: str,
+    target: str,
+    *,
+    headers: tuple[tuple[str, str], ...] = (),
+    body: bytes | None = None,
+    version: str = "HTTP/1.1",
+    close: bool = False,
+) -> bytes:
+    """The bytes of a request."""
+    lines = [f"{method} {target} {version}", "Host: conformance"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    if body is not None and not any(name.lower() == "transfer-encoding" for name, _ in headers):
+        lines.append(f"Content-Length: {len(body)}")
+    if close:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
+
+
+class Connection:
+    """One connection to the server.  A context manager: leaving it closes the socket."""
+
+    def __init__(self, address: Address, *, timeout: float = LONG, receive_buffer: int | None = None) -> None:
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        if receive_buffer is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(timeout)
+        self.socket.connect(address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.timeout = timeout
+        self._data = b""
+        self._methods: list[str] = []
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    # Sending
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def get(self, target: str, *, method: str = "GET", **more: object) -> None:
+        """Sends a request, and reads nothing."""
+        self._methods.append(method)
+        self.send(request(method, target, **more))  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Leaves without saying goodbye."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def end(self) -> None:
+        """Says that nothing more will be sent, and goes on listening."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    # Receiving
+
+    def _more(self) -> bool:
+        """Reads on; False at the end of the data, be it in order or by a reset."""
+        try:
+            data = self.socket.recv(65536)
+        except ConnectionError:
+            return False
+        except TimeoutError:
+            raise Failed(f"no answer within {self.timeout:g} s, after {self._data[-200:]!r}") from None
+        self._data += data
+        return bool(data)
+
+    def _line(self) -> bytes | None:
+        while b"\n" not in self._data:
+            if not self._more():
+                return None
+        line, _, self._data = self._data.partition(b"\n")
+        return line.rstrip(b"\r")
+
+    def _exactly(self, count: int) -> bytes:
+        """So many bytes, or fewer at the end of the data."""
+        while len(self._data) < count:
+            if not self._more():
+                break
+        taken, self._data = self._data[:count], self._data[count:]
+        return taken
+
+    def head(self) -> Answer | None:
+        """Status line and headers of the next response, 100 Continue apart; None if the connection has ended."""
+        while True:
+            line = self._line()
+            if line is None:
+                return None
+            version, _, rest = line.decode("latin-1").partition(" ")
+            status, _, reason = rest.partition(" ")
+            if not version.startswith("HTTP/1.") or not status.isdigit():
+                raise Failed(f"not a response: {line[:200]!r}")
+            headers: list[tuple[str, str]] = []
+            while (line := self._line()) != b"":
+                if line is None:
+                    raise Failed("the response ended within its headers")
+                name, _, value = line.decode("latin-1").partition(":")
+                headers.append((name, value.strip()))
+            if status != "100":
+                return Answer(int(status), reason, version, headers)
+
+    def response(self) -> Answer:
+        """The next response, whole or broken off."""
+        method = self._methods.pop(0) if self._methods else "GET"
+        answer = self.head()
+        if answer is None:
+            raise Failed("the connection ended without a response")
+        if method == "HEAD" or answer.status in BODILESS:
+            answer.framing = "none"
+        elif (answer.header("Transfer-Encoding") or "").lower() == "chunked":
+            answer.framing = "chunked"
+            self._chunked(answer)
+        elif (length := answer.header("Content-Length")) is not None:
+            answer.body = self._exactly(int(length))
+            answer.complete = len(answer.body) == int(length)
+        else:
+            answer.framing = "close"
+            answer.complete = self._to_end(answer)
+        return answer
+
+    def _chunked(self, answer: Answer) -> None:
+        while True:
+            chunk = self.chunk()
+            if chunk is None:
+                answer.complete = False
+                return
+            if not chunk:
+                return
+            answer.chunks.append(chunk)
+            answer.body += chunk
+
+    def chunk(self) -> bytes | None:
+        """The next chunk of a chunked body; empty for the last one, None where the connection has ended."""
+        line = self._line()
+        if line is None:
+            return None
+        try:
+            size = int(line.partition(b";")[0], 16)
+        except ValueError:
+            raise Failed(f"not the size of a chunk: {line[:100]!r}") from None
+        data = self._exactly(size)
+        if len(data) < size or self._line() is None:
+            return None
+        return data
+
+    def _to_end(self, answer: Answer) -> bool:
+        """A body that ends with the connection: whether it did so in order."""
+        try:
+            while True:
+                data = self.socket.recv(65536)
+                self._data += data
+                if not data:
+                    return True
+        except ConnectionError:
+            return False
+        except TimeoutError:
+            raise Failed(f"the connection was not closed within {self.timeout:g} s") from None
+        finally:
+            answer.body, self._data = self._data, b""
+
+    def silent(self, seconds: float) -> bool:
+        """Whether nothing comes for so long, not even the end."""
+        if self._data:
+            return False
+        self.socket.settimeout(seconds)
+        try:
+            self._data += self.socket.recv(65536)
+            return False
+        except TimeoutError:
+            return True
+        except ConnectionError:
+            return False
+        finally:
+            self.socket.settimeout(self.timeout)
+
+    def ended(self, within: float) -> bool:
+        """Whether the server ends the connection within so many seconds, whatever it still sends."""
+        deadline = time.monotonic() + within
+        while (left := deadline - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            try:
+                if not self.socket.recv(65536):
+                    return True
+            except ConnectionError:
+                return True
+            except TimeoutError:
+                return False
+        return False

@@ -1,0 +1,113 @@
+"""Runs cases against a server, one after the other."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .check import Failed, NotSupported
+from .client import Connection
+from .launcher import Server, Settings
+from .registry import Case
+from .trial import Trial
+
+__all__ = ["FAIL", "PASS", "SKIP", "Result", "run"]
+
+PASS, FAIL, SKIP = "pass", "fail", "not supported"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out of a case."""
+
+    name: str
+    requirements: tuple[str, ...]
+    result: str
+    detail: str = ""
+    """Why, unless it has passed."""
+    seconds: float = 0.0
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Servers:
+    """The server that is running: another one where a case wants other options, or after a case that has failed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._server: Server | None = None
+
+    def get(self, case: Case) -> Server:
+        if self._server is not None and (self._server.options != dict(case.options) or not self._server.alive()):
+            self.drop()
+        if self._server is None:
+            self._server = Server(self._settings, case.options)
+        return self._server
+
+    def drop(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+
+
+def suspends(server: Server) -> bool:
+    """Whether it knows futures at all: if not, the specification's cases say nothing about it."""
+    try:
+        with Connection(server.address) as c:
+            c.get("/probe/suspends")
+            return c.response().text == "suspends"
+    except (Failed, OSError):
+        return False
+
+
+def run(settings: Settings, cases: Iterable[Case], report: Callable[[Result], object] | None = None) -> list[Result]:
+    """Every case in turn.  Raises CannotStart if there is no server to begin with."""
+    servers = Servers(settings)
+    results: list[Result] = []
+    ordered = sorted(cases, key=lambda case: sorted(case.options.items()))  # few servers; otherwise their order
+    try:
+        with Server(settings, {}) as server:
+            futures = suspends(server)
+        for case in ordered:
+            started = time.monotonic()
+            result, detail = attempt(servers, case, futures)
+            if result == FAIL:
+                servers.drop()
+            results.append(Result(case.name, case.requirements, result, detail, round(time.monotonic() - started, 3)))
+            if report is not None:
+                report(results[-1])
+    finally:
+        servers.drop()
+    return results
+
+
+def attempt(servers: Servers, case: Case, futures: bool) -> tuple[str, str]:
+    if "futures" in case.needs and not futures:
+        return SKIP, "the server does not suspend for futures"
+    trial = None
+    try:
+        server = servers.get(case)
+        if case.needs & {"process", "log"}:
+            server.pid  # noqa: B018  # NotSupported without a process
+        trial = Trial(server, case.name)
+        case.run(trial)
+        if not server.alive():
+            raise Failed("the server has ended")
+        return PASS, ""
+    except NotSupported as why:
+        return SKIP, str(why)
+    except Failed as why:
+        return FAIL, str(why)
+    except OSError as error:
+        return FAIL, f"{type(error).__name__}: {error}"
+    except Exception:
+        return FAIL, f"the case itself: {traceback.format_exc(limit=-3)}"
+    finally:
+        if trial is not None:
+            trial.close()
+        if "process" in case.needs:  # it has been drained or the like
+            servers.drop()

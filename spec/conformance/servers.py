@@ -1,0 +1,96 @@
+"""The servers whose results are published, and how each is started.
+
+Those from PyPI are looked for in the virtual environment of the benchmarks (`make bench-venv`).
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .launcher import Settings
+
+__all__ = ["KNOWN", "Known"]
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / "build" / "bench" / "venv"
+PY = str(ROOT / "py")
+
+OURS = {
+    "deadline": "--request-timeout {seconds}",
+    "drain": "--graceful-timeout {seconds}",
+    "send_timeout": "--send-timeout {seconds}",
+    "body_limit": "--limit-request-body {bytes}",
+    "threads": "--threads {n}",
+    "half_close": "--allow-half-close",
+}
+
+
+@dataclass(frozen=True)
+class Known:
+    name: str
+    server: str
+    version: tuple[str, ...]
+    """A command whose output has the version in it."""
+    options: dict[str, str]
+
+    def settings(self) -> Settings:
+        return Settings(server=self.server, paths=(PY,), **self.options)
+
+    def find_version(self) -> str:
+        done = subprocess.run(self.version, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+        found = re.search(r"\d+\.\d+(\.\w+)*", done.stdout + done.stderr)
+        return found[0] if found else "of unknown version"
+
+
+def _pip(package: str) -> tuple[str, ...]:
+    return (str(VENV / "bin/python"), "-c", f"import importlib.metadata as m; print(m.version({package!r}))")
+
+
+_BIN = VENV / "bin"
+
+KNOWN = {
+    "fermata": Known(
+        "Fermata",
+        f"{ROOT}/build/fermata --bind {{host}}:{{port}} --admin-bind {{host}}:{{extra_port}} {{options}} {{app}}",
+        (f"{ROOT}/build/fermata", "--version"),
+        {
+            **OURS,
+            "parked": "sh -c \"curl -s http://{host}:{extra_port}/metrics | grep 'in_flight.*parked_future'\"",
+        },
+    ),
+    "simple_server": Known(
+        "wsgi_plus.simple_server",
+        f"{sys.executable} -m wsgi_plus.simple_server --bind {{host}}:{{port}} {{options}} {{app}}",
+        (sys.executable, "-c", f"import re; print(re.search('## ([0-9.]+)', open('{ROOT}/CHANGELOG.md').read())[1])"),
+        OURS,
+    ),
+    "gunicorn": Known(
+        "gunicorn, gthread",
+        f"{_BIN}/gunicorn --bind {{host}}:{{port}} --worker-class gthread --threads 8 {{options}} {{app}}",
+        _pip("gunicorn"),
+        {"drain": "--graceful-timeout {seconds}", "threads": "--threads {n}"},
+    ),
+    "uwsgi": Known(
+        "uWSGI",
+        f"{_BIN}/uwsgi --http-socket {{host}}:{{port}} --http-keepalive --threads 8 --enable-threads --lazy-apps --master "
+        "--die-on-term --need-app {options} --module {app}",
+        _pip("uwsgi"),
+        {"threads": "--threads {n}"},
+    ),
+    "waitress": Known(
+        "waitress",
+        f"{_BIN}/waitress-serve --listen={{host}}:{{port}} --threads=8 {{options}} {{app}}",
+        _pip("waitress"),
+        {"threads": "--threads={n}", "body_limit": "--max-request-body-size={bytes}"},
+    ),
+    "granian": Known(
+        "granian",
+        f"{_BIN}/granian --interface wsgi --host {{host}} --port {{port}} --blocking-threads 8 --no-ws {{options}} {{app}}",
+        _pip("granian"),
+        {"threads": "--blocking-threads {n}"},
+    ),
+}
