@@ -15,7 +15,7 @@ def blocking(app: Application) -> Application:
     """A plain WSGI application that behaves as ``app``, which may yield futures: it waits for each in its thread.
 
     A future that failed is thrown in at the yield as a WSGI+ server does it (S5): its exception is raised from the
-    iterable's ``throw`` if there is one, and otherwise by the iteration.  ``environ['wsgi_plus.version']`` is not set.
+    iterable's ``throw`` if there is one, and otherwise by the iteration.  ``environ`` is handed on as it is (S17.2).
     """
 
     def application(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:

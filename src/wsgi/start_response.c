@@ -125,32 +125,41 @@ static void raise_exc_info(PyObject *exc_info)
     PyErr_Restore(Py_NewRef(type), value == Py_None ? NULL : Py_NewRef(value), tb == Py_None ? NULL : Py_NewRef(tb));
 }
 
+/* Whether `what` is called while the request is served, in the thread that runs its step; otherwise an exception is
+ * set. Elsewhere the request could end under its hands (S6.6). */
+static bool in_step(const struct fm_run *run, const char *what)
+{
+    if (!run->call) {
+        PyErr_Format(PyExc_RuntimeError, "%s called after the request was over", what);
+        return false;
+    }
+    struct fm_hand *hand = fm_hand_self();
+    if (!hand || hand->task != &run->call->task) {
+        PyErr_Format(PyExc_RuntimeError, "%s called by another thread than the one that runs the request", what);
+        return false;
+    }
+    return true;
+}
+
 /* write(data) */
 static PyObject *write_block(struct fm_run *run, PyObject *data)
 {
-    struct fm_call *call = run->call;
-    if (!call) {
-        PyErr_SetString(PyExc_RuntimeError, "write() called after the request was over");
+    if (!in_step(run, "write()"))
         return NULL;
-    }
     if (!PyBytes_Check(data)) {
         PyErr_Format(PyExc_TypeError, "write() takes bytes, not %.200s", Py_TYPE(data)->tp_name);
         return NULL;
     }
-    struct fm_hand *hand = fm_hand_self();
-    if (!hand || hand->task != &call->task) { /* without the GIL, the request could end under its hands */
-        PyErr_SetString(PyExc_RuntimeError, "write() called by another thread than the one that runs the request");
-        return NULL;
-    }
     if (PyBytes_GET_SIZE(data) == 0)
         Py_RETURN_NONE;
+    struct fm_call *call = run->call;
     int64_t kept;
     int err = 0;
     Py_BEGIN_ALLOW_THREADS kept =
         fm_writer_block(&call->writer, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), false);
     if (kept > FM_OUTPUT_HIGH)
-        err = call->ops->wait_output(call);  /* write() cannot suspend: a slow client holds this thread */
-    Py_END_ALLOW_THREADS fm_hand_hold(hand); /* if it is held back, the monitor sees to it */
+        err = call->ops->wait_output(call);            /* write() cannot suspend: a slow client holds this thread */
+    Py_END_ALLOW_THREADS fm_hand_hold(fm_hand_self()); /* if it is held back, the monitor sees to it */
     if (kept < 0 || err < 0) {
         PyErr_SetString(PyExc_ConnectionAbortedError, "the client is gone or the request was ended");
         return NULL;
@@ -177,10 +186,8 @@ static PyObject *run_call(PyObject *self, PyObject *const *args, size_t nargsf, 
         exc_info = NULL;
     if (exc_info && check_exc_info(exc_info) != 0)
         return NULL;
-    if (!run->call) {
-        PyErr_SetString(PyExc_RuntimeError, "start_response called after the request was over");
+    if (!in_step(run, "start_response"))
         return NULL;
-    }
     if (run->started && !exc_info) {
         PyErr_SetString(PyExc_AssertionError, "start_response called twice without exc_info");
         return NULL;

@@ -96,14 +96,26 @@ static enum fate end_response(struct fm_run *run, struct fm_hand *hand)
 
 /* ---- items ---- */
 
-/* What next(iterator) and throw() leave: 1 item, 0 the end, -1 exception set. */
-static int item_or_end(PyObject *item)
+/* Whether the exception that is set is this very object. */
+static bool is_raised(PyObject *exc)
+{
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    PyErr_NormalizeException(&type, &value, &tb);
+    bool is = value == exc;
+    PyErr_Restore(type, value, tb);
+    return is;
+}
+
+/* What next(iterator), and throw(failure), leave: 1 item, 0 the end, -1 exception set.  A failure that happens to be a
+ * StopIteration is no end when an iterator hands it back (S5.5); a generator makes a RuntimeError of it. */
+static int item_or_end(PyObject *item, PyObject *failure)
 {
     if (item)
         return 1;
     if (!PyErr_Occurred())
         return 0;
-    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration) || (failure && is_raised(failure)))
         return -1;
     PyErr_Clear();
     return 0;
@@ -112,7 +124,7 @@ static int item_or_end(PyObject *item)
 static int next_item(struct fm_run *run, PyObject **item)
 {
     *item = Py_TYPE(run->iterator)->tp_iternext(run->iterator);
-    return item_or_end(*item);
+    return item_or_end(*item, NULL);
 }
 
 /* After the future: its failure is thrown in at the yield, or raised where nobody could catch it (S5); otherwise simply
@@ -137,9 +149,10 @@ static int item_after_future(struct fm_run *run, PyObject **item)
         return -1;
     }
     *item = PyObject_CallOneArg(method, exc);
+    int got = item_or_end(*item, exc);
     Py_DECREF(method);
     Py_DECREF(exc);
-    return item_or_end(*item);
+    return got;
 }
 
 /* A Future was yielded.  FATE_GO_ON: it is done already, and run->future is set for item_after_future. */
@@ -379,7 +392,8 @@ void fm_wsgi_step(struct fm_call *call, struct fm_hand *hand)
         fm_hand_release(hand);
         if (give_away(call, wait, fate))
             return;
-        /* There is no need to wait: the step goes on.  But not for ever, if each future completes in this moment (S3). */
+        /* There is no need to wait: the step goes on.  But not for ever, if each future completes in this moment (S3).
+         */
         if (++run->streak > MAX_STREAK && give_away(call, NULL, FATE_REQUEUE))
             return;
         fm_hand_take(hand, &call->task);

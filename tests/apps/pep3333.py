@@ -498,6 +498,14 @@ def write_elsewhere(environ, start_response):
 
 
 @app.route
+def start_elsewhere(environ, start_response):
+    """start_response in another thread than the request's."""
+    with ThreadPoolExecutor(1) as pool:
+        error = pool.submit(start_response, "200 OK", TEXT).exception()
+    return text(start_response, type(error).__name__)
+
+
+@app.route
 def write_at_once(environ, start_response):
     """What is written is on its way before the application goes on."""
     w = start_response("200 OK", TEXT)

@@ -599,6 +599,31 @@ def fails_with_stop_iteration(environ, start_response):
     yield b"looks fine"
 
 
+class Handback:
+    """An iterator whose throw raises what it is given."""
+
+    def __init__(self, items):
+        self.items = iter(items)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.items)
+
+    def throw(self, error):
+        raise error
+
+
+@app.route
+def hands_back_stop_iteration(environ, start_response):
+    """The same out of an iterator that is no generator: it hands the failure back, which looks like its end."""
+    f = Future()
+    f.set_exception(StopIteration("no end"))
+    start_response("200 OK", TEXT)
+    return Handback([b"sent before", f, b"looks fine"])
+
+
 @app.route
 def fails_without_throw(environ, start_response):
     """An iterable without throw: __next__ is never called after the failure."""

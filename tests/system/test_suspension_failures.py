@@ -121,10 +121,13 @@ def test_failure_caught_and_something_else_wrong(server, target, error):
     server.wait_log(error, start=start)
 
 
-def test_failure_with_stop_iteration(server):
-    """S5: a future that failed with StopIteration is a failure, not the end of the body."""
-    with server.begin("/fails-with-stop-iteration") as c:
+@pytest.mark.parametrize("target", ["fails-with-stop-iteration", "hands-back-stop-iteration"])
+def test_failure_with_stop_iteration(server, target):
+    """S5.5: a future that failed with StopIteration is a failure, not the end of the body."""
+    start = server.log_size()
+    with server.begin(f"/{target}") as c:
         c.read_failed()
+    server.wait_log("no end", start=start)
 
 
 @pytest.mark.parametrize("after", ["", "&after"])

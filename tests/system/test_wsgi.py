@@ -559,6 +559,11 @@ def test_write_in_another_thread(server):
     assert server.get("/write-elsewhere").text == "RuntimeError"
 
 
+def test_start_response_in_another_thread(server):
+    """S6.6: it belongs to the thread that runs the request, as write() does."""
+    assert server.get("/start-elsewhere").text == "RuntimeError"
+
+
 def test_write_is_sent_before_the_application_goes_on(server):
     """A block that was written is transmitted though the application does not return."""
     with server.connect() as c:
