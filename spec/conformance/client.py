@@ -31,6 +31,8 @@ class Answer:
     framing: str = "length"
     """``length``, ``chunked``, ``close`` or ``none``."""
     chunks: list[bytes] = field(default_factory=list)
+    over: bool = False
+    """Whether its end has been read, be it a good or a bad one."""
 
     @property
     def text(self) -> str:
@@ -77,6 +79,8 @@ class Connection:
         self.socket.connect(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.timeout = timeout
+        self.interim: list[int] = []
+        """The statuses of the 1xx responses so far."""
         self._data = b""
         self._methods: list[str] = []
 
@@ -137,9 +141,11 @@ class Connection:
         return taken
 
     def head(self) -> Answer | None:
-        """Status line and headers of the next response, 100 Continue apart; None if the connection has ended."""
+        """Status line and headers of the next response, 1xx apart; None if the connection has ended."""
         while True:
             line = self._line()
+            if line is None and self._data:
+                raise Failed(f"not a response: {self._data[:200]!r}")
             if line is None:
                 return None
             version, _, rest = line.decode("latin-1").partition(" ")
@@ -152,38 +158,62 @@ class Connection:
                     raise Failed("the response ended within its headers")
                 name, _, value = line.decode("latin-1").partition(":")
                 headers.append((name, value.strip()))
-            if status != "100":
+            if not status.startswith("1"):
                 return Answer(int(status), reason, version, headers)
+            self.interim.append(int(status))
 
-    def response(self) -> Answer:
-        """The next response, whole or broken off."""
+    def start(self) -> Answer:
+        """The next response as far as its headers: its body is read with ``part`` and ``finish``."""
         method = self._methods.pop(0) if self._methods else "GET"
         answer = self.head()
         if answer is None:
             raise Failed("the connection ended without a response")
         if method == "HEAD" or answer.status in BODILESS:
             answer.framing = "none"
+            answer.over = True
         elif (answer.header("Transfer-Encoding") or "").lower() == "chunked":
             answer.framing = "chunked"
-            self._chunked(answer)
-        elif (length := answer.header("Content-Length")) is not None:
-            answer.body = self._exactly(int(length))
-            answer.complete = len(answer.body) == int(length)
-        else:
+        elif answer.header("Content-Length") is None:
             answer.framing = "close"
-            answer.complete = self._to_end(answer)
+        elif not (answer.header("Content-Length") or "").isdigit():
+            raise Failed(f"not a Content-Length: {answer.header('Content-Length')}")
         return answer
 
-    def _chunked(self, answer: Answer) -> None:
-        while True:
-            chunk = self.chunk()
-            if chunk is None:
-                answer.complete = False
-                return
-            if not chunk:
-                return
+    def response(self) -> Answer:
+        """The next response, whole or broken off."""
+        return self.finish(self.start())
+
+    def part(self, answer: Answer, count: int) -> bytes:
+        """The body as soon as there are so many bytes of it; fewer only where it ends."""
+        if answer.framing == "chunked":
+            while len(answer.body) < count and not answer.over:
+                self._take_chunk(answer)
+        elif not answer.over:
+            if answer.framing == "length":
+                count = min(count, int(answer.header("Content-Length") or 0))
+            answer.body += self._exactly(count - len(answer.body))
+        return answer.body
+
+    def finish(self, answer: Answer) -> Answer:
+        """Reads what is left of the body."""
+        if answer.framing == "length":
+            length = int(answer.header("Content-Length") or 0)
+            answer.complete = len(self.part(answer, length)) == length
+        elif answer.framing == "close":
+            answer.complete = self._to_end(answer)
+        else:
+            while not answer.over:
+                self._take_chunk(answer)
+        answer.over = True
+        return answer
+
+    def _take_chunk(self, answer: Answer) -> None:
+        chunk = self.chunk()
+        if chunk:
             answer.chunks.append(chunk)
             answer.body += chunk
+        else:
+            answer.complete, answer.over = chunk is not None, True
 
     def chunk(self) -> bytes | None:
         """The next chunk of a chunked body; empty for the last one, None where the connection has ended."""
@@ -195,9 +225,13 @@ class Connection:
         except ValueError:
             raise Failed(f"not the size of a chunk: {line[:100]!r}") from None
         data = self._exactly(size)
-        if len(data) < size or self._line() is None:
+        if len(data) < size:
             return None
-        return data
+        while (line := self._line()) and not size:  # trailers
+            pass
+        if line:
+            raise Failed(f"a chunk of {size} bytes goes on: {line[:100]!r}")
+        return None if line is None else data
 
     def _to_end(self, answer: Answer) -> bool:
         """A body that ends with the connection: whether it did so in order."""
@@ -212,7 +246,14 @@ class Connection:
         except TimeoutError:
             raise Failed(f"the connection was not closed within {self.timeout:g} s") from None
         finally:
-            answer.body, self._data = self._data, b""
+            answer.body, self._data = answer.body + self._data, b""
+
+    def rest(self) -> bytes:
+        """Whatever still comes until the server ends the connection."""
+        while self._more():
+            pass
+        taken, self._data = self._data, b""
+        return taken
 
     def silent(self, seconds: float) -> bool:
         """Whether nothing comes for so long, not even the end."""
