@@ -32,10 +32,12 @@ OPTIONS = {
     "deadline": "its option for a request's deadline, such as '--request-timeout {seconds}'",
     "drain": "its option for the graceful timeout, such as '--graceful-timeout {seconds}'",
     "send_timeout": "its option for clients that take nothing, such as '--send-timeout {seconds}'",
+    "keep_alive": "its option for how long an idle connection is kept, such as '--keep-alive {seconds}'",
     "body_limit": "its option for the largest body, such as '--limit-request-body {bytes}'",
     "threads": "its option for the number of threads, such as '--threads {n}'",
     "half_close": "its option that lets clients half-close, such as '--allow-half-close'",
-    "parked": "a command that prints how many requests are parked; may use {host}, {port}, {extra_port}, {pid}, {log}",
+    "parked": "a command that prints how many requests are parked; may use {host}, {port}, {extra_port}, {pid}, {log} and {what}: "
+    "future or client",
     "helper": "MODULE:FUNCTION that makes a plain application of a WSGI+ application (S17)",
     "middleware": "MODULE:FACTORY to put around the applications: with a server that conforms, this examines middleware",
 }
@@ -102,7 +104,7 @@ def main() -> int:
         name, version, settings = known.name, known.find_version(), known.settings()
     given = {field.name: getattr(options, field.name, None) for field in fields(Settings)}
     settings = replace(settings, **{key: value for key, value in given.items() if value})
-    settings = replace(settings, paths=(*settings.paths, *options.path))
+    settings = replace(settings, paths=(*settings.paths, *(str(Path(path).resolve()) for path in options.path)))
     if settings.server and not re.search(r"\{(port|host)\}", settings.server):
         made.error("--server: the command needs {port}, which the suite chooses")
     try:

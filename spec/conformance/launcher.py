@@ -32,6 +32,7 @@ OPTIONS = {
     "deadline": "seconds",
     "drain": "seconds",
     "send_timeout": "seconds",
+    "keep_alive": "seconds",
     "body_limit": "bytes",
     "threads": "n",
     "half_close": "",
@@ -54,11 +55,12 @@ class Settings:
     deadline: str = ""
     drain: str = ""
     send_timeout: str = ""
+    keep_alive: str = ""
     body_limit: str = ""
     threads: str = ""
     half_close: str = ""
     parked: str = ""
-    """A command that prints how many requests are parked."""
+    """A command that prints how many requests are parked, on {what}: ``future`` or ``client``."""
     helper: str = "wsgi_plus:blocking"
     """MODULE:FUNCTION that makes a plain WSGI application of a WSGI+ application (S17)."""
     middleware: str = ""
@@ -260,12 +262,14 @@ class Server:
             raise Failed(f"{function}: {value}")
         return value
 
-    def parked(self) -> int:
-        """What the server says of how many requests are parked."""
+    def parked(self, what: str = "future") -> int:
+        """What the server says of how many requests are parked, on a ``future`` or on a ``client``."""
         if not self.settings.parked:
             raise NotSupported("needs --parked")
+        if what != "future" and "{what}" not in self.settings.parked:
+            raise NotSupported("needs --parked with {what}")
         values = {"host": self.address[0], "port": self.address[1], "extra_port": self.extra_port, "pid": self.pid}
-        words = [word.format(**values, log=self._log_path) for word in shlex.split(self.settings.parked)]
+        words = [word.format(**values, log=self._log_path, what=what) for word in shlex.split(self.settings.parked)]
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LONG)
         try:
             return int(float(done.stdout.split()[-1]))

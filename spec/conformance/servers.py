@@ -23,6 +23,7 @@ OURS = {
     "deadline": "--request-timeout {seconds}",
     "drain": "--graceful-timeout {seconds}",
     "send_timeout": "--send-timeout {seconds}",
+    "keep_alive": "--keep-alive {seconds}",
     "body_limit": "--limit-request-body {bytes}",
     "threads": "--threads {n}",
     "half_close": "--allow-half-close",
@@ -59,7 +60,7 @@ KNOWN = {
         (f"{ROOT}/build/fermata", "--version"),
         {
             **OURS,
-            "parked": "sh -c \"curl -s http://{host}:{extra_port}/metrics | grep 'in_flight.*parked_future'\"",
+            "parked": "sh -c \"curl -s http://{host}:{extra_port}/metrics | grep 'in_flight.*parked_{what}'\"",
         },
     ),
     "simple_server": Known(
