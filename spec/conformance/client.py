@@ -10,11 +10,15 @@ from types import TracebackType
 
 from .check import LONG, Failed
 
-__all__ = ["Answer", "Connection", "request"]
+__all__ = ["Answer", "Connection", "NoResponse", "request"]
 
 Address = tuple[str, int]
 
 BODILESS = {204, 304}
+
+
+class NoResponse(Failed):
+    """The connection ended before a byte of a response."""
 
 
 @dataclass
@@ -167,21 +171,29 @@ class Connection:
         method = self._methods.pop(0) if self._methods else "GET"
         answer = self.head()
         if answer is None:
-            raise Failed("the connection ended without a response")
+            raise NoResponse("the connection ended without a response")
+        length = answer.header("Content-Length")
         if method == "HEAD" or answer.status in BODILESS:
             answer.framing = "none"
             answer.over = True
         elif (answer.header("Transfer-Encoding") or "").lower() == "chunked":
             answer.framing = "chunked"
-        elif answer.header("Content-Length") is None:
+        elif length is None:
             answer.framing = "close"
-        elif not (answer.header("Content-Length") or "").isdigit():
-            raise Failed(f"not a Content-Length: {answer.header('Content-Length')}")
+        elif not length.isdigit():
+            raise Failed(f"not a Content-Length: {length}")
         return answer
 
     def response(self) -> Answer:
         """The next response, whole or broken off."""
         return self.finish(self.start())
+
+    def response_if_any(self) -> Answer | None:
+        """The same; None where the connection has ended before one."""
+        try:
+            return self.response()
+        except NoResponse:
+            return None
 
     def part(self, answer: Answer, count: int) -> bytes:
         """The body as soon as there are so many bytes of it; fewer only where it ends."""

@@ -62,6 +62,13 @@ class Trial:
             c.get(self.target(app, key, **query))
             return c.response()
 
+    def fails(self, app: str, key: str | None = None, **query: object) -> bool:
+        """A whole exchange: whether the client can tell that it has failed, be it by a 5xx or by an early end."""
+        with Connection(self.server.address) as c:
+            c.get(self.target(app, key, **query))
+            answer = c.response_if_any()
+            return answer is None or answer.status >= 500 or not answer.complete
+
     # The application's side
 
     def control(self, function: str, *arguments: Any) -> Any:
