@@ -47,6 +47,11 @@ class Answer:
         found = [value for key, value in self.headers if key.lower() == name.lower()]
         return ", ".join(found) if found else None
 
+    @property
+    def last(self) -> bool:
+        """Whether the server has said that it will end the connection."""
+        return "close" in (self.header("Connection") or "").lower() or self.version == "HTTP/1.0"
+
     def __str__(self) -> str:
         broken = "" if self.complete else ", broken off"
         return f"{self.status} {self.reason}, {len(self.body)} bytes{broken}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -11,7 +12,7 @@ import stage
 
 def suspends(environ: stage.Environ, start_response: stage.StartResponse) -> Iterator[Any]:
     fut: Future[Any] = Future()
-    stage.threading.Timer(0.01, fut.set_result, [None]).start()
+    threading.Timer(0.01, fut.set_result, [None]).start()
     yield fut
     start_response("200 OK", stage.TEXT)
     yield b"suspends" if fut.done() else b"does not wait"

@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any
 from urllib.parse import parse_qsl
@@ -25,6 +25,8 @@ TEXT = [("Content-Type", "text/plain; charset=utf-8")]
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
+Items = Generator[Any, None, None]
+"""What an application that is a generator gives."""
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("conformance", default="nothing")
 
@@ -130,6 +132,34 @@ def forget(key: str) -> None:
     """From here on only those who were given the future have it."""
     with _lock:
         _futures.pop(key, None)
+
+
+class Steps:
+    """The iterator of a generator, with its throw and close: a subclass stands around each of its steps."""
+
+    def __init__(self, items: Items) -> None:
+        self._items = items
+
+    def step(self, name: str, run: Callable[[], Any]) -> Any:
+        """``next``, ``throw`` or ``close``: to be run, once."""
+        return run()
+
+    def __iter__(self) -> Steps:
+        return self
+
+    def __next__(self) -> Any:
+        return self.step("next", lambda: next(self._items))
+
+    def throw(self, error: BaseException) -> Any:
+        return self.step("throw", lambda: self._items.throw(error))
+
+    def close(self) -> None:
+        self.step("close", self._items.close)
+
+
+def ident() -> int:
+    """Of the calling thread: called by the suite, of the one that answers here."""
+    return threading.get_ident()
 
 
 # The thread that answers
