@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 
 from .check import LONG, Failed
 
-__all__ = ["Answer", "Connection", "NoResponse", "request"]
+__all__ = ["Answer", "Connection", "NoResponse", "request", "silent"]
 
 Address = tuple[str, int]
 
@@ -300,3 +302,11 @@ class Connection:
             except TimeoutError:
                 return False
         return False
+
+
+def silent(connections: Iterable[Connection], seconds: float) -> bool:
+    """Whether nothing comes on any of them for so long, not even the end."""
+    connections = list(connections)
+    if any(c._data for c in connections):
+        return False
+    return not select.select([c.socket for c in connections], [], [], seconds)[0]

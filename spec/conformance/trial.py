@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.parse import urlencode
 
-from .check import PROMPT, eventually
+from .check import PROMPT, Failed, eventually
 from .client import Answer, Connection
 from .launcher import Server
 
@@ -29,7 +29,8 @@ class Trial:
         self._log_start = server.log_size()
 
     def close(self) -> None:
-        self._stack.close()
+        with suppress(Failed, OSError):  # a server that has ended needs no cleaning up
+            self._stack.close()
 
     # Requests: an application is named by its module and function, "s05.failed"
 

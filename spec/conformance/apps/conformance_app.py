@@ -34,7 +34,7 @@ def dispatch(environ: stage.Environ, start_response: stage.StartResponse) -> Ite
 
 def _load() -> dict[str, Any]:
     here = os.path.dirname(os.path.abspath(__file__))
-    names = sorted(name[:-3] for name in os.listdir(here) if re.fullmatch(r"(s\d\d|pep\w*|probe)\.py", name))
+    names = sorted(name[:-3] for name in os.listdir(here) if re.fullmatch(r"(s\d\d|pep\w*|probe|acts)\.py", name))
     modules = [importlib.import_module(name) for name in names]
     return {
         f"{module.__name__}.{name}": value

@@ -73,6 +73,12 @@ def future(key: str) -> Future[Any]:
         return _futures[key]
 
 
+def adopt(key: str, fut: Future[Any]) -> None:
+    """From here on it is this future that goes by the key."""
+    with _lock:
+        _futures[key] = fut
+
+
 def complete(key: str, value: Any = None) -> None:
     future(key).set_result(value)
 
@@ -119,6 +125,11 @@ def open_gate(key: str) -> None:
     with _lock:
         event = _gates.setdefault(key, threading.Event())
     event.set()
+
+
+def is_open(key: str) -> bool:
+    with _lock:
+        return key in _gates and _gates[key].is_set()
 
 
 def references(key: str) -> int:
