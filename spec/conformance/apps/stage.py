@@ -17,11 +17,13 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 LIMIT = 30.0  # seconds: no wait of an application is longer
 TEXT = [("Content-Type", "text/plain; charset=utf-8")]
+
+F = TypeVar("F", bound="Future[Any]")
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -73,10 +75,11 @@ def future(key: str) -> Future[Any]:
         return _futures[key]
 
 
-def adopt(key: str, fut: Future[Any]) -> None:
+def adopt(key: str, fut: F) -> F:
     """From here on it is this future that goes by the key."""
     with _lock:
         _futures[key] = fut
+    return fut
 
 
 def complete(key: str, value: Any = None) -> None:
