@@ -21,10 +21,13 @@ from ._bridge import AsyncBridge
 from ._offload import offload
 from ._suspends import suspends
 from ._timer import sleep, timeout
+from ._validator import WSGIPlusError, WSGIPlusWarning, validated, validator
 from ._wait import first, gather, settled, shield, wait
 
 __all__ = [
     "AsyncBridge",
+    "WSGIPlusError",
+    "WSGIPlusWarning",
     "blocking",
     "first",
     "gather",
@@ -34,5 +37,7 @@ __all__ = [
     "sleep",
     "suspends",
     "timeout",
+    "validated",
+    "validator",
     "wait",
 ]
