@@ -1,0 +1,112 @@
+"""Futures on their way through a framework that forwards nothing but ``__next__`` (S5.10, S15.3).
+
+werkzeug's ``ClosingIterator`` has no ``throw``, and few of the middlewares that are put around Flask have one.  So what
+reaches them never fails: in place of each future goes a *gate*, which is done when the future is, and a failure of the
+future is thrown in here, below all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from werkzeug.wrappers import Response
+
+from ._wait import open_gate
+
+__all__ = ["Body", "Gate", "close", "gated", "watch"]
+
+
+class Gate(Future[None]):
+    """Is done when a future is, and does not fail."""
+
+    def __init__(self, fut: Future[Any]) -> None:
+        super().__init__()
+        fut.add_done_callback(partial(open_gate, self, None))
+
+
+def gated(items: Iterable[Any]) -> Generator[Any, None, Any]:
+    """The same items, with gates in place of the futures; returns what ``items`` does, if that is a generator.
+
+    A failure is thrown into ``items`` (S5.2), or raised from here if they have no ``throw`` (S5.4).  Closing this does
+    not close ``items``: that is for whoever made them.
+    """
+    iterator = iter(items)
+    error: BaseException | None = None
+    try:
+        while True:
+            try:
+                item = next(iterator) if error is None else _throw(iterator, error)
+            except StopIteration as end:
+                if end is error:  # a failure, which must not look like the end (S5.5)
+                    raise RuntimeError("a future failed with StopIteration") from error
+                return end.value
+            error = None
+            if isinstance(item, Future) and not isinstance(item, Gate):
+                yield Gate(item)
+                error = _failure(item)
+            else:
+                yield item
+    finally:
+        del error  # its traceback has this frame: no cycle
+
+
+def _throw(iterator: Iterator[Any], error: BaseException) -> Any:
+    throw = getattr(iterator, "throw", None)
+    if throw is None:
+        raise error
+    return throw(error)
+
+
+def _failure(fut: Future[Any]) -> BaseException | None:
+    try:
+        return fut.exception(timeout=0)
+    except BaseException as raised:  # CancelledError (S5.3), or it has called its callbacks and is not done (S5.9)
+        return raised
+
+
+class Body:
+    """The body of a streamed response.  Until it ``suspends``, whoever iterates it waits in the thread for its futures.
+
+    That is what a plain server does, and an ``after_request`` function that wants the data of the response.
+    """
+
+    def __init__(self, blocks: Iterable[Any]) -> None:
+        self._blocks = blocks
+        self._items = gated(blocks)
+        self.suspends = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        item = next(self._items)
+        while isinstance(item, Future) and not self.suspends:
+            item.result()  # a gate: it waits, and does not fail
+            item = next(self._items)
+        return item
+
+    def close(self) -> None:
+        close(self._blocks)
+
+
+def watch(response: Response) -> None:
+    """Has the futures in a streamed body looked after, by a ``Body``.
+
+    What has a length is no stream.  ``direct_passthrough`` is for files, which the server wants to see as they are; a
+    generator there is none.
+    """
+    blocks = response.response
+    if isinstance(blocks, Body) or not response.is_streamed:
+        return
+    if not response.direct_passthrough or hasattr(blocks, "throw"):
+        response.response = Body(blocks)
+
+
+def close(iterable: object) -> None:
+    """As a server ends an iterable (S7.4)."""
+    method = getattr(iterable, "close", None)
+    if method is not None:
+        method()
