@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
@@ -72,11 +72,11 @@ class Role:
         return stage.future(f"{self.key}.{number}" if number else self.key)
 
 
-def generator(environ: stage.Environ, start_response: stage.StartResponse) -> Generator[Any, None, None]:
+def generator(environ: stage.Environ, start_response: stage.StartResponse) -> stage.Items:
     return play(Role(environ, start_response))
 
 
-def play(role: Role) -> Generator[Any, None, None]:
+def play(role: Role) -> stage.Items:
     """Records ``ended`` if it comes to its end, and ``left`` with the type of the exception otherwise."""
     try:
         for word in role.words:
