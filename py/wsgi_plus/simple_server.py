@@ -1023,6 +1023,7 @@ class Server:
     """
 
     request_class = Request
+    connection_class = Connection
 
     def __init__(
         self,
@@ -1152,7 +1153,7 @@ class Server:
                 log.error("Cannot accept a connection: %s", error)
                 self.poll.modify(self.listener, 0)  # until the next tick
             return
-        self.connections[sock.fileno()] = Connection(self, sock, peer)
+        self.connections[sock.fileno()] = self.connection_class(self, sock, peer)
 
     def _tick(self, now: float) -> None:
         for connection in list(self.connections.values()):
