@@ -278,7 +278,7 @@ def test_other_framings(serve_by_command, said):
     assert events(answer.text) == [("token", {"token": "a"}), ("done", {"tokens": 1})]
 
 
-@pytest.mark.parametrize("head", [b"HTTP/1.0 200 OK\r\n\r\n%b", CHUNKED + b"15\r\n%b\r\n0\r\n\r\n"])
+@pytest.mark.parametrize("head", [b"HTTP/1.0 200 OK\r\n\r\n%b", CHUNKED + b"16\r\n%b\r\n0\r\n\r\n"])
 def test_an_answer_without_its_end(serve_by_command, head):
     """Is not complete, however orderly the response ends."""
     with closing(Upstream(head % TOKEN)) as model:
