@@ -1,4 +1,4 @@
-"""An application that does what the query tells it, act by act: ?do=start+block+park+block.
+"""An application that does what the query tells it, act by act: ?do=start+block*2+park+block.
 
 ``generator`` is a generator; ``iterator`` is an object around it that notes how it is used; ``bare`` the same without
 throw.  The first future that a request parks on goes by the request's key, the next ones by key.1, key.2 and so on.
@@ -56,8 +56,8 @@ class Role:
     def __init__(self, environ: stage.Environ, start_response: stage.StartResponse) -> None:
         told = stage.arguments(environ)
         self.key = told["key"]
-        self.words = told["do"].split()
-        self.closing = told.get("closing", "").split()
+        self.words = _words(told["do"])
+        self.closing = _words(told.get("closing", ""))
         """What close() does."""
         self.error = told.get("error", "ValueError")
         self.start_response = start_response
@@ -70,6 +70,12 @@ class Role:
     def next_future(self) -> Future[Any]:
         number, self.waits = self.waits, self.waits + 1
         return stage.future(f"{self.key}.{number}" if number else self.key)
+
+
+def _words(text: str) -> list[str]:
+    """Each as often as it says: park*3 is three."""
+    split = [word.partition("*") for word in text.split()]
+    return [word for word, _, times in split for _ in range(int(times or 1))]
 
 
 def generator(environ: stage.Environ, start_response: stage.StartResponse) -> stage.Items:
