@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 import select
@@ -48,10 +49,13 @@ class Toy:
         assert select.select([self._process.stdout], [], [], LONG)[0]
         self.url = self._process.stdout.readline().split()[-1]
         self.port = int(self.url.rpartition(":")[2])
+        self.since: dict[str, int] = {}
 
     def stats(self) -> dict[str, int]:
+        """What it has counted in this test."""
         with Connection(("127.0.0.1", self.port)) as c:
-            return json.loads(c.request("GET", "/stats").text)
+            stats = json.loads(c.request("GET", "/stats").text)
+        return {name: number - self.since.get(name, 0) for name, number in stats.items()}
 
     def wait(self, **wanted: int) -> None:
         """Until the toy has counted so many."""
@@ -62,25 +66,33 @@ class Toy:
         self._process.communicate()
 
 
-@pytest.fixture
-def toy() -> Iterator[Toy]:
+@pytest.fixture(scope="module")
+def one_toy() -> Iterator[Toy]:
     with closing(Toy()) as toy:
         yield toy
 
 
+@pytest.fixture
+def toy(one_toy: Toy) -> Toy:
+    one_toy.wait(open=0)
+    one_toy.since = {}
+    one_toy.since = one_toy.stats()
+    return one_toy
+
+
 @pytest.fixture(params=["fermata", "simple_server"])
-def serve_by_command(request: pytest.FixtureRequest, launch: Start) -> Start:
-    """Serves the gateway with the command of README.md for either server."""
+def serve_by_command(request: pytest.FixtureRequest, serve: Start) -> Start:
+    """Serves the gateway with the command of README.md for either server.  Servers alike are shared."""
     commands = {"fermata": "build/fermata .* app:app", "simple_server": "PYTHONPATH=py python3 -m wsgi_plus"}
 
     def start(model: str, patience: float = LONG) -> Server:
         env = {"MODEL": model, "PATIENCE": str(patience)}
         program, *options, app = told(commands[request.param])
         if "=" not in program:
-            return launch(app, *options, cwd=ROOT, env=env)
+            return serve(app, *options, cwd=ROOT, env=env)
         name, _, value = program.partition("=")
         assert options.pop(0) == "python3"
-        return launch(app, *options, cwd=ROOT, env={**env, name: value}, program=[sys.executable])
+        return serve(app, *options, cwd=ROOT, env={**env, name: value}, program=[sys.executable])
 
     return start
 
@@ -91,8 +103,11 @@ def gateway(serve_by_command: Start, toy: Toy) -> Server:
 
 
 def generate(server: Server, prompt: str, **how: Any) -> Connection:
-    """A connection on which a prompt has been sent."""
-    return server.begin(f"/generate?prompt={prompt.replace(' ', '+')}", timeout=LONG, **how)
+    """A connection on which a prompt has been sent, which no other is like."""
+    return server.begin(f"/generate?prompt={prompt.replace(' ', '+')}+{next(numbers)}", timeout=LONG, **how)
+
+
+numbers = itertools.count()
 
 
 def events(text: str) -> list[tuple[str, Any]]:
@@ -260,8 +275,8 @@ def test_nonsense(serve_by_command, said):
     """Is a 502, and the model is not asked again."""
     with closing(Upstream(said)) as model:
         answer = serve_by_command(model.address).get("/generate?prompt=hello")
-        assert (answer.status, len(model.heard)) == (502, 1)
-        assert "nonsense" in answer.text
+    assert (answer.status, len(model.heard)) == (502, 1)
+    assert "nonsense" in answer.text
 
 
 @pytest.mark.parametrize(
