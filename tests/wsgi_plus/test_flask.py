@@ -10,6 +10,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -321,7 +322,7 @@ def test_a_future_with_a_mind_of_its_own(app, log):
     def hasty():
         try:
             yield Hasty()
-        except TimeoutError:
+        except futures.TimeoutError:  # the built-in one since Python 3.11
             return "caught"
 
     @app.get("/refuses")
