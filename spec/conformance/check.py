@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["LONG", "PROMPT", "QUIET", "Failed", "NotSupported", "eventually", "holds", "never", "same"]
+__all__ = ["DEADLINE", "LONG", "PROMPT", "QUIET", "Failed", "NotSupported", "eventually", "holds", "never", "same"]
 
 T = TypeVar("T")
 
 SLOW = max(1.0, float(os.environ.get("CONFORMANCE_SLOW") or 1))  # multiplies the bounds, on a slow machine
 PROMPT = 3.0 * SLOW  # seconds: something that happens at once
 LONG = 15.0 * SLOW  # something that takes work
+DEADLINE = 0.5 * SLOW  # for servers that are to have one: what has to happen before it takes less
 QUIET = 0.25  # how long to watch that something does not happen
 
 

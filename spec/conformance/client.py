@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import select
 import socket
 import struct
@@ -266,6 +267,16 @@ class Connection:
             raise Failed(f"the connection was not closed within {self.timeout:g} s") from None
         finally:
             answer.body, self._data = answer.body + self._data, b""
+
+    def drain(self, answer: Answer) -> tuple[int, str]:
+        """Reads what is left of a long body, and keeps nothing: how many bytes it was, and their SHA-256."""
+        digest, size = hashlib.sha256(), 0
+        while not answer.over:
+            answer.body = b""
+            self.part(answer, 65536) if answer.framing == "chunked" else self.finish(answer)
+            size += len(answer.body)
+            digest.update(answer.body)
+        return size, digest.hexdigest()
 
     def rest(self) -> bytes:
         """Whatever still comes until the server ends the connection."""

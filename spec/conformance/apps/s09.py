@@ -160,7 +160,7 @@ class _OneContext(stage.Steps):
 
 
 def one_context(environ: stage.Environ, start_response: stage.StartResponse) -> Any:
-    """Waits, with futures of every kind, and ends as ``end`` says: ``well``, ``failed``, or with a future ``pending``."""
+    """Waits for futures of every kind, and ends as ``end`` says: ``well``, ``failed``, or with one that is ``pending``."""
     asked = stage.arguments(environ)
     key = asked["key"]
 
@@ -207,7 +207,7 @@ def leaves_behind(environ: stage.Environ, start_response: stage.StartResponse) -
         if "wait" in asked:
             stage.record(key, "parking")
             yield stage.future(key)
-        start_response("200 OK", [*stage.TEXT, ("Content-Length", "4")])
+        start_response("200 OK", stage.TEXT)
         yield b"fine"
 
     return _LeavesBehind(key, items())

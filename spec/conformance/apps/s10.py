@@ -104,7 +104,7 @@ def watched(environ: stage.Environ, start_response: stage.StartResponse) -> Any:
                 yield fut
             except ValueError:
                 pass
-        start_response("200 OK", [*stage.TEXT, ("Content-Length", "4")])
+        start_response("200 OK", stage.TEXT)
         yield b"fine"
 
     return _Looks(key, items())
@@ -117,7 +117,7 @@ def waits(environ: stage.Environ, start_response: stage.StartResponse) -> stage.
     key = stage.key_of(environ)
     stage.record(key, "parking")
     yield stage.future(key)
-    start_response("200 OK", [*stage.TEXT, ("Content-Length", "4")])
+    start_response("200 OK", stage.TEXT)
     yield b"fine"
 
 
@@ -261,7 +261,7 @@ def holds(environ: stage.Environ, start_response: stage.StartResponse) -> Any:
             yield fut
         except ValueError:
             _at_the_gate(key)
-        start_response("200 OK", [*stage.TEXT, ("Content-Length", "4")])
+        start_response("200 OK", stage.TEXT)
         try:
             yield b"held"
         finally:
@@ -340,7 +340,7 @@ _TWICE: dict[str, Callable[[], Future[Any]]] = {"in a row": _Twice, "at once": _
 
 
 def twice(environ: stage.Environ, start_response: stage.StartResponse) -> Any:
-    """Futures that call their callbacks twice, and in between plain ones, for which an early resume would be noticed."""
+    """Futures that call their callbacks twice, and between them plain ones, where an early resume is noticed."""
     asked = stage.arguments(environ)
     key = asked["key"]
 

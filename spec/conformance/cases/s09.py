@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..check import holds, never, same
+from ..check import DEADLINE, holds, never, same
 from ..registry import case
 from ..trial import Trial
 
@@ -24,7 +24,7 @@ def steps_in_threads_of_the_server(t: Trial) -> None:
 
 @case("S9.2")
 def steps_do_not_overlap(t: Trial) -> None:
-    """Steps of one request never run side by side, and each sees what the one before has written, whenever futures end."""
+    """Steps of one request never run side by side, and each sees what the one before has written."""
     keys = [f"{t.key}-{number}" for number in range(6)]
     connections = [t.begin("s09.many_steps", key) for key in keys]
     for key, c in zip(keys, connections):
@@ -86,7 +86,7 @@ def context_of_close_when_the_client_leaves(t: Trial) -> None:
     same(t.details("close"), ["the same context"], "the context of close")
 
 
-@case("S9.4", deadline=0.5)
+@case("S9.4", deadline=DEADLINE)
 def context_of_close_at_the_deadline(t: Trial) -> None:
     """close() runs in the request's context when the deadline has ended the request."""
     t.begin("s09.one_context", end="pending")

@@ -45,7 +45,7 @@ def completed_in_a_step_of_another(t: Trial) -> None:
 
 @case("S10.1")
 def completed_while_registering(t: Trial) -> None:
-    """A future that is completed before, while or after the callback is registered, in this thread or another, resumes."""
+    """A future that is completed while the callback is registered, in this thread or another, resumes its request."""
     for number, (when, count) in enumerate(REGISTERING.items()):
         key = f"{t.key}-{number}"
         answer = t.get("s10.registering", key, when=when, n=count)
@@ -142,7 +142,7 @@ def callback_takes_constant_time(t: Trial) -> None:
         same(c.response().text, "fine", "the body")
     holds(
         max(costs[1]) < max(costs[0]) + 40,
-        f"completing a future takes {max(costs[0])} lines with three requests, so it must not take {max(costs[1])} with many",
+        f"completing a future that took {max(costs[0])} lines with three requests must not take {max(costs[1])} with many",
     )
 
 
@@ -214,7 +214,7 @@ def called_again_when_the_request_is_over(t: Trial) -> None:
 
 @case("S10.4")
 def raising_future(t: Trial) -> None:
-    """A future whose done() or add_done_callback() raises, whatever, is an application error: 500, close(), and no step."""
+    """A future whose done() or add_done_callback() raises is an application error: 500, close(), and no step."""
     for number, where in enumerate(["done()", "add_done_callback()", "add_done_callback() when it has registered"]):
         for error in ("ValueError", "SystemExit", "KeyboardInterrupt"):
             key = f"{t.key}-{number}-{error}"
