@@ -21,6 +21,10 @@ class Unusual(BaseException):
     """One that is no Exception."""
 
 
+class Stop(StopIteration):
+    """Says in Python that an iterator has ended, and is not the type that says so."""
+
+
 ERRORS: dict[str, type[BaseException]] = {
     kind.__name__: kind
     for kind in (
@@ -28,6 +32,7 @@ ERRORS: dict[str, type[BaseException]] = {
         TimeoutError,
         CancelledError,
         StopIteration,
+        Stop,
         StopAsyncIteration,
         GeneratorExit,
         KeyboardInterrupt,
