@@ -160,7 +160,7 @@ class _OneContext(stage.Steps):
 
 
 def one_context(environ: stage.Environ, start_response: stage.StartResponse) -> Any:
-    """Waits for futures of every kind, and ends as ``end`` says: ``well``, ``failed``, or with one that is ``pending``."""
+    """Waits for futures of every kind, and ends as ``end`` says: ``well``, ``failed``, or waiting (``pending``)."""
     asked = stage.arguments(environ)
     key = asked["key"]
 
