@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent import futures
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
 import flask
@@ -23,7 +23,9 @@ from werkzeug.debug import DebuggedApplication
 from werkzeug.exceptions import NotFound
 from werkzeug.test import EnvironBuilder
 from wsgi_plus import blocking, gather, offload, wait
+from wsgi_plus._flask_stream import Gate
 from wsgi_plus.flask import suspending, suspends
+from wsgi_plus.testing import Client
 
 
 class Upstream(Exception):
@@ -306,11 +308,45 @@ def test_parked_until_the_future_is_done(app):
     assert visit.finish().body == b"now"
 
 
+def test_driven_by_the_tools_for_tests(app):
+    """They complete what the request is parked on, as if that were the view's own future; nothing breaks a rule."""
+    left = []
+
+    @app.get("/")
+    @suspends
+    def view():
+        fut: Future[str] = Future()
+        try:
+            return (yield from wait(fut))
+        except (Upstream, CancelledError) as error:
+            return type(error).__name__, 502
+        finally:
+            left.append(fut.cancelled())
+
+    with Client(app) as client:
+        assert client.get("/").complete("done").text == "done"
+        assert client.get("/").fail(Upstream()).text == "Upstream"
+        assert client.get("/").cancel().status_code == 502
+        assert client.get("/").disconnect().over
+        assert client.get("/nowhere").status_code == 404
+    assert left == [False, False, True, True]
+
+
+def test_a_gate_whose_future_is_forgotten():
+    """Nobody waits for it any more: whatever is done to it has no effect, and raises nothing."""
+    gate = Gate(Future())
+    gate.set_result(None)
+    gate.set_exception(ValueError())
+    gate.cancel()
+    assert not gate.done()
+
+
 def test_a_future_with_a_mind_of_its_own(app, log):
     """One that calls its callbacks and is not done has failed (S5.9); one that takes none is an error (S10.4)."""
 
     class Hasty(Future):
         def add_done_callback(self, fn):
+            fn(self)
             fn(self)
 
     class Refuses(Future):
