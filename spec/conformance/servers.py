@@ -6,6 +6,7 @@ Those from PyPI are looked for in the virtual environment of the benchmarks (`ma
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -28,6 +29,23 @@ OURS = {
     "threads": "--threads {n}",
     "half_close": "--allow-half-close",
 }
+
+# wsgi_plus.simple_server logs what is parked when it gets SIGUSR1: a line each, below one that counts them.
+PARKED = """
+import os, signal, sys, time
+pid, path, what = sys.argv[1:]
+with open(path) as log:
+    log.seek(0, os.SEEK_END)
+    os.kill(int(pid), signal.SIGUSR1)
+    said = ""
+    for _ in range(250):
+        said += log.read()
+        if " requests are parked" in said:
+            break
+        time.sleep(0.02)
+lines = [line for line in said.partition(" requests are parked")[2].splitlines() if ": " in line and line[0] != "["]
+print(sum(line.endswith(": its client") == (what == "client") for line in lines))
+"""
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,7 @@ KNOWN = {
         "wsgi_plus.simple_server",
         f"{sys.executable} -m wsgi_plus.simple_server --bind {{host}}:{{port}} {{options}} {{app}}",
         (sys.executable, "-c", f"import re; print(re.search('## ([0-9.]+)', open('{ROOT}/CHANGELOG.md').read())[1])"),
-        OURS,
+        {**OURS, "parked": f"{sys.executable} -c {shlex.quote(PARKED)} {{pid}} {{log}} {{what}}"},
     ),
     "gunicorn": Known(
         "gunicorn, gthread",
