@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import resource
+import runpy
 import shlex
 import sys
 import threading
@@ -160,6 +161,19 @@ def test_who_leaves_is_forgotten_at_once(chat, room):
     for c in clients:
         c.close()
     eventually(lambda: stats(chat) == {"rooms": rooms - 1, "waiting": 0}, "all are forgotten, and the room is")
+
+
+def test_those_who_leave_just_now_do_not_disturb(monkeypatch):
+    """A future that is cancelled, and whose request has not been closed yet, when somebody speaks."""
+    monkeypatch.syspath_prepend(str(ROOT / "py"))
+    chat = runpy.run_path(str(HERE / "app.py"))["chat"]
+    with ExitStack() as stack:
+        futures = [stack.enter_context(chat.listening("tea", 0)) for _ in range(20)]
+        for future in futures[::2]:
+            future.cancel()
+        chat.say("tea", name="Ada", text="hello")
+        assert [future.done() and not future.cancelled() for future in futures] == [False, True] * 10
+    assert chat.stats() == {"rooms": 1, "waiting": 0}
 
 
 def test_a_room_remembers_a_hundred_messages(chat, room):
