@@ -13,7 +13,7 @@ from types import TracebackType
 
 from .check import LONG, Failed
 
-__all__ = ["Answer", "Connection", "NoResponse", "request", "silent"]
+__all__ = ["Answer", "Connection", "NoResponse", "broken_off", "request", "silent"]
 
 Address = tuple[str, int]
 
@@ -321,3 +321,8 @@ def silent(connections: Iterable[Connection], seconds: float) -> bool:
     if any(c._data for c in connections):
         return False
     return not select.select([c.socket for c in connections], [], [], seconds)[0]
+
+
+def broken_off(answer: Answer | None, status: int = 200) -> bool:
+    """Whether a response that has begun with this status was broken off; perhaps so early that nothing of it came."""
+    return answer is None or (answer.status == status and not answer.complete)

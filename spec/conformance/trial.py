@@ -70,6 +70,14 @@ class Trial:
             answer = c.response_if_any()
             return answer is None or answer.status >= 500 or not answer.complete
 
+    def play(self, do: str, key: str | None = None, *, app: str = "acts.iterator", **query: object) -> Connection:
+        """As ``begin`` with an application of apps/acts.py, whose futures have been completed as it came to them."""
+        c = self.begin(app, key, do=do, **query)
+        for number in range(do.split().count("park")):
+            self.wait_for(*["parking"] * (number + 1), key=key)
+            self.complete(f"{key or self.key}.{number}" if number else key)
+        return c
+
     # The application's side
 
     def control(self, function: str, *arguments: Any) -> Any:
@@ -83,6 +91,10 @@ class Trial:
     def details(self, event: str, key: str | None = None) -> list[Any]:
         """What was noted with each event of this name."""
         return [detail for name, detail in self.control("events", key or self.key) if name == event]
+
+    def calls(self, key: str | None = None) -> list[str]:
+        """What has been called of the iterator of an application of apps/acts.py, in order."""
+        return [name for name in self.events(key) if name in ("next", "send", "throw", "close", "overlap")]
 
     def wait_for(self, *wanted: str, key: str | None = None, within: float = PROMPT) -> None:
         """Until each of these has been recorded, as often as it is named."""

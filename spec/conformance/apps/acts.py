@@ -98,6 +98,8 @@ def play(role: Role) -> stage.Items:
         raise
 
 
+LARGE = b"x" * 1_000_000
+
 # The acts: each gives the items that belong to it
 
 
@@ -123,6 +125,12 @@ def replace(role: Role) -> Iterable[Any]:
             role.record("refused", error is reason)
             raise
     return ()
+
+
+def large(role: Role) -> Iterable[Any]:
+    """A megabyte.  Records ``going`` before, so that one can tell how far it has come."""
+    role.record("going")
+    return (LARGE,)
 
 
 def write(role: Role) -> Iterable[Any]:
@@ -177,6 +185,7 @@ def variable(role: Role) -> Iterable[Any]:
 ACTS: dict[str, Callable[[Role], Iterable[Any]]] = {
     "block": lambda role: (b"block ",),
     "empty": lambda role: (b"",),
+    "large": large,
     "start": start,
     "start-again": start,
     "sized": sized,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ..check import QUIET, eventually, holds, never, same
-from ..client import silent
+from ..client import broken_off, silent
 from ..registry import case
 from ..trial import Trial
 
@@ -80,8 +80,8 @@ def neither_within_a_body(t: Trial) -> None:
     """An item that is neither bytes nor a future breaks off a response that has begun, and ends the iteration."""
     for kind in t.control("s01.wrong_kinds"):
         key = f"{t.key}-{kind}"
-        answer = t.get("s01.wrong", key, kind=kind, after=1)
-        holds(not answer.complete, f"the response is broken off after {kind}")
+        answer = t.begin("s01.wrong", key, kind=kind, after=1).response_if_any()
+        holds(broken_off(answer), f"the response is broken off after {kind}")
         t.wait_for("left", key=key)
         same(t.events(key), ["left"], f"what the application did after {kind}")
 
@@ -163,14 +163,10 @@ def futures_anywhere(t: Trial) -> None:
         "park park start empty park block park park block done park",
     ):
         key = f"{t.key} {do}"
-        c = t.begin("acts.generator", key, do=do)
-        for number in range(do.split().count("park")):
-            t.wait_for(*["parking"] * (number + 1), key=key)
-            t.complete(f"{key}.{number}" if number else key)
-        answer = c.response()
+        answer = t.play(do, key).response()
         same((answer.status, answer.body), (200, b"block " * do.count("block")), f"the answer of: {do}")
         same(set(t.details("resumed", key)), {True}, f"whether each future was done when it went on, in: {do}")
-        same(t.events(key)[-1], "ended", f"what came last in: {do}")
+        holds("ended" in t.events(key), f"the application comes to its end in: {do}")
 
 
 @case("S1.8")

@@ -114,10 +114,7 @@ def suspensions_cannot_be_seen(t: Trial) -> None:
         "done start done block done empty block done",
     ):
         key = f"{t.key} {do}"
-        c = t.begin("acts.generator", key, do=do)
-        for number in range(do.count("park")):
-            t.wait_for(*["parking"] * (number + 1), key=key)
-            t.complete(f"{key}.{number}" if number else key)
+        c = t.play(do, key)
         answer = c.response()
         same(seen(answer), seen(plain), f"the response of: {do}")
         same(c.interim, [], f"the 1xx responses of: {do}")

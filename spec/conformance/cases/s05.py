@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from ..check import eventually, holds, same
-from ..client import Answer, Connection
+from ..client import Answer, Connection, broken_off
 from ..registry import case
 from ..trial import Trial
 
 FAILURES = ("failed", "cancelled", "cancelled by an executor")
-
-
-def calls(t: Trial, key: str | None = None) -> list[str]:
-    """What has been called of the iterator."""
-    return [name for name in t.events(key) if name in ("next", "send", "throw", "close", "overlap")]
 
 
 def fail_with(t: Trial, key: str, error: str) -> None:
@@ -42,7 +37,7 @@ def nothing_comes_before_the_failure(t: Trial) -> None:
             t.fail(key)
         same(c.response().text, "handled", "the body")
         t.wait_for("close", key=key)
-        same(calls(t, key), ["next", "throw", "next", "close"], f"what is called of the iterator when the future has {when}")
+        same(t.calls(key), ["next", "throw", "next", "close"], f"what is called of the iterator when the future has {when}")
 
 
 @case("S5.2")
@@ -71,12 +66,12 @@ def what_throw_returns_is_the_next_item(t: Trial) -> None:
         if then == "gives a future":
             t.wait_for("throw", key=key)
             same(t.get("acts.generator", do="start block").status, 200, "another request's status")
-            same(calls(t, key), ["next", "throw"], "what is called before the second future is done")
+            same(t.calls(key), ["next", "throw"], "what is called before the second future is done")
             t.complete(f"{key}.1")
         answer = c.response()
         same((answer.status, body and answer.text), (status, body), f"the answer when throw {then}")
         t.wait_for("close", key=key)
-        same(calls(t, key), called, f"what is called when throw {then}")
+        same(t.calls(key), called, f"what is called when throw {then}")
 
 
 @case("S5.2")
@@ -89,7 +84,7 @@ def what_throw_raises(t: Trial) -> None:
         answer = c.response()
         same((answer.status, answer.complete), (status, True), f"the answer when throw {then}")
         t.wait_for("close", key=key)
-        same(calls(t, key), ["next", "throw", "close"], f"what is called when throw {then}")
+        same(t.calls(key), ["next", "throw", "close"], f"what is called when throw {then}")
 
 
 @case("S5.2")
@@ -138,7 +133,7 @@ def failure_without_throw(t: Trial) -> None:
                 t.control("s05.end", key, how)
             same(c.response().status, 500, f"the status, when the future was {how} {when}")
             t.wait_for("close", key=key)
-            same(calls(t, key), ["next", "close"], f"what is called, when the future was {how} {when}")
+            same(t.calls(key), ["next", "close"], f"what is called, when the future was {how} {when}")
 
 
 @case("S5.4")
@@ -195,7 +190,7 @@ def stop_iteration_within_a_body(t: Trial) -> None:
         key = f"{t.key} {app}"
         c = t.park(app, key, **more)
         fail_with(t, key, "StopIteration")
-        holds(not c.response().complete, f"the response of {app} is broken off")
+        holds(broken_off(c.response_if_any()), f"the response of {app} is broken off")
 
 
 def check_any_error(t: Trial, app: str, called: list[str]) -> None:
@@ -212,7 +207,7 @@ def check_any_error(t: Trial, app: str, called: list[str]) -> None:
             answer = parked[error].response()
             same(answer.status, 500, f"the status, when the future has failed with {error} {when}")
             t.wait_for("close" if called else "left", key=key)
-            same(calls(t, key), called, f"what is called, when the future has failed with {error} {when}")
+            same(t.calls(key), called, f"what is called, when the future has failed with {error} {when}")
             holds("resumed" not in t.events(key), f"the application does not go on, {error} being in its future {when}")
             same(t.get("acts.generator", do="start block").status, 200, f"the status of the next request, after {error}")
 
@@ -260,12 +255,11 @@ def error_before_the_first_block(t: Trial) -> None:
     for error in ("ValueError", "SystemExit", "KeyboardInterrupt", "GeneratorExit", "Unusual"):
         for do in NOT_BEGUN:
             key = f"{t.key} {error} {do}"
-            t.complete(key)
-            answer = t.get("acts.iterator", key, do=do, error=error)
+            answer = t.play(do, key, error=error).response()
             same((answer.status, answer.complete), (500, True), f"the answer, {error} being raised in: {do}")
             holds("on purpose" not in answer.text + str(answer.headers), "the answer does not tell the exception")
             t.wait_for("close", key=key)
-            same(calls(t, key)[-2:], ["next", "close"], f"what is called last, {error} being raised in: {do}")
+            same(t.calls(key)[-2:], ["next", "close"], f"what is called last, {error} being raised in: {do}")
 
 
 @case("S5.7")
@@ -274,11 +268,10 @@ def error_within_the_body(t: Trial) -> None:
     for error in ("ValueError", "SystemExit"):
         for do in BEGUN:
             key = f"{t.key} {error} {do}"
-            t.complete(key)
-            answer = t.get("acts.iterator", key, do=do, error=error)
-            holds(not answer.complete, f"the response is broken off, {error} being raised in: {do}")
+            answer = t.play(do, key, error=error).response_if_any()
+            holds(broken_off(answer), f"the response is broken off, {error} being raised in: {do}")
             t.wait_for("close", key=key)
-            same(calls(t, key)[-2:], ["next", "close"], f"what is called last, {error} being raised in: {do}")
+            same(t.calls(key)[-2:], ["next", "close"], f"what is called last, {error} being raised in: {do}")
 
 
 @case("S5.7")
@@ -293,15 +286,13 @@ def error_is_logged(t: Trial) -> None:
     """The log has the exception with its traceback, wherever it was raised, and what a future has failed with."""
     for do in ("raise", "start block raise", "park raise", "failed"):
         key = f"{t.key}-{do.replace(' ', '-')}"
-        t.complete(key)
         before = len(t.log())
-        with t.begin("acts.generator", key, do=do) as c:
-            c.start() if do == "start block raise" else c.response()
-            wanted = ("Traceback", "acts.py", "in play", "ValueError", f"on purpose: {key}")
-            eventually(lambda: all(word in t.log()[before:] for word in wanted), f"the log has the traceback of: {do}")
+        t.play(do, key).response_if_any()
+        wanted = ("Traceback", "acts.py", "in play", "ValueError", f"on purpose: {key}")
+        eventually(lambda: all(word in t.log()[before:] for word in wanted), f"the log has the traceback of: {do}")
 
 
-def broken_off(t: Trial, key: str, do: str, version: str = "HTTP/1.1") -> Answer:
+def interrupted(t: Trial, key: str, do: str, version: str) -> Answer:
     """The response when the application fails after its first block has arrived."""
     c = t.connect()
     c.get(t.target("acts.generator", key, do=do), version=version)
@@ -321,7 +312,7 @@ def broken_off_can_be_told(t: Trial) -> None:
         ("start block park block", "HTTP/1.0"),
         ("sized block park block", "HTTP/1.0"),
     ):
-        answer = broken_off(t, f"{t.key} {do} {version}", do, version)
+        answer = interrupted(t, f"{t.key} {do} {version}", do, version)
         holds(not answer.complete, f"a client can tell that this is not all ({answer.framing}), {version}: {do}")
         same(answer.body, b"block ", f"the body, {version}: {do}")
 

@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from ..check import eventually, holds, same
-from ..client import Answer
+from ..client import broken_off
 from ..registry import case
 from ..trial import Trial
-
-
-def answer_of(t: Trial, do: str) -> tuple[str, Answer]:
-    """The answer of an application all of whose futures are completed when it has come to them, and its key."""
-    key = f"{t.key} {do}"
-    c = t.begin("acts.iterator", key, do=do)
-    for number in range(do.split().count("park")):
-        t.wait_for(*["parking"] * (number + 1), key=key)
-        t.complete(f"{key}.{number}" if number else key)
-    return key, c.response()
 
 
 @case("S6.1")
@@ -30,7 +20,7 @@ def status_before_or_after_suspensions(t: Trial) -> None:
         "start done park done block",
         "park start park write block",
     ):
-        _, answer = answer_of(t, do)
+        answer = t.play(do, f"{t.key} {do}").response()
         wanted = (b"written " if "write" in do else b"") + b"block "
         same((answer.status, answer.reason, answer.body), (200, "First", wanted), f"the answer of: {do}")
         same(answer.header("X-First"), "1", f"a header of: {do}")
@@ -40,7 +30,7 @@ def status_before_or_after_suspensions(t: Trial) -> None:
 def no_status_before_an_empty_block(t: Trial) -> None:
     """Futures and empty blocks may come before start_response is called, in whatever order."""
     for do in ("empty start block", "empty park empty start block", "done empty empty park start empty block", "park empty start"):
-        _, answer = answer_of(t, do)
+        answer = t.play(do, f"{t.key} {do}").response()
         same((answer.status, answer.body), (200, b"block " if "block" in do else b""), f"the answer of: {do}")
 
 
@@ -65,7 +55,7 @@ def headers_leave_with_the_first_block(t: Trial) -> None:
 def headers_leave_at_the_end(t: Trial) -> None:
     """Where no block comes that is not empty status and headers are sent at the end."""
     for do in ("start", "start park", "park start", "start empty park empty", "start write-empty done park"):
-        _, answer = answer_of(t, do)
+        answer = t.play(do, f"{t.key} {do}").response()
         same((answer.status, answer.body, answer.complete), (200, b"", True), f"the answer of: {do}")
         same(answer.header("X-First"), "1", f"a header of: {do}")
 
@@ -74,7 +64,7 @@ def headers_leave_at_the_end(t: Trial) -> None:
 def status_is_still_the_servers(t: Trial) -> None:
     """After futures and empty blocks an error is still answered with a 500, though the application has given a status."""
     for do in ("start park raise", "start empty park empty raise", "start write-empty done raise", "start park empty failed"):
-        _, answer = answer_of(t, do)
+        answer = t.play(do, f"{t.key} {do}").response()
         same((answer.status, answer.complete), (500, True), f"the answer of: {do}")
         same(answer.header("X-First"), None, f"a header of the status that was not sent, of: {do}")
 
@@ -92,7 +82,8 @@ def status_is_replaced(t: Trial) -> None:
         "park replace block",
         "start park replace",
     ):
-        key, answer = answer_of(t, do)
+        key = f"{t.key} {do}"
+        answer = t.play(do, key).response()
         same((answer.status, answer.reason), (503, "Second"), f"the status of: {do}")
         same((answer.header("X-First"), answer.header("X-Second")), (None, "2"), f"the headers of: {do}")
         same(answer.body, b"block " if "block" in do else b"", f"the body of: {do}")
@@ -109,28 +100,29 @@ def status_is_too_late(t: Trial) -> None:
         "park start write done park replace block",
         "start park replace block park replace block",
     ):
-        key, answer = answer_of(t, do)
+        key = f"{t.key} {do}"
+        answer = t.play(do, key).response_if_any()
         same(t.details("refused", key), [True], f"whether start_response raised what exc_info holds, in: {do}")
-        holds(not answer.complete, f"the response is broken off, of: {do}")
-        same(answer.status, 503 if do.count("replace") == 2 else 200, f"the status of: {do}")
+        holds(broken_off(answer, 503 if do.count("replace") == 2 else 200), f"the response is broken off, of: {do}")
 
 
 @case("S6.4")
 def status_twice(t: Trial) -> None:
     """A second start_response without exc_info is an error, across suspensions as well."""
     for do in ("start start-again block", "start park start-again block", "park start empty done start-again block"):
-        _, answer = answer_of(t, do)
+        answer = t.play(do, f"{t.key} {do}").response()
         same(answer.status, 500, f"the status of: {do}")
     for do in ("start block start-again block", "start block park start-again block", "start write park start-again block"):
-        _, answer = answer_of(t, do)
-        holds(not answer.complete, f"the response is broken off, of: {do}")
+        answer = t.play(do, f"{t.key} {do}").response_if_any()
+        holds(broken_off(answer), f"the response is broken off, of: {do}")
 
 
 @case("S6.5")
 def no_status_at_all(t: Trial) -> None:
     """An application that yields a block that is not empty, or ends, without start_response is answered with a 500."""
     for do in ("block", "", "park block", "park", "done block", "done", "empty park block", "empty park park empty"):
-        key, answer = answer_of(t, do)
+        key = f"{t.key} {do}"
+        answer = t.play(do, key).response()
         same((answer.status, answer.complete), (500, True), f"the answer of: {do or 'nothing'}")
         t.wait_for("close", key=key)
         same(t.events(key).count("ended"), 0 if "block" in do else 1, f"whether the application came to its end in: {do}")
