@@ -410,7 +410,7 @@ int fm_server_run(const struct fm_options *o, int argc, char **argv) FM_UNCHECKE
     struct fm_interp_config config = {o->venv, o->pythonpath, argc, argv};
     if (fm_interp_start(&config) != 0)
         return o->venv ? EXIT_USAGE : EXIT_OTHER;
-    if (fm_wsgi_init(false) != 0 || start_threads(s) != 0) {
+    if (fm_wsgi_init(s->options->threads > 1) != 0 || start_threads(s) != 0) {
         fm_interp_print_error();
         return EXIT_OTHER;
     }

@@ -7,10 +7,10 @@
 
 PyObject *fm_application;
 
-int fm_wsgi_init(bool multiprocess)
+int fm_wsgi_init(bool multithread)
 {
     return fm_names_init() || fm_run_init() || fm_input_init() || fm_file_wrapper_init() || fm_future_init() ||
-                   fm_environ_init(multiprocess)
+                   fm_environ_init(multithread)
                ? -1
                : 0;
 }

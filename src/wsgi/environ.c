@@ -112,7 +112,7 @@ static int set_const(const char *key, PyObject *value) /* steals value */
 /* A place in the template for what a request sets, in any case or unless this is its value. */
 static int set_place(enum fm_name_id key, PyObject *value) { return PyDict_SetItem(template, fm_name[key], value); }
 
-int fm_environ_init(bool multiprocess)
+int fm_environ_init(bool multithread)
 {
     struct fm_body no_body; /* the template's input is that of all requests without a body: it has no state */
     fm_body_init(&no_body);
@@ -120,8 +120,8 @@ int fm_environ_init(bool multiprocess)
         return -1;
     return set_const("wsgi.version", Py_BuildValue("(ii)", 1, 0)) ||
                    set_const("wsgi.url_scheme", PyUnicode_FromString("http")) ||
-                   set_const("wsgi.multithread", PyBool_FromLong(1)) ||
-                   set_const("wsgi.multiprocess", PyBool_FromLong(multiprocess)) ||
+                   set_const("wsgi.multithread", PyBool_FromLong(multithread)) ||
+                   set_const("wsgi.multiprocess", PyBool_FromLong(0)) ||
                    set_const("wsgi.run_once", PyBool_FromLong(0)) ||
                    set_const("wsgi.input_terminated", PyBool_FromLong(1)) ||
                    set_const("wsgi.file_wrapper", Py_NewRef((PyObject *)&fm_file_wrapper_type)) ||

@@ -108,7 +108,7 @@ void fm_wrong_item(PyObject *item);
 /* ---- the rest ---- */
 
 PyObject *fm_environ_new(struct fm_call *call); /* environ.c */
-int fm_environ_init(bool multiprocess);
+int fm_environ_init(bool multithread);
 void fm_environ_fini(void);
 
 PyObject *fm_input_new(struct fm_body *body); /* input.c: moves the body */

@@ -164,6 +164,10 @@ static PyObject *write_block(struct fm_run *run, PyObject *data)
         PyErr_SetString(PyExc_ConnectionAbortedError, "the client is gone or the request was ended");
         return NULL;
     }
+    if (call->writer.cut) {
+        PyErr_SetString(PyExc_ValueError, "write() of more than the Content-Length; the rest is cut off");
+        return NULL;
+    }
     Py_RETURN_NONE;
 }
 

@@ -479,6 +479,20 @@ def write_only(environ, start_response):
 
 
 @app.route
+def write_too_much(environ, start_response):
+    """Beyond the Content-Length, at once or by and by."""
+    w = start_response("200 OK", [*TEXT, ("Content-Length", "6")])
+    key = arguments(environ)["key"]
+    for block in (b"abc", b"defgh", b"ijk"):
+        try:
+            w(block)
+            probe.record(key, "taken")
+        except ValueError as error:
+            probe.record(key, str(error))
+    return []
+
+
+@app.route
 def write_misuse(environ, start_response):
     w = start_response("200 OK", TEXT)
     try:

@@ -117,6 +117,13 @@ def test_single_thread_is_exclusive(serve, key):
     assert all(a[1] <= b[0] for a, b in zip(said, said[1:])), "two requests overlap"
 
 
+@pytest.mark.parametrize(("threads", "said"), [("1", "False"), ("2", "True")])
+def test_multithread_is_said(serve, threads, said):
+    """PEP 3333: wsgi.multithread is whether two steps may run at the same time."""
+    server = serve("pep3333:app", "--threads", threads)
+    assert json.loads(server.get("/environ").text)["wsgi.multithread"] == ["bool", said]
+
+
 def test_quick_requests_beside_blocking_ones(server, key):
     """With seven of eight threads blocked quick requests are quick."""
     held = [server.begin(f"/gate?key={key}", timeout=LONG) for _ in range(7)]

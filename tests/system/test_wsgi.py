@@ -554,6 +554,15 @@ def test_write(server):
     assert server.get("/write-misuse").text == "TypeError"
 
 
+def test_write_of_more_than_the_length(server):
+    """PEP 3333, "Handling the Content-Length Header": no more is sent, and write() raises."""
+    answer = server.get("/write-too-much?key=too-much")
+    assert (answer.framing, answer.text) == ("length", "abcdef")
+    assert [name for name, _ in server.events("too-much")] == ["taken"] + 2 * [
+        "write() of more than the Content-Length; the rest is cut off"
+    ]
+
+
 def test_write_in_another_thread(server):
     """write() belongs to the thread that runs the request; any other gets an exception, and writes nothing."""
     assert server.get("/write-elsewhere").text == "RuntimeError"

@@ -5,8 +5,8 @@
 #include "fermata/util/annotate.h"
 #include "fermata/wsgi/call.h"
 
-/* Makes the types and constants.  0, or -1 with an exception set. */
-int fm_wsgi_init(bool multiprocess) FM_NEEDS_GIL;
+/* Makes the types and constants; multithread: steps may run at the same time.  0, or -1 with an exception set. */
+int fm_wsgi_init(bool multithread) FM_NEEDS_GIL;
 
 /* Imports the application MODULE[:CALLABLE].  0, or -1 after the traceback or a message went to standard error. */
 int fm_wsgi_load(const char *spec) FM_NEEDS_GIL;
