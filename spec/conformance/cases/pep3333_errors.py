@@ -1,0 +1,83 @@
+"""PEP 3333: applications that fail."""
+
+from __future__ import annotations
+
+from ..check import holds, same
+from ..registry import case
+from ..trial import Trial
+
+TELL = "the client can tell that the request failed"
+
+
+def still_serves(t: Trial) -> None:
+    same(t.get("pep3333_http.nothing").status, 200, "the status of another request, afterwards")
+
+
+@case("P24")
+def exception_in_the_call(t: Trial) -> None:
+    """An exception of the application's call gives a 5xx, or nothing."""
+    holds(t.fails("pep3333_errors.in_the_call"), TELL)
+    still_serves(t)
+
+
+@case("P24")
+def exception_after_start_response(t: Trial) -> None:
+    """It does so though start_response was called with 200 before, as no block has begun that response."""
+    holds(t.fails("pep3333_errors.when_started"), TELL)
+    still_serves(t)
+
+
+@case("P24")
+def exception_in_the_first_iteration(t: Trial) -> None:
+    """It does so in the iteration, before the first block that is not empty."""
+    holds(t.fails("pep3333_errors.in_the_first_iteration"), TELL)
+    holds(t.fails("pep3333_errors.after_an_empty_block"), TELL)
+    still_serves(t)
+
+
+@case("P24")
+def result_that_is_no_iterable(t: Trial) -> None:
+    """An application that returns None has failed."""
+    holds(t.fails("pep3333_errors.no_iterable"), TELL)
+    still_serves(t)
+
+
+@case("P25")
+def exception_within_the_body(t: Trial) -> None:
+    """A body that an exception has cut short is not ended as if it were whole."""
+    answer = t.get("pep3333_errors.in_the_body")
+    # Where only the end of the connection ends a body, nothing but a reset could tell, and the PEP does not ask for one.
+    holds(answer.framing == "close" or not answer.complete, "the body is not complete")
+    still_serves(t)
+
+
+@case("P25")
+def exception_before_the_length(t: Trial) -> None:
+    """Nor is one whose length was said before."""
+    answer = t.get("pep3333_errors.in_the_body", length=100)
+    holds(not answer.complete, "the body is not complete")
+    same(answer.header("Content-Length"), "100", "Content-Length")
+
+
+@case("P31")
+def block_without_start_response(t: Trial) -> None:
+    """An application that gives a block and has not called start_response has failed."""
+    holds(t.fails("pep3333_errors.never_started", block=1), TELL)
+    holds(t.fails("pep3333_errors.never_started_later"), TELL)
+    still_serves(t)
+
+
+@case("P31")
+def end_without_start_response(t: Trial) -> None:
+    """So has one that gives nothing."""
+    holds(t.fails("pep3333_errors.never_started"), TELL)
+    still_serves(t)
+
+
+@case("P41", needs=["log"])
+def exceptions_are_logged(t: Trial) -> None:
+    """The log has the exception of a call, of a first iteration, and of a later one."""
+    for app in ("in_the_call", "in_the_first_iteration", "in_the_body"):
+        key = f"{t.key}-{app}"
+        t.fails(f"pep3333_errors.{app}", key)
+        t.wait_log(f"{key} failed on purpose")
