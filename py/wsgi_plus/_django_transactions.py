@@ -1,0 +1,116 @@
+"""No waiting within a transaction: it belongs to a connection, that to a thread, and the next step to any (S9.3).
+
+A transaction is found in two places: around the call of a view that waits, where it would end before the view begins,
+and at each of its yields.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ContextDecorator, suppress
+from typing import Any, cast
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.db.transaction import TransactionManagementError
+
+from ._suspends import Steps, _dispatching, dispatching
+
+__all__ = ["call", "fate", "guarded"]
+
+CALLED_WITHIN = (
+    "a view that waits (@suspends) is called within a transaction of the database {!r}, which would end before the "
+    "view begins: if ATOMIC_REQUESTS is set mark the view with @transaction.non_atomic_requests, and use "
+    "transaction.atomic() in its body, in a with statement without a yield"
+)
+DECORATED = "{} inside of @suspends ends before {} begins: use it in the body of the view, in a with statement"
+WAITS_WITHIN = (
+    "waiting within a transaction of the database {!r}, which belongs to this thread, while the next step may be in "
+    "another: wait before transaction.atomic(), or after it"
+)
+
+
+def call(view: Callable[..., Any], request: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What ``view`` returns: a response, or the Steps of one that is marked with ``@suspends``.
+
+    Raises ImproperlyConfigured, out of the view's decorators, where that is called within a transaction.
+    """
+    with dispatching():
+        _dispatching.set(cast(bool, _OutsideOfTransactions()))  # until the end of dispatching()
+        result = view(request, *args, **kwargs)
+    if isinstance(result, Steps):
+        _refuse_decorators(result._view)
+    return result
+
+
+class _OutsideOfTransactions:
+    """The True that ``@suspends`` finds when it asks whether it is called by glue.  That is the moment to look."""
+
+    def __bool__(self) -> bool:
+        alias = _open_transaction()
+        if alias is not None:
+            raise ImproperlyConfigured(CALLED_WITHIN.format(alias))
+        return True
+
+
+def _refuse_decorators(view: Callable[..., Any]) -> None:
+    """``@suspends`` on ``@transaction.atomic`` on a generator: its with statement has the call only, not the steps."""
+    inner: Any = view
+    while hasattr(inner, "__wrapped__"):
+        for cell in getattr(inner, "__closure__", None) or ():
+            with suppress(ValueError):  # an empty cell
+                if isinstance(cell.cell_contents, ContextDecorator) and not inspect.isgeneratorfunction(inner):
+                    raise ImproperlyConfigured(DECORATED.format(type(cell.cell_contents).__name__, view.__qualname__))
+        inner = inner.__wrapped__
+
+
+def guarded(iterator: Iterator[Any]) -> Generator[Any, None, Any]:
+    """What ``iterator`` gives, but no future within a transaction: there its yield raises TransactionManagementError.
+
+    What is thrown in goes to the iterator's ``throw``, or is raised if it has none (S5).  Gives its value at the end.
+    Left before that, it does not close the iterator.
+    """
+    error: BaseException | None = None
+    try:
+        while True:
+            try:
+                item = next(iterator) if error is None else _throw(iterator, error)
+            except StopIteration as end:
+                if end is error:  # a failure, which must not look like the end (S5)
+                    raise RuntimeError("a future failed with StopIteration") from error
+                return end.value
+            alias = _open_transaction() if isinstance(item, Future) else None
+            if alias is None:
+                error = yield from fate(item)
+            else:
+                error = TransactionManagementError(WAITS_WITHIN.format(alias))
+    finally:
+        del error  # its traceback has this frame: no cycle
+
+
+def fate(item: Any) -> Generator[Any, None, BaseException | None]:
+    """Yields the item, and gives what is thrown at it: what a future failed with (S5)."""
+    try:
+        yield item
+    except GeneratorExit:
+        raise
+    except BaseException as failure:
+        return failure
+    return None
+
+
+def _throw(iterator: Iterator[Any], error: BaseException) -> Any:
+    throw = getattr(iterator, "throw", None)
+    if throw is None:
+        raise error
+    return throw(error)
+
+
+def _open_transaction() -> str | None:
+    """The alias of a database with which this thread is in a transaction.  Makes no connection."""
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block or (connection.connection is not None and not connection.autocommit):
+            return connection.alias
+    return None
