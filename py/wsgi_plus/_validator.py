@@ -118,9 +118,10 @@ class _Mark:
 
 
 class _Notes:
-    """What the layers of one request share: what was wrong and has not come out of the outermost one yet."""
+    """What the layers of one request share."""
 
-    violation: WSGIPlusError | None = None
+    violation: WSGIPlusError | None = None  # that has not come out of the outermost one yet
+    told = False  # something was wrong, so it is no wonder if somebody does not get to close() any more
 
 
 GOING, ENDED, FAILED = "going", "ended", "failed"  # states of an iteration
@@ -140,7 +141,7 @@ class _Exchange:
         if outer is not None and outer.thread is None:  # a context that was copied in a step and is used after it
             outer = None
         self._is_outermost = outer is None
-        self._outer: Callable[[], _Exchange | None] = _none if outer is None else weakref.ref(outer)
+        self._outer: Callable[[], _Exchange | None] = _nothing if outer is None else weakref.ref(outer)
         self._outside = SERVER if outer is None else f"the middleware {outer.name}"
         self._notes: _Notes = _Notes() if outer is None else outer._notes
         self._inner: list[_Exchange] = []
@@ -176,6 +177,7 @@ class _Exchange:
     def broken(self, rule: str, **facts: Any) -> WSGIPlusError:
         """What to raise.  It is noted, too, and so comes out of the outermost layer even if somebody swallows it."""
         error = self._described(rule, **facts)
+        self._notes.told = True
         if self._notes.violation is None:
             self._notes.violation = error
         return error
@@ -200,10 +202,11 @@ class _Exchange:
         warnings.warn(WSGIPlusWarning(str(self._described(rule, **facts))), stacklevel=2)
 
     def _take_violation(self) -> WSGIPlusError | None:
-        """What is to come out of this layer.  The outermost one is the last."""
-        violation = self._notes.violation
+        """What is to come out at the end of a step, whatever else was to: of the outermost layer, as all others may be
+        surrounded by somebody who swallows it."""
+        violation = None
         if self._is_outermost:
-            self._notes.violation = None
+            violation, self._notes.violation = self._notes.violation, None
         return violation
 
     # Steps
@@ -491,13 +494,20 @@ class _Exchange:
             if self.closed:
                 raise self.broken("close-twice")
             self.closed = True
-            close = getattr(iterable, "close", None)
-            if close is not None:
-                self._close(close)
+            try:
+                self._close(getattr(iterable, "close", _nothing))
+            finally:
+                self._let_go()
             for inner in self._inner:
-                if inner.open:
+                if inner.open and not self._notes.told:
                     inner.open = False
                     raise inner.broken("close-missing", what="")
+
+    def _let_go(self) -> None:
+        """Of what leads back to the server and to futures.  What was pending in here the layer outside may look at yet."""
+        self._start_response = None
+        for done_with in (*self._inner, self) if self._is_outermost else self._inner:
+            done_with._pending = None
 
     def close_iterator(self, close: Callable[[], object]) -> None:
         """``yield from`` closes the iterator that it is in.  That of the iterable is owed all the same (S7.4, S15.4)."""
@@ -515,12 +525,14 @@ class _Exchange:
     def forgotten(self) -> None:
         """The body is being collected."""
         outer = self._outer()
-        if self.open and (outer is None or outer.closed):  # an outer one that is to be closed yet will tell
+        if (
+            self.open and not self._notes.told and (outer is None or outer.closed)
+        ):  # an outer one that is to be closed yet will tell
             self.open = False
             self._warn("close-missing", what="")
 
 
-def _none() -> None:
+def _nothing() -> None:
     return None
 
 
