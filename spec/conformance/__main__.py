@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--only", action="append", default=[], metavar="WHAT", help="a requirement (S5, S5.1, P9) or a case's name; repeatable"
     )
+    made.add_argument("--jobs", type=int, default=1, metavar="N", help="servers to use side by side [1]")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
     made.add_argument("--list", action="store_true", help="list the cases and end")
     made.add_argument("-v", "--verbose", action="store_true", help="say each case as it is done")
@@ -108,7 +109,8 @@ def main() -> int:
     if settings.server and not re.search(r"\{(port|host)\}", settings.server):
         made.error("--server: the command needs {port}, which the suite chooses")
     try:
-        found = run(settings, cases, (lambda r: print(f"{r.result:14} {r.name}", flush=True)) if options.verbose else None)
+        report = (lambda r: print(f"{r.result:14} {r.name}", flush=True)) if options.verbose else None
+        found = run(settings, cases, report, jobs=1 if options.url else max(1, options.jobs))
     except CannotStart as why:
         print(f"scripts/conformance: there is no server: {why}", file=sys.stderr)
         return 2

@@ -20,6 +20,8 @@ HERE = Path(__file__).resolve().parent
 RECORDS = HERE / "results"
 PAGE = HERE / "results.md"
 
+JOBS = 4
+
 SIGNS = {PASS: "yes", FAIL: "**no**", SKIP: "–"}
 
 
@@ -41,7 +43,7 @@ def measure() -> None:
     for key, known in KNOWN.items():
         print(f"== {known.name}", flush=True)
         try:
-            found: list[Result] = run(known.settings(), all_cases())
+            found: list[Result] = run(known.settings(), all_cases(), jobs=JOBS)
         except CannotStart as why:
             print(f"not there: {why}")
             continue

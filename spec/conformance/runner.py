@@ -1,22 +1,25 @@
-"""Runs cases against a server, one after the other."""
+"""Runs cases, each against a server that nothing else uses meanwhile."""
 
 from __future__ import annotations
 
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Any
 
 from .check import Failed, NotSupported
 from .client import Connection
-from .launcher import Server, Settings
+from .launcher import CannotStart, Server, Settings
 from .registry import Case
 from .trial import Trial
 
 __all__ = ["FAIL", "PASS", "SKIP", "Result", "run"]
 
 PASS, FAIL, SKIP = "pass", "fail", "not supported"
+BATCH = 12  # cases that are taken at once
 
 
 @dataclass(frozen=True)
@@ -64,25 +67,57 @@ def suspends(server: Server) -> bool:
         return False
 
 
-def run(settings: Settings, cases: Iterable[Case], report: Callable[[Result], object] | None = None) -> list[Result]:
-    """Every case in turn.  Raises CannotStart if there is no server to begin with."""
-    servers = Servers(settings)
-    results: list[Result] = []
-    ordered = sorted(cases, key=lambda case: sorted(case.options.items()))  # few servers; otherwise their order
+def run(
+    settings: Settings, cases: Iterable[Case], report: Callable[[Result], object] | None = None, *, jobs: int = 1
+) -> list[Result]:
+    """Every case, on ``jobs`` servers side by side.  Raises CannotStart if there is no server to begin with."""
+    cases = list(cases)
+    with Server(settings, {}) as server:
+        futures = suspends(server)
+    found: dict[str, Result] = {}
+    left = batches(cases)
+
+    def work() -> None:
+        servers = Servers(settings)
+        try:
+            while batch := take(left):
+                for case in batch:
+                    found[case.name] = one(servers, case, futures)
+                    if report is not None:
+                        report(found[case.name])
+        finally:
+            servers.drop()
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for worker in [pool.submit(work) for _ in range(jobs)]:
+            worker.result()
+    return [found[case.name] for case in cases]
+
+
+def batches(cases: list[Case]) -> list[list[Case]]:
+    """Cases that can use the same server, a few at a time; those first that take long, with servers of their own."""
+    ordered = sorted(cases, key=lambda case: sorted(case.options.items()), reverse=True)
+    found = []
+    for _, group in groupby(ordered, key=lambda case: dict(case.options)):
+        same = list(group)
+        found += [same[start : start + BATCH] for start in range(0, len(same), BATCH)]
+    return found
+
+
+def take(left: list[list[Case]]) -> list[Case]:
+    """The next batch, or none: several threads ask."""
     try:
-        with Server(settings, {}) as server:
-            futures = suspends(server)
-        for case in ordered:
-            started = time.monotonic()
-            result, detail = attempt(servers, case, futures)
-            if result == FAIL:
-                servers.drop()
-            results.append(Result(case.name, case.requirements, result, detail, round(time.monotonic() - started, 3)))
-            if report is not None:
-                report(results[-1])
-    finally:
+        return left.pop(0)
+    except IndexError:
+        return []
+
+
+def one(servers: Servers, case: Case, futures: bool) -> Result:
+    started = time.monotonic()
+    result, detail = attempt(servers, case, futures)
+    if result == FAIL:
         servers.drop()
-    return results
+    return Result(case.name, case.requirements, result, detail, round(time.monotonic() - started, 3))
 
 
 def attempt(servers: Servers, case: Case, futures: bool) -> tuple[str, str]:
@@ -91,8 +126,10 @@ def attempt(servers: Servers, case: Case, futures: bool) -> tuple[str, str]:
     trial = None
     try:
         server = servers.get(case)
-        if case.needs & {"process", "log"}:
+        if "process" in case.needs:
             server.pid  # noqa: B018  # NotSupported without a process
+        if "log" in case.needs:
+            server.log(server.log_size())  # NotSupported without a log
         trial = Trial(server, case.name)
         case.run(trial)
         if "process" not in case.needs and not server.alive():
@@ -101,6 +138,10 @@ def attempt(servers: Servers, case: Case, futures: bool) -> tuple[str, str]:
     except NotSupported as why:
         return SKIP, str(why)
     except Failed as why:
+        return FAIL, str(why)
+    except CannotStart as why:
+        if not case.options:
+            raise
         return FAIL, str(why)
     except OSError as error:
         return FAIL, f"{type(error).__name__}: {error}"
