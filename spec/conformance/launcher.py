@@ -65,6 +65,8 @@ class Settings:
     """MODULE:FUNCTION that makes a plain WSGI application of a WSGI+ application (S17)."""
     middleware: str = ""
     """MODULE:FACTORY that is put around every application."""
+    log: str = ""
+    """The file that it writes its log to; otherwise what it writes to its standard output is looked at."""
     paths: tuple[str, ...] = ()
     """Directories for the server's PYTHONPATH."""
 
@@ -93,6 +95,9 @@ class Server:
             parts = urlsplit(settings.url)
             self.address = (parts.hostname or "127.0.0.1", parts.port or 80)
             self.control_address = settings.control
+            if not self._answers():
+                self._dir.cleanup()
+                raise CannotStart(f"{settings.url} does not answer as {APP} does")
         else:
             try:
                 self._start()
@@ -112,7 +117,7 @@ class Server:
         self.address = ("127.0.0.1", free_port())
         self.control_address = f"{self._dir.name}/control"
         words = self._command()
-        with open(self._log_path, "wb") as log:
+        with open(f"{self._dir.name}/log", "ab") as log:  # the command may have it written to by name as well
             try:
                 self._process = subprocess.Popen(
                     words,
@@ -145,6 +150,7 @@ class Server:
             "apps": APPS,
             "python": sys.executable,
             "extra_port": self.extra_port,
+            "log": self._log_path,
         }
         more = []
         for option, value in self.options.items():
@@ -212,7 +218,7 @@ class Server:
         if process is not None:
             process.terminate()
             try:
-                process.wait(1)
+                process.wait(2)
             except subprocess.TimeoutExpired:
                 pass
             try:
@@ -226,7 +232,7 @@ class Server:
 
     @property
     def _log_path(self) -> str:
-        return f"{self._dir.name}/log"
+        return self.settings.log or f"{self._dir.name}/log"
 
     def log_size(self) -> int:
         return os.path.getsize(self._log_path) if os.path.exists(self._log_path) else 0
@@ -234,7 +240,7 @@ class Server:
     def log(self, start: int = 0) -> str:
         """What it has written, from a position on."""
         if not os.path.exists(self._log_path):
-            raise NotSupported("needs a server that the suite has started: use --server")
+            raise NotSupported("needs --log, or a server that the suite has started: use --server")
         with open(self._log_path, "rb") as file:
             file.seek(start)
             return file.read().decode(errors="replace")

@@ -89,14 +89,15 @@ KNOWN = {
     ),
     "gunicorn": Known(
         "gunicorn, gthread",
-        f"{_BIN}/gunicorn --bind {{host}}:{{port}} --worker-class gthread --threads 8 {{options}} {{app}}",
+        f"{_BIN}/gunicorn --bind {{host}}:{{port}} --worker-class gthread --threads 8 --no-control-socket "
+        "{options} {app}",
         _pip("gunicorn"),
         {"drain": "--graceful-timeout {seconds}", "threads": "--threads {n}"},
     ),
     "uwsgi": Known(
         "uWSGI",
-        f"{_BIN}/uwsgi --http-socket {{host}}:{{port}} --http-keepalive --threads 8 --enable-threads --lazy-apps --master "
-        "--die-on-term --need-app {options} --module {app}",
+        f"{_BIN}/uwsgi --http-socket {{host}}:{{port}} --threads 8 --enable-threads --lazy-apps --master --die-on-term "
+        "--need-app {options} --module {app}",
         _pip("uwsgi"),
         {"threads": "--threads {n}"},
     ),

@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.parse import urlencode
 
-from .check import PROMPT, Failed, eventually
+from .check import PROMPT, Failed, NotSupported, eventually
 from .client import Answer, Connection
 from .launcher import Server
 
@@ -29,7 +29,7 @@ class Trial:
         self._log_start = server.log_size()
 
     def close(self) -> None:
-        with suppress(Failed, OSError):  # a server that has ended needs no cleaning up
+        with suppress(Failed, NotSupported, OSError):  # a server that has ended needs no cleaning up
             self._stack.close()
 
     # Requests: an application is named by its module and function, "s05.failed"

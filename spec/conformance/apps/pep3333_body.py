@@ -175,11 +175,14 @@ def closing(environ: stage.Environ, start_response: stage.StartResponse) -> Iter
     made: dict[str, Callable[[], Iterable[Any]]] = {
         "whole": lambda: [b"block", b"block"],
         "empty": lambda: [],
+        "unstarted": lambda: [b"block"],
         "fails": lambda: _failing(0),
         "fails-late": lambda: _failing(1),
+        "no-bytes": lambda: [b"block", 5],
         "long": _many,
     }
-    start_response(asked.get("status", "200 OK"), stage.TEXT)
+    if asked["kind"] != "unstarted":
+        start_response("200 OK", stage.TEXT)
     return _Closing(asked["key"], made[asked["kind"]]())
 
 

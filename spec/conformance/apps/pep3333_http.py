@@ -19,6 +19,11 @@ def nothing(environ: stage.Environ, start_response: stage.StartResponse) -> list
     return []
 
 
+def no_content(environ: stage.Environ, start_response: stage.StartResponse) -> list[bytes]:
+    start_response("204 No Content", [])
+    return []
+
+
 def sized(environ: stage.Environ, start_response: stage.StartResponse) -> Iterable[bytes]:
     """Says that the body has ten bytes, and gives them, or to HEAD perhaps none."""
     start_response("200 OK", [*stage.TEXT, ("Content-Length", "10")])

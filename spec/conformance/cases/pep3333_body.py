@@ -120,15 +120,23 @@ def close_at_the_end(t: Trial) -> None:
     same(t.events(), ["ended", "closed"], "what happened")
     body_of(t, "pep3333_body.closing", b"", kind="empty")
     t.wait_for("closed", "closed")
+    same(t.events(), ["ended", "closed"] * 2, "what happened")
 
 
 @case("P17")
 def close_after_an_error(t: Trial) -> None:
-    """close() is called when the iteration has failed, before the first block or later."""
-    t.fails("pep3333_body.closing", kind="fails")
+    """close() is called when the iteration has failed, before the first block or later, and when a block is none."""
+    for number, kind in enumerate(("fails", "fails-late", "no-bytes"), 1):
+        t.fails("pep3333_body.closing", kind=kind)
+        t.wait_for(*["closed"] * number)
+
+
+@case("P17")
+def close_without_start_response(t: Trial) -> None:
+    """close() is called, too, if the application has not called start_response."""
+    c = t.begin("pep3333_body.closing", kind="unstarted")
     t.wait_for("closed")
-    t.fails("pep3333_body.closing", kind="fails-late")
-    t.wait_for("closed", "closed")
+    c.close()
 
 
 @case("P17")
@@ -158,6 +166,17 @@ def no_more_than_the_length(t: Trial) -> None:
         if answer.status < 500:
             same(answer.body, b"12345", "the body")
         same(c.rest(), b"", "what comes behind it")
+
+
+@case("P22")
+def no_more_written_than_the_length(t: Trial) -> None:
+    """Nor does what write is given beyond Content-Length."""
+    c = t.connect()
+    c.get(t.target("pep3333_body.written_past"), close=True)
+    answer = c.response()
+    if answer.status < 500:
+        same(answer.body, b"12345", "the body")
+    same(c.rest(), b"", "what comes behind it")
 
 
 @case("P22")

@@ -91,7 +91,7 @@ def statuses_without_a_body(t: Trial) -> None:
 @case("P42")
 def framing_of_204(t: Trial) -> None:
     """204 has neither Content-Length nor Transfer-Encoding, and the next response is in its place."""
-    c = t.begin("pep3333_http.closing", status="204 No Content")
+    c = t.begin("pep3333_http.no_content")
     answer = c.response()
     same((answer.header("Content-Length"), answer.header("Transfer-Encoding")), (None, None), "the framing")
     next_is_in_its_place(t, c)
