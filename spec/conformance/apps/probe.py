@@ -11,10 +11,10 @@ import stage
 
 
 def suspends(environ: stage.Environ, start_response: stage.StartResponse) -> Iterator[Any]:
+    start_response("200 OK", stage.TEXT)  # a server that cannot do it later suspends all the same
     fut: Future[Any] = Future()
     threading.Timer(0.01, fut.set_result, [None]).start()
     yield fut
-    start_response("200 OK", stage.TEXT)
     yield b"suspends" if fut.done() else b"does not wait"
 
 

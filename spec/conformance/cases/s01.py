@@ -122,8 +122,9 @@ def only_three_methods_are_used(t: Trial) -> None:
         key = f"{t.key}-{end}"
         c = t.park("s01.strict", key, when="pending")
         t.control("s01.finish_strict", key, end)
-        same(c.response().text, "fine", f"the body, the future being {end} in the end")
+        answer = c.response()
         same(t.details("used", key), [], f"what else is used of a future that is {end} in the end")
+        same(answer.text, "fine", f"the body, the future being {end} in the end")
 
 
 @case("S1.5")
@@ -131,8 +132,9 @@ def only_three_methods_are_used_when_done(t: Trial) -> None:
     """Of a future that is done already nothing else is used either."""
     for end in ("done", "failed"):
         key = f"{t.key}-{end}"
-        same(t.get("s01.strict", key, when=end).text, "fine", f"the body, the future being {end}")
+        answer = t.get("s01.strict", key, when=end)
         same(t.details("used", key), [], f"what else is used of a future that is {end} already")
+        same(answer.text, "fine", f"the body, the future being {end}")
 
 
 @case("S1.6")
