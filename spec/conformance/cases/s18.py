@@ -38,7 +38,7 @@ def ends(t: Trial, *connections: Connection) -> None:
 
 
 def have_read(t: Trial) -> None:
-    """Has the server read what was sent before: it needs no thread, which may all be held, to refuse what is no request."""
+    """Has the server read what was sent before: to refuse what is no request it needs no thread."""
     for _ in range(2):
         c = t.connect(timeout=PROMPT)
         c.send(b"no request\r\n\r\n")
