@@ -243,7 +243,8 @@ def test_a_handler_of_an_http_exception_that_waits(ask, app):
     assert text(ask(app, "/nowhere")) == (404, "404 /nowhere")
 
 
-def test_the_last_handler_does_not_make_others_wait_in_vain(ask, app, log):
+@pytest.mark.parametrize("handler", ["waits", "plain", "none"])
+def test_the_last_handler_does_not_make_others_wait_in_vain(ask, app, log, handler):
     """It is called from where after_request functions are called too, and one of those must not get lost."""
     calls = []
 
@@ -251,11 +252,10 @@ def test_the_last_handler_does_not_make_others_wait_in_vain(ask, app, log):
     def view():
         raise Upstream
 
-    @app.errorhandler(500)
-    @suspends
-    def last(error):
-        yield soon()
-        return "sorry", 500
+    if handler == "waits":
+        app.errorhandler(500)(suspends(lambda error: (yield soon()) or ("sorry", 500)))
+    elif handler == "plain":
+        app.errorhandler(500)(lambda error: ("sorry", 500))
 
     @app.after_request
     @suspends
@@ -264,7 +264,7 @@ def test_the_last_handler_does_not_make_others_wait_in_vain(ask, app, log):
         calls.append(response.status_code)
         return response
 
-    assert text(ask(app, "/")) == (500, "sorry")
+    assert text(ask(app, "/"))[0] == 500
     assert calls == [500]
     log.clear()
 
