@@ -24,6 +24,9 @@ from collections.abc import AsyncIterator, Generator, Iterable
 from concurrent.futures import Future
 from typing import Any
 from wsgi_plus import AsyncBridge, blocking, first, gather, offload, settled, shield, sleep, suspends, timeout, wait
+from wsgi_plus import validated, validator
+from wsgi_plus.simple_server import Server
+from wsgi_plus.testing import Client
 Waits = Generator[Future[Any], None, None]
 number: Future[int] = Future()
 text: Future[str] = Future()
@@ -31,6 +34,7 @@ bridge = AsyncBridge()
 async def ask(path: str) -> bytes: return b""
 async def pieces() -> AsyncIterator[bytes]: yield b""
 def load(name: str, size: int) -> bytes: return b""
+def app(environ: dict[str, Any], start_response: Any) -> Iterable[Any]: return []
 """
 
 WRONG = {
@@ -85,6 +89,12 @@ WRONG = {
         '"str".*"int"',
     ),
     "blocking of a response": ("blocking([b''])", "arg-type", "list"),
+    "validator of a name": ("validator('app')", "arg-type", "str"),
+    "validated by what is no middleware": ("validated(app, app)", "arg-type", "Callable"),
+    "a test that asks for what there is not": ("Client(app).get('/', header={})", "call-arg", "header"),
+    "a test that fails a future with a text": ("Client(app).get('/').fail('late')", "arg-type", "BaseException"),
+    "a server with a timeout as a text": ("Server(app, request_timeout='1')", "arg-type", '"str".*"float"'),
+    "a server with an option that there is not": ("Server(app, theads=2)", "call-arg", "theads"),
 }
 
 
