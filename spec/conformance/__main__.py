@@ -14,20 +14,25 @@ import argparse
 import difflib
 import json
 import re
+import shlex
+import string
 import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from . import results, servers
+from . import results
 from .document import with_cases
-from .launcher import CannotStart, Settings
+from .launcher import OPTIONS, PLACEHOLDERS, CannotStart, Settings
 from .registry import SPEC, Case, all_cases, requirements
 from .report import by_requirement, document, table, verdict
 from .runner import FAIL, run
+from .servers import KNOWN
 
-OPTIONS = {
-    "server": "the command, with {host}, {port} and {app} (or {module} and {callable}), perhaps {options}",
-    "url": "a server that runs already, with spec/conformance/apps/conformance_app.py",
+SETTINGS = {
+    "server": "the command, with {host}, {port} and {app} (or {module} and {callable}), perhaps {options} and {log}",
+    "url": "a server that runs already, with spec/conformance/apps/conformance_app.py: http://HOST:PORT/",
     "control": "with --url: the CONFORMANCE_CONTROL that it was started with, HOST:PORT or a path",
     "deadline": "its option for a request's deadline, such as '--request-timeout {seconds}'",
     "drain": "its option for the graceful timeout, such as '--graceful-timeout {seconds}'",
@@ -38,6 +43,7 @@ OPTIONS = {
     "half_close": "its option that lets clients half-close, such as '--allow-half-close'",
     "parked": "a command that prints how many requests are parked; may use {host}, {port}, {extra_port}, {pid}, {log} and {what}: "
     "future or client",
+    "log": "the file that it writes its log to, if that is not its standard output",
     "helper": "MODULE:FUNCTION that makes a plain application of a WSGI+ application (S17)",
     "middleware": "MODULE:FACTORY to put around the applications: with a server that conforms, this examines middleware",
 }
@@ -49,10 +55,10 @@ def parser() -> argparse.ArgumentParser:
         description="Runs the conformance suite of WSGI+ against a server.",
         epilog="Exits 0 if no MUST fails, 1 if one does, 2 if there is nothing to examine.",
     )
-    for name, text in OPTIONS.items():
+    for name, text in SETTINGS.items():
         made.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper().replace("_", "-"), help=text)
     made.add_argument("--path", action="append", default=[], metavar="DIR", help="a directory for the server's PYTHONPATH")
-    made.add_argument("--known", metavar="NAME", help=f"a server that is known here: {', '.join(servers.KNOWN)}")
+    made.add_argument("--known", metavar="NAME", help=f"a server that is known here: {', '.join(KNOWN)}")
     made.add_argument(
         "--only", action="append", default=[], metavar="WHAT", help="a requirement (S5, S5.1, P9) or a case's name; repeatable"
     )
@@ -64,27 +70,86 @@ def parser() -> argparse.ArgumentParser:
         "--spec", choices=["check", "write"], help="only look whether the specification names its cases, or have it do so"
     )
     made.add_argument(
-        "--results", choices=["check", "write", "run"], help="results.md: look at it, write it anew, or run all known servers first"
+        "--results",
+        choices=["check", "write", "run"],
+        help="results.md: look at it, write it anew, or run all known servers first, or the one of --known",
     )
     return made
 
 
 def chosen(cases: list[Case], only: list[str]) -> list[Case]:
-    """Those that are asked for by requirement, its first part, or name."""
+    """Those that are asked for by requirement, its first part, or name.  Raises ValueError with what there is none for."""
 
-    def wanted(case: Case) -> bool:
-        names = {case.name, *case.requirements, *(number.partition(".")[0] for number in case.requirements)}
-        return not only or not names.isdisjoint(only)
+    def names(case: Case) -> set[str]:
+        return {case.name, *case.requirements, *(number.partition(".")[0] for number in case.requirements)}
 
-    return [case for case in cases if wanted(case)]
+    unknown = [word for word in only if not any(word in names(case) for case in cases)]
+    if unknown:
+        raise ValueError(", ".join(unknown))
+    return [case for case in cases if not only or not names(case).isdisjoint(only)]
+
+
+def wrong(option: str, value: str) -> str:
+    """What is wrong with a setting that the suite puts values into; nothing if it is right."""
+    known = PLACEHOLDERS[option]
+    try:
+        shlex.split(value)
+        found = {field for _, field, _, _ in string.Formatter().parse(value) if field is not None}
+    except ValueError as error:
+        return str(error)
+    if unknown := sorted(found.difference(known)):
+        return f"{{{unknown[0]}}} is not known: {', '.join(f'{{{name}}}' for name in known) or 'it takes none'}"
+    needed = {"port"} if option == "server" else set(known) if option in OPTIONS else set[str]()
+    if missing := sorted(needed - found):
+        return f"{{{missing[0]}}} is missing, which stands for a value that the suite chooses"
+    return ""
+
+
+def is_url(text: str) -> bool:
+    """Whether it says where a server is, and no more."""
+    parts = urlsplit(text)
+    try:
+        parts.port
+    except ValueError:
+        return False
+    return parts.scheme == "http" and bool(parts.hostname) and parts.path in ("", "/")
+
+
+def settings_of(options: argparse.Namespace, error: Callable[[str], object]) -> Settings:
+    """What the command line says of the server; ``error`` ends the program."""
+    if sum(value is not None for value in (options.server, options.url, options.known)) != 1:
+        error("one of --server, --url and --known is needed")
+    if options.known and options.known not in KNOWN:
+        error(f"--known: one of {', '.join(KNOWN)}, not {options.known}")
+    for option in PLACEHOLDERS:
+        value = getattr(options, option)
+        if value is not None and (why := wrong(option, value)):
+            error(f"--{option.replace('_', '-')}: {why}")
+    for option in ("helper", "middleware"):
+        value = getattr(options, option)
+        if value is not None and not re.fullmatch(r"[\w.]+:[\w.]+", value):
+            error(f"--{option}: MODULE:NAME, and not {value}")
+    if options.url is not None and not is_url(options.url):
+        error(f"--url: http://HOST:PORT/, and not {options.url}")
+    if options.url is None and options.control is not None:
+        error("--control: only with --url; a server that is started here is told where")
+    if options.jobs < 1:
+        error(f"--jobs: at least 1, and not {options.jobs}")
+    settings = KNOWN[options.known].settings() if options.known else Settings()
+    given = {field.name: getattr(options, field.name, None) for field in fields(Settings)}
+    settings = replace(settings, **{key: value for key, value in given.items() if value})
+    return replace(settings, paths=(*settings.paths, *(str(Path(path).resolve()) for path in options.path)))
 
 
 def main() -> int:
     made = parser()
     options = made.parse_args()
-    cases = chosen(all_cases(), options.only)
-    if not cases:
-        made.error(f"--only: no case for {', '.join(options.only)}: a requirement (S5, S5.1, P9) or a name from --list")
+    try:
+        cases = chosen(all_cases(), options.only)
+    except ValueError as unknown:
+        made.error(f"--only: no case for {unknown}: a requirement (S5, S5.1, P9) or a name from --list")
+    if options.json and not options.json.absolute().parent.is_dir():
+        made.error(f"--json: {options.json.parent} is no directory")
     if options.list:
         for case in cases:
             print(f"{case.name:44} {', '.join(case.requirements):20} {case.text.splitlines()[0]}")
@@ -92,30 +157,19 @@ def main() -> int:
     if options.spec:
         return spec(options.spec, write=options.spec == "write")
     if options.results:
-        return results.main(options.results, options.json)
+        return results.main(options.results, [options.known] if options.known else list(KNOWN))
 
-    if sum(value is not None for value in (options.server, options.url, options.known)) != 1:
-        made.error("one of --server, --url and --known is needed")
-    name, version = options.server or options.url, ""
-    settings = Settings()
-    if options.known:
-        if options.known not in servers.KNOWN:
-            made.error(f"--known: one of {', '.join(servers.KNOWN)}, not {options.known}")
-        known = servers.KNOWN[options.known]
-        name, version, settings = known.name, known.find_version(), known.settings()
-    given = {field.name: getattr(options, field.name, None) for field in fields(Settings)}
-    settings = replace(settings, **{key: value for key, value in given.items() if value})
-    settings = replace(settings, paths=(*settings.paths, *(str(Path(path).resolve()) for path in options.path)))
-    if settings.server and not re.search(r"\{(port|host)\}", settings.server):
-        made.error("--server: the command needs {port}, which the suite chooses")
+    report = (lambda r: print(f"{r.result:14} {r.name}", flush=True)) if options.verbose else None
     try:
-        report = (lambda r: print(f"{r.result:14} {r.name}", flush=True)) if options.verbose else None
-        found = run(settings, cases, report, jobs=1 if options.url else max(1, options.jobs))
+        settings = settings_of(options, made.error)
+        found = run(settings, cases, report, jobs=1 if options.url else options.jobs)
     except CannotStart as why:
         print(f"scripts/conformance: there is no server: {why}", file=sys.stderr)
         return 2
     print(table(found))
     if options.json:
+        known = KNOWN.get(options.known)
+        name, version = (known.name, known.find_version()) if known else (options.server or options.url, "")
         options.json.write_text(json.dumps(document(found, server=name, version=version), indent=2) + "\n")
     musts = [req for req, those in by_requirement(found).items() if req.level == "MUST" and verdict(those) == FAIL]
     return 1 if musts else 0

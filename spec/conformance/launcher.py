@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from .check import LONG, PROMPT, Failed, NotSupported
 from .client import Address, Connection
 
-__all__ = ["CannotStart", "Server", "Settings"]
+__all__ = ["OPTIONS", "PLACEHOLDERS", "CannotStart", "Server", "Settings"]
 
 HERE = Path(__file__).resolve().parent
 APPS = HERE / "apps"
@@ -36,6 +36,13 @@ OPTIONS = {
     "body_limit": "bytes",
     "threads": "n",
     "half_close": "",
+}
+
+PLACEHOLDERS = {
+    # what may stand in braces in a setting
+    "server": ("host", "port", "app", "module", "callable", "apps", "python", "extra_port", "log", "options"),
+    "parked": ("host", "port", "extra_port", "pid", "log", "what"),
+    **{option: (value,) if value else () for option, value in OPTIONS.items()},
 }
 
 
@@ -160,14 +167,9 @@ class Server:
             number = int(value) if value == int(value) else value
             more += [word.format(**{OPTIONS[option] or "_": number}) for word in shlex.split(template)]
         words: list[str] = []
-        placed = False
         for word in shlex.split(self.settings.server):
-            if word == "{options}":
-                words += more
-                placed = True
-            else:
-                words.append(word.format(**values))
-        return words if placed else words + more
+            words += more if word == "{options}" else [word.format(**values, options=shlex.join(more))]
+        return words if "{options}" in self.settings.server else words + more
 
     def _environment(self) -> dict[str, str]:
         paths = [str(APPS), *self.settings.paths]

@@ -34,16 +34,18 @@ def summary(results: Iterable[Result]) -> dict[str, dict[str, int]]:
 
 
 def table(results: list[Result]) -> str:
-    """A line a requirement, with the cases that failed below it."""
+    """A line a requirement, with the cases that failed below it.  Why many are not supported is said once."""
     lines = []
+    reasons = Counter(result.detail for result in results if result.result == SKIP)
+    said = {why: count for why, count in reasons.items() if count > 2}
     for requirement, those in by_requirement(results).items():
         word = verdict(those)
         names = ", ".join(result.name for result in those)
         lines.append(f"{requirement.number:6} {requirement.level:7}{word.upper() if word == FAIL else word:14} {names}")
         for result in those:
-            if result.result != PASS:
+            if result.result != PASS and result.detail not in said:
                 lines += [f"       {result.name}: {line}" for line in result.detail.splitlines()[:12]]
-    lines.append("")
+    lines += ["", *(f"not supported: {why} ({count} cases)" for why, count in said.items())]
     for part, counts in summary(results).items():
         lines.append(f"{part}: " + ", ".join(f"{count} {word}" for word, count in counts.items()))
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from .launcher import CannotStart
 from .registry import all_cases, requirements
 from .report import document
 from .runner import FAIL, PASS, SKIP, Result, run
-from .servers import KNOWN
+from .servers import KNOWN, Known
 
 __all__ = ["main", "page"]
 
@@ -22,12 +23,15 @@ PAGE = HERE / "results.md"
 
 JOBS = 4
 
+TITLES = (("WSGI+", False), ("PEP 3333", True))
+PARTS = [(title, pep, level) for title, pep in TITLES for level in ("MUST", "SHOULD", "MAY")[: 2 if pep else 3]]
+
 SIGNS = {PASS: "yes", FAIL: "**no**", SKIP: "–"}
 
 
-def main(what: str, only: Path | None) -> int:
+def main(what: str, keys: list[str]) -> int:
     if what == "run":
-        measure()
+        measure(keys)
     new = page()
     if what == "check":
         old = PAGE.read_text(encoding="utf-8")
@@ -37,10 +41,11 @@ def main(what: str, only: Path | None) -> int:
     return 0
 
 
-def measure() -> None:
-    """Runs the suite against every known server, and keeps what it says."""
+def measure(keys: list[str]) -> None:
+    """Runs the suite against these of the known servers, and keeps what it says."""
     RECORDS.mkdir(exist_ok=True)
-    for key, known in KNOWN.items():
+    for key in keys:
+        known = KNOWN[key]
         print(f"== {known.name}", flush=True)
         try:
             found: list[Result] = run(known.settings(), all_cases(), jobs=JOBS)
@@ -49,8 +54,9 @@ def measure() -> None:
             continue
         record = document(found, server=known.name, version=known.find_version())
         for case in record["cases"]:
-            del case["seconds"]  # another one each time
-            case["detail"] = case["detail"].splitlines()[0] if case["detail"] else ""
+            del case["seconds"]  # another one each time, as is the number of the trial
+            detail = case["detail"].splitlines()[0] if case["detail"] else ""
+            case["detail"] = re.sub(rf"({case['name']})-\d+-\d+", r"\1", detail)
         (RECORDS / f"{key}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         print(record["summary"], flush=True)
 
@@ -67,31 +73,45 @@ def page() -> str:
     lines = [
         "# What the suite says of servers",
         "",
-        "Made by `scripts/conformance --results run` from `results/*.json`. In the tables *yes* is a requirement all cases of",
-        "which pass, **no** one of which a case fails, – one that the server does not support, or has no setting for. A server",
-        "that does not suspend for futures supports nothing of WSGI+, and PEP 3333 does not ask it to.",
+        "Made by `scripts/conformance --results run` from `results/*.json`; [README.md](README.md) says how to read it. In the",
+        "tables *yes* is a requirement all cases of which pass, **no** one of which a case fails, – one that the server does not",
+        "support, or has no setting for. A server that does not suspend for futures supports nothing of WSGI+ but the helper of",
+        "S17, which is for such servers; PEP 3333 does not ask it to.",
         "",
-        "| | " + " | ".join(heads) + " |",
+        "| pass / fail / not supported | " + " | ".join(heads) + " |",
         "| --- |" + " --- |" * len(heads),
+        *(f"| {title}, {level} | {' | '.join(counts(record, pep, level) for record in found)} |" for title, pep, level in PARTS),
     ]
-    for part in ("WSGI+", "PEP 3333"):
-        cells = [" / ".join(str(record["summary"].get(part, {}).get(w, 0)) for w in (PASS, FAIL, SKIP)) for record in found]
-        lines.append(f"| {part}: pass / fail / not supported | " + " | ".join(cells) + " |")
-    for title, pep in (("WSGI+", False), ("PEP 3333", True)):
+    for title, pep in TITLES:
         lines += ["", f"## {title}", "", "| | | " + " | ".join(heads) + " |", "| --- | --- |" + " --- |" * len(heads)]
         for requirement in requirements():
             if requirement.pep == pep:
                 said = [record["requirements"].get(requirement.number, {}).get("result", SKIP) for record in found]
                 number = f"{requirement.number} {requirement.text}" if pep else requirement.number
                 lines.append(f"| {number} | {requirement.level} | " + " | ".join(SIGNS[word] for word in said) + " |")
-    lines += ["", "## Why not", ""]
+    lines += ["", "## What failed"]
+    order = {requirement.number: place for place, requirement in enumerate(requirements())}
+    texts = {case.name: " ".join(case.text.split()) for case in all_cases()}
     for head, record in zip(heads, found):
-        failed = [case for case in record["cases"] if case["result"] == FAIL]
-        lines += [f"### {head}", ""]
-        lines += [f"- `{case['name']}` ({', '.join(case['requirements'])}): {plain(case['detail'])}" for case in failed]
-        lines += [] if failed else ["Nothing failed."]
-        lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
+        failed = sorted((case for case in record["cases"] if case["result"] == FAIL), key=lambda c: order[c["requirements"][0]])
+        lines += ["", f"### {head}", ""] + ([] if failed else ["Nothing."])
+        for case in failed:
+            lines.append(f"- {', '.join(case['requirements'])} `{case['name']}`: {texts.get(case['name'], '')}")
+            lines.append(f"  *Instead:* {plain(case['detail'])}.")
+    lines += ["", "## How they are started", "", "Beside what is needed only the number of threads is set.", ""]
+    lines += [f"- {known.name}: `{command(known)}`" for known in KNOWN.values()]
+    return "\n".join(lines) + "\n"
+
+
+def counts(record: dict[str, Any], pep: bool, level: str) -> str:
+    """How many requirements of a level pass, fail, and are not supported."""
+    seen = [r["result"] for number, r in record["requirements"].items() if r["level"] == level and (number[0] == "P") == pep]
+    return " / ".join(str(seen.count(word)) for word in (PASS, FAIL, SKIP))
+
+
+def command(known: Known) -> str:
+    """How it is started, without where things are on this machine."""
+    return re.sub(r"^\S*/", "", known.server.replace(sys.executable, "python", 1))
 
 
 def plain(detail: str) -> str:

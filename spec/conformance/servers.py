@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .launcher import Settings
+from .launcher import CannotStart, Settings
 
 __all__ = ["KNOWN", "Known"]
 
@@ -57,6 +57,10 @@ class Known:
     options: dict[str, str]
 
     def settings(self) -> Settings:
+        """Raises CannotStart where it is not installed."""
+        program = Path(self.server.split()[0])
+        if not program.exists():
+            raise CannotStart(f"{program} is not there: make it with `make{' bench-venv' if VENV in program.parents else ''}`")
         return Settings(server=self.server, paths=(PY,), **self.options)
 
     def find_version(self) -> str:

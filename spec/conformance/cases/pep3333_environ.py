@@ -154,7 +154,8 @@ def repeated_header_field(t: Trial) -> None:
 def environ_may_be_changed(t: Trial) -> None:
     """An application that empties environ and fills it with something else is served as it should be."""
     answer = t.get("pep3333_environ.used_up")
-    same((answer.status, answer.body, answer.complete), (200, b"used up", True), "the response")
+    same(answer.status, 200, "the status")
+    same((answer.body, answer.complete), (b"used up", True), "the body")
 
 
 @case("P5")
