@@ -26,7 +26,7 @@ log = logging.getLogger("wsgi_plus.simple_server")
 SOFTWARE = "wsgi_plus.simple_server"
 
 LINE, FIELD, FIELDS = 4094, 8190, 100  # bytes of a request line, bytes of a field, fields: at most
-CHUNK_LINE, EXTENSIONS = 256, 16 << 10  # bytes of the line before a chunk, of all extensions together: at most
+CHUNK_LINE, EXTENSIONS = 256, 4096  # bytes of the line before a chunk, of extensions beyond those of data: at most
 LENGTHS = 1 << 63  # what no length reaches
 BODY_IN_MEMORY = 512 << 10  # bytes of a body that are kept out of a file (S14.2)
 
@@ -44,7 +44,7 @@ _FIELD = re.compile(rb"(%s):(.*)" % _TOKEN)
 _EXTENSION = rb"[ \t]*;[ \t]*%s(?:[ \t]*=[ \t]*(?:%s|%s))?" % (_TOKEN, _TOKEN, _QUOTED)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]+)((?:%s)*)" % _EXTENSION)
 _ABSOLUTE = re.compile(r"https?://([^/?]+)(/[^?]*)?(\?.*)?", re.IGNORECASE)
-_HOST = re.compile(r"((?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})*|\[([0-9A-Fa-f:.]+)\])(?::([0-9]*))?")
+_HOST = re.compile(r"((?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*|\[([0-9A-Fa-f:.]+)\])(?::([0-9]*))?")
 _DIGITS = re.compile(r"[0-9]{1,40}")
 _STATUS = re.compile(r"[2-5][0-9][0-9] [\t\x20-\x7e\x80-\xff]*")
 _NAME = re.compile(_TOKEN.decode())
@@ -137,8 +137,9 @@ class Reader:
 
     def _head(self) -> Generator[None, None, Head]:
         line = (yield from self._line(LINE, 414)) or (yield from self._line(LINE, 414))  # one empty line is allowed
+        method, target, version = _parse_request_line(line)
         lines = yield from self._fields(431)
-        return _parse_head(line, lines)
+        return _make_head(method, target, version, lines)
 
     def _fields(self, status: int) -> Generator[None, None, list[bytes]]:
         lines: list[bytes] = []
@@ -184,7 +185,7 @@ class Reader:
                 raise Refusal
             size = int(found[1], 16)
             extensions += len(found[2])
-            if size >= LENGTHS or extensions > EXTENSIONS:
+            if size >= LENGTHS or extensions > body.tell() + EXTENSIONS:
                 raise Refusal
             if body.tell() + size > self._limit:
                 raise Refusal(413)
@@ -196,13 +197,17 @@ class Reader:
                 raise Refusal
 
 
-def _parse_head(line: bytes, lines: Iterable[bytes]) -> Head:
+def _parse_request_line(line: bytes) -> tuple[str, str, str]:
     found = _REQUEST_LINE.fullmatch(line)
     if found is None:
         raise Refusal
     method, target, version = (part.decode("latin-1") for part in found.groups())
     if version not in ("1.0", "1.1"):
         raise Refusal(505)
+    return method, target, version
+
+
+def _make_head(method: str, target: str, version: str, lines: Iterable[bytes]) -> Head:
     fields: dict[str, list[str]] = {}
     for name, value in map(_parse_field, lines):
         fields.setdefault(name, []).append(value)
@@ -215,7 +220,7 @@ def _parse_head(line: bytes, lines: Iterable[bytes]) -> Head:
     expected = fields.get("expect", []) if version == "1.1" else []
     if any(value.lower() != "100-continue" for value in expected):
         raise Refusal(417)
-    options = {option.strip().lower() for value in fields.get("connection", []) for option in value.split(",")}
+    options = {option.strip(" \t").lower() for value in fields.get("connection", []) for option in value.split(",")}
     keep_alive = "close" not in options and (version == "1.1" or "keep-alive" in options)
     length = _parse_length(fields, version)
     return Head(method, target, f"HTTP/{version}", path, query, fields, length, keep_alive, bool(expected))
@@ -257,8 +262,10 @@ def _is_host(text: str) -> bool:
 def _parse_length(fields: dict[str, list[str]], version: str) -> int | None:
     lengths, codings = fields.get("content-length", []), fields.get("transfer-encoding", [])
     if codings:
-        names = [name.strip().lower() for value in codings for name in value.split(",")]
-        if lengths or version == "1.0" or names[-1] != "chunked" or names.count("chunked") > 1:
+        names = [name.strip(" \t").lower() for name in codings[0].split(",")]
+        if lengths or version == "1.0" or len(codings) > 1 or names[-1] != "chunked" or names.count("chunked") > 1:
+            raise Refusal
+        if not all(map(_NAME.fullmatch, names)):
             raise Refusal
         if len(names) > 1:
             raise Refusal(501)
