@@ -121,6 +121,7 @@ class _Notes:
     """What the layers of one request share."""
 
     violation: WSGIPlusError | None = None  # that has not come out of the outermost one yet
+    untyped = False  # somebody has been warned of content without Content-Type
     told = False  # something was wrong, so it is no wonder if somebody does not get to close() any more
 
 
@@ -169,6 +170,8 @@ class _Exchange:
         self._pending: Future[Any] | None = None  # the future that was yielded, until the iterator is resumed
         self._was_done = False  # when it was yielded
         self._handed = False  # the layer outside has seen it come out
+        self._is_own_iterator = False
+        self._is_shut = False  # what is inside has been closed
         self.open = False  # there is something to be closed
         self.closed = False
 
@@ -367,8 +370,8 @@ class _Exchange:
         found = _TEXT_OF_FUTURE.search(block)
         if found is not None:
             raise self.broken("text", what=repr(found[0].decode("ascii", "replace")))
-        if self._untyped:
-            self._untyped = False
+        if self._untyped and not self._notes.untyped:
+            self._notes.untyped = True
             self._warn("content-type")
         self._begun = True
         self._gave += len(block)
@@ -381,7 +384,9 @@ class _Exchange:
         with self._step():
             if self.closed:
                 raise self.broken("closed-next")
-            return _Items(self, iter(iterable))
+            iterator = iter(iterable)
+            self._is_own_iterator = iterator is iterable
+            return _Items(self, iterator)
 
     def advance(self, call: Callable[..., Any], *thrown: Any) -> Any:
         """A call of __next__ or throw."""
@@ -421,18 +426,19 @@ class _Exchange:
             if thrown:
                 raise self.broken("throw-none", what=repr(thrown[0]))
             return
-        done = future.done()
+        done, failure = future.done(), _Failure.of(future)
         if not self._handed:
             raise self.broken("waited" if done and not self._was_done else "skipped")
-        if not done:
-            raise self.broken("early")
-        failure = _Failure.of(future)
         if failure is None:
             if thrown:
                 raise self.broken("throw-none", what=repr(thrown[0]))
+        elif len(thrown) == 1 and failure.is_(thrown[0]):
+            return  # also where it is not done: if it has called back all the same, it has failed (S5.9)
+        elif not done:
+            raise self.broken("early")
         elif not thrown:
             raise self.broken("failure", what=repr(failure.error))
-        elif len(thrown) > 1 or not failure.is_(thrown[0]):
+        else:
             raise self.broken("throw-other", what=", ".join(map(repr, thrown)), failure=repr(failure.error))
 
     def _look_at_item(self, item: object) -> None:
@@ -495,7 +501,8 @@ class _Exchange:
                 raise self.broken("close-twice")
             self.closed = True
             try:
-                self._close(getattr(iterable, "close", _nothing))
+                if not self._is_shut:
+                    self._close(getattr(iterable, "close", _nothing))
             finally:
                 self._let_go()
             for inner in self._inner:
@@ -510,8 +517,10 @@ class _Exchange:
             done_with._pending = None
 
     def close_iterator(self, close: Callable[[], object]) -> None:
-        """``yield from`` closes the iterator that it is in.  That of the iterable is owed all the same (S7.4, S15.4)."""
+        """``yield from`` closes the iterator that it is in.  Whoever says that owes close() of the iterable all the same
+        (S7.4, S15.4); where the two are one, it does not get through a second time."""
         with self._step("close-during"):
+            self._is_shut = self._is_own_iterator
             self._close(close)
 
     def _close(self, close: Callable[[], object]) -> None:
@@ -525,9 +534,9 @@ class _Exchange:
     def forgotten(self) -> None:
         """The body is being collected."""
         outer = self._outer()
-        if (
-            self.open and not self._notes.told and (outer is None or outer.closed)
-        ):  # an outer one that is to be closed yet will tell
+        if outer is not None and not outer.closed:
+            return  # that one will tell
+        if self.open and not self._notes.told:
             self.open = False
             self._warn("close-missing", what="")
 

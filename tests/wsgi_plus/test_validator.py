@@ -10,6 +10,7 @@ import traceback
 import warnings
 import weakref
 from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from wsgiref import validate
 from wsgiref.handlers import SimpleHandler
 
@@ -141,6 +142,34 @@ def test_same_future_again():
     """S20.1: that is two waits."""
     future = done()
     assert serve(app_that(start(), future, future, b"x", future), looping, delegating)[1] == b"x"
+
+
+class Liar(Future):
+    """Calls back, and is not done."""
+
+    def add_done_callback(self, fn):
+        fn(self)
+
+
+def test_future_that_calls_back_and_is_not_done():
+    """S5.9: the server takes it for failed with what exception() raises; if it does not, it has not waited."""
+
+    class Impatient(Server):
+        def outcome(self, future):
+            try:
+                return future.exception(timeout=0)
+            except BaseException as error:
+                return error
+
+    class Credulous(Server):
+        def outcome(self, future):
+            return None
+
+    app = app_that(start(), b"begun", Liar(), b"ended")
+    with pytest.raises(FutureTimeout):
+        serve(app, looping, server=Impatient)
+    with pytest.raises(WSGIPlusError, match="^S1.1"):
+        serve(app, looping, server=Credulous)
 
 
 def test_one_application_after_the_other_in_one_request():
@@ -311,7 +340,7 @@ def test_never_closed_is_not_told_again():
 
 def test_content_without_a_type():
     bare = app_that(start("200 OK", []), b"x")
-    (message,) = warned(lambda: serve(bare))
+    (message,) = warned(lambda: serve(bare, looping, copying))
     assert message.startswith("RFC 9110 8.3: the application app_that")
     for quiet in (app_that(start("200 OK", []), b""), app_that(start("304 Not Modified", []), b"x"), hello):
         assert warned(lambda quiet=quiet: serve(quiet)) == []
@@ -621,6 +650,26 @@ def test_iterator_may_be_closed_and_then_the_iterable():
     iterator.close()
     iterator.close()
     body.close()
+
+
+def test_yield_from_and_close_close_it_once():
+    """Middleware as the specification shows it, around a class that is its own iterator: that is closed once (S7.1)."""
+    closed = []
+
+    class Body:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return b"x"
+
+        def close(self):
+            closed.append(True)
+
+    serve(giving(Body), delegating, server=Leaves)
+    assert closed == [True]
+    serve(giving(Body), delegating, swapping, delegating, swapping, server=Leaves)
+    assert closed == [True, True]
 
 
 def test_nothing_is_kept():
