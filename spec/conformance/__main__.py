@@ -144,8 +144,9 @@ def settings_of(options: argparse.Namespace, error: Callable[[str], object]) -> 
 def main() -> int:
     made = parser()
     options = made.parse_args()
+    cases = all_cases()
     try:
-        cases = chosen(all_cases(), options.only)
+        cases = chosen(cases, options.only)
     except ValueError as unknown:
         made.error(f"--only: no case for {unknown}: a requirement (S5, S5.1, P9) or a name from --list")
     if options.json and not options.json.absolute().parent.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 import re
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .launcher import OPTIONS
 from .pep3333 import RULES
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ SPEC = HERE.parent / "wsgi-plus.md"
 
 REQUIREMENT = re.compile(r"^- \*\*(S\d+\.\d+)\*\* ", re.M)
 ENDS = re.compile(r"^(?:- \*\*S\d|#)", re.M)  # what follows a requirement
+NEEDS = frozenset(("futures", "plain", "process", "log"))
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def case(
 ) -> Callable[[Callable[[Trial], None]], Callable[[Trial], None]]:
     """Registers a function as the case of these requirements, under its name with hyphens.
 
-    Cases of the specification need ``futures`` unless they say ``plain``.
+    Cases of the specification need ``futures`` unless they say ``plain``.  Raises ValueError for requirements, needs and
+    options that there are not, for a name that is taken, and where the docstring is missing.
     """
 
     def register(function: Callable[[Trial], None]) -> Callable[[Trial], None]:
@@ -72,6 +76,8 @@ def case(
             raise ValueError(f"two cases are called {name}")
         if not function.__doc__:
             raise ValueError(f"the case {name} does not say what it is")
+        if unknown := sorted({*requirements} - numbers() | {*needs} - NEEDS | options.keys() - OPTIONS.keys()):
+            raise ValueError(f"the case {name} names {', '.join(unknown)}, which there is not")
         wanted = set(needs)
         if any(number.startswith("S") for number in requirements) and "plain" not in wanted:
             wanted.add("futures")
@@ -88,6 +94,11 @@ def all_cases() -> list[Case]:
     for module in sorted(info.name for info in pkgutil.iter_modules(cases.__path__)):
         importlib.import_module(f"{cases.__name__}.{module}")
     return list(_cases.values())
+
+
+@functools.cache
+def numbers() -> frozenset[str]:
+    return frozenset(requirement.number for requirement in requirements())
 
 
 def level(text: str) -> str:
