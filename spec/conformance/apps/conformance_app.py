@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import observer
 import stage
 
 __all__ = ["application"]
@@ -48,12 +49,12 @@ _APPLICATIONS = _load()
 
 
 def _wrapped(inner: Any) -> Any:
-    """With the middleware that is asked for around it."""
+    """With the middleware that is asked for around it, and an observer where that is needed."""
     module, _, name = os.environ.get("CONFORMANCE_MIDDLEWARE", "").partition(":")
-    if not module:
-        return inner
-    factory: Any = functools.reduce(getattr, name.split("."), importlib.import_module(module))
-    return factory(inner)
+    if module:
+        factory: Any = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+        inner = factory(inner)
+    return observer.observed(inner)
 
 
 application = _wrapped(dispatch)
