@@ -6,6 +6,7 @@ import json
 import random
 import re
 import signal
+import threading
 from contextlib import ExitStack
 
 import pytest
@@ -145,6 +146,26 @@ def test_client_leaves(server, key, target, path, how):
         ["left", [path, "cancelled"]],
         ["teardown", "GeneratorExit"],
     ]
+
+
+def test_clients_leave_while_their_futures_are_completed(served, key):
+    """Whichever comes first: each request is torn down once, and those that stay are answered."""
+    server = served(APP, "--threads", "4")
+    keys = [f"{key}-{n}" for n in range(200)]
+    with ExitStack() as stack:
+        clients = {k: stack.enter_context(server.begin(f"/one?key={k}", timeout=LONG)) for k in keys}
+        for k in keys:
+            server.wait_events(k, "parking", within=LONG)
+        leaving = [clients[k] for k in keys[::2]]
+        leaver = threading.Thread(target=lambda: [c.reset() for c in leaving])
+        leaver.start()
+        server.call("flask_views.complete_quietly", keys)
+        leaver.join(LONG)
+        assert {clients[k].read_response().text for k in keys[1::2]} == {"result None"}
+    for k in keys:
+        server.wait_events(k, "teardown")
+        assert names(server, k) in (["parking", "after", "teardown"], ["parking", "left", "teardown"])
+    assert server.get("/nap?s=0").text == "rested"
 
 
 def test_deadline(served, key):
