@@ -70,7 +70,7 @@ class Trial:
             answer = c.response_if_any()
             return answer is None or answer.status >= 500 or not answer.complete
 
-    def play(self, do: str, key: str | None = None, *, app: str = "acts.iterator", **query: object) -> Connection:
+    def play(self, do: str, key: str | None = None, *, app: str = "acts.iterator", **query: Any) -> Connection:
         """As ``begin`` with an application of apps/acts.py, whose futures have been completed as it came to them."""
         c = self.begin(app, key, do=do, **query)
         for number in range(do.split().count("park")):

@@ -302,7 +302,9 @@ for _name in _SPECIAL:
 
 def finish_strict(key: str, how: str) -> None:
     """The future by this key is ``done``, or has ``failed``."""
-    _inside(lambda: stage.future(key).finish(ValueError("failed on purpose") if how == "failed" else None))  # type: ignore[attr-defined]
+    fut: Any = stage.future(key)
+    error = ValueError("failed on purpose") if how == "failed" else None
+    _inside(lambda: fut.finish(error))
 
 
 def strict(environ: stage.Environ, start_response: stage.StartResponse) -> stage.Items:

@@ -44,7 +44,9 @@ def futures_from_any_iterable(t: Trial) -> None:
     for kind, c in connections.items():
         t.complete(f"{t.key}-{kind}")
         answer = c.finish(answers[kind])
-        same((answer.body, answer.complete), (b"before after", True), f"the body from {kind}, and whether it is complete")
+        same(
+            (answer.body, answer.complete), (b"before after", True), f"the body from {kind}, and whether it is complete"
+        )
 
 
 @case("S1.2")
@@ -54,7 +56,9 @@ def done_futures_from_any_iterable(t: Trial) -> None:
         key = f"{t.key}-{kind}"
         t.complete(key)
         answer = t.get("s01.iterables", key, kind=kind)
-        same((answer.body, answer.complete), (b"before after", True), f"the body from {kind}, and whether it is complete")
+        same(
+            (answer.body, answer.complete), (b"before after", True), f"the body from {kind}, and whether it is complete"
+        )
 
 
 @case("S1.3")
@@ -154,7 +158,7 @@ def shortcuts_look_at_the_items(t: Trial) -> None:
 
 @case("S1.7")
 def futures_anywhere(t: Trial) -> None:
-    """A future may be the first item or the last, before start_response or after it, between blocks, or all there is."""
+    """A future may be the first item or the last, before start_response or after it, between blocks, or all that is."""
     for do in (
         "park start block",
         "start park block",

@@ -34,7 +34,7 @@ def parked_requests_leave_the_only_thread(t: Trial) -> None:
 
 @case("S2.1")
 def parked_requests_take_no_threads(t: Trial) -> None:
-    """While a hundred and fifty requests are parked the process has no such number of threads, and others are served."""
+    """While 150 requests are parked the process has no such number of threads, and others are served."""
     number = 150
     check_served(t, "before")
     before = t.control("s02.threads")
@@ -125,7 +125,13 @@ def suspensions_cannot_be_seen(t: Trial) -> None:
 def nothing_is_sent_for_a_future(t: Trial) -> None:
     """A request that is parked before its first block that is not empty sends nothing, though it has a status."""
     parked = []
-    for do in ("park start block", "start park block", "start empty park block", "start done park empty", "start write-empty park"):
+    for do in (
+        "park start block",
+        "start park block",
+        "start empty park block",
+        "start done park empty",
+        "start write-empty park",
+    ):
         key = f"{t.key} {do}"
         parked.append((key, t.park("acts.generator", key, do=do)))
     holds(silent([c for _, c in parked], QUIET), "nothing arrives before the future is done")

@@ -53,10 +53,12 @@ def done_futures_without_end(t: Trial) -> None:
 
 @case("S3.2", threads=1)
 def turns_go_round(t: Trial) -> None:
-    """Of requests that yield done futures without end each has its turn after the others that wait for the only thread."""
+    """Of requests that yield done futures without end each has its turn after the others that wait for the thread."""
     t.defer(t.control, "open_gate", t.key)
     endless = [t.begin("s03.endless", kind="done", name=name) for name in "abc"]
-    turns = eventually(lambda: (seen := t.control("s03.turns", t.key))[59:] and seen, "each has had many turns", within=LONG)
+    turns = eventually(
+        lambda: (seen := t.control("s03.turns", t.key))[59:] and seen, "each has had many turns", within=LONG
+    )
     t.control("open_gate", t.key)
     same([c.response().text for c in endless], ["stopped"] * 3, "the bodies")
     began = next(n for n in range(len(turns)) if {*turns[:n]} == {*"abc"})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from ..check import eventually, holds, same
 from ..client import Answer, Connection, broken_off
 from ..registry import case
@@ -37,7 +40,11 @@ def nothing_comes_before_the_failure(t: Trial) -> None:
             t.fail(key)
         same(c.response().text, "handled", "the body")
         t.wait_for("close", key=key)
-        same(t.calls(key), ["next", "throw", "next", "close"], f"what is called of the iterator when the future has {when}")
+        same(
+            t.calls(key),
+            ["next", "throw", "next", "close"],
+            f"what is called of the iterator when the future has {when}",
+        )
 
 
 @case("S5.2")
@@ -89,7 +96,7 @@ def what_throw_raises(t: Trial) -> None:
 
 @case("S5.2")
 def failure_can_be_handled(t: Trial) -> None:
-    """A generator can catch the exception where it waits, the same object, and answer as it likes, on a connection that stays."""
+    """A generator can catch the exception where it waits, the same object, and answer; the connection goes on."""
     c: Connection = t.connect()
     for when in ("later", "before"):
         key = f"{t.key} {when}"
@@ -107,7 +114,7 @@ def failure_can_be_handled(t: Trial) -> None:
 
 @case("S5.3")
 def cancelled_is_cancelled_error(t: Trial) -> None:
-    """A future that was cancelled, by hand or by an executor, before or later, raises concurrent.futures.CancelledError."""
+    """A future that was cancelled, by hand or by an executor, raises concurrent.futures.CancelledError."""
     for how in ("cancelled", "cancelled by an executor"):
         for when in ("later", "before"):
             key = f"{t.key} {how} {when}"
@@ -117,12 +124,14 @@ def cancelled_is_cancelled_error(t: Trial) -> None:
             if when == "later":
                 t.control("s05.end", key, how)
             same(c.response().status, 502, f"the status, when the future was {how} {when}")
-            same(t.details("cancelled", key), [True], f"whether it was CancelledError, when the future was {how} {when}")
+            same(
+                t.details("cancelled", key), [True], f"whether it was CancelledError, when the future was {how} {when}"
+            )
 
 
 @case("S5.4")
 def failure_without_throw(t: Trial) -> None:
-    """Where the iterator has no throw a failed future ends the request with a 500: nothing more is called but close()."""
+    """Where the iterator has no throw a failed future ends the request with a 500: nothing is called but close()."""
     for how in FAILURES:
         for when in ("later", "before"):
             key = f"{t.key} {how} {when}"
@@ -158,16 +167,25 @@ def failure_without_throw_is_logged(t: Trial) -> None:
     t.wait_log("ValueError", f"to be found {t.key}")
 
 
+STOPS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("s05.thrown", {"then": "raises the same"}),
+    ("acts.bare", {"do": "start park"}),
+    ("acts.iterator", {"do": "start park"}),
+    ("acts.generator", {"do": "start park"}),
+)
+STOPS_WITHIN: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("s05.thrown", {"then": "raises the same", "before": 1}),
+    ("acts.bare", {"do": "start block park"}),
+    ("acts.iterator", {"do": "start block park"}),
+    ("acts.generator", {"do": "start block park"}),
+)
+
+
 @case("S5.5")
 def stop_iteration_is_a_failure(t: Trial) -> None:
-    """A future that failed with StopIteration does not end the body, where throw hands it back, or where there is none."""
+    """A future that failed with StopIteration does not end the body, where throw hands it back or there is none."""
     for error in ("StopIteration", "Stop"):
-        for app, more in (
-            ("s05.thrown", {"then": "raises the same"}),
-            ("acts.bare", {"do": "start park"}),
-            ("acts.iterator", {"do": "start park"}),
-            ("acts.generator", {"do": "start park"}),
-        ):
+        for app, more in STOPS:
             for when in ("later", "before"):
                 key = f"{t.key} {error} {app} {when}"
                 if when == "before":
@@ -181,12 +199,7 @@ def stop_iteration_is_a_failure(t: Trial) -> None:
 @case("S5.5")
 def stop_iteration_within_a_body(t: Trial) -> None:
     """Nor does it make a response complete that has begun."""
-    for app, more in (
-        ("s05.thrown", {"then": "raises the same", "before": "1"}),
-        ("acts.bare", {"do": "start block park"}),
-        ("acts.iterator", {"do": "start block park"}),
-        ("acts.generator", {"do": "start block park"}),
-    ):
+    for app, more in STOPS_WITHIN:
         key = f"{t.key} {app}"
         c = t.park(app, key, **more)
         fail_with(t, key, "StopIteration")
@@ -209,7 +222,9 @@ def check_any_error(t: Trial, app: str, called: list[str]) -> None:
             t.wait_for("close" if called else "left", key=key)
             same(t.calls(key), called, f"what is called, when the future has failed with {error} {when}")
             holds("resumed" not in t.events(key), f"the application does not go on, {error} being in its future {when}")
-            same(t.get("acts.generator", do="start block").status, 200, f"the status of the next request, after {error}")
+            same(
+                t.get("acts.generator", do="start block").status, 200, f"the status of the next request, after {error}"
+            )
 
 
 @case("S5.6")
@@ -245,8 +260,21 @@ def any_exception_is_the_same_object(t: Trial) -> None:
             same(t.details("throw", key), ["the exception"], f"what throw gets, when it is {error} {when}")
 
 
-NOT_BEGUN = ("raise", "start raise", "start empty raise", "park start raise", "start park raise", "start done empty park raise")
-BEGUN = ("start block raise", "start write raise", "start block park raise", "park start write done raise", "sized block raise")
+NOT_BEGUN = (
+    "raise",
+    "start raise",
+    "start empty raise",
+    "park start raise",
+    "start park raise",
+    "start done empty park raise",
+)
+BEGUN = (
+    "start block raise",
+    "start write raise",
+    "start block park raise",
+    "park start write done raise",
+    "sized block raise",
+)
 
 
 @case("S5.7")
@@ -281,6 +309,12 @@ def error_in_the_call(t: Trial) -> None:
         same(t.get("s05.no_iterator", where=where).status, 500, f"the status, the exception being raised by {where}")
 
 
+def logged(t: Trial, start: int, *words: str) -> bool:
+    """Whether the log has all of these from there on."""
+    said = t.log()[start:]
+    return all(word in said for word in words)
+
+
 @case("S5.7", needs=("log",))
 def error_is_logged(t: Trial) -> None:
     """The log has the exception with its traceback, wherever it was raised, and what a future has failed with."""
@@ -289,7 +323,7 @@ def error_is_logged(t: Trial) -> None:
         before = len(t.log())
         t.play(do, key).response_if_any()
         wanted = ("Traceback", "acts.py", "in play", "ValueError", f"on purpose: {key}")
-        eventually(lambda: all(word in t.log()[before:] for word in wanted), f"the log has the traceback of: {do}")
+        eventually(partial(logged, t, before, *wanted), f"the log has the traceback of: {do}")
 
 
 def interrupted(t: Trial, key: str, do: str, version: str) -> Answer:
@@ -322,7 +356,9 @@ def blocks_before_an_error_arrive(t: Trial) -> None:
     """Blocks that were yielded just before an application error reach the client."""
     for do in ("start block block raise", "sized block block raise", "start block done block failed"):
         answer = t.get("acts.generator", do=do)
-        same((answer.body, answer.complete), (b"block block ", False), f"the body, and whether it is complete, of: {do}")
+        same(
+            (answer.body, answer.complete), (b"block block ", False), f"the body, and whether it is complete, of: {do}"
+        )
 
 
 @case("S5.9")
@@ -331,14 +367,16 @@ def future_that_is_never_done(t: Trial) -> None:
     for kind in t.control("s05.hollow_kinds"):
         key = f"{t.key} {kind}"
         c = t.begin("s05.hollow", key, kind=kind)
-        same(c.response().text, "TimeoutError True", f"what is caught, and whether the future raised it, when it {kind}")
+        same(
+            c.response().text, "TimeoutError True", f"what is caught, and whether the future raised it, when it {kind}"
+        )
         waits = [timeout for timeout in t.details("asked", key) if timeout is None or timeout > 0]
         same(waits, [], f"for how long exception() is to wait, when the future {kind}")
 
 
 @case("S5.10")
 def settled_needs_no_throw(t: Trial) -> None:
-    """An application that waits for a future that never fails, and then looks at the other, needs no throw around it."""
+    """An application that waits for a future that does not fail, and then looks at the other, needs no throw."""
     for how in (*FAILURES, "done"):
         key = f"{t.key} {how}"
         c = t.park("s05.settled", key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..check import eventually, holds, same
 from ..client import broken_off
 from ..registry import case
@@ -29,14 +31,19 @@ def status_before_or_after_suspensions(t: Trial) -> None:
 @case("S6.2")
 def no_status_before_an_empty_block(t: Trial) -> None:
     """Futures and empty blocks may come before start_response is called, in whatever order."""
-    for do in ("empty start block", "empty park empty start block", "done empty empty park start empty block", "park empty start"):
+    for do in (
+        "empty start block",
+        "empty park empty start block",
+        "done empty empty park start empty block",
+        "park empty start",
+    ):
         answer = t.play(do, f"{t.key} {do}").response()
         same((answer.status, answer.body), (200, b"block " if "block" in do else b""), f"the answer of: {do}")
 
 
 @case("S6.3")
 def headers_leave_with_the_first_block(t: Trial) -> None:
-    """Status and headers arrive with the first block that is not empty, yielded or written, and before the next future."""
+    """Status and headers arrive with the first block that is not empty, yielded or written, before the next future."""
     for do in ("start block park", "start park empty block park", "park empty start write park"):
         key = f"{t.key} {do}"
         c = t.begin("acts.generator", key, do=do)
@@ -62,8 +69,13 @@ def headers_leave_at_the_end(t: Trial) -> None:
 
 @case("S6.3")
 def status_is_still_the_servers(t: Trial) -> None:
-    """After futures and empty blocks an error is still answered with a 500, though the application has given a status."""
-    for do in ("start park raise", "start empty park empty raise", "start write-empty done raise", "start park empty failed"):
+    """After futures and empty blocks an error is still a 500, though the application has given a status."""
+    for do in (
+        "start park raise",
+        "start empty park empty raise",
+        "start write-empty done raise",
+        "start park empty failed",
+    ):
         answer = t.play(do, f"{t.key} {do}").response()
         same((answer.status, answer.complete), (500, True), f"the answer of: {do}")
         same(answer.header("X-First"), None, f"a header of the status that was not sent, of: {do}")
@@ -92,7 +104,7 @@ def status_is_replaced(t: Trial) -> None:
 
 @case("S6.4")
 def status_is_too_late(t: Trial) -> None:
-    """After a block that is not empty start_response with exc_info raises what that holds, and the response is broken off."""
+    """After a block that is not empty start_response with exc_info raises what that holds; the response breaks off."""
     for do in (
         "start block replace block",
         "start block park replace block",
@@ -101,9 +113,9 @@ def status_is_too_late(t: Trial) -> None:
         "start park replace block park replace block",
     ):
         key = f"{t.key} {do}"
-        answer = t.play(do, key).response_if_any()
+        found = t.play(do, key).response_if_any()
         same(t.details("refused", key), [True], f"whether start_response raised what exc_info holds, in: {do}")
-        holds(broken_off(answer, 503 if do.count("replace") == 2 else 200), f"the response is broken off, of: {do}")
+        holds(broken_off(found, 503 if do.count("replace") == 2 else 200), f"the response is broken off, of: {do}")
 
 
 @case("S6.4")
@@ -112,9 +124,13 @@ def status_twice(t: Trial) -> None:
     for do in ("start start-again block", "start park start-again block", "park start empty done start-again block"):
         answer = t.play(do, f"{t.key} {do}").response()
         same(answer.status, 500, f"the status of: {do}")
-    for do in ("start block start-again block", "start block park start-again block", "start write park start-again block"):
-        answer = t.play(do, f"{t.key} {do}").response_if_any()
-        holds(broken_off(answer), f"the response is broken off, of: {do}")
+    for do in (
+        "start block start-again block",
+        "start block park start-again block",
+        "start write park start-again block",
+    ):
+        found = t.play(do, f"{t.key} {do}").response_if_any()
+        holds(broken_off(found), f"the response is broken off, of: {do}")
 
 
 @case("S6.5")
@@ -125,10 +141,17 @@ def no_status_at_all(t: Trial) -> None:
         answer = t.play(do, key).response()
         same((answer.status, answer.complete), (500, True), f"the answer of: {do or 'nothing'}")
         t.wait_for("close", key=key)
-        same(t.events(key).count("ended"), 0 if "block" in do else 1, f"whether the application came to its end in: {do}")
+        same(
+            t.events(key).count("ended"), 0 if "block" in do else 1, f"whether the application came to its end in: {do}"
+        )
 
 
 USES = ("start_response", "write")
+
+
+def refused(t: Trial, what: str) -> bool:
+    """Whether an exception is raised, when another thread calls what the application has lent."""
+    return bool(t.control("s06.use", t.key, what) != "accepted")
 
 
 @case("S6.6")
@@ -143,7 +166,7 @@ def nothing_after_the_end(t: Trial) -> None:
         c.get(t.target("acts.generator", do="start block"))
         same(c.response().body, b"block ", "the body of the next request of the connection")
         for what in USES:
-            holds(t.control("s06.use", t.key, what) != "accepted", f"{what} raises an exception in another thread")
+            holds(refused(t, what), f"{what} raises an exception in another thread")
 
 
 @case("S6.6")
@@ -169,7 +192,7 @@ def nothing_when_the_client_is_gone(t: Trial) -> None:
     t.park("s06.lends").reset()
     t.wait_for("close")
     for what in USES:
-        eventually(lambda: t.control("s06.use", t.key, what) != "accepted", f"{what} raises an exception")
+        eventually(partial(refused, t, what), f"{what} raises an exception")
 
 
 @case("S6.6")
@@ -182,7 +205,14 @@ def not_from_other_threads(t: Trial) -> None:
         same((answer.reason, answer.text), ("OK", "fine"), f"the answer when {what} is called while a step runs")
         key = f"{t.key} {what} parked"
         c = t.park("s06.lends", key)
-        holds(t.control("s06.use", key, what) != "accepted", f"{what} raises in another thread while the request is parked")
+        holds(
+            t.control("s06.use", key, what) != "accepted",
+            f"{what} raises in another thread while the request is parked",
+        )
         t.complete(key)
         answer = c.response()
-        same((answer.reason, answer.text), ("OK", "fine"), f"the answer when {what} is called while the request is parked")
+        same(
+            (answer.reason, answer.text),
+            ("OK", "fine"),
+            f"the answer when {what} is called while the request is parked",
+        )

@@ -16,7 +16,11 @@ def check_closed_once(t: Trial, key: str, what: str) -> None:
     t.wait_for("close", key=key)
     same(t.get("acts.generator", do="start block").body, b"block ", f"another request's body, after {what}")
     calls = t.calls(key)
-    same((calls.count("close"), calls[-1], "overlap" in calls), (1, "close", False), f"how often it is closed after {what}, and last")
+    same(
+        (calls.count("close"), calls[-1], "overlap" in calls),
+        (1, "close", False),
+        f"how often it is closed after {what}, and last",
+    )
 
 
 @case("S7.1")
@@ -68,7 +72,7 @@ def closed_once_after_a_late_failure(t: Trial) -> None:
 
 @case("S7.1")
 def closed_once_when_the_client_leaves(t: Trial) -> None:
-    """close() is called once when the client leaves a parked request, though its future is done later, or at that moment."""
+    """close() is called once when the client leaves a parked request, be its future done later or at that moment."""
     for how in ("reset", "close"):
         for do in ("park block", "start block park block"):
             for when in ("later", "before", "after"):
@@ -150,20 +154,29 @@ def closed_and_not_iterated(t: Trial) -> None:
 
 @case("S7.2")
 def not_closed_beside_a_step(t: Trial) -> None:
-    """When the client leaves while a step runs, or the call of the application, close() waits until that has returned."""
+    """When the client leaves while a step runs, or the call of the application, close() waits for that to return."""
     steps = {app: f"{t.key} {app}" for app in ("acts.iterator", "s07.gated_call")}
     for app, key in steps.items():
         t.defer(t.control, "open_gate", key)
         c = t.begin(app, key, do="gate start park" if app == "acts.iterator" else "start park")
         t.wait_for("at the gate", key=key)
         c.reset()
-    never(lambda: [app for app, key in steps.items() if "close" in t.events(key)], "it is closed while a step runs, or the call")
+    never(
+        lambda: [app for app, key in steps.items() if "close" in t.events(key)],
+        "it is closed while a step runs, or the call",
+    )
     for key in steps.values():
         t.control("open_gate", key)
         check_closed_once(t, key, "a client that left while a step ran, or the call")
 
 
-ENDINGS = ("variable start block", "variable start raise", "variable failed", "variable park start block park", "variable park park")
+ENDINGS = (
+    "variable start block",
+    "variable start raise",
+    "variable failed",
+    "variable park start block park",
+    "variable park park",
+)
 
 
 def ended(t: Trial, do: str) -> str:
@@ -235,7 +248,11 @@ def close_of_the_iterable(t: Trial) -> None:
         key = f"{t.key} {kind} {end}"
         c = t.park("s07.two", key, kind=kind, do="park start block")
         t.control("s05.end", key, end)
-        same(c.response().status, 200 if end == "done" else 500, f"the status, {kind} having throw, the future being {end}")
+        same(
+            c.response().status,
+            200 if end == "done" else 500,
+            f"the status, {kind} having throw, the future being {end}",
+        )
         t.wait_for(wanted[-1], key=key)
         same(t.get("acts.generator", do="start block").status, 200, "another request's status")
         seen = [name for name in t.events(key) if "." in name]
@@ -255,7 +272,11 @@ def close_that_raises(t: Trial) -> None:
             t.complete(f"{key}.1")
             c.get(t.target("acts.iterator", key, do=do, error=error, closing="raise"))
             answer = c.response()
-            same((answer.status, answer.body, answer.complete), (200, body, True), f"the answer, close() raising {error}, of: {do}")
+            same(
+                (answer.status, answer.body, answer.complete),
+                (200, body, True),
+                f"the answer, close() raising {error}, of: {do}",
+            )
         key = f"{t.key} {error} leaves"
         t.park("acts.iterator", key, do="park", error=error, closing="raise").reset()
         check_closed_once(t, key, f"a client that has left, close() raising {error}")
@@ -280,7 +301,9 @@ def yields_when_closed(t: Trial) -> None:
         t.complete(f"{key}.1")
         t.complete(key)
         for number in range(3):
-            same(t.play("park start block", f"{key} other {number}").response().body, b"block ", "another request's body")
+            same(
+                t.play("park start block", f"{key} other {number}").response().body, b"block ", "another request's body"
+            )
         same(t.events(key), ["parking", "closing"], f"what the application did that yields a {what} when it is closed")
 
 
@@ -294,5 +317,9 @@ def closed_before_all_is_read(t: Trial) -> None:
         time.sleep(0.01)
     answer = c.response()
     wanted = b"".join(b"%07d\n" % number * (size // 8 // 16) for number in range(16))
-    same((answer.complete, len(answer.body), answer.body == wanted), (True, size, True), "the body: complete, its length, as it was yielded")
+    same(
+        (answer.complete, len(answer.body), answer.body == wanted),
+        (True, size, True),
+        "the body: complete, its length, as it was yielded",
+    )
     t.wait_for("close")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ..check import PROMPT, QUIET, Failed, eventually, holds, never, same
+from ..check import QUIET, Failed, holds, never, same
 from ..client import Connection, request
 from ..registry import case
 from ..trial import Trial
@@ -18,14 +18,14 @@ def leave(c: Connection, how: str) -> None:
 
 def check_left(t: Trial, key: str, future: str, what: str) -> None:
     """The request has been closed where it waits, and its future is as it was."""
-    eventually(lambda: "close" in t.calls(key), f"the request is closed after {what}")
+    t.wait_for("close", key=key)
     same(t.details("left", key), ["GeneratorExit"], f"what the application is left by after {what}")
     same(t.state(future), "pending", f"the future after {what}")
 
 
 @case("S8.1", "S8.2")
 def parked_request_whose_client_leaves(t: Trial) -> None:
-    """A parked request is closed at once when its client resets or closes the connection, though its future is not done."""
+    """A parked request is closed at once when its client resets or closes the connection, its future being pending."""
     for how in LEAVES:
         for do in ("park", "start park", "start block park", "start block empty park"):
             key = f"{t.key} {how} {do}"
@@ -53,7 +53,10 @@ def client_that_leaves_later(t: Trial) -> None:
 def client_that_leaves_a_thread_later(t: Trial) -> None:
     """It is noticed while the request is long parked, and nothing goes on in the server or on the connection."""
     parked = [(how, t.park("acts.iterator", f"{t.key} {how}", do="start block park")) for how in LEAVES]
-    never(lambda: [how for how, _ in parked if "close" in t.calls(f"{t.key} {how}")], "it is closed before its client leaves")
+    never(
+        lambda: [how for how, _ in parked if "close" in t.calls(f"{t.key} {how}")],
+        "it is closed before its client leaves",
+    )
     for how, c in parked:
         leave(c, how)
         check_left(t, f"{t.key} {how}", f"{t.key} {how}", f"a {how} while parked")
@@ -74,7 +77,7 @@ def many_clients_leave_at_once(t: Trial) -> None:
 
 @case("S8.1", "S8.6")
 def reader_that_resets(t: Trial) -> None:
-    """A request that is parked because its client does not read is closed at once when the client resets the connection."""
+    """A request that is parked because its client does not read is closed at once when the client resets."""
     for do in ("start large*60 park", "start large*60"):
         key = f"{t.key} {do}"
         c = t.begin("acts.iterator", key, do=do, receive_buffer=4096)
@@ -83,7 +86,7 @@ def reader_that_resets(t: Trial) -> None:
             going = now
             time.sleep(0.05)
         c.reset()
-        eventually(lambda: "close" in t.calls(key), f"the request is closed after a reset, of: {do}")
+        t.wait_for("close", key=key)
         holds("parking" not in t.events(key), "the application is not iterated to the end for nobody")
 
 
@@ -117,7 +120,7 @@ OUTCOMES = ("done", "failed", "cancelled", "cancelled by an executor")
 
 @case("S8.4")
 def late_futures_find_nothing(t: Trial) -> None:
-    """A future that ends, in whatever way, after its request has, resumes nothing; nothing is raised in its callbacks."""
+    """A future that ends after its request, in whatever way, resumes nothing, and its callbacks raise nothing."""
     for outcome in OUTCOMES:
         key = f"{t.key} {outcome}"
         t.park("s08.watched", key).reset()
@@ -154,7 +157,7 @@ def end_of_data_is_a_client_that_is_gone(t: Trial) -> None:
 
 @case("S8.5", half_close=1)
 def half_close_can_be_allowed(t: Trial) -> None:
-    """With the setting for it, a request goes on, and is answered, after the end of its client's data; not after a reset."""
+    """With the setting for it a parked request is answered after the end of its client's data; not after a reset."""
     for do in ("park start block", "start block park"):
         key = f"{t.key} {do}"
         c = t.park("acts.iterator", key, do=do)
@@ -222,7 +225,7 @@ def end_of_data_of_a_reader(t: Trial) -> None:
 
 @case("S8.6")
 def reset_while_running(t: Trial) -> None:
-    """A reset ends a request that runs, when it parks or as it goes on: its future is not waited for, nor all of it yielded."""
+    """A reset ends a request that runs, when it parks or as it goes on: its future is not waited for."""
     for do in ("gate park", "start gate block park", "start gate large*60 park"):
         key = f"{t.key} {do}"
         t.defer(t.control, "open_gate", key)
@@ -230,7 +233,7 @@ def reset_while_running(t: Trial) -> None:
         t.wait_for("at the gate", key=key)
         c.reset()
         t.control("open_gate", key)
-        eventually(lambda: "close" in t.calls(key), f"the request is closed after a reset while it ran: {do}")
+        t.wait_for("close", key=key)
         holds("resumed" not in t.events(key), "the future is not waited for")
         same(t.state(key), "pending", "the future")
 
@@ -251,7 +254,7 @@ def end_of_data_and_then_parked(t: Trial) -> None:
 
 @case("S8.7")
 def little_is_read_of_a_parked_connection(t: Trial) -> None:
-    """Of what a client sends behind a parked request the server reads a bounded part, and notices a reset all the same."""
+    """Of what a client sends behind a parked request the server reads a bounded part, and notices a reset."""
     limit = 32_000_000
     c = t.park("acts.iterator", do="park")
     behind = request("GET", t.target("acts.generator", f"{t.key} behind", do="start block"))
@@ -271,18 +274,21 @@ def little_is_read_of_a_parked_connection(t: Trial) -> None:
 
 @case("S8.8")
 def requests_behind_are_not_begun(t: Trial) -> None:
-    """Requests that were sent behind a parked one whose client then leaves are not begun, nor when its future is done."""
+    """Requests behind a parked one whose client then leaves are not begun, not even when its future is done."""
     for how in (*LEAVES, "end"):
         for do in ("park", "start block park"):
             key = f"{t.key} {how} {do}"
             behind = [f"{key} behind {number}" for number in range(3)]
             c = t.connect()
-            sent = [t.target("acts.iterator", key, do=do), *(t.target("acts.iterator", b, do="start block") for b in behind)]
+            sent = [
+                t.target("acts.iterator", key, do=do),
+                *(t.target("acts.iterator", b, do="start block") for b in behind),
+            ]
             c.send(b"".join(request("GET", target) for target in sent))
             t.wait_for("parking", key=key)
             leave(c, how)
             try:
-                eventually(lambda: "close" in t.calls(key), f"the request is closed after a {how}", within=1.0)
+                t.wait_for("close", key=key, within=1.0)
             except Failed:
                 if how == "reset":
                     raise
@@ -295,12 +301,12 @@ def requests_behind_are_not_begun(t: Trial) -> None:
 
 @case("S8.9")
 def own_future_is_cancelled(t: Trial) -> None:
-    """An application can cancel its own future while it is closed: it is not resumed by that, and the server goes on."""
+    """An application can cancel its own future while it is closed: it is not resumed by that, and others go on."""
     for how in LEAVES:
         key = f"{t.key} {how}"
         leave(t.park("s08.waits", key), how)
         t.wait_for("left", key=key)
-        eventually(lambda: t.state(key) == "cancelled", "the future is cancelled", within=PROMPT)
+        same(t.state(key), "cancelled", f"the future after a {how}")
         for number in range(3):
             same(t.play("park start block", f"{key} {number}").response().body, b"block ", "another request's body")
         same(t.events(key), ["parking", "left"], f"what the application did after a {how}")
