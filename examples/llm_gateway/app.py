@@ -14,10 +14,10 @@ import json
 import os
 import random
 import re
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from wsgi_plus import AsyncBridge, sleep, timeout, wait
@@ -36,6 +36,7 @@ EVENTS = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")]
 TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
 Tokens = AsyncGenerator[str, None]
+T = TypeVar("T")
 
 bridge = AsyncBridge()
 
@@ -48,6 +49,11 @@ class Failure(Exception):
         self.status = status
         self.headers = headers
         self.again = again  # seconds after which it makes sense to try again, or None
+
+
+class Late(Failure):
+    def __init__(self) -> None:
+        super().__init__("504 Gateway Timeout", f"the model kept silent for {PATIENCE:g} s")
 
 
 # The application: runs in the server's threads, and never blocks one.
@@ -96,7 +102,7 @@ def begun(prompt: str) -> Generator[Future[Any], None, Tokens]:
             tokens: Tokens = yield from timeout(PATIENCE, bridge.run(begin(prompt)))
             return tokens
         except TimeoutError:
-            raise Failure("504 Gateway Timeout", f"the model kept silent for {PATIENCE:g} s") from None
+            raise Late from None
         except Failure as failure:
             pause = next(pauses, None)
             if pause is None or failure.again is None or failure.again > LONGEST:
@@ -133,14 +139,25 @@ async def events(tokens: Tokens) -> AsyncGenerator[bytes, None]:
     number = 0
     async with aclosing(tokens):
         try:
-            while (token := await asyncio.wait_for(anext(tokens, None), PATIENCE)) is not None:
+            while (token := await in_time(anext(tokens, None))) is not None:
                 number += 1
                 yield event(token=token)
             yield event("done", tokens=number)
-        except (asyncio.TimeoutError, TimeoutError):  # not the same in Python 3.10
-            yield event("error", status=504, why=f"the model kept silent for {PATIENCE:g} s")
         except Failure as failure:
             yield event("error", status=int(failure.status[:3]), why=str(failure))
+
+
+async def in_time(step: Awaitable[T]) -> T:
+    """As asyncio.wait_for, which before Python 3.12 loses a cancellation that comes at the same time as the result."""
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.wait([task], timeout=PATIENCE)
+    finally:
+        task.cancel()  # does nothing if it is done
+        await asyncio.wait([task])
+    if task.cancelled():
+        raise Late
+    return task.result()
 
 
 def event(kind: str = "", **data: object) -> bytes:
