@@ -63,10 +63,9 @@ import threading
 import time
 import traceback
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -168,15 +167,17 @@ class Client:
         self._raise_errors = raise_errors
         self._threads = threads
         self._timeout = timeout
-        self._open: weakref.WeakSet[Request] = weakref.WeakSet()
+        self._made: list[Request] | None = None  # within a with block
 
     def __enter__(self) -> Self:
+        self._made = []
         return self
 
     def __exit__(self, *_: object) -> None:
-        for request in list(self._open):
-            if not request.over:
-                request.disconnect()
+        made, self._made = self._made or [], None
+        with ExitStack() as stack:
+            for request in made:
+                stack.enter_context(request)
 
     def request(
         self,
@@ -213,7 +214,8 @@ class Client:
             threads=self._threads,
             timeout=self._timeout,
         )
-        self._open.add(request)
+        if self._made is not None:
+            self._made.append(request)
         if begin:
             with _abandoned(request):
                 request.resume()
