@@ -24,6 +24,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.test import EnvironBuilder
 from wsgi_plus import blocking, gather, offload, wait
 from wsgi_plus._flask_stream import Gate
+from wsgi_plus._validator import validator
 from wsgi_plus.flask import suspending, suspends
 from wsgi_plus.testing import Client
 
@@ -60,7 +61,7 @@ class Visit:
         self.headers: list[tuple[str, str]] = []
         self.blocks: list[bytes] = []
         self.iterable = self._run(app, self.environ, self._start_response)
-        self._iterator = iter(wrap(self.iterable) if wrap else self.iterable)
+        self._iterator = self._run(iter, wrap(self.iterable) if wrap else self.iterable)
         self.future: Future[Any] | None = None
 
     def _run(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -167,6 +168,7 @@ WAYS: dict[str, Callable[..., Answer]] = {
     "suspended": visited,
     "other threads": functools.partial(visited, visit=Travelling),
     "without throw": functools.partial(visited, wrap=Wrapper),
+    "validated": lambda app, path, **more: visited(validator(app), path, **more),
     "plain": plain,
     "blocking": lambda app, path, **more: plain(blocking(app), path, plus=True, **more),
 }
