@@ -18,7 +18,7 @@ __all__ = ["Body", "Gate", "close", "gated", "watch"]
 
 
 class Gate(Future[None]):
-    """Is done when a future is, and does not fail.  Who completes or cancels it, a test say, does that to the future."""
+    """Is done when a future is, and does not fail.  Whoever completes or cancels it does that to the future."""
 
     def __init__(self, fut: Future[Any]) -> None:
         super().__init__()

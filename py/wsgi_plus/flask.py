@@ -13,26 +13,31 @@
         return {"answer": answer}                     # whatever a view may return
 
 What waits.  Views, among them the methods of class-based ones; ``before_request`` functions; error handlers.  Each is
-marked with ``@suspends``, may yield futures and returns what it always did.  A failed future raises at its ``yield``; what
-is not caught reaches the error handlers.  Wherever else Flask calls a function that is marked (``after_request``,
-``url_value_preprocessor``, teardown), it waits in the thread.  ``async`` views are run as ever, each in its thread.
+marked with ``@suspends``, may yield futures, and returns what it always did.  A failed future raises at its ``yield``;
+what is not caught reaches the error handlers.  Wherever else Flask calls a function that is marked (``after_request``,
+``url_value_preprocessor``, teardown), it waits in the thread.  ``async`` views are run as ever, and hold their thread.
 
-What streams.  The body of any response, from any view: ``Response(generator)``, with ``stream_with_context`` or without,
-may yield futures between its blocks.  Who reads the data of such a response before it is sent, as an ``after_request``
-function can, waits in the thread for all of it.  A list or tuple has to be of blocks.
+What streams.  The body of any response, from any view: ``Response(generator)``, with ``stream_with_context`` or not,
+may yield futures between its blocks (to mypy such a generator is an ``Iterator[Any]``).  Who reads the data of such a
+response before it is sent, as an ``after_request`` function can, waits in the thread for all of it.  A body that is a
+list or a tuple has to be of blocks.
 
 What does not change.  A view that is not marked, or that yields nothing, takes Flask's own way.  ``request``,
-``session``, ``g`` are there, and the same, after a wait.  The request ends where it does in Flask: when the response is
-made, before its body is sent, unless that is in ``stream_with_context``.  Then the teardown functions run, once.  If the
-client leaves during a wait (S8.2), the view gets ``GeneratorExit``, so do the teardown functions, and neither
-``after_request`` functions nor the session's ``save_session`` are called; what the view raises then is logged.
+``session`` and ``g`` are there after a wait, and the same, in whatever thread.  The request ends where it does in
+Flask, when the response has been made and before its body is sent, unless that is in ``stream_with_context``; then the
+teardown functions run.  If the client leaves during a wait (S8.2), first the view gets ``GeneratorExit``, then the
+teardown functions do; ``after_request`` functions and ``save_session`` are not called.  What the view raises then is
+logged.
 
-On a server that is none of WSGI+, and in ``app.test_client()``, everything waits in the thread, with the same results.
+What the server sees.  In place of each future it gets another, which is done when that is and never fails (S5.10).  So
+failures reach the view even behind middleware without ``throw``, of which there is a lot.  Each request must have a
+``contextvars.Context`` of its own, as S9.4 has it.  On a server that is none of WSGI+ (S16), and in
+``app.test_client()``, everything waits in the thread, with the same results.
 
-Classes.  Methods that a class of yours overrides are called as ever, but ``full_dispatch_request`` and ``wsgi_app`` come
-back from their ``super()`` when the view waits, with a stand-in that has none of a response's attributes and says so;
-``dispatch_request`` likewise.  With a ``preprocess_request`` of yours the ``before_request`` functions wait in the
-thread.
+Classes.  Methods that a class of yours overrides are called as ever, with two exceptions.  When the view waits,
+``dispatch_request`` and ``full_dispatch_request`` get a stand-in from their ``super()``, to be handed on: it has none
+of a response's attributes, and says so.  With a ``preprocess_request`` of yours, ``before_request`` functions wait in
+the thread.
 """
 
 from __future__ import annotations
@@ -46,7 +51,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar, cast
 
-from flask import Flask, got_request_exception, request
+from flask import got_request_exception, request
+from flask.app import Flask  # and not what tools put in its place in the package
 from flask.ctx import RequestContext
 from flask.globals import request_ctx
 from werkzeug.wrappers import Response

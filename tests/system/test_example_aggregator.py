@@ -170,6 +170,12 @@ def test_some_are_late(hasty):
     )
 
 
+def test_the_answer_that_the_readme_shows(hasty):
+    (shown,) = re.findall("```json\n(.*?)```", README, re.DOTALL)
+    (query,) = re.findall(r"products/42\?(stock=hang[^\"]*)", README)
+    assert product(hasty, query) == (200, json.loads(shown.replace("2 s", "0.5 s")))
+
+
 def test_flaky(server):
     """One in two, in whatever order."""
     failed = [product(server, "reviews=flaky")[1]["failed"] for _ in range(4)]

@@ -45,7 +45,7 @@ def test_a_hundred_views_on_one_thread(server):
 
 
 def test_requests_are_not_mixed_up(served, key):
-    """Fifty at once are resumed three times in any order, while one of them holds a thread so that others are needed."""
+    """Fifty at once are resumed three times in any order; one of them holds its thread, so that others are needed."""
     server = served(APP, "--threads", "4")
     first, *rest = members = [f"{key}-{n}" for n in range(50)]
     order = random.Random(3)
@@ -136,7 +136,7 @@ def test_before_request_function_that_waits(server, key):
 )
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_client_leaves(server, key, target, path, how):
-    """What waits gets GeneratorExit, and has cancelled its future; the request is torn down once, and nothing else (S8)."""
+    """What waits gets GeneratorExit, and cancels its future; the request is torn down, once (S8)."""
     c = park(server, f"{target}key={key}", key)
     getattr(c, how)()
     server.wait_events(key, "teardown")
