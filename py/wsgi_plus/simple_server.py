@@ -74,7 +74,8 @@ class Connection:
         self.progress = time.monotonic()  # when the client has last taken a byte, or had none to take
         self.unsent = (0, 0)
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(OSError):  # it may have been reset
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         server.poll.register(sock, select.POLLIN)
 
     def changed(self) -> None:
@@ -385,12 +386,13 @@ class Server:
     def _accept(self) -> None:
         try:
             sock, peer = self._listener.accept()
-            self.connections[sock.fileno()] = self.connection_class(self, sock, peer)
         except BlockingIOError:
-            pass
+            return
         except OSError as error:
             log.error("Cannot accept a connection: %s", error)
             self.poll.modify(self._listener, 0)  # until the next tick
+            return
+        self.connections[sock.fileno()] = self.connection_class(self, sock, peer)
 
     def _tick(self, now: float) -> None:
         for connection in list(self.connections.values()):

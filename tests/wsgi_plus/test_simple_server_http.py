@@ -13,7 +13,7 @@ from wsgi_plus import _simple_http as http
 FOLDER = ROOT / "tests" / "http"
 LIMITS = {"request_line": "LINE", "fields": "FIELDS", "field_size": "FIELD"}
 
-# http-parser takes HTAB around these values for a part of them.  It is white space (RFC 9110, 5.5), so here they are accepted.
+# http-parser takes HTAB around these values for a part of them.  It is white space (RFC 9110, 5.5): here it is accepted.
 ACCEPTED = {"invalid/coding-tab-after", "invalid/length-tab-after"}
 
 CASES = {f"{path.parent.name}/{path.stem}": path for path in sorted(FOLDER.glob("*valid/*.http"))}
@@ -34,7 +34,7 @@ def load(path: Path) -> tuple[dict[str, str], list[dict[str, str]], bytes]:
 def pieces(data: bytes, how: str) -> list[bytes]:
     if how == "whole":
         return [data]
-    if how == "bytes":
+    if how == "bytes" and len(data) < 3000:
         return [data[i : i + 1] for i in range(len(data))]
     return re.findall(rb"(?s).*?\r\n|.+?$", data)
 
@@ -81,9 +81,8 @@ def test_replay(name: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for request, (head, body) in zip(requests, found):
         check(request, head, body)
     if how == "lines":
-        assert said.count(b"HTTP/1.1 100 Continue\r\n\r\n") == sum(
-            request.get("expect") == "100-continue" and len(body) > 0 for request, (_, body) in zip(requests, found)
-        )
+        waits = [request.get("expect") for request, (_, body) in zip(requests, found) if body]
+        assert said == b"HTTP/1.1 100 Continue\r\n\r\n" * waits.count("100-continue")
 
 
 def check(request: dict[str, str], head: http.Head, body: bytes) -> None:

@@ -1,0 +1,511 @@
+"""simple_server in the process of the test: its interface, and moments that can be had only from inside."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from byhand import BOUND, eventually
+from harness.client import Connection, NoResponse, build
+from wsgi_plus.simple_server import Connection as SimpleConnection
+from wsgi_plus.simple_server import Fate, Request, Server
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+
+TEXT = [("Content-Type", "text/plain")]
+
+
+class Parks:
+    """Waits for ``future``; notes what happens to it."""
+
+    def __init__(self, *, first: bytes = b"") -> None:
+        self.future: Future[Any] = Future()
+        self.first = first
+        self.notes: list[str] = []
+
+    def __call__(self, _: Environ, start_response: StartResponse) -> Iterator[Any]:
+        self.notes.append("called")
+        try:
+            start_response("200 OK", TEXT)
+            if self.first:
+                yield self.first
+            yield self.future
+            yield b"done"
+        except GeneratorExit:
+            self.notes.append("left")
+            raise
+        finally:
+            self.notes.append("closed")
+
+    def closed(self) -> bool:
+        return "closed" in self.notes
+
+
+def hello(_: Environ, start_response: StartResponse) -> list[bytes]:
+    start_response("200 OK", TEXT)
+    return [b"hello"]
+
+
+def parked(server: Server, number: int = 1) -> None:
+    eventually(lambda: len(server.parked()) == number, f"{number} requests are parked")
+
+
+def connect(server: Server, **how: Any) -> Connection:
+    return Connection(server.address, timeout=BOUND, **how)
+
+
+def begin(server: Server, target: str = "/", **how: Any) -> Connection:
+    c = connect(server, **how)
+    c.send_request("GET", target)
+    return c
+
+
+# The interface
+
+
+def test_address_and_url() -> None:
+    """They are there before it serves, and true."""
+    server = Server(hello)
+    assert server.url == f"http://127.0.0.1:{server.address[1]}"
+    with server:
+        with urllib.request.urlopen(server.url, timeout=BOUND) as answer:
+            assert answer.read() == b"hello"
+    with pytest.raises(ConnectionRefusedError):
+        connect(server)
+
+
+def test_ipv6() -> None:
+    with Server(hello, host="::1") as server:
+        assert server.url.startswith("http://[::1]:")
+        with urllib.request.urlopen(server.url, timeout=BOUND) as answer:
+            assert answer.read() == b"hello"
+
+
+def test_address_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError):
+        Server(hello, port=taken.getsockname()[1])
+
+
+def test_shutdown_before_it_serves() -> None:
+    """It ends at once, however often it was told to."""
+    server = Server(hello)
+    server.shutdown()
+    server.shutdown()
+    server.serve_forever()
+    server.shutdown()
+
+
+def test_nothing_is_left() -> None:
+    """No thread and no descriptor outlives it."""
+    before = set(threading.enumerate())
+    with Server(hello) as server, connect(server) as c:
+        assert c.request("GET", "/").body == b"hello"
+        sockets = [server._listener, server._woken, server._waker]
+    assert set(threading.enumerate()) == before
+    assert [sock.fileno() for sock in sockets] == [-1, -1, -1]
+
+
+def test_application_in_a_class_of_its_own() -> None:
+    """What a server does can be changed from outside."""
+
+    class Louder(Request):
+        def framed(self, block: bytes) -> bytes:
+            return super().framed(block.upper())
+
+    class Loud(Server):
+        request_class = Louder
+
+    with Loud(hello) as server, connect(server) as c:
+        assert c.request("GET", "/").body == b"HELLO"
+
+
+# Parking
+
+
+def test_two_hundred_parked_on_two_threads() -> None:
+    """S2.1, S12.6: they hold no thread, and can be seen."""
+    app = Parks()
+    with Server(app, threads=2) as server, ExitStack() as stack:
+        held = [stack.enter_context(begin(server, f"/{n}")) for n in range(200)]
+        parked(server, 200)
+        assert sorted(server.parked()) == sorted((f"GET /{n}", app.future) for n in range(200))
+        assert len([thread for thread in threading.enumerate() if thread.name.startswith("wsgi_plus-pool")]) == 2
+        app.future.set_result(None)
+        assert [c.read_response().body for c in held] == [b"done"] * 200
+        eventually(lambda: not server.requests, "all are over")
+        assert app.notes.count("closed") == 200 and "left" not in app.notes
+
+
+def test_failure_is_thrown() -> None:
+    """S5.2: it is the future's exception itself, and what is made of it is the response."""
+    future: Future[Any] = Future()
+    error = ValueError("failed on purpose")
+    caught: list[BaseException] = []
+
+    def app(_: Environ, start_response: StartResponse) -> Iterator[Any]:
+        try:
+            yield future
+        except ValueError as why:
+            caught.append(why)
+        start_response("502 Bad Gateway", TEXT)
+        yield b"no upstream"
+
+    with Server(app) as server, begin(server) as c:
+        parked(server)
+        future.set_exception(error)
+        answer = c.read_response()
+        assert (answer.status, answer.body) == (502, b"no upstream")
+    assert caught == [error] and caught[0] is error
+
+
+def test_future_is_kept() -> None:
+    """S2.6: nobody else need refer to it."""
+    made: list[int] = []
+
+    class Mine(Future[Any]):
+        def __del__(self) -> None:
+            made.append(0)
+
+    def app(_: Environ, start_response: StartResponse) -> Iterator[Any]:
+        yield Mine()
+
+    with Server(app) as server:
+        with begin(server):
+            parked(server)
+            ((_, future),) = server.parked()
+            assert isinstance(future, Mine) and made == []
+            del future
+        eventually(lambda: made == [0], "it is given up when its request is")
+
+
+def test_parked_on_a_client() -> None:
+    """S12.6, S13.2."""
+
+    def app(_: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", TEXT)
+        for _number in range(400):
+            yield b"x" * 65536
+
+    with Server(app) as server, begin(server, receive_buffer=4096) as c:
+        parked(server)
+        assert server.parked() == [("GET /", None)]
+        assert len(c.read_response().body) == 400 * 65536
+
+
+# Moments
+
+
+class Held(Request):
+    """Is held just before it parks."""
+
+    def park(self, future: Future[Any], *, for_client: bool) -> Fate:
+        server = self.server
+        assert isinstance(server, HeldServer)
+        server.held.append(self)
+        assert server.let_go.wait(BOUND)
+        return super().park(future, for_client=for_client)
+
+
+class HeldServer(Server):
+    request_class = Held
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        super().__init__(app, **options)
+        self.held: list[Request] = []
+        self.let_go = threading.Event()
+
+
+@pytest.mark.parametrize("how", ["close", "half_close", "reset"])
+def test_client_leaves_just_before_it_parks(how: str) -> None:
+    """S8.2, S8.6, S10: though the loop has found nothing parked it is closed, and its future is never done."""
+    app = Parks()
+    with HeldServer(app) as server, begin(server) as c:
+        eventually(lambda: server.held, "it is about to park")
+        getattr(c, how)()
+        eventually(lambda: server.held[0].connection.eof or server.held[0].ended, "the loop has noticed")
+        server.let_go.set()
+        eventually(app.closed, "it is closed")
+    assert app.notes == ["called", "left", "closed"] and not app.future.done()
+
+
+def test_deadline_just_before_it_parks(log: pytest.LogCaptureFixture) -> None:
+    """S12: the client has its 504, and close() follows."""
+    app = Parks()
+    with HeldServer(app, request_timeout=0.05) as server, begin(server) as c:
+        assert c.read_response().status == 504
+        assert app.notes == ["called"]
+        server.let_go.set()
+        eventually(app.closed, "it is closed")
+    assert "is still running at its deadline" in log.text and "in park" in log.text
+    log.clear()
+
+
+def test_half_close_allowed_just_before_it_parks() -> None:
+    """S8.5: where it is allowed the end of the data means nothing."""
+    app = Parks()
+    with HeldServer(app, allow_half_close=True) as server, begin(server) as c:
+        eventually(lambda: server.held, "it is about to park")
+        c.half_close()
+        eventually(lambda: server.held[0].connection.eof, "the loop has noticed")
+        server.let_go.set()
+        parked(server)
+        app.future.set_result(None)
+        assert c.read_response().body == b"done"
+
+
+@pytest.mark.parametrize("how", ["close", "half_close", "reset"])
+@pytest.mark.parametrize("first", [b"", b"first"])
+def test_client_leaves_while_it_is_parked(how: str, first: bytes) -> None:
+    """S8.1 to S8.4: it is closed without waiting; the future is left alone, and may be done later."""
+    app = Parks(first=first)
+    with Server(app) as server, begin(server) as c:
+        parked(server)
+        getattr(c, how)()
+        eventually(app.closed, "it is closed")
+        eventually(lambda: not server.requests, "and nothing is left of it")
+        assert app.future.set_running_or_notify_cancel()  # it has not been cancelled
+        app.future.set_exception(ValueError("late"))
+        app.future.cancel()
+    assert app.notes == ["called", "left", "closed"]
+
+
+def test_data_ends_while_it_is_woken() -> None:
+    """S8.6: a future that is done just before the data ends: the request is not parked any more, and goes on."""
+    app = Parks()
+    with Server(app, threads=1) as server:
+        with begin(server) as c:
+            parked(server)
+            (request,) = server.requests
+            assert request.wait is not None and request.wait.take()
+            c.half_close()
+            eventually(lambda: request.connection.eof, "the loop has noticed")
+            assert not request.ended
+            request.wait.wake()
+            app.future.set_result(None)
+            assert c.read_response().body == b"done"
+
+
+# Steps that do not return
+
+
+class Stuck:
+    """Its first step returns when the test wants it to."""
+
+    def __init__(self) -> None:
+        self.entered, self.release = threading.Event(), threading.Event()
+        self.notes: list[str] = []
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Any:
+        if environ["PATH_INFO"] == "/hello":
+            return hello(environ, start_response)
+        return self.body(start_response)
+
+    def body(self, start_response: StartResponse) -> Iterator[bytes]:
+        try:
+            self.entered.set()
+            assert self.release.wait(BOUND)
+            write = start_response("200 OK", TEXT)
+            try:
+                write(b"too late")
+            except ConnectionError as error:
+                self.notes.append(str(error))
+            yield b"dropped"
+            self.notes.append("went on")
+        finally:
+            self.notes.append("closed")
+
+
+def test_step_beyond_its_deadline(log: pytest.LogCaptureFixture) -> None:
+    """S12.4: 504 at once, the stack in the log; what it yields is dropped, write raises, and it is closed."""
+    app = Stuck()
+    with Server(app, threads=1, request_timeout=0.05) as server:
+        with begin(server) as c:
+            answer = c.read_response()
+            assert (answer.status, answer.keeps_alive) == (504, False)
+            assert c.ended() == "eof"
+        assert app.notes == []
+        assert "in body" in log.text and "GET / is still running at its deadline" in log.text
+        app.release.set()
+        with begin(server, "/hello") as c:  # the thread is free again
+            assert c.read_response().body == b"hello"
+        eventually(lambda: app.notes == ["GET / has ended", "closed"], "it is closed, and no other step runs")
+    log.clear()
+
+
+def test_step_beyond_the_end(log: pytest.LogCaptureFixture) -> None:
+    """S18.4: it is answered 503, reported and left behind."""
+    app = Stuck()
+    server = Server(app, threads=1, graceful_timeout=0.05)
+    server.LAST = 0.1
+    with server:
+        c = begin(server)
+        assert app.entered.wait(BOUND)
+    with c:
+        assert c.read_response().status == 503
+    assert "GET / is left behind, still running" in log.text and "in body" in log.text
+    app.release.set()
+    eventually(lambda: "closed" in app.notes, "it is closed all the same")
+    eventually(lambda: not any(t.name.startswith("wsgi_plus-pool") for t in threading.enumerate()), "its thread ends")
+    log.clear()
+
+
+@pytest.mark.parametrize("how", ["reset", "close"])
+def test_write_to_a_client_that_leaves(how: str) -> None:
+    """S13.3, S12.4: write() that waits for a client raises when it has gone; that is no error of the application."""
+    notes: list[str] = []
+
+    def app(_: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        write = start_response("200 OK", TEXT)
+        notes.append("writes")
+        try:
+            while True:
+                write(b"x" * 65536)
+        finally:
+            notes.append("raised")
+        yield b""
+
+    with Server(app) as server:
+        with begin(server, receive_buffer=4096) as c:
+            c.read_head()
+            eventually(lambda: any(connection.output._room for connection in server.connections.values()), "it waits")
+            getattr(c, how)()
+            eventually(lambda: notes == ["writes", "raised"], "it raises")
+        eventually(lambda: not server.requests, "it is over")
+
+
+# Timeouts
+
+
+def test_slow_client_of_a_parked_request() -> None:
+    """S12.5, S13.4: the time for taking data runs while a request is parked on its client, and not on a future."""
+    app = Parks(first=b"x" * 8_000_000)
+    with Server(app, send_timeout=0.2) as server:
+        with begin(server, receive_buffer=4096) as c:
+            parked(server)
+            assert server.parked() == [("GET /", None)]  # the block is too large: this is the client's
+            eventually(app.closed, "it is ended")
+            assert c.read_cut() is not None
+        assert app.notes == ["called", "left", "closed"]
+        app.notes.clear()
+
+        class Roomy(SimpleConnection):
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments)
+                self.output.HIGH_WATER = 1 << 30  # type: ignore[misc]
+
+        server.connection_class = Roomy
+        with begin(server, receive_buffer=4096) as c:
+            parked(server)
+            assert server.parked() == [("GET /", app.future)]
+            time.sleep(0.6)  # much longer than the client may be slow
+            assert app.notes == ["called"]
+            app.future.set_result(None)
+            assert c.read_response().body == b"x" * 8_000_000 + b"done"
+
+
+def test_client_that_reads_steadily() -> None:
+    """S13.4: what counts is that it takes something, and not that the response comes to its end soon."""
+
+    def app(_: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", str(40 * 65536))])
+        for _number in range(40):
+            yield b"x" * 65536
+
+    with Server(app, send_timeout=0.3) as server, begin(server, receive_buffer=4096) as c:
+        head = c.read_head()
+        size = 0
+        began = time.monotonic()
+        while time.monotonic() - began < 1.5:
+            size += len(c.read(2048))
+            time.sleep(0.01)
+        assert size + len(b"".join([c.received, c.read(40 * 65536 - size)])) == 40 * 65536
+        assert head.status == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (b"", b""),
+        (b"GET / HT", b"HTTP/1.1 408 "),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12", b"HTTP/1.1 408 "),
+    ],
+)
+def test_clients_that_do_not_go_on(sent: bytes, answer: bytes) -> None:
+    """Idle ones are closed, half a request is answered 408, and no application is called."""
+    app = Parks()
+    with Server(app, keep_alive=0.1, header_timeout=0.1, body_timeout=0.1) as server, connect(server) as c:
+        c.send(sent)
+        data, how = c.drain()
+        assert data.startswith(answer) and bool(data) == bool(answer) and how == "eof"
+    assert app.notes == []
+
+
+# What the client can tell
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_blocks_before_a_failure_arrive(version: str, log: pytest.LogCaptureFixture) -> None:
+    """S5.8: all of them, though they are more than the kernel takes, and then what tells that it is not all."""
+
+    def app(_: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", TEXT)
+        for _number in range(100):
+            yield b"x" * 65536
+        raise ValueError("failed on purpose")
+
+    with Server(app) as server, connect(server, receive_buffer=65536) as c:
+        c.send_request("GET", "/", version=version)
+        data, how = c.drain()
+        assert data.count(b"x" * 65536) == 100 or data.count(b"x") >= 100 * 65536
+        assert how == ("reset" if version == "1.0" else "eof")
+        assert not data.endswith(b"0\r\n\r\n")
+    assert "failed on purpose" in log.text
+    log.clear()
+
+
+def test_next_request_of_a_client_that_left_is_not_begun() -> None:
+    """S8.8."""
+    app = Parks()
+    with Server(app) as server:
+        with connect(server) as c:
+            c.send(build("GET", "/") * 3)
+            parked(server)
+            c.half_close()
+            eventually(app.closed, "the first is closed")
+            with pytest.raises((NoResponse, ConnectionResetError)):
+                c.read_response()
+    assert app.notes == ["called", "left", "closed"]
+
+
+class Failing:
+    """A listener that fails to accept, once."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener = listener
+        self.failures = [OSError(24, "Too many open files")]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.listener, name)
+
+    def accept(self) -> Any:
+        if self.failures:
+            raise self.failures.pop()
+        return self.listener.accept()
+
+
+def test_connection_that_cannot_be_accepted(log: pytest.LogCaptureFixture) -> None:
+    """It is logged, and tried again."""
+    server = Server(hello)
+    server._listener = Failing(server._listener)  # type: ignore[assignment]
+    with server, connect(server) as c:
+        assert c.request("GET", "/").body == b"hello"
+    assert "Too many open files" in log.text
+    log.clear()
