@@ -193,8 +193,9 @@ bench-venv: ## only the servers that they are compared with
 
 # ---- the rest ----
 
-docs: $(O)/fermata ## puts the option list into README.md
+docs: $(O)/fermata ## the option list of README.md, and spec/api
 	scripts/docs
+	scripts/api-docs
 
 install: $(O)/fermata
 	install -D -m 755 $< $(DESTDIR)$(PREFIX)/bin/fermata
