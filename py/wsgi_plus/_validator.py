@@ -62,6 +62,9 @@ def validator(app: Application, *, name: str | None = None) -> Application:
     it if a future is lost, changed or made text of there (S15.9).  ``name`` is what messages call ``app``; without it
     that is its ``__qualname__``.  ``validated`` puts one between each two of a stack.
 
+    What it gives keeps no state but per request, so any thread may call it.  In environ it puts something of its own
+    around ``wsgi.input`` and ``wsgi.errors``, with those methods that PEP 3333 names.
+
     Works on plain WSGI servers, too.  What only a WSGI+ server promises (contexts: S9.4, S9.5; input: S14.1) is asked
     for where environ has ``wsgi_plus.version``.  Futures may be passed to whatever takes them, such as ``blocking``.
 
@@ -507,8 +510,7 @@ class _Exchange:
                 self._let_go()
             for inner in self._inner:
                 if inner.open and not self._notes.told:
-                    inner.open = False
-                    raise inner.broken("close-missing", what="")
+                    raise inner.broken("close-missing")
 
     def _let_go(self) -> None:
         """Of what leads back to the server and to futures.  What was pending in here the layer outside may look at yet."""
@@ -537,8 +539,8 @@ class _Exchange:
         if outer is not None and not outer.closed:
             return  # that one will tell
         if self.open and not self._notes.told:
-            self.open = False
-            self._warn("close-missing", what="")
+            self._notes.told = True
+            self._warn("close-missing")
 
 
 def _nothing() -> None:

@@ -153,7 +153,7 @@ RULES = {
         "Make a new contextvars.Context for each request.",
     ),
     "close-missing": Rule(
-        OUTSIDE, "S7.1", "never called close() of what {name} returned{what}",
+        OUTSIDE, "S7.1", "never called close() of what {name} returned",
         "It is owed once to the iterable, whatever has ended the request.", "S15.4",
     ),
     "close-twice": Rule(OUTSIDE, "S7.1", "called close() of what {name} returned twice", "It is owed once.", "S15.4"),

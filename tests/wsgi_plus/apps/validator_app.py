@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 
@@ -59,6 +60,47 @@ def blocked(environ, start_response):
         probe.record(key, "blocking")
         probe.wait_gate(key)
         yield b"in vain"
+    finally:
+        probe.record(key, "finally")
+
+
+class Body:
+    """Records its close()."""
+
+    def __init__(self, key):
+        self.key = key
+
+    def __iter__(self):
+        return iter([b"in vain"])
+
+    def close(self):
+        probe.record(self.key, "finally")
+
+
+@routes.route
+def blocked_call(environ, start_response):
+    """The call itself does not return."""
+    key = arguments(environ)["key"]
+    start_response("200 OK", TEXT)
+    probe.record(key, "blocking")
+    probe.wait_gate(key)
+    return Body(key)
+
+
+@routes.route
+def blocked_and_replaces(environ, start_response):
+    """Blocks after the first block, and has another answer then."""
+    key = arguments(environ)["key"]
+    start_response("200 OK", TEXT)
+    try:
+        yield b"begun"
+        probe.record(key, "blocking")
+        probe.wait_gate(key)
+        try:
+            raise ValueError("the reason")
+        except ValueError:
+            start_response("500 Internal Server Error", TEXT, sys.exc_info())
+            yield b"in vain"
     finally:
         probe.record(key, "finally")
 
