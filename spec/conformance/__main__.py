@@ -77,6 +77,17 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def joined(words: list[str]) -> list[str]:
+    """The command line with settings as --name=value: the value may begin with hyphens, as options of servers do."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1][2:].replace("-", "_") in SETTINGS and found[-1][:2] == "--":
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
+
+
 def chosen(cases: list[Case], only: list[str]) -> list[Case]:
     """Those that are asked for by requirement, its first part, or name.  Raises ValueError with what there is none for."""
 
@@ -143,7 +154,7 @@ def settings_of(options: argparse.Namespace, error: Callable[[str], object]) -> 
 
 def main() -> int:
     made = parser()
-    options = made.parse_args()
+    options = made.parse_args(joined(sys.argv[1:]))
     cases = all_cases()
     try:
         cases = chosen(cases, options.only)

@@ -45,7 +45,9 @@ def table(results: list[Result]) -> str:
         for result in those:
             if result.result != PASS and result.detail not in said:
                 lines += [f"       {result.name}: {line}" for line in result.detail.splitlines()[:12]]
-    lines += ["", *(f"not supported: {why} ({count} cases)" for why, count in said.items())]
+    lines.append("")
+    if said:
+        lines += [*(f"not supported: {why} ({count} cases)" for why, count in said.items()), ""]
     for part, counts in summary(results).items():
         lines.append(f"{part}: " + ", ".join(f"{count} {word}" for word, count in counts.items()))
     return "\n".join(lines)
