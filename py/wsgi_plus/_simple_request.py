@@ -155,7 +155,7 @@ class Request:
 
     MANY = 64  # items in a row before others have their turn (S3.2)
     VERSION = (1, 0)  # of WSGI+ (S16.1)
-    wait_class = Wait
+    wait_class: type[Wait] = Wait
 
     def __init__(self, connection: Connection, head: Head, body: Body[bytes]) -> None:
         self.connection, self.server = connection, connection.server

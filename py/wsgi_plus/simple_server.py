@@ -256,8 +256,8 @@ class Server:
     """
 
     LAST = 2.0  # seconds for everything to end after the graceful timeout
-    connection_class = Connection
-    request_class = Request
+    connection_class: type[Connection] = Connection
+    request_class: type[Request] = Request
 
     def __init__(
         self,

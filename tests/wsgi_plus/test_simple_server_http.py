@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from wsgi_plus import _simple_http as http
 FOLDER = ROOT / "tests" / "http"
 LIMITS = {"request_line": "LINE", "fields": "FIELDS", "field_size": "FIELD"}
 
-# http-parser takes HTAB around these values for a part of them.  It is white space (RFC 9110, 5.5): here it is accepted.
+# http-parser takes HTAB around these values for a part of them.  It is white space (RFC 9110, 5.5), and accepted.
 ACCEPTED = {"invalid/coding-tab-after", "invalid/length-tab-after"}
 
 CASES = {f"{path.parent.name}/{path.stem}": path for path in sorted(FOLDER.glob("*valid/*.http"))}
@@ -126,10 +127,9 @@ def test_body_that_is_not_whole_is_closed(monkeypatch: pytest.MonkeyPatch) -> No
     made: list[Any] = []
 
     def make(**how: Any) -> Any:
-        made.append(spooled(**how))
+        made.append(SpooledTemporaryFile(**how))
         return made[-1]
 
-    spooled = http.SpooledTemporaryFile
     monkeypatch.setattr(http, "SpooledTemporaryFile", make)
     reader = http.Reader(limit=1 << 30, put=lambda _: None)
     reader.buffer += POST + b"Content-Length: 10\r\n\r\n12345"
@@ -142,7 +142,7 @@ def test_body_that_is_not_whole_is_closed(monkeypatch: pytest.MonkeyPatch) -> No
 def test_body_that_cannot_be_kept(monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture) -> None:
     """S14: where a file cannot be had the request is refused, and it is logged why."""
 
-    class Full(http.SpooledTemporaryFile):  # type: ignore[type-arg]
+    class Full(SpooledTemporaryFile[bytes]):
         def write(self, _: object) -> int:
             raise OSError("no space left")
 

@@ -399,7 +399,7 @@ def test_slow_client_of_a_parked_request() -> None:
         class Roomy(SimpleConnection):
             def __init__(self, *arguments: Any) -> None:
                 super().__init__(*arguments)
-                self.output.HIGH_WATER = 1 << 30  # type: ignore[misc]
+                self.output.HIGH_WATER = 1 << 30
 
         server.connection_class = Roomy
         with begin(server, receive_buffer=4096) as c:

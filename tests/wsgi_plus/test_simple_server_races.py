@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -38,10 +39,10 @@ class Completer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for _ in self.threads:
+        for _thread in self.threads:
             self.queue.put(None)
-        for thread in self.threads:
-            thread.join(BOUND)
+        for started in self.threads:
+            started.join(BOUND)
 
     def run(self) -> None:
         dice = random.Random()
@@ -79,7 +80,7 @@ class Restless(Future[Any]):
             fn(self)
         if how == 3:
             self.queue.put(self)
-            self.dice.random() < 0.5 and time.sleep(0.0005)
+            time.sleep(self.dice.random() * 0.0005)
 
 
 class Watched:
@@ -173,7 +174,7 @@ def crowd(server: Server) -> Crowd:
 
 
 def in_threads(number: int, run: Callable[[int], object]) -> None:
-    at_once(*(lambda n=n: run(n) for n in range(number)))  # type: ignore[misc]
+    at_once(*(partial(run, n) for n in range(number)))
 
 
 def test_each_future_resumes_once(server: Server) -> None:
@@ -284,7 +285,7 @@ def test_futures_shared_by_requests_that_leave() -> None:
                 c.send_request("GET", f"/{number}-{n}?{number}")
             eventually(lambda: len(server.parked()) == 20, "all are parked")
             assert {one for _, one in server.parked()} == {future}
-            at_once(lambda: [c.close() for c in held[::2]], lambda: future.set_result(None))
+            at_once(partial(future.set_result, None), *(c.close for c in held[::2]))
             for c in held[1::2]:
                 assert c.read_response().body == b"done"
                 c.close()
