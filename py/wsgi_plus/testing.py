@@ -260,8 +260,7 @@ def _abandoned(request: Request) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not request.over:
-            request.disconnect()
+        request.__exit__()
         raise
 
 
@@ -315,8 +314,7 @@ class Request:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.over:
-            self.disconnect()
+        self._try_to_end(Disconnected())
 
     def __repr__(self) -> str:
         future, status = self.parked, self.status or "not answered"
@@ -491,15 +489,20 @@ class Request:
         self._in_step(partial(self._advance, items))
 
     def _end(self, why: Step, status: str | None = None) -> Self:
+        if not self._try_to_end(why, status):
+            raise MisuseError(f"{self!r} cannot be ended: it has ended")
+        return self
+
+    def _try_to_end(self, why: Step, status: str | None = None) -> bool:
         with self._output.lock:
             if self._output.ended:
-                raise MisuseError(f"{self!r} cannot be ended: it has ended")
+                return False
             self._output.end(why, status)
             busy, self._busy = self._busy, True
         self._wake.set()
         if not busy:
             self._in_step(self._let_go)
-        return self
+        return True
 
     def _in_step(self, work: Callable[[], None]) -> None:
         """Calls what raises nothing and gives up ``_busy``; then raises what the application has raised."""

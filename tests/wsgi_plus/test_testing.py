@@ -499,6 +499,27 @@ def byname(name):
     return [thread for thread in threading.enumerate() if thread.name == name]
 
 
+def test_a_close_that_blocks():
+    """It is not asked for again."""
+    gate, closed = threading.Event(), []
+
+    class Body(Wrapper):
+        def close(self):
+            closed.append(True)
+            assert gate.wait(BOUND)
+
+    with pytest.raises(TimeoutError, match="(?s)a step has not returned.*gate.wait"):
+        Client(answering(Body([b"x"])), timeout=SOON).get("/")
+    with Client(answering(Body([Future()])), timeout=SOON) as client:
+        request = client.get("/")
+        with pytest.raises(TimeoutError):
+            request.disconnect()
+        assert not request.over
+        gate.set()
+        request.run(timeout=BOUND)
+    assert closed == [True, True]
+
+
 def test_the_server_ends_it_while_a_step_runs():
     """S12.4: the answer is there at once, what comes later is dropped, and close() follows."""
     gate, seen = threading.Event(), []
