@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -59,12 +60,12 @@ class Servers:
 
 def suspends(server: Server) -> bool:
     """Whether it knows futures at all: if not, the specification's cases say nothing about it."""
-    try:
-        with Connection(server.address) as c:
-            c.get("/probe/suspends")
-            return c.response().text == "suspends"
-    except (Failed, OSError):
-        return False
+    for probe in ("suspends", "suspends-within"):
+        with suppress(Failed, OSError), Connection(server.address) as c:
+            c.get(f"/probe/{probe}")
+            if c.response().text == "suspends":
+                return True
+    return False
 
 
 def run(

@@ -10,10 +10,23 @@ from typing import Any
 import stage
 
 
-def suspends(environ: stage.Environ, start_response: stage.StartResponse) -> Iterator[Any]:
-    start_response("200 OK", stage.TEXT)  # a server that cannot do it later suspends all the same
+def _soon() -> Future[Any]:
     fut: Future[Any] = Future()
     threading.Timer(0.01, fut.set_result, [None]).start()
+    return fut
+
+
+def suspends(environ: stage.Environ, start_response: stage.StartResponse) -> Iterator[Any]:
+    fut = _soon()
+    yield fut
+    start_response("200 OK", stage.TEXT)
+    yield b"suspends" if fut.done() else b"does not wait"
+
+
+def suspends_within(environ: stage.Environ, start_response: stage.StartResponse) -> Iterator[Any]:
+    """For a server that has got only the other one wrong."""
+    start_response("200 OK", stage.TEXT)
+    fut = _soon()
     yield fut
     yield b"suspends" if fut.done() else b"does not wait"
 

@@ -29,9 +29,13 @@ class _Lending(stage.Steps):
 
 
 def lends(environ: stage.Environ, start_response: stage.StartResponse) -> Any:
-    """Lends start_response and write to others while it waits for the future by the key, and after."""
-    key = stage.key_of(environ)
-    _lent[key] = (start_response, start_response("200 OK", stage.TEXT))
+    """Lends start_response and write to others while it waits for the future by the key, and after.
+
+    If ``unused`` is said it does not call start_response itself, so that another call would be the first.
+    """
+    told = stage.arguments(environ)
+    key = told["key"]
+    _lent[key] = (start_response, _no_write if "unused" in told else start_response("200 OK", stage.TEXT))
 
     def items() -> stage.Items:
         stage.record(key, "parking")

@@ -149,9 +149,9 @@ def no_status_at_all(t: Trial) -> None:
 USES = ("start_response", "write")
 
 
-def refused(t: Trial, what: str) -> bool:
+def refused(t: Trial, key: str, what: str) -> bool:
     """Whether an exception is raised, when another thread calls what the application has lent."""
-    return bool(t.control("s06.use", t.key, what) != "accepted")
+    return bool(t.control("s06.use", key, what) != "accepted")
 
 
 @case("S6.6")
@@ -161,38 +161,57 @@ def nothing_after_the_end(t: Trial) -> None:
     c.get(t.target("s06.lends"))
     t.complete()
     same(c.response().text, "fine", "the body")
-    t.wait_for("close")
     for _ in range(2):
         c.get(t.target("acts.generator", do="start block"))
         same(c.response().body, b"block ", "the body of the next request of the connection")
         for what in USES:
-            holds(refused(t, what), f"{what} raises an exception in another thread")
+            holds(refused(t, t.key, what), f"{what} raises an exception in another thread")
+
+
+@case("S6.6")
+def no_status_after_the_end(t: Trial) -> None:
+    """start_response raises an exception though it has never been called, after an error or when the client has left."""
+    key = f"{t.key} error"
+    t.complete(key)
+    same(t.get("s06.lends", key, unused=1).status, 500, "the status where none was given")
+    t.wait_for("close", key=key)
+    eventually(partial(refused, t, key, "start_response"), "start_response raises an exception after the error")
+    holds(t.get("s06.borrows", key, what="start_response").text != "accepted", "and in another request's step")
+    key = f"{t.key} left"
+    t.park("s06.lends", key, unused=1).reset()
+    t.wait_for("close", key=key)
+    eventually(
+        partial(refused, t, key, "start_response"), "start_response raises an exception when the client has left"
+    )
+    holds(t.get("s06.borrows", key, what="start_response").text != "accepted", "and in another request's step")
 
 
 @case("S6.6")
 def nothing_for_others(t: Trial) -> None:
     """Nor do they do anything in another request's step, when theirs is over or parked."""
-    c = t.park("s06.lends")
-    for when in ("parked", "over"):
-        if when == "over":
-            t.complete()
-            answer = c.response()
-            same((answer.status, answer.reason, answer.text), (200, "OK", "fine"), "the answer")
-            same(answer.header("X-Stolen"), None, "a header that another request has set")
-            t.wait_for("close")
-        for what in USES:
-            for _ in range(10):
-                said = t.get("s06.borrows", what=what).text
-                holds(said != "accepted", f"{what} raises in another request's step, when its own is {when}")
+    for unused in ({}, {"unused": 1}):
+        key = f"{t.key} {unused}"
+        c = t.park("s06.lends", key, **unused)
+        for when in ("parked", "over"):
+            if when == "over":
+                t.complete(key)
+                answer = c.response()
+                wanted = (500, None) if unused else (200, "fine")
+                same((answer.status, answer.text if not unused else None), wanted, "the answer")
+                same(answer.header("X-Stolen"), None, "a header that another request has set")
+                t.wait_for("close", key=key)
+            for what in USES:
+                for _ in range(10):
+                    said = t.get("s06.borrows", key, what=what).text
+                    holds(said != "accepted", f"{what} raises in another request's step, when its own is {when}")
 
 
 @case("S6.6")
-def nothing_when_the_client_is_gone(t: Trial) -> None:
-    """When the client has left, and the application has been closed, they raise an exception."""
+def write_when_the_client_is_gone(t: Trial) -> None:
+    """When the client has left, and the application has been closed, write raises an exception."""
     t.park("s06.lends").reset()
     t.wait_for("close")
-    for what in USES:
-        eventually(partial(refused, t, what), f"{what} raises an exception")
+    eventually(partial(refused, t, t.key, "write"), "write raises an exception")
 
 
 @case("S6.6")
@@ -205,10 +224,7 @@ def not_from_other_threads(t: Trial) -> None:
         same((answer.reason, answer.text), ("OK", "fine"), f"the answer when {what} is called while a step runs")
         key = f"{t.key} {what} parked"
         c = t.park("s06.lends", key)
-        holds(
-            t.control("s06.use", key, what) != "accepted",
-            f"{what} raises in another thread while the request is parked",
-        )
+        holds(refused(t, key, what), f"{what} raises in another thread while the request is parked")
         t.complete(key)
         answer = c.response()
         same(
@@ -216,3 +232,10 @@ def not_from_other_threads(t: Trial) -> None:
             ("OK", "fine"),
             f"the answer when {what} is called while the request is parked",
         )
+    key = f"{t.key} unused"
+    c = t.park("s06.lends", key, unused=1)
+    holds(
+        refused(t, key, "start_response"), "start_response raises in another thread, though it is the first to call it"
+    )
+    t.complete(key)
+    same(c.response().status, 500, "the status where the application gives none")
