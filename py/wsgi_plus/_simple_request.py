@@ -182,7 +182,7 @@ class Request:
         self.after: After | None = None  # set when the response is over
 
     def __str__(self) -> str:
-        return f"{self.head.method} {self.head.target}"
+        return f"{self.head.method} {self.head.target.partition('?')[0]}"
 
     def new_context(self) -> contextvars.Context:
         """S9.5: an empty one."""
