@@ -48,14 +48,18 @@ _VALUES: tuple[tuple[str, Callable[[Any], object], str], ...] = (
     ("REQUEST_METHOD", lambda value: value, "not empty"),
     ("SERVER_NAME", lambda value: value, "not empty"),
     ("SERVER_PORT", lambda value: value, "not empty"),
-    ("SCRIPT_NAME", lambda value: not value or (value.startswith("/") and value != "/"), "empty, or a path such as '/app'"),
+    (
+        "SCRIPT_NAME",
+        lambda value: not value or (value.startswith("/") and value != "/"),
+        "empty, or a path such as '/app'",
+    ),
     ("PATH_INFO", lambda value: not value or value.startswith("/") or value == "*", "empty, or begins with '/'"),
     ("CONTENT_LENGTH", lambda value: not value or _DIGITS.fullmatch(value), "empty, or digits"),
     ("wsgi.version", lambda value: type(value) is tuple and value == (1, 0), "the tuple (1, 0)"),
     ("wsgi.url_scheme", lambda value: value in ("http", "https"), "'http' or 'https'"),
     ("wsgi.input", lambda value: _has(value, "read", "readline", "readlines", "__iter__"), "a stream to read from"),
     ("wsgi.errors", lambda value: _has(value, "write", "writelines", "flush"), "a stream to write to"),
-)  # fmt: skip
+)
 _NATIVE = ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "REQUEST_METHOD", "CONTENT_TYPE")  # with all that are HTTP_
 
 

@@ -44,11 +44,12 @@ RULES = {
         OUTSIDE, "PEP 3333", "called {name} with other arguments than (environ, start_response)", "They are positional."
     ),
     "environ": Rule(OUTSIDE, "PEP 3333", "passed an environ {what}", "See 'environ Variables' there."),
-    "version": Rule(
-        OUTSIDE, "S16.1", "set environ['wsgi_plus.version'] to {what}", "The version is the tuple (1, 0)."
-    ),
+    "version": Rule(OUTSIDE, "S16.1", "set environ['wsgi_plus.version'] to {what}", "The version is the tuple (1, 0)."),
     "version-changed": Rule(
-        OUTSIDE, "S16.2", "changed environ['wsgi_plus.version'] from {was} to {what}", "It speaks of the server: leave it."
+        OUTSIDE,
+        "S16.2",
+        "changed environ['wsgi_plus.version'] from {was} to {what}",
+        "It speaks of the server: leave it.",
     ),
     "keys": Rule(
         OUTSIDE, "S16.3", "put {what} into environ", "WSGI+ adds nothing but wsgi_plus.version: use a name of your own."
@@ -65,41 +66,59 @@ RULES = {
     ),
     "input-type": Rule(OUTSIDE, "PEP 3333", "passed a wsgi.input whose {what}", "It gives bytes, and a list of lines."),
     "input-misuse": Rule(
-        INSIDE, "PEP 3333", "called wsgi.input.{what}", "read, readline and readlines take a size, and the server closes it."
+        INSIDE, "PEP 3333", "called wsgi.input.{what}", "read(size) and the like; the server closes it."
     ),
-    "errors-misuse": Rule(INSIDE, "PEP 3333", "called wsgi.errors.{what}", "write takes a str, and the server closes it."),
+    "errors-misuse": Rule(
+        INSIDE, "PEP 3333", "called wsgi.errors.{what}", "write takes a str, and the server closes it."
+    ),
     # start_response and write
     "start-arguments": Rule(
-        INSIDE, "PEP 3333", "called start_response with other arguments than (status, headers, exc_info=None)",
+        INSIDE,
+        "PEP 3333",
+        "called start_response with other arguments than (status, headers, exc_info=None)",
         "They are positional.",
     ),
     "status": Rule(INSIDE, "PEP 3333", "passed a status {what}", "It is a str such as '200 OK'."),
     "headers": Rule(INSIDE, "PEP 3333", "passed headers {what}", "They are a list of (name, value) tuples of str."),
     "exc-info": Rule(INSIDE, "PEP 3333", "passed {what} as exc_info", "Pass sys.exc_info(), or nothing."),
     "start-twice": Rule(
-        INSIDE, "S6.4", "called start_response again and without exc_info", "To replace the response, pass sys.exc_info()."
+        INSIDE,
+        "S6.4",
+        "called start_response again and without exc_info",
+        "To replace the response, pass sys.exc_info().",
     ),
     "exc-info-accepted": Rule(
-        OUTSIDE, "S6.4", "accepted a call of start_response with exc_info after the response had begun",
+        OUTSIDE,
+        "S6.4",
+        "accepted a call of start_response with exc_info after the response had begun",
         "Raise what exc_info holds: the client must not take the rest for a whole response.",
     ),
-    "write-missing": Rule(OUTSIDE, "PEP 3333", "returned {what} from start_response", "Return write(block), a callable."),
+    "write-missing": Rule(
+        OUTSIDE, "PEP 3333", "returned {what} from start_response", "Return write(block), a callable."
+    ),
     "write-future": Rule(
         INSIDE, "S1.8", "passed a future to write()", "write() returns, so it cannot suspend: yield the future."
     ),
     "write-type": Rule(INSIDE, "PEP 3333", "passed {what} to write()", "It takes bytes."),
     "start-thread": Rule(
-        INSIDE, "S6.6", "called {call} in another thread than its step runs in",
+        INSIDE,
+        "S6.6",
+        "called {call} in another thread than its step runs in",
         "Yield a future, and call it when you are resumed.",
     ),
     "start-outside": Rule(
         INSIDE, "S6.6", "called {call} while no step of it ran", "Yield a future, and call it when you are resumed."
     ),
     "start-over": Rule(INSIDE, "S6.6", "called {call} when the request was over", "Nobody is there to be answered."),
-    "start-missing": Rule(INSIDE, "S6.1", "gave a block and had not called start_response", "There is no status to send."),
+    "start-missing": Rule(
+        INSIDE, "S6.1", "gave a block and had not called start_response", "There is no status to send."
+    ),
     "start-never": Rule(INSIDE, "S6.5", "ended and had not called start_response", "There is no status to send."),
     "length": Rule(
-        INSIDE, "PEP 3333", "said Content-Length {said} and gave {gave} bytes", "Futures count nothing, blocks count all."
+        INSIDE,
+        "PEP 3333",
+        "said Content-Length {said} and gave {gave} bytes",
+        "Futures count nothing, blocks count all.",
     ),
     "content-type": Rule(
         INSIDE, "RFC 9110 8.3", "sends content and no Content-Type", "Say it: clients and servers guess differently."
@@ -107,58 +126,93 @@ RULES = {
     # Items
     "item": Rule(INSIDE, "S1.3", "yielded {what}, neither bytes nor a concurrent.futures.Future", "{hint}"),
     "text": Rule(
-        INSIDE, "S15.5", "made text of a future: a block has {what}",
+        INSIDE,
+        "S15.5",
+        "made text of a future: a block has {what}",
         "str() is for the body only: what is not bytes is to be yielded as it is.",
     ),
     "early": Rule(
-        OUTSIDE, "S1.1", "asked {name} to go on before the future that it yielded was done",
-        "Wait for the future to be done, in no thread, and then go on.", "S15.1",
+        OUTSIDE,
+        "S1.1",
+        "asked {name} to go on before the future that it yielded was done",
+        "Wait for the future to be done, in no thread, and then go on.",
+        "S15.1",
     ),
     "skipped": Rule(
-        OUTSIDE, "S15.1", "asked {name} for the next item and has not handed on the future that it was given",
+        OUTSIDE,
+        "S15.1",
+        "asked {name} for the next item and has not handed on the future that it was given",
         "Yield what is not bytes as it is, before you ask for the next item.",
     ),
     "waited": Rule(
-        OUTSIDE, "S15.8", "did not hand on the future that {name} yielded, and has waited for it in the thread",
+        OUTSIDE,
+        "S15.8",
+        "did not hand on the future that {name} yielded, and has waited for it in the thread",
         "Yield what is not bytes as it is, before you ask for the next item.",
     ),
     "send": Rule(
-        OUTSIDE, "S4.1", "called send()", "Go on with next(), or with throw() if the future has failed: most wrappers "
-        "have no send().",
+        OUTSIDE,
+        "S4.1",
+        "called send()",
+        "Go on with next(), or with throw() if the future has failed: most wrappers have no send().",
     ),
     "failure": Rule(
-        OUTSIDE, "S5.1", "asked {name} to go on after a future that failed with {what}, as if it had not",
-        "If the iterator has throw, call it with future.exception(); otherwise the request has failed.", "S15.3",
+        OUTSIDE,
+        "S5.1",
+        "asked {name} to go on after a future that failed with {what}, as if it had not",
+        "If the iterator has throw, call it with future.exception(); otherwise the request has failed.",
+        "S15.3",
     ),
     "throw-other": Rule(
-        OUTSIDE, "S5.2", "called throw with {what}, where the future failed with {failure}",
-        "Pass one argument, the very object that future.exception() gives, or raises (S5.3).", "S15.2",
+        OUTSIDE,
+        "S5.2",
+        "called throw with {what}, where the future failed with {failure}",
+        "Pass one argument, the very object that future.exception() gives, or raises (S5.3).",
+        "S15.2",
     ),
     "throw-none": Rule(
-        OUTSIDE, "S5.2", "called throw with {what}, and no future has failed",
-        "throw is for failed futures: end a request with close().", "S15.2",
+        OUTSIDE,
+        "S5.2",
+        "called throw with {what}, and no future has failed",
+        "throw is for failed futures: end a request with close().",
+        "S15.2",
     ),
     "went-on": Rule(
-        OUTSIDE, "S5.7", "asked {name} to go on after it had raised an exception", "The request has failed: close it.",
+        OUTSIDE,
+        "S5.7",
+        "asked {name} to go on after it had raised an exception",
+        "The request has failed: close it.",
         "S15.3",
     ),
     # Steps, contexts, close
-    "overlap": Rule(OUTSIDE, "S9.2", "ran a step of {name} while another one ran", "One step ends before the next begins."),
+    "overlap": Rule(
+        OUTSIDE, "S9.2", "ran a step of {name} while another one ran", "One step ends before the next begins."
+    ),
     "context": Rule(
-        OUTSIDE, "S9.4", "ran a step of {name} in another context", "Make one contextvars.Context for each request, and run "
-        "the call, all steps and close() with its run().",
+        OUTSIDE,
+        "S9.4",
+        "ran a step of {name} in another context",
+        "Make one contextvars.Context for each request, and run the call, all steps and close() with its run().",
     ),
     "context-shared": Rule(
-        OUTSIDE, "S9.5", "called {name} in a context that has served another request",
+        OUTSIDE,
+        "S9.5",
+        "called {name} in a context that has served another request",
         "Make a new contextvars.Context for each request.",
     ),
     "close-missing": Rule(
-        OUTSIDE, "S7.1", "never called close() of what {name} returned",
-        "It is owed once to the iterable, whatever has ended the request.", "S15.4",
+        OUTSIDE,
+        "S7.1",
+        "never called close() of what {name} returned",
+        "It is owed once to the iterable, whatever has ended the request.",
+        "S15.4",
     ),
     "close-twice": Rule(OUTSIDE, "S7.1", "called close() of what {name} returned twice", "It is owed once.", "S15.4"),
     "close-during": Rule(
-        OUTSIDE, "S7.2", "called close() of what {name} returned while a step ran", "Call it when the step has returned."
+        OUTSIDE,
+        "S7.2",
+        "called close() of what {name} returned while a step ran",
+        "Call it when the step has returned.",
     ),
     "closed-next": Rule(
         OUTSIDE, "S7.1", "asked {name} for an item after close()", "close() comes after the last step.", "S15.4"
@@ -168,25 +222,33 @@ RULES = {
     ),
     # What two validators see of what is between them
     "lost": Rule(
-        INSIDE, "S15.1", "ended and has not handed on the future that {inner} yielded",
+        INSIDE,
+        "S15.1",
+        "ended and has not handed on the future that {inner} yielded",
         "Yield what is not bytes as it is, in its place.",
     ),
     "twice": Rule(
         INSIDE, "S15.1", "handed on the future that {inner} yielded twice", "One item for one item, each in its place."
     ),
     "empty": Rule(
-        INSIDE, "S15.6", "gave an empty block along with the future that {inner} yielded",
+        INSIDE,
+        "S15.6",
+        "gave an empty block along with the future that {inner} yielded",
         "The future itself says 'nothing yet'.",
     ),
     "choked": Rule(
-        INSIDE, "S15.5", "raised {what} at the future that {inner} yielded",
+        INSIDE,
+        "S15.5",
+        "raised {what} at the future that {inner} yielded",
         "Join, count, compress and encode what is bytes, and yield the rest as it is.",
     ),
     "swallowed": Rule(
-        INSIDE, "S15.3", "ended as if all were well after the future that {inner} yielded had failed with {what}",
+        INSIDE,
+        "S15.3",
+        "ended as if all were well after the future that {inner} yielded had failed with {what}",
         "Let the failure pass, or answer it with start_response(status, headers, sys.exc_info()).",
     ),
-}  # fmt: skip
+}
 
 
 def hint(item: Any) -> str:
@@ -197,7 +259,7 @@ def hint(item: Any) -> str:
 _HINTS = (
     (
         inspect.isawaitable,  # coroutines, and asyncio's futures and tasks
-        "Give the coroutine to asyncio.run_coroutine_threadsafe, or to AsyncBridge.run, and yield the future from there.",
+        "Give the coroutine to asyncio.run_coroutine_threadsafe, or to AsyncBridge.run, and yield what comes back.",
     ),
     (lambda item: isinstance(item, (list, tuple, set, frozenset)), "Yield the items one after the other."),
     (lambda item: isinstance(item, str), "Encode text."),

@@ -194,7 +194,7 @@ class Client:
 
         ``path`` is as in a request line, query string included.  Text is sent as UTF-8; ``json`` is sent as such, with
         its Content-Type.  ``environ`` is added to the request's.  With ``begin=False`` nothing runs yet: go on with
-        ``step`` or ``resume``.  Raises MisuseError if the path does not begin with "/", and what the application raises.
+        ``step`` or ``resume``.  Raises MisuseError if the path does not begin with "/", and as ``resume`` does.
         """
         if not path.startswith("/"):
             raise MisuseError(f"the path {path!r} does not begin with '/'")
@@ -345,7 +345,7 @@ class Request:
 
     @property
     def headers(self) -> ResponseHeaders:
-        """A copy, for looking up by name in any case: ``request.headers["Content-Type"]``, ``.get_all("Set-Cookie")``."""
+        """A copy, to be asked by name in any case: ``request.headers["Content-Type"]``, ``.get_all("Set-Cookie")``."""
         return ResponseHeaders(list(self._output.headers))
 
     @property
@@ -447,7 +447,7 @@ class Request:
         return self._end(Disconnected())
 
     def deadline(self) -> Self:
-        """The deadline passes: 504, or broken off; and close().  Not called yet, the application is not called (S12)."""
+        """The deadline passes: 504, or broken off; and close().  The application is not called any more (S12)."""
         return self._end(DeadlinePassed(), "504 Gateway Timeout")
 
     def shutdown(self) -> Self:

@@ -15,14 +15,11 @@ from wsgiref import validate
 from wsgiref.handlers import SimpleHandler
 
 import pytest
-from harness.limits import ROOT
-from wsgi_plus import WSGIPlusError, WSGIPlusWarning, blocking, validated, validator
-from wsgi_plus._validator_rules import OUTSIDE, RULES
-
 import test_validator_middleware
 import test_validator_steps
 import test_validator_wsgi
 from byhand import BOUND, at_once, cancelled, done, eventually, failed
+from harness.limits import ROOT
 from validator_parts import (
     APPLICATIONS,
     MIDDLEWARE,
@@ -48,6 +45,8 @@ from validator_parts import (
     untouched,
     waits,
 )
+from wsgi_plus import WSGIPlusError, WSGIPlusWarning, blocking, validated, validator
+from wsgi_plus._validator_rules import OUTSIDE, RULES
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -7,8 +7,6 @@ import itertools
 from concurrent.futures import Future
 
 import pytest
-from wsgi_plus import blocking, shield
-
 from byhand import BOUND, done
 from test_validator_steps import raises_then_goes_on
 from validator_parts import (
@@ -31,6 +29,7 @@ from validator_parts import (
     waits,
     waits_long,
 )
+from wsgi_plus import blocking, shield
 
 pytestmark = pytest.mark.filterwarnings("error")
 

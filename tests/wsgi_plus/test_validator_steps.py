@@ -7,7 +7,6 @@ import threading
 from concurrent.futures import Future
 
 import pytest
-
 from byhand import BOUND, cancelled, done, failed
 from validator_parts import (
     APP,

@@ -9,8 +9,6 @@ import threading
 from functools import partial
 
 import pytest
-from wsgi_plus import WSGIPlusError
-
 from byhand import BOUND, done
 from validator_parts import (
     APP,
@@ -30,6 +28,7 @@ from validator_parts import (
     start,
     untouched,
 )
+from wsgi_plus import WSGIPlusError
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 from wsgiref.util import setup_testing_defaults
 
 import pytest
+from byhand import BOUND, cancelled, done, failed
 from wsgi_plus import WSGIPlusError, blocking, validated
 from wsgi_plus._validator_rules import RULES
-
-from byhand import BOUND, cancelled, done, failed
 
 PLAIN = [("Content-Type", "text/plain")]
 SERVER = "the server (or what is around the outermost validator)"

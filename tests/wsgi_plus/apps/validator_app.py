@@ -1,4 +1,4 @@
-"""Applications behind wsgi_plus.validator, for servers/test_validator.py.  `key` names what is recorded and the futures."""
+"""Applications behind wsgi_plus.validator, for servers/test_validator.py.  `key` names futures and what is recorded."""
 
 from __future__ import annotations
 
