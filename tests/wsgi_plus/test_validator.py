@@ -262,6 +262,15 @@ def test_plain_server_is_not_asked_for_what_it_has_not_promised():
     assert serve(hello, looping, server=PlainServer) == ("200 OK", b"hello world")
 
 
+def test_plain_server_keeps_nothing():
+    """Its context goes on for ever."""
+    context = contextvars.Context()
+    server = Server(plain_environ())
+    server.context = context
+    server.run(validated(waits, looping))
+    assert not dict(context)
+
+
 def test_wsgiref_validator_around_and_inside():
     """Theirs outside sees a plain application, and ours outside sees one of theirs."""
     plain = dict(QUERY_STRING="")

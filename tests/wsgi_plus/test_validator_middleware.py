@@ -8,7 +8,6 @@ from concurrent.futures import Future
 
 import pytest
 from byhand import BOUND, done
-from test_validator_steps import raises_then_goes_on
 from validator_parts import (
     FAILS,
     SOON,
@@ -24,6 +23,7 @@ from validator_parts import (
     joining,
     looping,
     never_done,
+    raises_then_goes_on,
     run,
     start,
     waits,

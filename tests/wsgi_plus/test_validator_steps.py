@@ -23,6 +23,7 @@ from validator_parts import (
     handles_failures,
     hello,
     never_done,
+    raises_then_goes_on,
     run,
     serve,
     start,
@@ -225,24 +226,6 @@ def cleans_up(environ, start_response):
         yield b"block"
     finally:
         environ["test.clean"] = True
-
-
-def raises_then_goes_on(environ, start_response):
-    start_response("200 OK", PLAIN)
-
-    class Body:
-        items = iter([b"hello ", ValueError("on purpose"), b"world"])
-
-        def __iter__(self):
-            return self
-
-        def __next__(self):
-            item = next(self.items)
-            if isinstance(item, Exception):
-                raise item
-            return item
-
-    return Body()
 
 
 async def coroutine():

@@ -265,6 +265,25 @@ def never_done():
     return app_that(start(), Future(), b"hello world")
 
 
+def raises_then_goes_on(environ, start_response):
+    """Not an application to be proud of: it has more after it has failed."""
+    start_response("200 OK", PLAIN)
+
+    class Body:
+        items = iter([b"hello ", ValueError("on purpose"), b"world"])
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            item = next(self.items)
+            if isinstance(item, Exception):
+                raise item
+            return item
+
+    return Body()
+
+
 APPLICATIONS = {
     "hello": hello,
     "waits": waits,
