@@ -269,6 +269,19 @@ def test_the_last_handler_does_not_make_others_wait_in_vain(ask, app, log, handl
     log.clear()
 
 
+@pytest.mark.parametrize("place", ["raised", "plain"])
+def test_an_error_in_what_comes_after_the_last_handler(ask, handled, log, place):
+    """It is logged, and what the handler has returned is sent: nothing is left that could answer."""
+
+    @handled.after_request
+    def after(response):
+        raise ValueError("after")
+
+    assert text(ask(handled, f"/{place}?worse")) == (500, "last for ValueError")
+    assert "Request finalizing failed with an error while handling an error" in log.text
+    log.clear()
+
+
 # before_request functions that wait
 
 
