@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from concurrent.futures import Future
 
@@ -14,7 +13,8 @@ def version(environ: stage.Environ, start_response: stage.StartResponse) -> list
     found = environ.get("wsgi_plus.version")
     said = [type(found).__name__, [[type(part).__name__, part] for part in found] if isinstance(found, tuple) else None]
     stage.record(stage.key_of(environ), "version", said)
-    return stage.text(start_response, json.dumps(said))
+    start_response("200 OK", stage.TEXT)
+    return [str(found).encode()]
 
 
 def other_keys(environ: stage.Environ, start_response: stage.StartResponse) -> list[bytes]:
@@ -22,7 +22,9 @@ def other_keys(environ: stage.Environ, start_response: stage.StartResponse) -> l
     about = re.compile(r"plus|suspend|resume|future|park|context|pool", re.I)
     own = {key for key in environ if key.startswith("wsgi_plus.") or re.match(r"\w+\.", key) and about.search(key)}
     own |= {key for key, value in environ.items() if isinstance(value, (Future, type)) and key != "wsgi.file_wrapper"}
-    return stage.text(start_response, json.dumps(sorted(own - {"wsgi_plus.version"})))
+    stage.record(stage.key_of(environ), "keys", sorted(own - {"wsgi_plus.version"}))
+    start_response("200 OK", stage.TEXT)
+    return [b"looked"]
 
 
 def does_not_look(environ: stage.Environ, start_response: stage.StartResponse) -> stage.Items:
@@ -32,5 +34,6 @@ def does_not_look(environ: stage.Environ, start_response: stage.StartResponse) -
     stage.record(key, "parking")
     fut = stage.future(key)
     yield fut
+    stage.record(key, "waited", fut.done())
     start_response("200 OK", stage.TEXT)
-    yield b"waited" if fut.done() else b"did not wait"
+    yield b"fine"
