@@ -208,7 +208,7 @@ class Suspended:
     def __init__(self, app: _Suspending, waiting: Waiting) -> None:
         self._app = app
         self._waiting = waiting
-        self._error: BaseException | None = None  # what wsgi_app had for the teardown functions
+        self._error: BaseException | None = None  # what the teardown functions are to be told
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"the view waits and has not returned its response yet, of which .{name} was asked for")
@@ -231,25 +231,25 @@ class Suspended:
     ) -> Generator[Any, None, None]:
         """What is left of Flask's wsgi_app, and then the body."""
         app = self._app
-        error: BaseException | None = None
         response: Any = self
         try:
             try:
                 yield None  # for __call__: now it has begun, and close() finds something to end
-                error, self._error = self._error, None
                 if self._waiting.stage is not Stage.LAST:
                     response = yield from self._full_dispatch()
             except Exception as e:
-                error = e
+                self._error = e
                 response = app.handle_exception(e)
             except BaseException as e:
-                error = e
+                if self._error is None:
+                    self._error = e
                 raise
             if isinstance(response, Suspended):
                 rv = yield from response._waiting.result()
                 response = app.finalize_request(rv, from_error_handler=True)
             iterable = response(environ, start_response)
         finally:
+            error, self._error = self._error, None
             try:
                 self._waiting.close()
                 ctx.pop(None if error is None or app.should_ignore_error(error) else error)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import logging
 import threading
 from collections.abc import Callable
 from concurrent import futures
@@ -857,18 +856,3 @@ def preserving(application, preserved):
         return application(environ, start_response)
 
     return wrapped
-
-
-def test_a_lone_log_says_who_asked(app, log):
-    """log_exception, called after a wait, finds the request."""
-
-    @app.post("/<name>")
-    @suspends
-    def view(name):
-        yield soon()
-        app.logger.warning("%s %s", request.method, name)
-        return "ok"
-
-    assert visited(app, "/ada", method="POST")[0] == "200 OK"
-    assert [(record.levelno, record.getMessage()) for record in log.records] == [(logging.WARNING, "POST ada")]
-    log.clear()
