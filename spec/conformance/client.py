@@ -146,11 +146,13 @@ class Connection:
 
     def _exactly(self, count: int) -> bytes:
         """So many bytes, or fewer at the end of the data."""
-        while len(self._data) < count:
-            if not self._more():
-                break
-        taken, self._data = self._data[:count], self._data[count:]
-        return taken
+        taken = bytearray(self._data)  # which grows without being copied each time
+        self._data = b""
+        while len(taken) < count and self._more():
+            taken += self._data
+            self._data = b""
+        self._data = bytes(taken[count:])
+        return bytes(taken[:count])
 
     def head(self) -> Answer | None:
         """Status line and headers of the next response, 1xx apart; None if the connection has ended."""

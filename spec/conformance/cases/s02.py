@@ -75,7 +75,7 @@ def blocks_before_parking_are_sent(t: Trial) -> None:
 @case("S2.2")
 def large_block_before_parking_is_sent(t: Trial) -> None:
     """A block that no buffer of the kernel's holds arrives to its end while the request is parked behind it."""
-    size = 20_000_000
+    size = 10_000_000
     c = t.begin("s02.large", size=size, receive_buffer=65536)
     answer = c.start()
     same(len(c.part(answer, size)), size, "the bytes that arrive before the future is done")

@@ -21,11 +21,12 @@ def fail_with(t: Trial, key: str, error: str) -> None:
 def failure_ends_who_does_not_look(t: Trial) -> None:
     """An application that does not look at the future, which fails, does not go on, and the client gets a 500."""
     for how in FAILURES:
-        key = f"{t.key} {how}"
-        c = t.park("acts.generator", key, do="park start block")
-        t.control("s05.end", key, how)
-        same(c.response().status, 500, f"the status, when the future was {how}")
-        same(t.events(key), ["parking", "left"], f"what the application did, when the future was {how}")
+        for do in ("park start block", "start park block"):
+            key = f"{t.key} {how} {do}"
+            c = t.park("acts.generator", key, do=do)
+            t.control("s05.end", key, how)
+            same(c.response().status, 500, f"the status of: {do}, when the future was {how}")
+            same(t.events(key), ["parking", "left"], f"what the application did, when the future was {how}")
 
 
 @case("S5.1")
@@ -137,7 +138,7 @@ def failure_without_throw(t: Trial) -> None:
             key = f"{t.key} {how} {when}"
             if when == "before":
                 t.control("s05.end", key, how)
-            c = t.park("acts.bare", key, do="park start block")
+            c = t.park("acts.bare", key, do="start park block")
             if when == "later":
                 t.control("s05.end", key, how)
             same(c.response().status, 500, f"the status, when the future was {how} {when}")
@@ -161,7 +162,7 @@ def failure_behind_a_wrapper(t: Trial) -> None:
 @case("S5.4", needs=("log",))
 def failure_without_throw_is_logged(t: Trial) -> None:
     """Where the iterator has no throw the log has the future's exception."""
-    c = t.park("acts.bare", do="park start block")
+    c = t.park("acts.bare", do="start park block")
     t.fail(message=f"to be found {t.key}")
     same(c.response().status, 500, "the status")
     t.wait_log("ValueError", f"to be found {t.key}")
@@ -211,7 +212,7 @@ def check_any_error(t: Trial, app: str, called: list[str]) -> None:
     errors = t.control("acts.error_names")
     for when in ("later", "before"):
         keys = {error: f"{t.key} {error} {when}" for error in errors}
-        do = "park start block" if when == "later" else "failed start block"
+        do = "start park block" if when == "later" else "start failed block"
         parked = {error: t.begin(app, key, do=do, error=error) for error, key in keys.items()}
         for error, key in keys.items():
             if when == "later":

@@ -170,7 +170,7 @@ def nothing_after_the_end(t: Trial) -> None:
 
 @case("S6.6")
 def no_status_after_the_end(t: Trial) -> None:
-    """start_response raises an exception though it has never been called, after an error or when the client has left."""
+    """start_response raises an exception though it was never called, after an error or when the client has left."""
     key = f"{t.key} error"
     t.complete(key)
     same(t.get("s06.lends", key, unused=1).status, 500, "the status where none was given")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from typing import Any
 
 from ..check import LONG, QUIET, holds, never, same
 from ..client import broken_off
@@ -179,18 +180,16 @@ ENDINGS = (
 )
 
 
-def ended(t: Trial, do: str) -> str:
-    """The key of a request that has come to its end as this says; the last one is left by its client."""
-    key = f"{t.key} {do}"
+def ended(t: Trial, do: str, key: str, **more: Any) -> None:
+    """A request that has come to its end, and has been closed; the last one is left by its client."""
     if do == ENDINGS[-1]:
-        c = t.park("acts.iterator", key, do=do)
+        c = t.park("acts.iterator", key, do=do, **more)
         t.complete(key)
         t.wait_for("parking", "parking", key=key)
         c.reset()
     else:
-        t.play(do, key).response()
+        t.play(do, key, **more).response()
     t.wait_for("close", key=key)
-    return key
 
 
 @case("S7.3")
@@ -198,7 +197,8 @@ def context_and_thread_of_close(t: Trial) -> None:
     """close() runs in the request's context, and not in the thread that completes futures, however the request ends."""
     other = t.control("ident")
     for do in ENDINGS:
-        key = ended(t, do)
+        key = f"{t.key} {do}"
+        ended(t, do, key)
         [[thread, variable]] = t.details("close", key)
         same(variable, key, f"the context variable in close(), after: {do}")
         holds(thread != other, f"close() does not run in the thread that completes futures, after: {do}")
@@ -208,7 +208,8 @@ def context_and_thread_of_close(t: Trial) -> None:
 def close_runs_in_the_pool(t: Trial) -> None:
     """With one thread for steps, close() runs in that one, however the request ends."""
     for do in ENDINGS:
-        key = ended(t, do)
+        key = f"{t.key} {do}"
+        ended(t, do, key)
         threads = {thread for name in ("next", "throw", "close") for thread, _ in t.details(name, key)}
         same(len(threads), 1, f"the number of threads that steps and close() run in: {do}")
 
@@ -280,6 +281,15 @@ def close_that_raises(t: Trial) -> None:
         key = f"{t.key} {error} leaves"
         t.park("acts.iterator", key, do="park", error=error, closing="raise").reset()
         check_closed_once(t, key, f"a client that has left, close() raising {error}")
+
+
+@case("S7.5", threads=1)
+def close_that_raises_leaves_the_thread(t: Trial) -> None:
+    """With one thread, others are served after a close() that has raised SystemExit or the like."""
+    for error in ("SystemExit", "KeyboardInterrupt", "GeneratorExit", "Unusual"):
+        for do in ENDINGS:
+            ended(t, do, f"{t.key} {error} {do}", error=error, closing="raise")
+            same(t.get("acts.generator", do="start block").body, b"block ", f"another request's body, after: {do}")
 
 
 @case("S7.5", needs=("log",))
