@@ -638,6 +638,17 @@ def test_write_and_arguments_pass():
     assert (wrote, said) == ([b"written"], [("200 OK", PLAIN)])
 
 
+def test_streams_are_wrapped_once():
+    raw, seen = io.BytesIO(b"body"), []
+
+    def application(environ, start_response):
+        seen.append(environ["wsgi.input"].stream)
+        return hello(environ, start_response)
+
+    serve(application, looping, copying, **{"wsgi.input": raw})
+    assert seen == [raw]
+
+
 def test_what_exc_info_holds_is_raised_by_the_server():
     """S6.4: after the response has begun."""
     error = ValueError("too late")
