@@ -1,0 +1,66 @@
+"""The conformance suite can fail: for each rule there is something that breaks it, and a case of that rule that says so.
+
+Servers are the reference server with one fault; for what binds middleware (S15) and the helper for plain servers (S17)
+there are wrong ones of these.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "spec"))
+sys.path.insert(0, str(ROOT / "spec" / "conformance"))
+
+import wrong_helper  # noqa: E402
+import wrong_middleware  # noqa: E402
+from conformance import faults, servers  # noqa: E402
+from conformance.registry import all_cases, requirements  # noqa: E402
+from conformance.runner import FAIL, PASS, run  # noqa: E402
+
+FAULTS = sorted(faults.load())
+REFERENCE = servers.KNOWN["simple_server"].settings()
+PATHS = (*REFERENCE.paths, str(ROOT / "spec"), str(ROOT / "spec" / "conformance"))
+
+# Rules that no server can break, as they say what an application or a server may do, or bind the application alone.
+UNBREAKABLE: dict[str, str] = {}
+
+
+def outcome(settings, number):
+    """What the cases of a requirement say."""
+    cases = [case for case in all_cases() if number in case.requirements]
+    assert cases, f"no case for {number}"
+    return {result.name: result for result in run(replace(settings, paths=PATHS), cases)}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_is_found(name):
+    command = f"{sys.executable} -m conformance.faults --fault {name} --bind {{host}}:{{port}} {{options}} {{app}}"
+    results = outcome(replace(REFERENCE, server=command), name.partition("-")[0])
+    assert FAIL in {result.result for result in results.values()}, results
+    assert not any(result.detail.startswith("the case itself") for result in results.values()), results
+
+
+@pytest.mark.parametrize("name", sorted(wrong_middleware.WRONG))
+def test_wrong_middleware_is_found(name):
+    number, _ = wrong_middleware.WRONG[name]
+    results = outcome(replace(REFERENCE, middleware=f"wrong_middleware:{name}"), number)
+    assert FAIL in {result.result for result in results.values()}, results
+
+
+@pytest.mark.parametrize("name", sorted(wrong_helper.WRONG))
+def test_wrong_helper_is_found(name):
+    number, _ = wrong_helper.WRONG[name]
+    results = outcome(replace(REFERENCE, helper=f"wrong_helper:{name}"), number)
+    assert FAIL in {result.result for result in results.values()}, results
+
+
+def test_every_rule_has_a_fault():
+    broken = {name.partition("-")[0] for name in FAULTS}
+    broken |= {number for wrong in (wrong_middleware.WRONG, wrong_helper.WRONG) for number, _ in wrong.values()}
+    assert [req.number for req in requirements() if req.number not in broken | set(UNBREAKABLE)] == []
+    assert set(UNBREAKABLE) & broken == set()
