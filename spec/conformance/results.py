@@ -97,7 +97,7 @@ def page() -> str:
         lines += ["", f"### {head}", ""] + ([] if failed else ["Nothing."])
         for case in failed:
             lines.append(f"- {', '.join(case['requirements'])} `{case['name']}`: {texts.get(case['name'], '')}")
-            lines.append(f"  *Instead:* {plain(case['detail'])}.")
+            lines.append(f"  *Not so:* {plain(case['detail'])}.")
     lines += ["", "## How they are started", "", "Beside what is needed only the number of threads is set.", ""]
     lines += [f"- {known.name}: `{command(known)}`" for known in KNOWN.values()]
     return "\n".join(lines) + "\n"

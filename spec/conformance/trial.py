@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.parse import urlencode
 
-from .check import PROMPT, Failed, NotSupported, eventually
+from .check import PROMPT, Failed, NotSupported, eventually, holds
 from .client import Answer, Connection
 from .launcher import Server
 
@@ -63,12 +63,21 @@ class Trial:
             c.get(self.target(app, key, **query))
             return c.response()
 
-    def fails(self, app: str, key: str | None = None, **query: object) -> bool:
-        """A whole exchange: whether the client can tell that it has failed, be it by a 5xx or by an early end."""
+    def success(self, app: str, key: str | None = None, **query: object) -> Answer | None:
+        """A whole exchange: its answer if that says it went well, and None if it is a 5xx, broken off or not there."""
         with Connection(self.server.address) as c:
             c.get(self.target(app, key, **query))
             answer = c.response_if_any()
-            return answer is None or answer.status >= 500 or not answer.complete
+            return None if answer is None or answer.status >= 500 or not answer.complete else answer
+
+    def fails(self, app: str, key: str | None = None, **query: object) -> bool:
+        """A whole exchange: whether the client can tell that it has failed, be it by a 5xx or by an early end."""
+        return self.success(app, key, **query) is None
+
+    def shows_failure(self, app: str, key: str | None = None, **query: object) -> None:
+        """A whole exchange of which the client has to be able to tell that it has failed."""
+        answer = self.success(app, key, **query)
+        holds(answer is None, f"the client can tell that the request failed, and does not get {answer}")
 
     def play(self, do: str, key: str | None = None, *, app: str = "acts.iterator", **query: Any) -> Connection:
         """As ``begin`` with an application of apps/acts.py, whose futures have been completed as it came to them."""

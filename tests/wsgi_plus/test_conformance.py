@@ -846,7 +846,7 @@ def test_results_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: p
     assert re.search(r"^\| P1 .* \| MUST \| \*\*no\*\* \|$", page, re.M)
     assert re.search(r"^\| P20 .* \| MUST \| yes \|$", page, re.M)
     assert re.search(r"^\| P21 .* \| MUST \| – \|$", page, re.M)
-    assert "- P1 `environ-is-a-dict`: environ is a dict, and no subclass of it.\n  *Instead:* a &lt;b> \\| c." in page
+    assert "- P1 `environ-is-a-dict`: environ is a dict, and no subclass of it.\n  *Not so:* a &lt;b> \\| c." in page
     assert str(ROOT) not in page
     assert results.main("check", []) == 0
     (tmp_path / "page.md").write_text(page + "more\n")
@@ -872,7 +872,7 @@ def test_measuring_a_server(fake: Settings, monkeypatch: pytest.MonkeyPatch, tmp
     record = json.loads((tmp_path / "records" / "own.json").read_text())
     assert (record["server"], record["version"]) == ("Own", "1.2.3")
     assert record["cases"] == [{"name": "told", "requirements": ["P1"], "result": FAIL, "detail": "about told"}]
-    assert "*Instead:* about told." in (tmp_path / "page.md").read_text()
+    assert "*Not so:* about told." in (tmp_path / "page.md").read_text()
 
 
 # The servers of this project

@@ -38,7 +38,7 @@ def iterables_of_python(t: Trial) -> None:
 
 @case("P19")
 def iterables_of_its_own(t: Trial) -> None:
-    """So are objects with __iter__, __next__ or only __getitem__, with a length or without."""
+    """Objects with __iter__, __next__ or only __getitem__, with a length or without, are iterables."""
     for kind in ("iterable", "iterator", "getitem", "length"):
         body_of(t, "pep3333_body.kind", b"one two", kind=kind)
 
@@ -83,13 +83,13 @@ def block_is_not_held_back(t: Trial) -> None:
 
 @case("P16")
 def block_with_a_length_is_not_held_back(t: Trial) -> None:
-    """The same where the application says how long the body is."""
+    """A block is here before the next is asked for, also where the application says how long the body is."""
     sent_in_steps(t, "pep3333_body.step_by_step", length=12)
 
 
 @case("P16")
 def block_for_an_old_client_is_not_held_back(t: Trial) -> None:
-    """The same for a client of HTTP/1.0."""
+    """A block is here before the next is asked for, also for a client of HTTP/1.0."""
     sent_in_steps(t, "pep3333_body.step_by_step", version="HTTP/1.0")
 
 
@@ -134,7 +134,7 @@ def close_after_an_error(t: Trial) -> None:
 
 @case("P17")
 def close_without_start_response(t: Trial) -> None:
-    """close() is called, too, if the application has not called start_response."""
+    """close() is called also where the application has not called start_response."""
     c = t.begin("pep3333_body.closing", kind="unstarted")
     t.wait_for("closed")
     c.close()
@@ -171,7 +171,7 @@ def no_more_than_the_length(t: Trial) -> None:
 
 @case("P22")
 def no_more_written_than_the_length(t: Trial) -> None:
-    """Nor does what write is given beyond Content-Length."""
+    """What write is given beyond Content-Length does not get to the client."""
     c = t.connect()
     c.get(t.target("pep3333_body.written_past"), close=True)
     answer = c.response()

@@ -6,8 +6,6 @@ from ..check import holds, same
 from ..registry import case
 from ..trial import Trial
 
-TELL = "the client can tell that the request failed"
-
 
 def still_serves(t: Trial) -> None:
     same(t.get("pep3333_http.nothing").status, 200, "the status of another request, afterwards")
@@ -15,30 +13,30 @@ def still_serves(t: Trial) -> None:
 
 @case("P24")
 def exception_in_the_call(t: Trial) -> None:
-    """An exception of the application's call gives a 5xx, or nothing."""
-    holds(t.fails("pep3333_errors.in_the_call"), TELL)
+    """After an exception of the application's call the client gets a 5xx, or nothing."""
+    t.shows_failure("pep3333_errors.in_the_call")
     still_serves(t)
 
 
 @case("P24")
 def exception_after_start_response(t: Trial) -> None:
-    """It does so though start_response was called with 200 before, as no block has begun that response."""
-    holds(t.fails("pep3333_errors.when_started"), TELL)
+    """An exception after start_response with a 200 makes that no success, as no block has begun the response."""
+    t.shows_failure("pep3333_errors.when_started")
     still_serves(t)
 
 
 @case("P24")
 def exception_in_the_first_iteration(t: Trial) -> None:
-    """It does so in the iteration, before the first block that is not empty."""
-    holds(t.fails("pep3333_errors.in_the_first_iteration"), TELL)
-    holds(t.fails("pep3333_errors.after_an_empty_block"), TELL)
+    """An exception in the iteration, before the first block that is not empty, gives a 5xx, or nothing."""
+    t.shows_failure("pep3333_errors.in_the_first_iteration")
+    t.shows_failure("pep3333_errors.after_an_empty_block")
     still_serves(t)
 
 
 @case("P24")
 def result_that_is_no_iterable(t: Trial) -> None:
     """An application that returns None has failed."""
-    holds(t.fails("pep3333_errors.no_iterable"), TELL)
+    t.shows_failure("pep3333_errors.no_iterable")
     still_serves(t)
 
 
@@ -53,7 +51,7 @@ def exception_within_the_body(t: Trial) -> None:
 
 @case("P25")
 def exception_before_the_length(t: Trial) -> None:
-    """Nor is one whose length was said before."""
+    """A body of a known length that an exception has cut short is not complete."""
     answer = t.get("pep3333_errors.in_the_body", length=100)
     holds(not answer.complete, "the body is not complete")
     same(answer.header("Content-Length"), "100", "Content-Length")
@@ -62,15 +60,15 @@ def exception_before_the_length(t: Trial) -> None:
 @case("P31")
 def block_without_start_response(t: Trial) -> None:
     """An application that gives a block and has not called start_response has failed."""
-    holds(t.fails("pep3333_errors.never_started", block=1), TELL)
-    holds(t.fails("pep3333_errors.never_started_later"), TELL)
+    t.shows_failure("pep3333_errors.never_started", block=1)
+    t.shows_failure("pep3333_errors.never_started_later")
     still_serves(t)
 
 
 @case("P31")
 def end_without_start_response(t: Trial) -> None:
-    """So has one that gives nothing."""
-    holds(t.fails("pep3333_errors.never_started"), TELL)
+    """An application that ends without a block and without start_response has failed."""
+    t.shows_failure("pep3333_errors.never_started")
     still_serves(t)
 
 

@@ -34,7 +34,7 @@ def file_is_sent(t: Trial) -> None:
 
 @case("P29")
 def file_from_where_it_stands(t: Trial) -> None:
-    """What the application has read of it is not sent."""
+    """A file of which the application has read a part is sent from there on."""
     wrapper_of(t)
     sent(t, CONTENT[1234:], kind="real", at=1234)
     sent(t, CONTENT[1234:], kind="memory", at=1234)
@@ -42,7 +42,7 @@ def file_from_where_it_stands(t: Trial) -> None:
 
 @case("P29")
 def file_up_to_the_length(t: Trial) -> None:
-    """No more of it is sent than Content-Length says."""
+    """No more of a file is sent than Content-Length says."""
     wrapper_of(t)
     sent(t, CONTENT[:100], kind="real", length=100)
     sent(t, CONTENT[:100], kind="memory", length=100)
@@ -56,7 +56,7 @@ def file_that_is_none(t: Trial) -> None:
     sent(t, CONTENT, kind="read")
 
 
-@case("P29", "P17")
+@case("P29")
 def file_is_closed(t: Trial) -> None:
     """close() of the file is called when it has been sent."""
     wrapper_of(t)
@@ -67,7 +67,7 @@ def file_is_closed(t: Trial) -> None:
 
 @case("P29")
 def file_that_is_not_returned(t: Trial) -> None:
-    """Making a wrapper sends nothing."""
+    """A wrapper that is made, and not returned, sends nothing."""
     wrapper_of(t)
     same(t.get("pep3333_files.not_returned").text, "something else", "the body")
 

@@ -68,13 +68,13 @@ def input_readlines(t: Trial) -> None:
 
 @case("P6")
 def input_iterated(t: Trial) -> None:
-    """Iteration gives the lines."""
+    """Iteration of wsgi.input gives the lines."""
     same(read(t, "iterate"), [b"one\r\n", b"two\n", b"\n", b"four"], "the lines")
 
 
 @case("P6")
 def input_mixed(t: Trial) -> None:
-    """The ways of reading go on where another has stopped."""
+    """Each way of reading goes on where another has stopped."""
     same(read(t, "mixed"), [b"one\r\n", b"tw", b"o\n", b"\n", b"four"], "what is read")
 
 
@@ -109,7 +109,7 @@ def input_without_a_body(t: Trial) -> None:
 
 @case("P7")
 def errors_methods(t: Trial) -> None:
-    """write, writelines and flush are there, and take text."""
+    """wsgi.errors has write, writelines and flush, which take text."""
     answer = t.get("pep3333_streams.complain")
     same((answer.status, answer.text), (200, "complained"), "the response")
 
@@ -123,5 +123,5 @@ def errors_are_found(t: Trial) -> None:
 
 @case("P34")
 def errors_in_any_language(t: Trial) -> None:
-    """Text beyond ASCII and ISO-8859-1 raises nothing."""
+    """Text beyond ASCII and ISO-8859-1 raises nothing in wsgi.errors."""
     same(t.get("pep3333_streams.complain_abroad").text, "complained", "the response")
