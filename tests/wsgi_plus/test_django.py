@@ -36,7 +36,7 @@ from django.http.multipartparser import MultiPartParserError
 from django.template import loader
 from django.template.response import TemplateResponse
 from django.test import Client, override_settings
-from django.urls import path
+from django.urls import get_urlconf, path
 from django.utils.datastructures import MultiValueDict
 from django.utils.decorators import method_decorator
 from django.utils.deprecation import MiddlewareMixin
@@ -237,7 +237,7 @@ class Telling(MiddlewareMixin):
         TOLD.append((type(self).__name__, hook, *what))
 
     def process_request(self, request):
-        self.tell("request", request.path)
+        self.tell("request", request.path, get_urlconf())
         if request.META.get("stopped_by") == type(self).__name__:
             return HttpResponse("stopped")
 
@@ -253,7 +253,7 @@ class Telling(MiddlewareMixin):
 
     def process_template_response(self, request, response):
         self.tell("template", response.template_name)
-        return response
+        return None if request.META.get("losing") == type(self).__name__ else response
 
     def process_response(self, request, response):
         self.tell("response", response.status_code)
@@ -323,6 +323,12 @@ def test_middleware_that_answers_or_fails(compare, way, key, who):
     assert compare(way, "/view?ending=text", **{key: who}) == (STEPS[way] if key == "failing" else 1)
 
 
+@pytest.mark.parametrize("who", ["Outer", "Inner"])
+@pytest.mark.parametrize("way", ["ordinary", "later"])
+def test_middleware_that_loses_the_response(compare, way, who):
+    assert compare(way, "/view?ending=template", losing=who) == STEPS[way]
+
+
 @pytest.mark.parametrize("target", ["/none", "/slash", "/view/"])
 def test_answers_of_others(compare, target):
     compare("ordinary", target)
@@ -389,6 +395,16 @@ def test_a_class_based_view(ask):
     assert ask("/class/say", method="POST", settings=bare).finish().body == b"say posted"
     exchange = ask("/class/say", method="OPTIONS", settings=bare).finish()
     assert (exchange.status, exchange.header("Allow")) == (200, "GET, POST, HEAD, OPTIONS")
+
+
+def test_an_asynchronous_view(ask):
+    """Django's affair."""
+
+    async def view(request):
+        return HttpResponse("fine")
+
+    with only(view):
+        assert ask().finish().body == b"fine"
 
 
 @pytest.mark.parametrize("item", [b"block", None])
@@ -542,18 +558,20 @@ def test_a_view_that_goes_on_when_it_is_closed(ask, signals, log):
 
 
 def test_the_response_is_closed_once(ask, signals):
+    """With the request and its files."""
     ended = []
 
     @suspends
     def view(request):
         yield done()
+        request._files = MultiValueDict({"file": [SimpleNamespace(close=lambda: ended.append("file"))]})
         response = HttpResponse("fine")
         response._resource_closers.append(lambda: ended.append(signals[:]))
         return response
 
     with only(view):
         assert ask(on="ab", settings={"MIDDLEWARE": []}).finish().body == b"fine"
-    assert (ended, signals) == ([["started"]], ["started", "finished"])
+    assert (ended, signals) == ([["started"], "file"], ["started", "finished"])
 
 
 def test_start_response_fails(ask, signals):

@@ -183,6 +183,28 @@ def test_an_iterable_is_closed_once(stream, waits):
     assert ended == [1]
 
 
+def test_nothing_is_thrown_when_the_client_leaves(stream):
+    """Only close() is called (S7.1)."""
+    asked = []
+
+    class Blocks:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return Future()
+
+        def throw(self, error):
+            asked.append("throw")
+            raise error
+
+        def close(self):
+            asked.append("close")
+
+    stream(Blocks()).close()
+    assert asked == ["close"]
+
+
 def test_the_value_of_a_generator_is_no_response(stream):
     def blocks():
         yield b"block"
@@ -287,8 +309,9 @@ def test_changed_by_middleware_without_futures(stream):
 
 def test_changed_on_a_plain_server(stream):
     """S17: nor where everybody waits."""
-    assert stream([b"a", done(), b"b"], SHOUTING, wsgi_plus__version=None).finish().body == b"AB"
-    assert stream([b"a", done(), b"b"], wsgi_plus__version=None).finish().body == b"ab"
+    for middleware, body in (([SHOUTING], b"AB"), ([], b"ab")):
+        exchange = stream([b"a", done(), b"b"], *middleware, wsgi_plus__version=None)
+        assert (exchange.body, exchange.parked) == (body, None)
 
 
 # GZipMiddleware

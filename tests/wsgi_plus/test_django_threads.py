@@ -313,6 +313,22 @@ def test_connections_are_closed_where_they_were_used(ask, database, view):
         assert database() == set()
 
 
+def test_connections_are_closed_before_the_response_is_sent(ask, database):
+    """Where it is not streamed: close() may come later, and in another thread (S7.3)."""
+    with only(lambda request: counts(request)):
+        exchange = ask(on="ab", settings=BARE, futures=[done()]).step()
+        assert exchange.on_thread(lambda: next(exchange._iterator)) == b"fine"
+        assert database() == set()
+
+
+def test_connections_of_ordinary_views(ask, database):
+    """They too."""
+    with only(lambda request: HttpResponse(User.objects.count())):
+        exchange = ask(on="ab", settings=BARE)
+        exchange.on_thread(lambda: exchange._app(exchange._environ, exchange._start))
+        assert database() == set()
+
+
 def test_connections_are_kept_as_long_as_they_may(ask, threads, database):
     for name in "ab":
         threads.run(name, age, None)
@@ -325,7 +341,7 @@ def test_connections_that_have_become_too_old_are_not_used(ask, threads, databas
     """Those of the thread on which a view goes on."""
     for name in "ab":
         threads.run(name, age, None)
-        threads.run(name, connection.ensure_connection)
+        threads.run(name, lambda: connection.ensure_connection())
     old = threads.run("b", lambda: connection.connection)
     used = []
 
@@ -340,7 +356,7 @@ def test_connections_that_have_become_too_old_are_not_used(ask, threads, databas
         exchange = ask(on="ab", settings=BARE).step()
         threads.run("b", setattr, connection, "close_at", 0)
         exchange.finish()
-    assert used != [old]
+    assert [each is old for each in used] == [False]
 
 
 def test_a_stream_keeps_its_connection_between_blocks(ask, database):

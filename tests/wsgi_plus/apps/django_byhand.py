@@ -191,10 +191,18 @@ def ask(request: pytest.FixtureRequest, threads: Threads) -> Iterator[Ask]:
 
 @pytest.fixture
 def signals() -> Iterator[list[str]]:
-    """The names of Django's signals for requests, as they come."""
+    """The names of Django's signals for requests, as they come from its handlers."""
     heard: list[str] = []
     named = {"started": request_started, "finished": request_finished, "exception": got_request_exception}
-    receivers = {name: lambda name=name, **_: heard.append(name) for name in named}
+
+    def hears(name: str) -> Callable[..., None]:
+        def receiver(sender: Any, **_: Any) -> None:
+            known = sender in (WSGIHandler, SuspendingWSGIHandler) if name != "exception" else sender is None
+            heard.append(name if known else f"{name} of {sender}")
+
+        return receiver
+
+    receivers = {name: hears(name) for name in named}
     for name, signal in named.items():
         signal.connect(receivers[name])
     yield heard
