@@ -134,10 +134,11 @@ class Connection:
 
     def settle(self) -> None:
         """When everything is sent: what comes after the response."""
+        after = self.request.after if self.request is not None else None  # first: what came before it is in the output
         if self.output.size:
             return
-        if self.request is not None and self.request.after is not None:
-            after, self.request = self.request.after, None
+        if after is not None:
+            self.request = None
             if after is not After.KEEP or self.server.draining:
                 self.closing = After.RESET if after is After.RESET else After.CLOSE
         if self.closing is After.RESET and not self.in_kernel():  # which a reset would destroy (S5.8)

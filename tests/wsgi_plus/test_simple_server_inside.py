@@ -15,7 +15,7 @@ import pytest
 from byhand import BOUND, eventually
 from harness.client import Connection, NoResponse, build
 from wsgi_plus.simple_server import Connection as SimpleConnection
-from wsgi_plus.simple_server import Fate, Request, Server
+from wsgi_plus.simple_server import Fate, Output, Request, Server
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -509,3 +509,52 @@ def test_connection_that_cannot_be_accepted(log: pytest.LogCaptureFixture) -> No
         assert c.request("GET", "/").body == b"hello"
     assert "Too many open files" in log.text
     log.clear()
+
+
+class Trap(Output):
+    """Lets the response come to its end while the loop looks whether there is anything to send."""
+
+    armed: threading.Event | None = None
+    request: Request | None = None
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        size = self._size
+        if self.armed is not None and self.request is not None and threading.current_thread().name == "wsgi_plus-loop":
+            armed, self.armed = self.armed, None
+            armed.set()
+            eventually(lambda: self.request is not None and self.request.after is not None, "it has come to its end")
+        return size
+
+    @size.setter
+    def size(self, size: int) -> None:
+        self._size = size
+
+
+def test_end_while_the_loop_looks() -> None:
+    """The last chunk is sent before the connection is closed, even if it comes between two looks."""
+    release = threading.Event()
+
+    def app(_: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", TEXT)
+        yield b"first "
+        assert release.wait(BOUND)
+        yield b"last"
+
+    class Trapped(SimpleConnection):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.output = Trap()
+
+    class TrappedServer(Server):
+        connection_class = Trapped
+
+    with TrappedServer(app) as server, connect(server) as c:
+        c.send_request("GET", "/", [("Connection", "close")])
+        blocks = c.iter_body(c.read_head())
+        assert next(blocks) == b"first "
+        ((connection,), (request,)) = server.connections.values(), server.requests
+        assert isinstance(connection.output, Trap)
+        connection.output.request, connection.output.armed = request, release
+        c.send(b"x")  # so the loop looks
+        assert b"".join(blocks) == b"last"
