@@ -76,5 +76,14 @@ def late_failure(environ: stage.Environ, start_response: stage.StartResponse) ->
         stage.record(key, "close")
 
 
+def large_block(environ: stage.Environ, start_response: stage.StartResponse) -> stage.Items:
+    """Larger than what the kernel takes for a client that does not read."""
+    start_response("200 OK", stage.TEXT)
+    try:
+        yield bytes(32 << 20)
+    finally:
+        stage.record(stage.key_of(environ), "closed")
+
+
 def upload(environ: stage.Environ, start_response: stage.StartResponse) -> list[bytes]:
     return stage.text(start_response, f"{len(environ['wsgi.input'].read())} bytes")
