@@ -14,7 +14,7 @@ from typing import Any
 
 import stage
 
-__all__ = ["Bare", "Iterator", "Unusual", "bare", "error_named", "error_names", "fail_with", "generator", "iterator"]
+__all__ = ["ACTS", "Bare", "Iterator", "Role", "bare", "error_names", "fail_with", "generator", "iterator", "play"]
 
 
 class Unusual(BaseException):
@@ -78,7 +78,7 @@ class Role:
 
 
 def _words(text: str) -> list[str]:
-    """Each as often as it says: park*3 is three."""
+    """Each as often as it says: done*3 is three."""
     split = [word.partition("*") for word in text.split()]
     return [word for word, _, times in split for _ in range(int(times or 1))]
 

@@ -165,8 +165,14 @@ class _Duck:
         callback(self)
 
 
-async def _coroutine() -> None:
+async def _async() -> None:
     pass
+
+
+def _coroutine() -> Any:
+    made = _async()
+    made.close()  # or Python complains some time later that it was never awaited
+    return made
 
 
 _loop = threading.local()
@@ -221,9 +227,6 @@ def _wrong(key: str, item: Any, after: bool, start_response: stage.StartResponse
     except BaseException as error:
         stage.record(key, "left", type(error).__name__)
         raise
-    finally:
-        if hasattr(item, "close"):
-            item.close()
     if not after:
         start_response("200 OK", stage.TEXT)
     yield b"went on"
@@ -320,6 +323,9 @@ def strict(environ: stage.Environ, start_response: stage.StartResponse) -> stage
         yield fut
     except ValueError:
         stage.record(key, "caught")
+    except GeneratorExit:
+        stage.record(key, "left")
+        raise
     start_response("200 OK", stage.TEXT)
     yield b"fine"
 

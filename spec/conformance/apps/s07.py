@@ -156,7 +156,7 @@ def yields_when_closed(environ: stage.Environ, start_response: stage.StartRespon
 
 
 class _Released:
-    """Overwrites in close() what it has yielded from."""
+    """Lets go in close() of what it yields from."""
 
     def __init__(self, key: str, size: int) -> None:
         self.key = key

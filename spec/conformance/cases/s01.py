@@ -129,6 +129,12 @@ def only_three_methods_are_used(t: Trial) -> None:
         answer = c.response()
         same(t.details("used", key), [], f"what else is used of a future that is {end} in the end")
         same(answer.text, "fine", f"the body, the future being {end} in the end")
+    key = f"{t.key}-left"
+    t.park("s01.strict", key, when="pending").reset()
+    t.wait_for("left", key=key)
+    t.control("s01.finish_strict", key, "done")
+    same(t.get("acts.generator", do="start block").body, b"block ", "another request's body")
+    same(t.details("used", key), [], "what else is used of a future whose request is left by its client")
 
 
 @case("S1.5")

@@ -113,8 +113,7 @@ def suspensions_cannot_be_seen(t: Trial) -> None:
         "park start park block park empty park block park",
         "done start done block done empty block done",
     ):
-        key = f"{t.key} {do}"
-        c = t.play(do, key)
+        c = t.play(do, f"{t.key} {do}")
         answer = c.response()
         same(seen(answer), seen(plain), f"the response of: {do}")
         same(c.interim, [], f"the 1xx responses of: {do}")
@@ -147,7 +146,7 @@ def order_of_responses(t: Trial) -> None:
     c = t.connect()
     c.send(
         request("GET", t.target("acts.generator", first, do="park start block"))
-        + request("GET", t.target("acts.generator", second, do="variable start write"))
+        + request("GET", t.target("acts.generator", second, do="start write"))
     )
     t.wait_for("parking", key=first)
     c.get(t.target("acts.generator", third, do="start block block"))

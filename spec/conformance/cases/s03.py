@@ -47,7 +47,7 @@ def done_futures_without_end_leave_the_only_thread(t: Trial) -> None:
 
 @case("S3.2")
 def done_futures_without_end(t: Trial) -> None:
-    """Others are served though more requests than there are threads yield done futures without end."""
+    """Others are served beside sixteen requests that yield done futures without end."""
     check_others_are_served(t, 16, "done")
 
 
@@ -61,6 +61,7 @@ def turns_go_round(t: Trial) -> None:
     )
     t.control("open_gate", t.key)
     same([c.response().text for c in endless], ["stopped"] * 3, "the bodies")
+    same({*turns}, {*"abc"}, "who has had a turn")
     began = next(n for n in range(len(turns)) if {*turns[:n]} == {*"abc"})
     same({*turns[began:][:3]}, {*"abc"}, "who has a turn when all have had one")
     ahead, behind = turns[began:-3], turns[began + 3 :]
@@ -76,6 +77,6 @@ def completed_in_registration_leaves_the_only_thread(t: Trial) -> None:
 
 @case("S3.3")
 def completed_in_registration(t: Trial) -> None:
-    """Nor do they where more requests than there are threads yield them."""
+    """Nor do they where sixteen requests yield them."""
     for kind in t.control("s03.registering_kinds"):
         check_others_are_served(t, 16, kind)

@@ -18,7 +18,7 @@ def leave(c: Connection, how: str) -> None:
 
 def check_left(t: Trial, key: str, future: str, what: str) -> None:
     """The request has been closed where it waits, and its future is as it was."""
-    t.wait_for("close", key=key)
+    t.wait_for("close", "left", key=key)
     same(t.details("left", key), ["GeneratorExit"], f"what the application is left by after {what}")
     same(t.state(future), "pending", f"the future after {what}")
 
@@ -112,7 +112,7 @@ def futures_are_not_cancelled_at_the_deadline(t: Trial) -> None:
     """Nor is it cancelled at the deadline."""
     c = t.park("acts.iterator", do="park")
     same(c.response().status, 504, "the status")
-    t.wait_for("close")
+    t.wait_for("left")
     same(t.get("acts.generator", do="start block").body, b"block ", "another request's body")
     same(t.state(), "pending", "the future")
     t.complete()
@@ -141,7 +141,7 @@ def late_futures_log_nothing(t: Trial) -> None:
     """Nothing is logged when a future ends, in whatever way, after its request has."""
     for outcome in OUTCOMES:
         t.park("acts.iterator", f"{t.key} {outcome}", do="park").reset()
-        t.wait_for("close", key=f"{t.key} {outcome}")
+        t.wait_for("left", key=f"{t.key} {outcome}")
     same(t.get("acts.generator", do="start block").body, b"block ", "another request's body")
     before = t.log()
     for outcome in OUTCOMES:
