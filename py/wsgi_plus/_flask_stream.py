@@ -51,12 +51,18 @@ def gated(items: Iterable[Any]) -> Generator[Any, None, Any]:
     A failure is thrown into ``items`` (S5.2), or raised from here if they have no ``throw`` (S5.4).  Closing this does
     not close ``items``: that is for whoever made them.
     """
-    iterator = iter(items)
+    iterator: Any = iter(items)
+    item: Any = None
     error: BaseException | None = None
     try:
         while True:
             try:
-                item = next(iterator) if error is None else _throw(iterator, error)
+                if error is None:
+                    item = next(iterator)
+                elif hasattr(iterator, "throw"):
+                    item = iterator.throw(error)
+                else:
+                    raise error
             except StopIteration as end:
                 if end is error:  # a failure, which must not look like the end (S5.5)
                     raise RuntimeError("a future failed with StopIteration") from error
@@ -68,14 +74,7 @@ def gated(items: Iterable[Any]) -> Generator[Any, None, Any]:
             else:
                 yield item
     finally:
-        del error  # its traceback has this frame: no cycle
-
-
-def _throw(iterator: Iterator[Any], error: BaseException) -> Any:
-    throw = getattr(iterator, "throw", None)
-    if throw is None:
-        raise error
-    return throw(error)
+        del item, error  # the traceback has this frame: no cycle
 
 
 def _failure(fut: Future[Any]) -> BaseException | None:

@@ -196,16 +196,18 @@ def test_a_response_that_is_not_taken_to_its_end(app):
 
 
 @pytest.mark.parametrize("what", ["fine", "failed", "closed", "not begun"])
-def test_nothing_is_left_in_memory(app, log, what):
+def test_nothing_is_left_in_memory(app, what):
     """A request goes when it is over, without the garbage collector, even if somebody keeps its future."""
     refs: list[weakref.ref[Any]] = []
-    fut: Future[None] = Future()
+    futures: list[Future[None]] = []
 
     @app.get("/")
     @suspends
     def view():
-        refs.append(weakref.ref(request._get_current_object()))
-        yield fut
+        local = Upstream()
+        refs.extend(weakref.ref(each) for each in (local, request._get_current_object()))
+        futures.append(Future())
+        yield futures[0]
         if what == "failed":
             raise SystemExit
         return "fine"
@@ -216,16 +218,16 @@ def test_nothing_is_left_in_memory(app, log, what):
         visit = Visit(app)
         if what != "not begun":
             visit.step()
+        if what in ("fine", "failed"):
+            futures[0].set_result(None)
         if what == "fine":
-            fut.set_result(None)
             visit.finish()
         elif what == "failed":
-            fut.set_result(None)
             with pytest.raises(SystemExit):
                 visit.finish()
         else:
             visit.close()
         del visit
-        assert refs[0]() is None
+        assert [ref() for ref in refs] == [None, None]
     finally:
         gc.enable()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 import io
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
@@ -13,7 +15,7 @@ import flask
 import pytest
 from byhand import Wrapper, cancelled, done, failed, outcome
 from flask import Flask, Response, request, stream_with_context
-from test_flask import Upstream, Visit, app, ask, plain, soon, soon_failed, text
+from test_flask import Upstream, Visit, app, ask, plain, soon, soon_failed, text, visited
 from werkzeug.test import EnvironBuilder
 from werkzeug.wsgi import FileWrapper
 from wsgi_plus import wait
@@ -277,6 +279,26 @@ def test_request_ends_when_it_does_in_flask(ask, wrapped):
     """Before the body, unless that is in stream_with_context."""
     expected = teardowns(Flask("plain"), wrapped, plain)
     assert teardowns(suspending(Flask("suspending")), wrapped, ask) == expected
+
+
+def test_nothing_is_left_in_memory(app):
+    """A stream that fails goes when it is over, without the garbage collector."""
+    refs: list[weakref.ref[Any]] = []
+
+    def stream():
+        local = Upstream()
+        refs.append(weakref.ref(local))
+        yield failed(Upstream())
+
+    app.get("/")(lambda: Response(stream()))
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(Upstream):
+            visited(app, "/")
+        assert refs[0]() is None
+    finally:
+        gc.enable()
 
 
 # What looks at the body before it is sent
