@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from byhand import BOUND, eventually
 from harness.client import Connection, NoResponse, build
+from wsgi_plus.simple_server import After, Fate, Output, Request, Server
 from wsgi_plus.simple_server import Connection as SimpleConnection
-from wsgi_plus.simple_server import Fate, Output, Request, Server
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -66,6 +66,13 @@ def begin(server: Server, target: str = "/", **how: Any) -> Connection:
     c = connect(server, **how)
     c.send_request("GET", target)
     return c
+
+
+@pytest.fixture(autouse=True)
+def quiet(log: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing is logged that a test does not look at."""
+    yield
+    assert [record.getMessage() for record in log.get_records("call")] == []
 
 
 # The interface
@@ -248,6 +255,15 @@ def test_deadline_just_before_it_parks(log: pytest.LogCaptureFixture) -> None:
     log.clear()
 
 
+def test_deadline_after_a_block() -> None:
+    """S12.2: nothing of a second response is sent."""
+    app = Parks(first=b"first")
+    with Server(app, request_timeout=0.1) as server, begin(server) as c:
+        data, _ = c.drain()
+        assert data.count(b"HTTP/1.1 ") == 1 and data.endswith(b"5\r\nfirst\r\n")
+        eventually(app.closed, "it is closed")
+
+
 def test_half_close_allowed_just_before_it_parks() -> None:
     """S8.5: where it is allowed the end of the data means nothing."""
     app = Parks()
@@ -291,6 +307,76 @@ def test_data_ends_while_it_is_woken() -> None:
             request.wait.wake()
             app.future.set_result(None)
             assert c.read_response().body == b"done"
+
+
+class Unregistered(Future[Any]):
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        super().add_done_callback(fn)
+        raise RuntimeError("not registered on purpose")
+
+
+def test_data_ends_after_it_could_not_park(log: pytest.LogCaptureFixture) -> None:
+    """S10.4, S8.6: it is not parked, so its client gets the 500; the future may be done whenever it likes."""
+    future = Unregistered()
+    held, let_go = threading.Event(), threading.Event()
+
+    class Fails(Request):
+        def fail(self, error: BaseException) -> None:
+            held.set()
+            assert let_go.wait(BOUND)
+            super().fail(error)
+
+    class FailsServer(Server):
+        request_class = Fails
+
+    def app(_: Environ, start_response: StartResponse) -> list[Any]:
+        return [future]
+
+    with FailsServer(app) as server, begin(server) as c:
+        assert held.wait(BOUND)
+        (connection,) = server.connections.values()
+        c.half_close()
+        eventually(lambda: connection.eof, "the loop has noticed")
+        future.set_result(None)
+        let_go.set()
+        assert c.read_response().status == 500
+        eventually(lambda: not server.requests, "it is over")
+    assert "not registered on purpose" in log.text
+    log.clear()
+
+
+def test_data_ends_while_it_is_parked_on_its_client() -> None:
+    """S8.6: who has only ended his data reads on."""
+
+    def app(_: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", TEXT)
+        for _number in range(200):
+            yield b"x" * 65536
+
+    with Server(app) as server, begin(server, receive_buffer=4096) as c:
+        parked(server)
+        (connection,) = server.connections.values()
+        c.half_close()
+        eventually(lambda: connection.eof, "the loop has noticed")
+        assert len(c.read_response().body) == 200 * 65536
+        assert c.ended() == "eof"
+
+
+def test_reset_behind_much_that_is_not_read() -> None:
+    """S8.7: what a client sends behind a parked request is not all read; that it has gone is noticed nevertheless."""
+    app = Parks()
+    with Server(app) as server, begin(server) as c:
+        parked(server)
+        (connection,) = server.connections.values()
+        c.sock.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            for _ in range(2000):
+                c.sock.sendall(build("GET", "/") * 1000)
+        assert len(connection.reader.buffer) < 2 * connection.READ_AHEAD
+        assert app.notes == ["called"]
+        c.reset()
+        eventually(app.closed, "it is closed")
+    assert app.notes == ["called", "left", "closed"]
 
 
 # Steps that do not return
@@ -338,6 +424,54 @@ def test_step_beyond_its_deadline(log: pytest.LogCaptureFixture) -> None:
             assert c.read_response().body == b"hello"
         eventually(lambda: app.notes == ["GET / has ended", "closed"], "it is closed, and no other step runs")
     log.clear()
+
+
+@pytest.mark.parametrize("wrong", [None, "text"])
+def test_call_beyond_its_deadline(wrong: Any, log: pytest.LogCaptureFixture) -> None:
+    """S7.2: what it returns is closed and not iterated, whatever it is."""
+    release = threading.Event()
+    notes: list[str] = []
+
+    class Body:
+        def __iter__(self) -> Iterator[Any]:
+            notes.append("iterated")
+            return iter([wrong])
+
+        def close(self) -> None:
+            notes.append("closed")
+
+    def app(_: Environ, start_response: StartResponse) -> Any:
+        assert release.wait(BOUND)
+        start_response("200 OK", TEXT)  # it cannot know
+        return Body()
+
+    with Server(app, request_timeout=0.05) as server:
+        with begin(server) as c:
+            assert c.read_response().status == 504
+        log.clear()
+        release.set()
+        eventually(lambda: notes, "it is closed")
+    assert notes == ["closed"]
+
+
+def test_step_that_yields_nonsense_beyond_its_deadline(log: pytest.LogCaptureFixture) -> None:
+    """S12.4: what it yields is dropped, so nobody looks what it is."""
+    release = threading.Event()
+    notes: list[str] = []
+
+    def app(_: Environ, start_response: StartResponse) -> Iterator[Any]:
+        assert release.wait(BOUND)
+        try:
+            yield "text"
+        finally:
+            notes.append("closed")
+
+    with Server(app, request_timeout=0.05) as server:
+        with begin(server) as c:
+            assert c.read_response().status == 504
+        log.clear()
+        release.set()
+        eventually(lambda: notes, "it is closed")
 
 
 def test_step_beyond_the_end(log: pytest.LogCaptureFixture) -> None:
@@ -471,6 +605,26 @@ def test_blocks_before_a_failure_arrive(version: str, log: pytest.LogCaptureFixt
     log.clear()
 
 
+def test_reset_waits_for_what_the_client_has_not_read(log: pytest.LogCaptureFixture) -> None:
+    """S5.8: where a reset tells that it is not all, it does not destroy what the kernel still has to deliver."""
+
+    def app(_: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", TEXT)
+        yield b"x" * 100_000
+        raise ValueError("failed on purpose")
+
+    with Server(app) as server, connect(server, receive_buffer=4096) as c:
+        c.send_request("GET", "/", version="1.0")
+        eventually(lambda: "failed on purpose" in log.text, "it has failed")
+        (connection,) = server.connections.values()
+        eventually(lambda: connection.closing is After.RESET, "all of it is with the kernel")
+        assert connection.in_kernel() > 0
+        time.sleep(0.2)  # the server is in no hurry
+        data, how = c.drain()
+        assert data.endswith(b"\r\n\r\n" + b"x" * 100_000) and how == "reset"
+    log.clear()
+
+
 def test_next_request_of_a_client_that_left_is_not_begun() -> None:
     """S8.8."""
     app = Parks()
@@ -518,7 +672,7 @@ class Trap(Output):
     request: Request | None = None
 
     @property
-    def size(self) -> int:  # type: ignore[override]
+    def size(self) -> int:
         size = self._size
         if self.armed is not None and self.request is not None and threading.current_thread().name == "wsgi_plus-loop":
             armed, self.armed = self.armed, None

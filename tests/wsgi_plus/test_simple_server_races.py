@@ -26,6 +26,13 @@ TAG: contextvars.ContextVar[str] = contextvars.ContextVar("tag", default="")
 TEXT = [("Content-Type", "text/plain")]
 
 
+@pytest.fixture(autouse=True)
+def quiet(log: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing is logged that a test does not look at."""
+    yield
+    assert [record.getMessage() for record in log.get_records("call")] == []
+
+
 class Completer:
     """Threads that complete futures as soon as they get them, or a moment later."""
 
@@ -208,7 +215,7 @@ def test_clients_that_leave_at_any_moment(server: Server) -> None:
     assert fates["ended"] >= 40 and set(fates) <= {"ended", "left"}
 
 
-def test_deadlines_at_any_moment() -> None:
+def test_deadlines_at_any_moment(log: pytest.LogCaptureFixture) -> None:
     """S12: futures that are done about when the deadline is: the response is whole, or 504, or broken off."""
     with Completer(3) as completer:
         app = Crowd(completer.queue)
@@ -223,6 +230,8 @@ def test_deadlines_at_any_moment() -> None:
 
             in_threads(8, client)
             app.check(server)
+    assert {record.msg for record in log.records} <= {"%s is still running at its deadline:\n%s"}
+    log.clear()
     outcomes = Counter(seen.get() for _ in range(seen.qsize()))
     assert sum(outcomes.values()) == 120 and set(outcomes) <= {"whole", "504", "broken off"}
 
@@ -261,6 +270,7 @@ def test_shutdown_at_any_moment(log: pytest.LogCaptureFixture) -> None:
             for c in held:
                 c.close()
             app.check(server)
+    assert {record.msg for record in log.records} <= {"%s is left behind, still running:\n%s"}
     log.clear()
 
 
