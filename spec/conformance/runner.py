@@ -69,9 +69,17 @@ def suspends(server: Server) -> bool:
 
 
 def run(
-    settings: Settings, cases: Iterable[Case], report: Callable[[Result], object] | None = None, *, jobs: int = 1
+    settings: Settings,
+    cases: Iterable[Case],
+    report: Callable[[Result], object] | None = None,
+    *,
+    jobs: int = 1,
+    until: str = "",
 ) -> list[Result]:
-    """Every case, on ``jobs`` servers side by side.  Raises CannotStart if there is no server to begin with."""
+    """Every case, on ``jobs`` servers side by side; or only to the first result that is ``until``.
+
+    Raises CannotStart if there is no server to begin with.
+    """
     cases = list(cases)
     with Server(settings, {}) as server:
         futures = suspends(server)
@@ -86,13 +94,16 @@ def run(
                     found[case.name] = one(servers, case, futures)
                     if report is not None:
                         report(found[case.name])
+                    if found[case.name].result == until:
+                        left.clear()
+                        return
         finally:
             servers.drop()
 
     with ThreadPoolExecutor(jobs) as pool:
         for worker in [pool.submit(work) for _ in range(jobs)]:
             worker.result()
-    return [found[case.name] for case in cases]
+    return [found[case.name] for case in cases if case.name in found]
 
 
 def batches(cases: list[Case]) -> list[list[Case]]:

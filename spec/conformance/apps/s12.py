@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -86,4 +87,6 @@ def large_block(environ: stage.Environ, start_response: stage.StartResponse) -> 
 
 
 def upload(environ: stage.Environ, start_response: stage.StartResponse) -> list[bytes]:
+    """Takes a moment if it is asked to: long enough for a server to look at its clock."""
+    time.sleep(float(stage.arguments(environ).get("pause", 0)))
     return stage.text(start_response, f"{len(environ['wsgi.input'].read())} bytes")

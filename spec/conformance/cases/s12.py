@@ -92,7 +92,8 @@ def deadline_counts_from_the_complete_request(t: Trial) -> None:
     same(first.text, "0 bytes", "the body of the first response")
     if first.last:
         c = t.connect()
-    c.send(request("POST", t.target("s12.upload"), headers=(("Content-Length", "10"),)) + b"12345")
+    target = t.target("s12.upload", pause=DEADLINE / 3)
+    c.send(request("POST", target, headers=(("Content-Length", "10"),)) + b"12345")
     time.sleep(1.5 * DEADLINE)
     c.send(b"67890")
     answer = c.response()

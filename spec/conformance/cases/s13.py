@@ -52,8 +52,9 @@ def items_stop_when_nobody_reads(t: Trial) -> None:
 @case("S13.2", threads=1)
 def slow_readers_hold_no_thread(t: Trial) -> None:
     """Requests whose clients do not read leave the only thread to others, and go on to their ends when these read."""
-    n = 128
+    n = 1024
     connections = readers(t, n, SIZE)
+    holds(max(still(t, list(connections))) < n, "applications whose clients do not read are asked for less than all")
     other = t.connect(timeout=PROMPT)
     other.get(t.target("acts.generator", f"{t.key}-other", do="start block"))
     same(other.response().text, "block ", "the body of a request beside them")
@@ -79,9 +80,10 @@ def slow_readers_get_all(t: Trial) -> None:
 @case("S13.3")
 def large_bodies_by_write(t: Trial) -> None:
     """A large body that is given to write arrives, whether or not this holds the thread meanwhile."""
-    c = t.begin("s13.writes", receive_buffer=SIZE, n=64, size=SIZE)
+    n = 512
+    c = t.begin("s13.writes", receive_buffer=SIZE, n=n, size=SIZE)
     answer = c.start()
-    same(c.drain(answer), tuple(t.control("s13.digest", 64, SIZE)), "the length and the SHA-256 of the body")
+    same(c.drain(answer), tuple(t.control("s13.digest", n, SIZE)), "the length and the SHA-256 of the body")
     holds(answer.complete, "the response is complete")
 
 
