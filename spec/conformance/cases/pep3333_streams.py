@@ -49,7 +49,9 @@ def input_that_is_late(t: Trial) -> None:
     c.send(whole[:-5])
     t.server.control("events", t.key)  # a round trip: the first piece is on its way
     c.send(whole[-5:])
-    same(json.loads(c.response().body), [LINES.decode()], "the body")
+    answer = c.response()
+    same(answer.status, 200, "the status")
+    same(json.loads(answer.body), [LINES.decode()], "the body")
 
 
 @case("P6")
@@ -96,7 +98,9 @@ def input_ends(t: Trial) -> None:
     c = t.connect()
     first = request("POST", t.target("pep3333_streams.read", how="beyond"), body=b"body")
     c.send(first + request("GET", "/"))
-    found, *more = json.loads(c.response().body)
+    answer = c.response()
+    same(answer.status, 200, "the status, where the application reads beyond the end")
+    found, *more = json.loads(answer.body)
     same((found, set(more)), ("body", {""}), "what is read, and what behind that")
 
 
