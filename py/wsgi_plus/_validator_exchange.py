@@ -429,7 +429,6 @@ class Exchange:
             raise self.broken("start-never") from None
         if self._length is not None and self._gave < self._length:
             raise self.broken("length", said=self._length, gave=self._gave) from None
-        self._begun = True
 
     def _failed(self, error: BaseException) -> BaseException:
         """What to raise where the application has raised this."""
@@ -484,7 +483,6 @@ class Exchange:
         if outer is not None and not outer.closed:
             return  # that one will tell
         if self.open and not self._notes.told:
-            self._notes.told = True
             self._warn("close-missing")
 
 

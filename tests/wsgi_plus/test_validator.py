@@ -37,6 +37,7 @@ from validator_parts import (
     hello,
     looping,
     plain_environ,
+    raises_then_goes_on,
     reads,
     replaces,
     serve,
@@ -135,6 +136,28 @@ def test_head():
     assert serve(short, REQUEST_METHOD="HEAD") == ("200 OK", b"")
     with pytest.raises(WSGIPlusError):
         serve(short)
+
+
+def waiting_last(app):
+    """A future of its own fails, and it does not matter."""
+
+    def wrapped(environ, start_response):
+        iterable = app(environ, start_response)
+        try:
+            yield from iterable
+        finally:
+            iterable.close()
+        try:
+            yield failed(LookupError())
+        except LookupError:
+            pass
+
+    return wrapped
+
+
+def test_middleware_may_swallow_a_failure_of_its_own():
+    for app in (hello, waits):
+        assert serve(app, delegating, waiting_last, swapping) == ("200 OK", b"HELLO WORLD")
 
 
 def test_same_future_again():
@@ -477,6 +500,19 @@ def test_what_the_application_returned_is_closed_if_nobody_gets_it():
     assert body.closed == 1
 
 
+def test_what_has_failed_is_not_run_again():
+    """Whatever its server does."""
+    body = validator(raises_then_goes_on)(plain_environ(), lambda *_: print)
+    iterator = iter(body)
+    assert next(iterator) == b"hello "
+    with pytest.raises(ValueError, match="on purpose"):
+        next(iterator)
+    with pytest.raises(WSGIPlusError, match="^S5.7"):
+        next(iterator)
+    assert list(iterator) == []
+    body.close()
+
+
 def test_refused_close_can_be_repeated():
     """S7.2: a server that was too early does it when the step has returned, and the application is closed once."""
     running, gate = threading.Event(), threading.Event()
@@ -712,10 +748,11 @@ def test_nothing_is_kept():
     gc.disable()
     try:
         server = Leaves(an_environ())
+        gone = *gone, weakref.ref(server)
         server.run(validated(application, looping))
         del server, frame, future
         application.__defaults__ = ()
-        assert [ref() for ref in gone] == [None, None]
+        assert [ref() for ref in gone] == [None] * 3
     finally:
         gc.enable()
 
