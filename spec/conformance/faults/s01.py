@@ -81,7 +81,7 @@ class OneItemIsOneBlock(Request):
         return known
 
 
-@fault("S1.7")
+@fault("S1.7", "S15.7")
 class NotBeforeStartResponse(Request):
     """A future is accepted after start_response only."""
 
