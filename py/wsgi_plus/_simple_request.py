@@ -69,6 +69,7 @@ class Output:
         self.size = 0
 
     def put(self, data: bytes) -> None:
+        """Takes bytes to be sent, whole; none if the client is gone."""
         with self._lock:
             if data and not self._dropped:
                 self._blocks.append(data)
@@ -137,6 +138,7 @@ class Wait:
         return True
 
     def wake(self) -> None:
+        """Resumes the request, if nobody has done so and it is parked."""
         request = self._comers.pop()
         if request is not None:
             request.server.run_queue.put(request)  # no more: a pool thread runs its next step (S7.3, S11.2)
@@ -147,6 +149,7 @@ class Wait:
 
     @property
     def parked(self) -> bool:
+        """Whether nobody has woken it since it was let go."""
         return bool(self._waker) and len(self._comers) == 1
 
 
@@ -201,6 +204,7 @@ class Request:
         self.server.run_queue.put(self)  # behind what is waiting to run (S3.2)
 
     def in_context(self, function: Callable[[], Fate]) -> Fate:
+        """Calls the function in this thread, and in the context of the request (S9.4)."""
         self.thread = threading.get_ident()
         try:
             return self.context.run(function)  # S9.4
@@ -223,6 +227,7 @@ class Request:
         return fate
 
     def handle(self, item: Any) -> Fate:
+        """Does what is to be done with one item, or the end (S1)."""
         if isinstance(item, Future):  # S1.1
             return self.await_future(item)
         if isinstance(item, bytes):
@@ -236,6 +241,7 @@ class Request:
         return Fate.OVER
 
     def next_item(self) -> Any:
+        """Calls the application, or resumes it from what it waited for; END if it has ended (S4, S5)."""
         if self.iterator is None:
             self.iterable = self.server.app(self.environ, self.start_response)
             if self.ended:
@@ -261,6 +267,7 @@ class Request:
             return error
 
     def throw(self, iterator: Any, error: BaseException) -> Any:
+        """Hands a failure to the application: raises it, or gives the next item (S5.2, S5.4)."""
         if not hasattr(iterator, "throw"):
             raise error  # S5.4
         return iterator.throw(error)  # S5.2
@@ -281,6 +288,7 @@ class Request:
         return said
 
     def await_future(self, future: Future[Any]) -> Fate:
+        """Goes on at once if the future is done (S3.1), else parks."""
         self.future = future
         return Fate.AGAIN if future.done() else self.park(future, for_client=False)  # S3.1
 
@@ -313,6 +321,7 @@ class Request:
             log.error("Error in close() of %s", self, exc_info=error)  # S7.5
 
     def over(self) -> None:
+        """Releases what the request holds: its last step is over."""
         self.body.close()
         self.server.requests.discard(self)
         self.connection.changed()
@@ -320,6 +329,7 @@ class Request:
     # What the application calls
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
+        """PEP 3333's, in a step of this request only (S6)."""
         self.check_step()
         if exc_info:
             try:
@@ -336,6 +346,7 @@ class Request:
         return self.write
 
     def write(self, data: bytes, /) -> None:
+        """What start_response gives.  Holds the thread while the client is slow (S13.3)."""
         self.check_step()
         if not isinstance(data, bytes):
             raise TypeError(f"write takes bytes, not {type(data).__name__}")  # S1.8
@@ -357,6 +368,7 @@ class Request:
 
     @property
     def has_body(self) -> bool:
+        """Whether blocks are sent, or dropped (S19.1)."""
         return self.head.method != "HEAD" and self.status[:3] not in ("204", "304")  # S19.1
 
     def send(self, block: bytes) -> None:
@@ -374,6 +386,7 @@ class Request:
         self.connection.changed()
 
     def framed(self, block: bytes) -> bytes:
+        """A block as it is sent."""
         return b"%x\r\n%b\r\n" % (len(block), block) if self.chunked else block
 
     def begin(self, known: int | None) -> None:
@@ -462,6 +475,7 @@ class Request:
         return True
 
     def waits_for_future(self) -> bool:
+        """Whether it is parked, and not on its client (S8.5)."""
         return self.wait is not None and self.wait.parked and not self.wait.for_client
 
     def stack(self) -> str:

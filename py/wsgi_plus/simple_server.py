@@ -103,10 +103,12 @@ class Connection:
             self.server.poll.modify(self.sock, self.interest())
 
     def interest(self) -> int:
+        """What poll() is to look for: data, unless it has ended or enough is read ahead (S8.7), and room."""
         full = self.request is not None and len(self.reader.buffer) >= self.READ_AHEAD  # S8.7
         return (0 if self.eof or full else select.POLLIN) | (select.POLLOUT if self.output.size else 0)
 
     def receive(self) -> None:
+        """Takes what the client has sent."""
         with suppress(BlockingIOError):
             data = self.sock.recv(self.READ_AHEAD)
             self.eof = not data
@@ -128,6 +130,7 @@ class Connection:
             self.server.run_queue.put(self.request)
 
     def refuse(self, status: int) -> None:
+        """Answers what is no request with this status, and closes."""
         self.output.put(answer(status))
         self.closing = After.CLOSE
         self.changed()
@@ -148,6 +151,7 @@ class Connection:
             self.sock.shutdown(socket.SHUT_WR)
 
     def data_has_ended(self) -> None:
+        """The client will send nothing more: ends what is parked on a future (S8.5), unless that is allowed."""
         if self.lingers_since is not None or (self.request is None and self.closing is None):
             self.close()  # S14.4: what there is of a request is not served
         elif self.request is not None and not self.server.allow_half_close and self.request.end_if_parked():
@@ -164,6 +168,7 @@ class Connection:
             request.end(None)  # S8.2; those behind it have not begun, and will not (S8.8)
 
     def close(self) -> None:
+        """Forgets the client, and all that is unsent."""
         if not self.closed:
             self.closed = True
             self.server.poll.unregister(self.sock)
@@ -301,11 +306,13 @@ class Server:
 
     @property
     def url(self) -> str:
+        """Where it is: ``http://HOST:PORT``, without a slash at the end."""
         host, port = self.address
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
     def draining(self) -> bool:
+        """Whether shutdown() has been called, and the loop knows of it (S18.1)."""
         return self.draining_since is not None
 
     def __enter__(self: Self) -> Self:
@@ -354,6 +361,7 @@ class Server:
         ]
 
     def log_parked(self) -> None:
+        """Writes to the log what ``parked`` gives (S12.6)."""
         found = self.parked()
         lines = (f"\n{request}: {_name(future)}" for request, future in found)
         log.info("%d requests are parked%s", len(found), "".join(lines))
