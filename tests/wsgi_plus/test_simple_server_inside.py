@@ -379,6 +379,49 @@ def test_reset_behind_much_that_is_not_read() -> None:
     assert app.notes == ["called", "left", "closed"]
 
 
+# What is called from elsewhere
+
+
+def test_start_response_and_write_elsewhere() -> None:
+    """S6.6: they raise in another thread, while the request is parked, in close(), and when it is over."""
+    future: Future[Any] = Future()
+    kept: list[Any] = []
+    raised: list[str] = []
+
+    def attempt(where: str) -> None:
+        for call in (lambda: kept[0]("200 OK", TEXT, None), lambda: kept[1](b"stray")):
+            try:
+                call()
+            except RuntimeError:
+                raised.append(where)
+
+    class Body:
+        def __init__(self) -> None:
+            self.items = iter([b"one", future, b"two"])
+
+        def __iter__(self) -> Iterator[Any]:
+            return self.items
+
+        def close(self) -> None:
+            attempt("close")
+
+    def app(_: Environ, start_response: StartResponse) -> Body:
+        kept[:] = [start_response, start_response("200 OK", TEXT)]
+        thread = threading.Thread(target=attempt, args=["thread"])
+        thread.start()
+        thread.join(BOUND)
+        return Body()
+
+    with Server(app) as server, begin(server) as c:
+        parked(server)
+        attempt("parked")
+        future.set_result(None)
+        assert c.read_response().body == b"onetwo"
+        eventually(lambda: not server.requests, "it is over")
+        attempt("over")
+    assert raised == ["thread"] * 2 + ["parked"] * 2 + ["close"] * 2 + ["over"] * 2
+
+
 # Steps that do not return
 
 
@@ -674,7 +717,8 @@ class Trap(Output):
     @property
     def size(self) -> int:
         size = self._size
-        if self.armed is not None and self.request is not None and threading.current_thread().name == "wsgi_plus-loop":
+        in_loop = threading.current_thread().name == "wsgi_plus-loop" and not self._lock.locked()
+        if in_loop and self.armed is not None:
             armed, self.armed = self.armed, None
             armed.set()
             eventually(lambda: self.request is not None and self.request.after is not None, "it has come to its end")
