@@ -353,6 +353,10 @@ def test_a_future_with_a_mind_of_its_own(app, log):
             fn(self)
             fn(self)
 
+        def exception(self, timeout=None):
+            assert timeout == 0, "it would wait (S5.9)"
+            return super().exception(timeout)
+
     class Refuses(Future):
         def add_done_callback(self, fn):
             raise RuntimeError("no callbacks")
