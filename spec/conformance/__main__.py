@@ -41,11 +41,11 @@ SETTINGS = {
     "body_limit": "its option for the largest body, such as '--limit-request-body {bytes}'",
     "threads": "its option for the number of threads, such as '--threads {n}'",
     "half_close": "its option that lets clients half-close, such as '--allow-half-close'",
-    "parked": "a command that prints how many requests are parked; may use {host}, {port}, {extra_port}, {pid}, {log} and {what}: "
-    "future or client",
+    "parked": "a command that prints how many requests are parked; may use {host}, {port}, {extra_port}, {pid}, {log} "
+    "and {what}: future or client",
     "log": "the file that it writes its log to, if that is not its standard output",
     "helper": "MODULE:FUNCTION that makes a plain application of a WSGI+ application (S17)",
-    "middleware": "MODULE:FACTORY to put around the applications: with a server that conforms, this examines middleware",
+    "middleware": "MODULE:FACTORY to put around the applications: with a server that conforms this examines it",
 }
 
 
@@ -57,17 +57,25 @@ def parser() -> argparse.ArgumentParser:
     )
     for name, text in SETTINGS.items():
         made.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper().replace("_", "-"), help=text)
-    made.add_argument("--path", action="append", default=[], metavar="DIR", help="a directory for the server's PYTHONPATH")
+    made.add_argument(
+        "--path", action="append", default=[], metavar="DIR", help="a directory for the server's PYTHONPATH"
+    )
     made.add_argument("--known", metavar="NAME", help=f"a server that is known here: {', '.join(KNOWN)}")
     made.add_argument(
-        "--only", action="append", default=[], metavar="WHAT", help="a requirement (S5, S5.1, P9) or a case's name; repeatable"
+        "--only",
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help="a requirement (S5, S5.1, P9) or a case's name; repeatable",
     )
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="servers to use side by side [1]")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
     made.add_argument("--list", action="store_true", help="list the cases and end")
     made.add_argument("-v", "--verbose", action="store_true", help="say each case as it is done")
     made.add_argument(
-        "--spec", choices=["check", "write"], help="only look whether the specification names its cases, or have it do so"
+        "--spec",
+        choices=["check", "write"],
+        help="only look whether the specification names its cases, or have it do so",
     )
     made.add_argument(
         "--results",
@@ -89,7 +97,7 @@ def joined(words: list[str]) -> list[str]:
 
 
 def chosen(cases: list[Case], only: list[str]) -> list[Case]:
-    """Those that are asked for by requirement, its first part, or name.  Raises ValueError with what there is none for."""
+    """Those that are asked for by requirement, its first part, or name.  Raises ValueError for what there is none."""
 
     def names(case: Case) -> set[str]:
         return {case.name, *case.requirements, *(number.partition(".")[0] for number in case.requirements)}
@@ -120,10 +128,9 @@ def is_url(text: str) -> bool:
     """Whether it says where a server is, and no more."""
     parts = urlsplit(text)
     try:
-        parts.port
-    except ValueError:
+        return parts.scheme == "http" and bool(parts.hostname) and parts.port != 0 and parts.path in ("", "/")
+    except ValueError:  # of the port
         return False
-    return parts.scheme == "http" and bool(parts.hostname) and parts.path in ("", "/")
 
 
 def settings_of(options: argparse.Namespace, error: Callable[[str], object]) -> Settings:

@@ -55,7 +55,7 @@ class Settings:
     """How the server is started, or where it is."""
 
     server: str = ""
-    """The command, with {host}, {port}, {app} (also {module} and {callable}), and perhaps {options} and {extra_port}."""
+    """The command: PLACEHOLDERS has what may stand in it."""
     url: str = ""
     control: str = ""
     """With a URL: the CONFORMANCE_CONTROL that the server was started with."""

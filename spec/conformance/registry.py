@@ -66,8 +66,8 @@ def case(
 ) -> Callable[[Callable[[Trial], None]], Callable[[Trial], None]]:
     """Registers a function as the case of these requirements, under its name with hyphens.
 
-    Cases of the specification need ``futures`` unless they say ``plain``.  Raises ValueError for requirements, needs and
-    options that there are not, for a name that is taken, and where the docstring is missing.
+    Cases of the specification need ``futures`` unless they say ``plain``.  Raises ValueError for requirements, needs
+    and options that there are not, for a name that is taken, and where the docstring is missing.
     """
 
     def register(function: Callable[[Trial], None]) -> Callable[[Trial], None]:

@@ -73,14 +73,19 @@ def page() -> str:
     lines = [
         "# What the suite says of servers",
         "",
-        "Made by `scripts/conformance --results run` from `results/*.json`; [README.md](README.md) says how to read it. In the",
-        "tables *yes* is a requirement all cases of which pass, **no** one of which a case fails, – one that the server does not",
-        "support, or has no setting for. A server that does not suspend for futures supports nothing of WSGI+ but the helper of",
-        "S17, which is for such servers; PEP 3333 does not ask it to.",
+        "Made by `scripts/conformance --results run` from `results/*.json`; [README.md](README.md) says how to read it.",
+        "",
+        "*yes* is a requirement all cases of which pass, **no** one of which a case fails, – one that the server does not",
+        "support or has no setting for. A server that does not suspend for futures supports nothing of WSGI+, and PEP 3333",
+        "does not ask it to; but the helper of S17, which is for such servers, can be tried on it, and can tell clients of a",
+        "failure only where the server does.",
         "",
         "| pass / fail / not supported | " + " | ".join(heads) + " |",
         "| --- |" + " --- |" * len(heads),
-        *(f"| {title}, {level} | {' | '.join(counts(record, pep, level) for record in found)} |" for title, pep, level in PARTS),
+        *(
+            f"| {title}, {level} | {' | '.join(counts(record, pep, level) for record in found)} |"
+            for title, pep, level in PARTS
+        ),
     ]
     for title, pep in TITLES:
         lines += ["", f"## {title}", "", "| | | " + " | ".join(heads) + " |", "| --- | --- |" + " --- |" * len(heads)]
@@ -93,7 +98,9 @@ def page() -> str:
     order = {requirement.number: place for place, requirement in enumerate(requirements())}
     texts = {case.name: " ".join(case.text.split()) for case in all_cases()}
     for head, record in zip(heads, found):
-        failed = sorted((case for case in record["cases"] if case["result"] == FAIL), key=lambda c: order[c["requirements"][0]])
+        failed = sorted(
+            (case for case in record["cases"] if case["result"] == FAIL), key=lambda c: order[c["requirements"][0]]
+        )
         lines += ["", f"### {head}", ""] + ([] if failed else ["Nothing."])
         for case in failed:
             lines.append(f"- {', '.join(case['requirements'])} `{case['name']}`: {texts.get(case['name'], '')}")
@@ -105,7 +112,9 @@ def page() -> str:
 
 def counts(record: dict[str, Any], pep: bool, level: str) -> str:
     """How many requirements of a level pass, fail, and are not supported."""
-    seen = [r["result"] for number, r in record["requirements"].items() if r["level"] == level and (number[0] == "P") == pep]
+    seen = [
+        r["result"] for number, r in record["requirements"].items() if r["level"] == level and (number[0] == "P") == pep
+    ]
     return " / ".join(str(seen.count(word)) for word in (PASS, FAIL, SKIP))
 
 

@@ -60,7 +60,9 @@ class Known:
         """Raises CannotStart where it is not installed."""
         program = Path(self.server.split()[0])
         if not program.exists():
-            raise CannotStart(f"{program} is not there: make it with `make{' bench-venv' if VENV in program.parents else ''}`")
+            raise CannotStart(
+                f"{program} is not there: make it with `make{' bench-venv' if VENV in program.parents else ''}`"
+            )
         return Settings(server=self.server, paths=(PY,), **self.options)
 
     def find_version(self) -> str:
@@ -113,7 +115,8 @@ KNOWN = {
     ),
     "granian": Known(
         "granian",
-        f"{_BIN}/granian --interface wsgi --host {{host}} --port {{port}} --blocking-threads 8 --no-ws {{options}} {{app}}",
+        f"{_BIN}/granian --interface wsgi --host {{host}} --port {{port}} --blocking-threads 8 --no-ws "
+        "{options} {app}",
         _pip("granian"),
         {"threads": "--blocking-threads {n}"},
     ),

@@ -44,7 +44,7 @@ def result_that_is_no_iterable(t: Trial) -> None:
 def exception_within_the_body(t: Trial) -> None:
     """A body that an exception has cut short is not ended as if it were whole."""
     answer = t.get("pep3333_errors.in_the_body")
-    # Where only the end of the connection ends a body, nothing but a reset could tell, and the PEP does not ask for one.
+    # Where the end of the connection is that of the body only a reset could tell, and the PEP does not ask for one.
     holds(answer.framing == "close" or not answer.complete, "the body is not complete")
     still_serves(t)
 

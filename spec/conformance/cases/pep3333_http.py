@@ -21,7 +21,10 @@ def next_is_in_its_place(t: Trial, c: Connection) -> None:
     """The next response on the connection begins where the last one has ended; or the server has closed."""
     c.get(t.target("pep3333_http.named", name="next"))
     following = c.response_if_any()
-    holds(following is None or (following.status, following.text) == (200, "next"), f"what comes next is right: {following}")
+    holds(
+        following is None or (following.status, following.text) == (200, "next"),
+        f"what comes next is right: {following}",
+    )
 
 
 @case("P23")
@@ -101,7 +104,11 @@ def framing_of_204(t: Trial) -> None:
 def expect_continue(t: Trial) -> None:
     """A client that waits for 100 Continue before it sends the body is served, if need be when it stops waiting."""
     c = t.connect()
-    c.send(request("POST", t.target("pep3333_http.echo_sized"), headers=(("Expect", "100-continue"), ("Content-Length", "5"))))
+    c.send(
+        request(
+            "POST", t.target("pep3333_http.echo_sized"), headers=(("Expect", "100-continue"), ("Content-Length", "5"))
+        )
+    )
     c.silent(1.0)  # the interim response, or none: the PEP's third way
     c.send(b"hello")
     answer = c.response()

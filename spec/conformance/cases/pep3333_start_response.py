@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..check import Failed, NotSupported, holds, same
+from ..check import Failed, NotSupported, same
 from ..registry import case
 from ..trial import Trial
 
@@ -102,7 +102,7 @@ def second_call_later(t: Trial) -> None:
 
 @case("P11")
 def second_call_after_an_error(t: Trial) -> None:
-    """An application whose first call of start_response has raised has failed, and cannot try again without exc_info."""
+    """An application whose first call of start_response has raised cannot call it again without exc_info."""
     t.shows_failure("pep3333_start_response.twice_after_an_error")
 
 
@@ -116,7 +116,15 @@ def hop_by_hop(t: Trial) -> None:
 @case("P13")
 def control_characters_in_headers(t: Trial) -> None:
     """CR, LF and NUL in the name or value of a header do not get to the client."""
-    whats = ("crlf-in-value", "lf-in-value", "cr-in-value", "nul-in-value", "lf-at-the-end", "crlf-in-name", "lf-in-name")
+    whats = (
+        "crlf-in-value",
+        "lf-in-value",
+        "cr-in-value",
+        "nul-in-value",
+        "lf-at-the-end",
+        "crlf-in-name",
+        "lf-in-name",
+    )
     same(forged(t, whats), [], "what gets through")
 
 
