@@ -1,50 +1,47 @@
-"""Django's locals of a request that changes threads: language, time zone, URLconf, script prefix, caches (S9.3).
+"""Django's locals of a request that changes threads: language, time zone, URLconf, script prefix, caches (S9.4).
 
-They are ``asgiref.local.Local`` objects.  What is in them follows the request's context in asgiref 3.8 to 3.11, the
-thread in older ones, and in newer ones both: on another thread of the same context it is not there.  So it is taken
-away after each step and put back before the next, which is right whatever it follows, and leaves nothing on a thread.
-
-Database connections are not among them: they stay with their thread.
+They are ``asgiref.local.Local`` objects.  Since asgiref 3.8 what is in them is in the request's context: it goes with the
+request, and nothing of it stays on a thread.  But since 3.12 it is marked with the thread that has put it there, and on
+another one it is not found, unless asgiref itself has moved it.  Database connections are no part of this: they stay
+with their thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextvars
+import threading
 from typing import Any
 
-from django.core.cache import caches
-from django.urls import base as urls
-from django.utils import timezone
-from django.utils.translation import trans_real
+import asgiref.local
+from django.core.exceptions import ImproperlyConfigured
 
-__all__ = ["Locals", "put", "taken"]
+__all__ = ["check", "moved"]
 
-Locals = list[tuple[Any, str, Any]]
-"""What is in which attributes of which locals, on one thread at one time."""
-
-VALUES = [(trans_real, "_active"), (timezone, "_active"), (urls, "_urlconfs"), (urls, "_prefixes")]  # in .value of each
-
-_NOTHING = object()
+# What is marked, and what gives the same with the mark of this thread.
+_Storage: Any = getattr(asgiref.local, "_Storage", ())
+_rehome: Any = getattr(asgiref.local, "_rehome", None)
 
 
-def taken() -> Locals:
-    """What there is in this thread."""
-    return [(local, name, getattr(local, name, _NOTHING)) for local, name in _attributes()]
+def moved() -> None:
+    """Has this thread find what is in its context, which another thread has had before."""
+    for variable, value in contextvars.copy_context().items():
+        if isinstance(value, _Storage):
+            variable.set(_rehome(value))
 
 
-def put(values: Locals) -> None:
-    """Has this thread find what ``taken`` found in another, or at another time, and nothing else."""
-    for local, name, value in values:
-        if getattr(local, name, _NOTHING) is value:
-            continue
-        if value is _NOTHING:
-            delattr(local, name)
-        else:
-            setattr(local, name, value)
+def check() -> None:
+    """Raises ImproperlyConfigured where that does not do it: with an asgiref that is too old, or newer than this."""
+    local = asgiref.local.Local()
+    found: list[Any] = []
 
+    def look() -> None:
+        moved()
+        found.append(getattr(local, "value", None))
 
-def _attributes() -> Iterator[tuple[Any, str]]:
-    for module, name in VALUES:
-        yield getattr(module, name), "value"
-    for alias in caches:  # request_finished closes those of its thread: they have to be there
-        yield caches._connections, alias  # type: ignore[attr-defined]
+    context = contextvars.Context()
+    context.run(setattr, local, "value", "there")
+    thread = threading.Thread(target=context.run, args=[look])
+    thread.start()
+    thread.join()
+    if found != ["there"]:
+        raise ImproperlyConfigured("this version of asgiref is not known to wsgi_plus.django, which needs 3.8 or later")

@@ -81,8 +81,9 @@ def _compressed(
         compressed.truncate()
         return data
 
-    name = b"a" * secrets.randbelow(max_random_bytes)  # hides the length (BREACH)
+    name = b"a" * secrets.randbelow(max_random_bytes) if max_random_bytes else b""  # hides the length (BREACH)
     error: BaseException | None = None
+    item: Any = None
     try:
         with GzipFile(filename=name, mode="wb", compresslevel=6, fileobj=compressed, mtime=0) as file:
             while True:
@@ -99,4 +100,4 @@ def _compressed(
                     yield take()
         yield take()
     finally:
-        del error  # its traceback has this frame: no cycle
+        del error, item  # the traceback has this frame: no cycle with the exception

@@ -73,6 +73,7 @@ def guarded(iterator: Iterator[Any]) -> Generator[Any, None, Any]:
     Left before that, it does not close the iterator.
     """
     error: BaseException | None = None
+    item: Any = None
     try:
         while True:
             try:
@@ -87,7 +88,7 @@ def guarded(iterator: Iterator[Any]) -> Generator[Any, None, Any]:
             else:
                 error = TransactionManagementError(WAITS_WITHIN.format(alias))
     finally:
-        del error  # its traceback has this frame: no cycle
+        del error, item  # the traceback has this frame: no cycle with the exception
 
 
 def fate(item: Any) -> Generator[Any, None, BaseException | None]:
@@ -98,14 +99,19 @@ def fate(item: Any) -> Generator[Any, None, BaseException | None]:
         raise
     except BaseException as failure:
         return failure
+    finally:
+        del item
     return None
 
 
 def _throw(iterator: Iterator[Any], error: BaseException) -> Any:
-    throw = getattr(iterator, "throw", None)
-    if throw is None:
-        raise error
-    return throw(error)
+    try:
+        throw = getattr(iterator, "throw", None)
+        if throw is None:
+            raise error
+        return throw(error)
+    finally:
+        del error
 
 
 def _open_transaction() -> str | None:

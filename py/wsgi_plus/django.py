@@ -65,7 +65,7 @@ from django.http.response import HttpResponseBase
 from django.urls import set_urlconf
 from django.utils.log import log_response
 
-from ._django_locals import taken
+from ._django_locals import check
 from ._django_middleware import Below, Level, levels
 from ._django_rest import Rest
 from ._django_streams import blocks, rewritten
@@ -107,7 +107,6 @@ class SuspendingWSGIHandler(WSGIHandler):
         """PEP 3333's side of it.  On a server that is no WSGI+ server each wait holds its thread (S16, S17)."""
         if VERSION not in environ:
             return super().__call__(environ, start_response)
-        before = taken()
         notice = partial(self._notice, environ)
         try:
             response: Any = super().__call__(environ, start_response)
@@ -116,17 +115,17 @@ class SuspendingWSGIHandler(WSGIHandler):
             nothing._handler_class = self.__class__
             nothing._resource_closers.append(suspended.request.close)
             begin = partial(self._begin, start_response, notice)
-            return Rest.suspended(suspended.future, suspended.steps, begin, nothing, before)
+            return Rest(suspended.steps, nothing, future=suspended.future, begin=begin)
         stream = blocks(response, notice)
         if stream is not None:
-            return Rest(stream.items, response, before)
+            return Rest(stream.items, response)
         if not getattr(response, "streaming", True):
             close_old_connections()  # close() may be in another thread
         return response
 
     def get_response(self, request: Any) -> HttpResponseBase:
         """The response.  In a WSGI+ server raises _Suspended, which is for __call__, where the view waits."""
-        if VERSION not in request.META or not all(level.crossed for level in self._levels):
+        if VERSION not in request.META or not self._crossed:
             return super().get_response(request)
         steps = self._response_steps(request)
         try:
@@ -221,9 +220,12 @@ class SuspendingWSGIHandler(WSGIHandler):
         return guarded(iter(response)) if stream is None else stream.items
 
     def load_middleware(self, is_async: bool = False) -> None:
+        check()
+        """As Django's, and finds out which middleware a view can be suspended in."""
         self._loaded: list[Below] = []
         super().load_middleware(is_async)
         self._levels: list[Level] = levels(self._loaded)
+        self._crossed = all(level.crossed for level in self._levels)
         self._noticed: set[str] = set()
         self._lock = threading.Lock()
 

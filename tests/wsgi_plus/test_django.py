@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import html
 import io
 import re
 import sys
+import weakref
 from concurrent.futures import CancelledError, Future
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +23,7 @@ from django_byhand import *  # noqa: F403  # sets Django up
 from django_byhand import only
 
 # ruff: isort: split
+import django
 from django.contrib import messages
 from django.contrib.admin.views.decorators import staff_member_required
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, login
@@ -596,6 +599,62 @@ def test_start_response_fails(ask, signals):
         with pytest.raises(ValueError, match="no such status"):
             exchange.finish()
     assert (ended, signals) == (["stream"], ["started", "finished"])
+
+
+# Memory
+
+
+@suspends
+def waits(request):
+    yield from wait(request.META.pop("future"))
+    return HttpResponse("fine")
+
+
+def streams(request):
+    def blocks():
+        yield b"block"
+        try:
+            yield from wait(request.META.pop("future"))
+        except ValueError:
+            if request.META["then"] == "uncaught":
+                raise
+
+    return StreamingHttpResponse(blocks())
+
+
+@pytest.mark.skipif(django.VERSION < (5,), reason="it is in a cycle without us, too")
+@pytest.mark.parametrize("middleware", [[], ["django.middleware.gzip.GZipMiddleware"]])
+@pytest.mark.parametrize(
+    ("view", "then"),
+    [
+        (waits, "fine"),
+        (waits, "left"),
+        (streams, "fine"),
+        (streams, "left"),
+        (streams, "caught"),
+        (streams, "uncaught"),
+    ],
+)
+def test_nothing_is_left_in_memory(ask, threads, log, view, middleware, then):
+    """When a request is over all that belonged to it goes, without the garbage collector."""
+    fut = failed() if "caught" in then else Future() if then == "left" else done()
+    gc.collect()
+    gc.disable()
+    try:
+        with only(view):
+            how = {"settings": {"MIDDLEWARE": middleware}, "HTTP_ACCEPT_ENCODING": "gzip"}
+            exchange = ask(on="ab", future=fut, then=then, **how)
+            gone = weakref.ref(exchange._environ["wsgi.input"])
+            with suppress(ValueError):
+                exchange.step() if then == "left" else exchange.finish()
+            exchange.close()
+        log.clear()
+        exchange._environ = exchange._iterator = exchange._context = exchange.parked = fut = None
+        for name in "ab":
+            threads.run(name, lambda: None)  # or it has the last step's result
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 # Where nobody knows of futures

@@ -355,9 +355,10 @@ def test_compressed(stream, log, waits, further):
     log.clear()
 
 
-def test_compressed_as_django_does_it(stream, monkeypatch):
+@pytest.mark.parametrize("random", [0, 1])
+def test_compressed_as_django_does_it(stream, monkeypatch, random):
     """Where there are no futures; to the byte with a Django that flushes, which Django 6 does."""
-    monkeypatch.setattr("django.middleware.gzip.GZipMiddleware.max_random_bytes", 1)
+    monkeypatch.setattr("django.middleware.gzip.GZipMiddleware.max_random_bytes", random)
     blocks = [*(f"{number} " * 5000 for number in range(20)), b"", "ä"]
     ours = stream(blocks, GZIP, HTTP_ACCEPT_ENCODING="gzip")
     theirs = stream(blocks, GZIP, HTTP_ACCEPT_ENCODING="gzip", wsgi_plus__version=None)

@@ -6,6 +6,7 @@ import contextvars
 import itertools
 import random
 import sys
+import threading
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from django.utils import timezone, translation
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.translation import gettext
 from wsgi_plus import suspends, wait
+from wsgi_plus.django import SuspendingWSGIHandler
 
 ZONES = {"de": "Europe/Berlin", "fr": "Europe/Paris", "pl": "Europe/Warsaw", "en": "Asia/Tokyo"}
 YES = {"de": "Ja", "fr": "Oui", "pl": "Tak", "en": "Yes"}
@@ -180,6 +182,7 @@ def test_locals_of_a_request_whose_client_leaves(ask, threads, view):
 
 
 def test_nothing_stays_while_it_is_parked(ask, threads):
+    """On the thread that it has left, and on that where it is over."""
     exchange = asked(ask, "here", "pl", [Future(), done()], "ab").step()
     assert on_thread(threads, "a") == NOTHING
     exchange.parked.set_result(None)
@@ -232,14 +235,11 @@ def test_what_a_view_changes_stays_changed(ask):
     assert seen == ["Ja", ("Oui", "Asia/Tokyo"), ("Ja", "America/Chicago"), None]
 
 
-def test_what_a_thread_has_of_its_own_stays(ask):
-    """Not the request's, but of somebody who runs in the same context, or only on the same thread: after each step."""
-    exchange = asked(ask, "here", "fr", [done(), done()], "a")
-    exchange.on_thread(lambda: translation.activate("pl"))
-    while exchange.step().parked is not None:
-        assert exchange.on_thread(translation.get_language) == "pl"
-    assert exchange.on_thread(translation.get_language) == "pl"
-    assert [seen for seen in exchange.seen if seen != exchange.expected] == []
+def test_an_asgiref_that_is_not_known(monkeypatch):
+    """As those before 3.8 were: locals that stay on their thread are no secret."""
+    monkeypatch.setattr("asgiref.local.Local", threading.local)
+    with pytest.raises(ImproperlyConfigured, match="this version of asgiref is not known"):
+        SuspendingWSGIHandler()
 
 
 def test_caches_go_with_the_request(ask):

@@ -144,6 +144,8 @@ class Exchange:
             return self._iterator.throw(error)
         except StopIteration:
             return END
+        finally:
+            error = parked = None  # the traceback has this frame: no cycle with the exception
 
 
 Ask = Callable[..., Exchange]
