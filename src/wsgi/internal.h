@@ -69,7 +69,8 @@ struct fm_run {
     uint64_t parked_at;
     unsigned streak; /* futures in a row that were done at once */
     uint8_t phase;   /* enum fm_phase */
-    bool started;    /* start_response was called */
+    bool called;     /* start_response was called; for good, even if it raised (PEP 3333) */
+    bool started;    /* and there is a head */
     bool warned_cut;
 };
 

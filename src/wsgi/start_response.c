@@ -192,10 +192,11 @@ static PyObject *run_call(PyObject *self, PyObject *const *args, size_t nargsf, 
         return NULL;
     if (!in_step(run, "start_response"))
         return NULL;
-    if (run->started && !exc_info) {
+    if (run->called && !exc_info) {
         PyErr_SetString(PyExc_AssertionError, "start_response called twice without exc_info");
         return NULL;
     }
+    run->called = true;
     struct fm_response response = {.length = -1};
     if (build(&response, args[0], args[1]) != 0) {
         fm_response_fini(&response);

@@ -419,12 +419,15 @@ def misuse(environ, start_response):
 
 @app.route
 def misuse_caught(environ, start_response):
-    """Catches what a wrong call raises, and answers rightly."""
+    """Catches what a wrong call raises, and answers, with exc_info unless it forgets."""
     asked = arguments(environ)
     try:
         MISUSES[asked["how"]](start_response)
     except Exception as error:
         probe.record(asked["key"], type(error).__name__, str(error))
+        if "forgets" not in asked:
+            start_response("200 OK", TEXT, sys.exc_info())
+            return [b"recovered"]
     start_response("200 OK", TEXT)
     return [b"recovered"]
 

@@ -520,10 +520,18 @@ def test_start_response_misused(server, how):
 
 @pytest.mark.parametrize("how", [how for how in MISUSES if how not in ("twice", "exc-info-text")])
 def test_start_response_misuse_caught(server, how):
-    """A wrong call has no effect: an application that catches it can still answer."""
+    """A wrong call has no effect: an application that catches it can still answer, with exc_info."""
     answer = server.get(f"/misuse-caught?how={how}&key=caught-{how}")
     assert (answer.status, answer.body) == (200, b"recovered")
     assert len(server.events(f"caught-{how}")) == 1
+
+
+@pytest.mark.parametrize("how", ["status-bytes", "header-value-int", "headers-none"])
+def test_start_response_misuse_forgotten(server, how):
+    """PEP 3333: after a call, even one that raised, another without exc_info is an error."""
+    start = server.log_size()
+    assert server.get(f"/misuse-caught?how={how}&key=forgotten-{how}&forgets").status == 500
+    server.wait_log("start_response called twice without exc_info", start=start)
 
 
 def test_start_response_headers_are_taken_at_once(server):
