@@ -161,6 +161,12 @@ def test_step_by_step(app, client):
     assert request.over
 
 
+def test_a_step_and_then_the_rest():
+    request = Client(hello).get("/", begin=False)
+    assert request.step() == Block(b"hello ")
+    assert request.resume().text == "hello world"
+
+
 def test_it_fails(app, client):
     """S5: the very exception is thrown at the yield."""
     error = OSError("refused")
@@ -520,9 +526,11 @@ def test_a_close_that_blocks():
     assert closed == [True, True]
 
 
-def test_the_server_ends_it_while_a_step_runs():
+@pytest.mark.parametrize("then", ["yields", "ends", "raises"])
+def test_the_server_ends_it_while_a_step_runs(then):
     """S12.4: the answer is there at once, what comes later is dropped, and close() follows."""
     gate, seen = threading.Event(), []
+    error = ValueError("too late")
 
     def application(environ, start_response):
         write = start_response("200 OK", PLAIN)
@@ -531,22 +539,27 @@ def test_the_server_ends_it_while_a_step_runs():
             assert gate.wait(BOUND)
             with pytest.raises(RuntimeError, match="had been ended"):
                 write(b"too late")
-            yield b"dropped"
-            seen.append("went on")
+            if then == "raises":
+                raise error
+            if then == "yields":
+                yield b"dropped"
+                seen.append("went on")
         finally:
             seen.append("closed")
 
-    request = Client(application, timeout=SOON, validate=False).get("/", begin=False)
+    request = Client(application, timeout=SOON, validate=False, raise_errors=False).get("/", begin=False)
     with pytest.raises(TimeoutError):
         request.resume()
     request.deadline()
     assert (request.status, request.over, seen) == ("504 Gateway Timeout", False, [])
-    with pytest.raises(MisuseError):
+    with pytest.raises(MisuseError, match="cannot go on$"):
         request.resume()
     gate.set()
     request.run(timeout=BOUND)
     assert (request.status, request.body, seen) == ("504 Gateway Timeout", b"", ["closed"])
-    assert request.steps[-2:] == [DeadlinePassed(), Closed()]
+    raised = [Raised(error)] if then == "raises" else []
+    assert request.steps == [STARTED, Block(b""), DeadlinePassed(), *raised, Closed()]
+    assert request.error is (error if raised else None)
 
 
 def test_ended_during_the_call():
@@ -696,6 +709,21 @@ def test_it_is_a_strict_server_itself(app, error, message):
         client.get("/").run(timeout=BOUND)
 
 
+def test_start_response_between_two_steps():
+    """S6.6: in the thread of the steps, too."""
+    kept = []
+
+    def application(environ, start_response):
+        kept.append(start_response)
+        yield Future()
+
+    with (
+        Client(application, validate=False, threads=False).get("/"),
+        pytest.raises(RuntimeError, match="outside of a step"),
+    ):
+        kept[0]("200 OK", PLAIN)
+
+
 def test_start_response_when_it_is_over():
     """S6.6"""
     kept = []
@@ -770,7 +798,7 @@ def test_it_cannot_go_on_before_the_future_is_done(app, client):
 def test_it_cannot_go_on_when_it_is_over():
     request = Client(hello).get("/")
     for go_on in (request.resume, request.step, request.complete, request.cancel, lambda: request.fail(ValueError())):
-        with pytest.raises(MisuseError, match="GET /: 200 OK, over"):
+        with pytest.raises(MisuseError, match="GET /: 200 OK, over> (cannot go on|is not parked on a future)$"):
             go_on()
     for end in (request.disconnect, request.deadline, request.shutdown):
         with pytest.raises(MisuseError, match="it has ended"):
@@ -901,7 +929,6 @@ def test_flask():
 
     @app.post("/echo/<name>")
     def echo(name):
-        flask.current_app.logger.warning("echoing")
         return {"name": name, "said": flask.request.get_json(), "query": flask.request.args["x"]}
 
     @app.get("/stream")
