@@ -208,8 +208,7 @@ class Connection:
     def part(self, answer: Answer, count: int) -> bytes:
         """The body as soon as there are so many bytes of it; fewer only where it ends."""
         if answer.framing == "chunked":
-            while len(answer.body) < count and not answer.over:
-                self._take_chunk(answer)
+            self._take_chunks(answer, count)
         elif not answer.over:
             if answer.framing == "length":
                 count = min(count, int(answer.header("Content-Length") or 0))
@@ -224,18 +223,22 @@ class Connection:
         elif answer.framing == "close":
             answer.complete = self._to_end(answer)
         else:
-            while not answer.over:
-                self._take_chunk(answer)
+            self._take_chunks(answer)
         answer.over = True
         return answer
 
-    def _take_chunk(self, answer: Answer) -> None:
-        chunk = self.chunk()
-        if chunk:
-            answer.chunks.append(chunk)
-            answer.body += chunk
-        else:
-            answer.complete, answer.over = chunk is not None, True
+    def _take_chunks(self, answer: Answer, count: int | None = None) -> None:
+        """Until there are so many bytes of the body, or to its end."""
+        blocks, size = [answer.body], len(answer.body)
+        while not answer.over and (count is None or size < count):
+            chunk = self.chunk()
+            if chunk:
+                answer.chunks.append(chunk)
+                blocks.append(chunk)
+                size += len(chunk)
+            else:
+                answer.complete, answer.over = chunk is not None, True
+        answer.body = b"".join(blocks)
 
     def chunk(self) -> bytes | None:
         """The next chunk of a chunked body; empty for the last one, None where the connection has ended."""

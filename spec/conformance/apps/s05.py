@@ -207,6 +207,29 @@ def in_a_list(environ: stage.Environ, start_response: stage.StartResponse) -> li
     return [stage.future(stage.key_of(environ)), b"fine"]
 
 
+# An error when much is on its way
+
+
+_yielded: dict[str, int] = {}
+
+
+def yielded(key: str) -> int:
+    """How many bytes the application has yielded by now."""
+    return _yielded.get(key, 0)
+
+
+def fails_after(environ: stage.Environ, start_response: stage.StartResponse) -> stage.Items:
+    """Yields so many bytes, ten thousand at a time, and fails."""
+    told = stage.arguments(environ)
+    key = told["key"]
+    start_response("200 OK", stage.TEXT)
+    for sum_of_them in range(10_000, int(told["size"]) + 1, 10_000):
+        yield b"x" * 10_000
+        _yielded[key] = sum_of_them
+    stage.record(key, "failing")
+    raise ValueError("failed on purpose")
+
+
 # A future that is not done when it says so
 
 

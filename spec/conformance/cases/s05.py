@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
-from ..check import eventually, holds, same
+from ..check import QUIET, eventually, holds, same
 from ..client import Answer, Connection, broken_off
 from ..registry import case
 from ..trial import Trial
@@ -360,6 +361,25 @@ def blocks_before_an_error_arrive(t: Trial) -> None:
         same(
             (answer.body, answer.complete), (b"block block ", False), f"the body, and whether it is complete, of: {do}"
         )
+
+
+@case("S5.8")
+def blocks_before_an_error_reach_a_slow_client(t: Trial) -> None:
+    """So do those that the kernel has not taken from the server when the error comes, as the client does not read."""
+    c = t.begin("s05.fails_after", size=10_000_000, receive_buffer=65536)
+    before = -1
+    while (most := t.control("s05.yielded", t.key)) != before or not most:  # until the client holds it up
+        before = most
+        time.sleep(0.05)
+    c.reset()
+    for less in (20_000, 60_000):
+        key, size = f"{t.key} {less}", most - less
+        c = t.begin("s05.fails_after", key, size=size, receive_buffer=65536)
+        deadline = time.monotonic() + QUIET
+        while "failing" not in t.events(key) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        answer = c.response()
+        same((len(answer.body), answer.complete), (size, False), "the length of the body, and whether it is complete")
 
 
 @case("S5.9")
