@@ -39,7 +39,9 @@ class _Observed:
 
     def _came(self, item: Any) -> Any:
         kind = "block" if isinstance(item, bytes) else "future" if isinstance(item, Future) else type(item).__name__
-        stage.record(self._key, f"out: {kind if item != b'' else 'empty block'}", id(item) if kind == "future" else None)
+        stage.record(
+            self._key, f"out: {kind if item != b'' else 'empty block'}", id(item) if kind == "future" else None
+        )
         return item
 
     def close(self) -> None:
