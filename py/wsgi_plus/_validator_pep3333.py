@@ -120,10 +120,8 @@ def _header_fault(header: Any) -> str | None:
         return f"with {header!r}, not a tuple of two"
     name, value = header
     for part in header:
-        if type(part) is not str:
-            return f"with {header!r}, where {part!r} is not a str"
         if not _is_native(part):
-            return f"with {header!r}, which has characters beyond latin-1"
+            return f"with {header!r}, where {part!r} is not a str of latin-1 characters"
     if not _HEADER_NAME.fullmatch(name):
         return f"with {name!r}, which is not the name of a header"
     if _CONTROL.search(value):
