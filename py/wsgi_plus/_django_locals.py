@@ -1,9 +1,9 @@
 """Django's locals of a request that changes threads: language, time zone, URLconf, script prefix, caches (S9.4).
 
-They are ``asgiref.local.Local`` objects.  Since asgiref 3.8 what is in them is in the request's context: it goes with the
-request, and nothing of it stays on a thread.  But since 3.12 it is marked with the thread that has put it there, and on
-another one it is not found, unless asgiref itself has moved it.  Database connections are no part of this: they stay
-with their thread.
+They are ``asgiref.local.Local`` objects.  Since asgiref 3.8 what is in them is in the request's context: it goes with
+the request, and nothing of it stays on a thread.  But since 3.12 it is marked with the thread that has put it there,
+and on another one it is not found, unless asgiref itself has moved it.  Database connections are no part of this: they
+stay with their thread.
 """
 
 from __future__ import annotations

@@ -45,8 +45,6 @@ class Rest:
         self._thread = threading.get_ident()  # of the last step
         self._waited = future is not None
         self._closed = False
-        if self._waited:
-            close_old_connections()
 
     def __iter__(self) -> Rest:
         return self
@@ -54,6 +52,7 @@ class Rest:
     def __next__(self) -> Item:
         if self._future is not None:
             future, self._future = self._future, None
+            close_old_connections()
             return future
         return self._step(None)
 

@@ -1,7 +1,7 @@
 """No waiting within a transaction: it belongs to a connection, that to a thread, and the next step to any (S9.3).
 
 A transaction is found in two places: around the call of a view that waits, where it would end before the view begins,
-and at each of its yields.
+and at each of its yields.  Any other context manager around that call would end as early, and is found as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CALLED_WITHIN = (
     "view begins: if ATOMIC_REQUESTS is set mark the view with @transaction.non_atomic_requests, and use "
     "transaction.atomic() in its body, in a with statement without a yield"
 )
-DECORATED = "{} inside of @suspends ends before {} begins: use it in the body of the view, in a with statement"
+DECORATED = "{}, as a decorator, ends before {} begins, which waits: use it in the body, in a with statement"
 WAITS_WITHIN = (
     "waiting within a transaction of the database {!r}, which belongs to this thread, while the next step may be in "
     "another: wait before transaction.atomic(), or after it"
@@ -35,13 +35,14 @@ WAITS_WITHIN = (
 def call(view: Callable[..., Any], request: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """What ``view`` returns: a response, or the Steps of one that is marked with ``@suspends``.
 
-    Raises ImproperlyConfigured, out of the view's decorators, where that is called within a transaction.
+    Raises ImproperlyConfigured where that is called within a transaction or another context manager.
     """
     with dispatching():
         _dispatching.set(cast(bool, _OutsideOfTransactions()))  # until the end of dispatching()
         result = view(request, *args, **kwargs)
     if isinstance(result, Steps):
-        _refuse_decorators(result._view)
+        for decorated in (view, result._view):
+            _refuse_managers(decorated, result._view.__qualname__)
     return result
 
 
@@ -55,15 +56,14 @@ class _OutsideOfTransactions:
         return True
 
 
-def _refuse_decorators(view: Callable[..., Any]) -> None:
-    """``@suspends`` on ``@transaction.atomic`` on a generator: its with statement has the call only, not the steps."""
-    inner: Any = view
-    while hasattr(inner, "__wrapped__"):
-        for cell in getattr(inner, "__closure__", None) or ():
+def _refuse_managers(view: Any, name: str) -> None:
+    """Of the decorators of a view those that contextlib makes of context managers: their with has the call in it."""
+    while hasattr(view, "__wrapped__"):
+        for cell in getattr(view, "__closure__", None) or ():
             with suppress(ValueError):  # an empty cell
-                if isinstance(cell.cell_contents, ContextDecorator) and not inspect.isgeneratorfunction(inner):
-                    raise ImproperlyConfigured(DECORATED.format(type(cell.cell_contents).__name__, view.__qualname__))
-        inner = inner.__wrapped__
+                if isinstance(cell.cell_contents, ContextDecorator) and not inspect.isgeneratorfunction(view):
+                    raise ImproperlyConfigured(DECORATED.format(type(cell.cell_contents).__name__, name))
+        view = view.__wrapped__
 
 
 def guarded(iterator: Iterator[Any]) -> Generator[Any, None, Any]:

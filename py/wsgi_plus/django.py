@@ -1,4 +1,4 @@
-"""Django 4.2 and later, with views that wait without a thread.
+"""Django (4.2 and later, with asgiref 3.8 and later) with views that wait without a thread.
 
 In wsgi.py, in place of Django's function of the same name:
 
@@ -35,8 +35,8 @@ require_POST and its like, csrf_exempt, non_atomic_requests, xframe_options_exem
 Those that change the response raise AttributeError, as there is none yet: never_cache, cache_control, cache_page,
 condition, gzip_page, vary_on_cookie, ensure_csrf_cookie.  The view can do itself what they do, with
 ``add_never_cache_headers``, ``patch_vary_headers`` and so on.  csrf_protect sets no cookie for what the view does: use
-the middleware.  sensitive_variables hides nothing in a generator.  A context manager that is used as a decorator is
-over before the view begins.
+the middleware.  sensitive_variables hides nothing in a generator.  A context manager as a decorator would be over
+before the view begins, and is refused with ImproperlyConfigured.
 
 Streams.  The iterable of a StreamingHttpResponse may yield futures among its blocks, whatever view it comes from.
 Middleware that makes another stream of it is given the blocks, and waits in the thread; GZipMiddleware does not.
@@ -220,8 +220,8 @@ class SuspendingWSGIHandler(WSGIHandler):
         return guarded(iter(response)) if stream is None else stream.items
 
     def load_middleware(self, is_async: bool = False) -> None:
-        check()
         """As Django's, and finds out which middleware a view can be suspended in."""
+        check()
         self._loaded: list[Below] = []
         super().load_middleware(is_async)
         self._levels: list[Level] = levels(self._loaded)

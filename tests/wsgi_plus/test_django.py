@@ -36,6 +36,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.db import transaction
 from django.http import FileResponse, Http404, HttpResponse, HttpResponseRedirect, JsonResponse, StreamingHttpResponse
 from django.http.multipartparser import MultiPartParserError
+from django.middleware.csrf import get_token
 from django.template import loader
 from django.template.response import TemplateResponse
 from django.test import Client, override_settings
@@ -44,10 +45,11 @@ from django.utils.datastructures import MultiValueDict
 from django.utils.decorators import method_decorator
 from django.utils.deprecation import MiddlewareMixin
 from django.views import View
+from django.views.debug import SafeExceptionReporterFilter
 from django.views.decorators.cache import cache_control, cache_page, never_cache
 from django.views.decorators.clickjacking import xframe_options_deny, xframe_options_exempt
-from django.views.decorators.csrf import csrf_exempt, ensure_csrf_cookie
-from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.csrf import csrf_exempt, csrf_protect, ensure_csrf_cookie
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import conditional_page, etag, require_POST, require_safe
 from django.views.decorators.vary import vary_on_cookie
@@ -461,6 +463,41 @@ def test_decorators_that_cannot_be_crossed(ask, log, name):
     (record,) = log.records
     assert re.match("slow has not returned its response yet: a decorator .* asked for ", str(record.exc_info[1]))
     log.clear()
+
+
+def secretive(request):
+    secret = get_token(request)
+    if "fails" in request.GET:
+        raise ValueError(len(secret))
+    return HttpResponse("fine")
+
+
+def secretive_later(request):
+    secret = get_token(request)
+    yield done()
+    if "fails" in request.GET:
+        raise ValueError(len(secret))
+    return HttpResponse("fine")
+
+
+@pytest.mark.parametrize(("view", "works"), [(secretive, True), (suspends(secretive_later), False)])
+def test_decorators_that_do_less(ask, log, view, works):
+    """csrf_protect sets no cookie for what the view does, sensitive_variables hides nothing from reports."""
+    with only(csrf_protect(sensitive_variables("secret")(view))):
+        cookie = ask(settings={"MIDDLEWARE": []}).finish().header("Set-Cookie")
+        ask("/?fails", settings={"MIDDLEWARE": []}).finish()
+    (record,) = log.records
+    filtered = SafeExceptionReporterFilter().get_traceback_frame_variables
+    found = [dict(filtered(record.request, frame)) for frame in frames(record.exc_info[2])]
+    assert (cookie is not None) == works
+    assert all(set(each["secret"]) == {"*"} for each in found if "secret" in each) == works
+    log.clear()
+
+
+def frames(traceback):
+    while traceback is not None:
+        yield traceback.tb_frame
+        traceback = traceback.tb_next
 
 
 # Sessions, users, messages, CSRF

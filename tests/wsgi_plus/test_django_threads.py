@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import itertools
 import random
+import re
 import sys
 import threading
 from concurrent.futures import Future
@@ -28,6 +30,8 @@ from django.urls import get_script_prefix, get_urlconf, path, reverse
 from django.utils import timezone, translation
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.translation import gettext
+from django.views import View
+from django.views.decorators.csrf import csrf_exempt
 from wsgi_plus import suspends, wait
 from wsgi_plus.django import SuspendingWSGIHandler
 
@@ -529,8 +533,43 @@ def test_a_transaction_around_the_view(refused):
     assert "called within a transaction of the database 'default'" in str(error)
 
 
-@pytest.mark.parametrize("manager", [transaction.atomic, translation.override("de"), timezone.override("Asia/Tokyo")])
-def test_a_context_manager_within_the_mark(refused, manager):
-    error = refused(suspends(manager(generator)))
+@pytest.mark.parametrize("manager", [translation.override("de"), timezone.override("Asia/Tokyo"), transaction.atomic])
+@pytest.mark.parametrize("order", ["inside", "outside", "of a method"])
+def test_context_managers_as_decorators(refused, manager, order):
+    """As atomic they would be over before the view begins.  Those of contextlib are known."""
+    views = {
+        "inside": suspends(manager(generator)),
+        "outside": csrf_exempt(manager(suspends(generator))),
+        "of a method": type("Page", (View,), {"get": suspends(manager(method))}).as_view(),
+    }
+    error = refused(views[order])
     assert isinstance(error, ImproperlyConfigured)
-    assert "inside of @suspends ends before generator begins" in str(error)
+    assert re.search("ends before (generator|method) begins, which waits|called within a transaction", str(error))
+
+
+def method(self, request):
+    """As generator()."""
+    yield from generator(request)
+
+
+def in_german(view):
+    """A decorator that knows of generators."""
+    german = translation.override("de")
+
+    @functools.wraps(view)
+    def wrapper(request):
+        with german:
+            return (yield from view(request))
+
+    return wrapper
+
+
+def test_a_context_manager_that_stays(ask):
+    @suspends
+    @in_german
+    def view(request):
+        yield done()
+        return HttpResponse(gettext("Yes"))
+
+    with only(view):
+        assert ask(on="ab", settings=BARE).finish().body == b"Ja"
