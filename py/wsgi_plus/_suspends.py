@@ -78,6 +78,7 @@ class Steps(Generic[R]):
     def run(self) -> Generator[Future[Any], None, R]:
         """The futures of the view one by one, failures to it, and what it returns.  A step at a time, as the view is."""
         generator = self._generator
+        item: object = None
         error: BaseException | None = None
         try:
             while True:
@@ -97,7 +98,7 @@ class Steps(Generic[R]):
                     error = failure
         finally:
             generator.close()
-            del error  # its traceback has this frame: no cycle
+            item = error = None  # the traceback has this frame: no cycle
 
     def wait(self) -> R:
         """The same, waiting in the thread for each future."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import weakref
 from concurrent.futures import CancelledError, Future
 
 import pytest
@@ -97,3 +99,27 @@ def test_a_function_that_is_no_generator():
 
 def plain():
     return "response"
+
+
+def test_a_failure_leaves_no_cycle():
+    """What nobody refers to any more goes at once: the future, its exception, and the frames in that."""
+
+    @suspends
+    def careless():
+        yield failed()
+
+    gc.collect()
+    gc.disable()
+    try:
+        with dispatching():
+            steps = careless()
+        running = steps.run()
+        fut = next(running)
+        found = weakref.ref(fut)
+        error = fut.exception()
+        with pytest.raises(ValueError, match="on purpose"):
+            running.throw(error)
+        del fut, error, running, steps
+        assert found() is None
+    finally:
+        gc.enable()
