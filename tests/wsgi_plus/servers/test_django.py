@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 import re
+from collections import Counter
 from contextlib import ExitStack
 
 import pytest
@@ -93,6 +94,24 @@ def test_the_client_leaves(server, key, target):
     assert ends(server, key) == ["started", *(["response"] if "stream" in target else []), "finally", "finished"]
     assert server.call("probe.state", key) == "cancelled"
     assert server.get("/nap?s=0").text == "rested"
+
+
+@pytest.mark.parametrize("target", ["/one?key=", "/stream?key="])
+def test_clients_leave_while_their_futures_are_completed(served, key, target):
+    """Whoever comes first: each view and each request ends once, and nothing is logged."""
+    server = served(APP, "--threads", "4")
+    start = server.log_size()
+    keys = [f"{key}-{number}" for number in range(30)]
+    with ExitStack() as stack:
+        clients = {each: stack.enter_context(park(server, target + each, each)) for each in keys}
+        for number, each in enumerate(keys):
+            order = [clients[each].close, lambda each=each: server.call("probe.complete_all", each)]
+            for act in order if number % 2 else reversed(order):
+                act()
+    for each in keys:
+        assert Counter(ends(server, each)) >= Counter(["started", "finally", "finished"])
+        assert max(Counter(names(server, each)).values()) == 1
+    assert server.log(start) == ""
 
 
 @pytest.mark.parametrize("target", ["/one?key=", "/stream?key="])
