@@ -45,6 +45,7 @@ SETTINGS = {
     "and {what}: future or client",
     "log": "the file that it writes its log to, if that is not its standard output",
     "helper": "MODULE:FUNCTION that makes a plain application of a WSGI+ application (S17)",
+    "validator": "MODULE:FUNCTION that is called with an application and middleware, and names what loses futures (S15.9)",
     "middleware": "MODULE:FACTORY to put around the applications: with a server that conforms this examines it",
 }
 
@@ -143,7 +144,7 @@ def settings_of(options: argparse.Namespace, error: Callable[[str], object]) -> 
         value = getattr(options, option)
         if value is not None and (why := wrong(option, value)):
             error(f"--{option.replace('_', '-')}: {why}")
-    for option in ("helper", "middleware"):
+    for option in ("helper", "validator", "middleware"):
         value = getattr(options, option)
         if value is not None and not re.fullmatch(r"[\w.]+:[\w.]+", value):
             error(f"--{option}: MODULE:NAME, and not {value}")

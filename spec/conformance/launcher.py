@@ -70,6 +70,8 @@ class Settings:
     """A command that prints how many requests are parked, on {what}: ``future`` or ``client``."""
     helper: str = "wsgi_plus:blocking"
     """MODULE:FUNCTION that makes a plain WSGI application of a WSGI+ application (S17)."""
+    validator: str = "wsgi_plus:validated"
+    """MODULE:FUNCTION that puts middleware around an application, with its checks between (S15.9)."""
     middleware: str = ""
     """MODULE:FACTORY that is put around every application."""
     log: str = ""
@@ -176,6 +178,7 @@ class Server:
         more = {
             "CONFORMANCE_CONTROL": self.control_address,
             "CONFORMANCE_HELPER": self.settings.helper,
+            "CONFORMANCE_VALIDATOR": self.settings.validator,
             "PYTHONPATH": os.pathsep.join(paths),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",

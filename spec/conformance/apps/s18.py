@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import stage
 
@@ -17,34 +19,48 @@ def says(environ: stage.Environ, start_response: stage.StartResponse) -> list[by
     return stage.text(start_response, "called")
 
 
-def held(environ: stage.Environ, start_response: stage.StartResponse) -> stage.Items:
-    """Waits for its future, after a block if it has ``begun``; says how it was left, and how the future was then."""
+class _Says(stage.Steps):
+    """Says that close() was called, and how the future was then: a generator alone would also be closed at exit."""
+
+    def __init__(self, key: str, items: stage.Items) -> None:
+        super().__init__(items)
+        self.key = key
+
+    def step(self, name: str, run: Callable[[], Any]) -> Any:
+        if name == "close":
+            _say(self.key, f"was closed, its future {stage.state(self.key)}")
+        return run()
+
+
+def held(environ: stage.Environ, start_response: stage.StartResponse) -> Any:
+    """Waits for its future, after a block if it has ``begun``."""
     told = stage.arguments(environ)
     key = told["key"]
-    if "begun" in told:
-        start_response("200 OK", stage.TEXT)
-        yield b"begun"
-    try:
+
+    def items() -> stage.Items:
+        if "begun" in told:
+            start_response("200 OK", stage.TEXT)
+            yield b"begun"
         stage.record(key, "parking")
         yield stage.future(key)
-    except GeneratorExit:
-        _say(key, f"was closed, its future {stage.state(key)}")
-        raise
-    if "begun" not in told:
-        start_response("200 OK", stage.TEXT)
-    yield b"fine"
+        if "begun" not in told:
+            start_response("200 OK", stage.TEXT)
+        yield b"fine"
+
+    return _Says(key, items())
 
 
-def streams(environ: stage.Environ, start_response: stage.StartResponse) -> stage.Items:
+def streams(environ: stage.Environ, start_response: stage.StartResponse) -> Any:
     """Blocks without end."""
     key = stage.key_of(environ)
     start_response("200 OK", stage.TEXT)
-    try:
+
+    def items() -> stage.Items:
         while True:
             stage.record(key, "asked")
             yield bytes(65536)
-    finally:
-        _say(key, "was closed")
+
+    return _Says(key, items())
 
 
 def several_waits(environ: stage.Environ, start_response: stage.StartResponse) -> stage.Items:

@@ -28,12 +28,12 @@ def stuck(t: Trial, app: str, key: str | None = None, *, do: str = "") -> Connec
 def deadline_while_parked(t: Trial) -> None:
     """A parked request that has not begun its response is answered 504 at its deadline, and closed."""
     acts = {"a": "park start block", "b": "start park block", "c": "start empty write-empty park block"}
-    connections = {letter: t.park("acts.generator", f"{t.key}-{letter}", do=do) for letter, do in acts.items()}
+    connections = {letter: t.park("acts.iterator", f"{t.key}-{letter}", do=do) for letter, do in acts.items()}
     for letter, c in connections.items():
         key = f"{t.key}-{letter}"
         answer = c.response()
         same((answer.status, answer.complete), (504, True), f"status and completeness of {acts[letter]!r}")
-        t.wait_for("left", key=key)
+        t.wait_for("close", "left", key=key)
         same(t.details("left", key), ["GeneratorExit"], "what is raised where the application waits")
         same(t.state(key), "pending", "the future")
         t.complete(key)
@@ -43,12 +43,12 @@ def deadline_while_parked(t: Trial) -> None:
 def deadline_in_a_body(t: Trial) -> None:
     """A parked request whose response has begun is broken off at its deadline, however it is framed, and closed."""
     acts = {"a": "start block park block", "b": "sized block park block", "c": "start write park block"}
-    connections = {letter: t.park("acts.generator", f"{t.key}-{letter}", do=do) for letter, do in acts.items()}
+    connections = {letter: t.park("acts.iterator", f"{t.key}-{letter}", do=do) for letter, do in acts.items()}
     old = t.connect()
-    old.send(request("GET", t.target("acts.generator", f"{t.key}-old", do=acts["a"]), version="HTTP/1.0"))
+    old.send(request("GET", t.target("acts.iterator", f"{t.key}-old", do=acts["a"]), version="HTTP/1.0"))
     for letter, c in {**connections, "old": old}.items():
         holds(broken_off(c), f"the response to {acts.get(letter, 'HTTP/1.0')!r} is broken off")
-        t.wait_for("left", key=f"{t.key}-{letter}")
+        t.wait_for("close", "left", key=f"{t.key}-{letter}")
         same(t.details("left", f"{t.key}-{letter}"), ["GeneratorExit"], "what is raised where the application waits")
 
 

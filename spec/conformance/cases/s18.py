@@ -141,8 +141,8 @@ def parked_at_the_graceful_timeout(t: Trial) -> None:
     broken = answer_of(unread)
     holds(broken is None or not broken.complete, "the response that nobody read is broken off")
     ends(t, before, begun, unread)
-    for name, how in (("before", ", its future pending"), ("begun", ", its future pending"), ("unread", "")):
-        line = f"conformance: {t.key}-{name} was closed{how}"
+    for name in ("before", "begun", "unread"):
+        line = f"conformance: {t.key}-{name} was closed, its future pending"
         same(t.log().count(line), 1, f"how often the log says '{line}'")
 
 
