@@ -44,7 +44,7 @@ class Blocks(_Waiting):
 def blocks(response: HttpResponseBase, notice: Notice) -> Blocks | None:
     """What a streaming response is iterated by.  From now on there may be futures in it.
 
-    None for what is no stream, is a file, is iterated asynchronously, or in a way of its own: they stay as they are.
+    None for one that is a file, or is iterated asynchronously, or in a way of its own: they stay as they are.
     ``notice`` is called before somebody waits in the thread, with the name of who that is.
     """
     if not isinstance(response, StreamingHttpResponse) or type(response).__iter__ is not StreamingHttpResponse.__iter__:
@@ -58,9 +58,9 @@ def blocks(response: HttpResponseBase, notice: Notice) -> Blocks | None:
     return found
 
 
-def rewritten(before: Blocks | None, response: Any, middleware: Any, name: str) -> None:
+def rewritten(before: Blocks, response: Any, middleware: Any, name: str) -> None:
     """To be called after process_response of the middleware of that name, with the blocks of the response before it."""
-    if before is None or getattr(response, "_iterator", before) is before:
+    if getattr(response, "_iterator", before) is before:
         return
     if type(middleware).process_response is GZipMiddleware.process_response:
         items = _compressed(before.items, response.make_bytes, middleware.max_random_bytes)

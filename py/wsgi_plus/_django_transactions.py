@@ -38,7 +38,7 @@ def call(view: Callable[..., Any], request: Any, args: Sequence[Any], kwargs: Ma
     Raises ImproperlyConfigured where that is called within a transaction or another context manager.
     """
     with dispatching():
-        _dispatching.set(cast(bool, _OutsideOfTransactions()))  # until the end of dispatching()
+        _dispatching.set(_outside)  # until the end of dispatching()
         result = view(request, *args, **kwargs)
     if isinstance(result, Steps):
         for decorated in (view, result._view):
@@ -54,6 +54,9 @@ class _OutsideOfTransactions:
         if alias is not None:
             raise ImproperlyConfigured(CALLED_WITHIN.format(alias))
         return True
+
+
+_outside = cast(bool, _OutsideOfTransactions())
 
 
 def _refuse_managers(view: Any, name: str) -> None:
@@ -95,9 +98,7 @@ def fate(item: Any) -> Generator[Any, None, BaseException | None]:
     """Yields the item, and gives what is thrown at it: what a future failed with (S5)."""
     try:
         yield item
-    except GeneratorExit:
-        raise
-    except BaseException as failure:
+    except BaseException as failure:  # GeneratorExit only closes this: it is raised where this is delegated to
         return failure
     finally:
         del item

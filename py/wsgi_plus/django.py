@@ -68,7 +68,7 @@ from django.utils.log import log_response
 from ._django_locals import check
 from ._django_middleware import Below, Level, levels
 from ._django_rest import Rest
-from ._django_streams import blocks, rewritten
+from ._django_streams import Blocks, blocks, rewritten
 from ._django_transactions import call, guarded
 from ._suspends import Steps, suspends
 
@@ -107,16 +107,15 @@ class SuspendingWSGIHandler(WSGIHandler):
         """PEP 3333's side of it.  On a server that is no WSGI+ server each wait holds its thread (S16, S17)."""
         if VERSION not in environ:
             return super().__call__(environ, start_response)
-        notice = partial(self._notice, environ)
         try:
             response: Any = super().__call__(environ, start_response)
         except _Suspended as suspended:
             nothing: Any = HttpResponse()
             nothing._handler_class = self.__class__
             nothing._resource_closers.append(suspended.request.close)
-            begin = partial(self._begin, start_response, notice)
+            begin = partial(self._begin, environ, start_response)
             return Rest(suspended.steps, nothing, future=suspended.future, begin=begin)
-        stream = blocks(response, notice)
+        stream = self._blocks(environ, response)
         if stream is not None:
             return Rest(stream.items, response)
         if not getattr(response, "streaming", True):
@@ -154,9 +153,10 @@ class SuspendingWSGIHandler(WSGIHandler):
             if not response:
                 response = yield from self._through(request, depth + 1)
             if hasattr(middleware, "process_response"):
-                stream = blocks(response, partial(self._notice, request.META))
+                stream = self._blocks(request.META, response)
                 response = middleware.process_response(request, response)
-                rewritten(stream, response, middleware, path)
+                if stream is not None:
+                    rewritten(stream, response, middleware, path)
             return response
         except Exception as error:
             return response_for_exception(request, error)
@@ -196,7 +196,7 @@ class SuspendingWSGIHandler(WSGIHandler):
                 response = self.process_exception_by_middleware(error, request)
                 if response is None:
                     raise
-        blocks(response, partial(self._notice, request.META))
+        self._blocks(request.META, response)
         return response
 
     def _suspendable(self, request: Any, steps: Steps[Any]) -> Waits:
@@ -211,13 +211,17 @@ class SuspendingWSGIHandler(WSGIHandler):
             setattr(response, name, value)
         return response
 
-    def _begin(self, start_response: Any, notice: Any, response: Any) -> Generator[Any, None, Any]:
+    def _begin(self, environ: Any, start_response: Any, response: Any) -> Generator[Any, None, Any]:
         """As the end of WSGIHandler.__call__, for a response that comes later: its items."""
         response._handler_class = self.__class__
         cookies = [("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values()]
         start_response(f"{response.status_code} {response.reason_phrase}", [*response.items(), *cookies])
-        stream = blocks(response, notice)
+        stream = self._blocks(environ, response)
         return guarded(iter(response)) if stream is None else stream.items
+
+    def _blocks(self, environ: Any, response: Any) -> Blocks | None:
+        """What there is instead of the response's iterator, where that may have futures in it."""
+        return blocks(response, partial(self._notice, environ)) if getattr(response, "streaming", False) else None
 
     def load_middleware(self, is_async: bool = False) -> None:
         """As Django's, and finds out which middleware a view can be suspended in."""
