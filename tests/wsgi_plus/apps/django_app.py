@@ -1,4 +1,4 @@
-"""A Django of views that wait, for servers/test_django.py.  `key` names what is recorded, and the futures."""
+"""A Django of views that wait, for servers/test_served_django.py.  `key` names what is recorded, and the futures."""
 
 from __future__ import annotations
 

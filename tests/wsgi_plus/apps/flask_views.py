@@ -1,4 +1,4 @@
-"""Flask views that wait, for servers/test_flask.py.  `key` names what is recorded and the futures."""
+"""Flask views that wait, for servers/test_served_flask.py.  `key` names what is recorded and the futures."""
 
 from __future__ import annotations
 
