@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 LIMIT = 30.0  # seconds: no wait of an application is longer
-TEXT = [("Content-Type", "text/plain; charset=utf-8")]
+TEXT: list[tuple[str, str]]
+"""Headers for text.  Another list each time that it is asked for: a server may change the one that it is given."""
 
 F = TypeVar("F", bound="Future[Any]")
 
@@ -38,6 +39,15 @@ _futures: dict[str, Future[Any]] = {}
 _gates: dict[str, threading.Event] = {}
 
 
+_TEXT = (("Content-Type", "text/plain; charset=utf-8"),)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TEXT":
+        return list(_TEXT)
+    raise AttributeError(name)
+
+
 def arguments(environ: Environ) -> dict[str, str]:
     return dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
 
@@ -49,7 +59,7 @@ def key_of(environ: Environ) -> str:
 def text(start_response: StartResponse, body: str, status: str = "200 OK") -> list[bytes]:
     """A whole response."""
     data = body.encode()
-    start_response(status, [*TEXT, ("Content-Length", str(len(data)))])
+    start_response(status, [*_TEXT, ("Content-Length", str(len(data)))])
     return [data]
 
 
