@@ -30,6 +30,11 @@ def _sized(stream: Any, length: int) -> list[Any]:
     return [b"".join(pieces)]
 
 
+def _lines(stream: Any, length: int) -> list[Any]:
+    found = list(stream.readlines(1))
+    return [*found, *_sized(stream, length - sum(map(len, found)))]
+
+
 def _beyond(stream: Any, length: int) -> list[Any]:
     found = [stream.read(length + 1000)]
     return [*found, stream.read(1), stream.readline(), *stream.readlines(), *stream, stream.read()]
@@ -40,11 +45,19 @@ _WAYS: dict[str, Callable[[Any, int], list[Any]]] = {
     "small": lambda stream, length: [stream.read(2), *_sized(stream, length - 2)],
     "none": lambda stream, length: [stream.read(0), *_sized(stream, length)],
     "line": lambda stream, length: [stream.readline(), stream.readline(), stream.readline()],
-    "lines": lambda stream, length: list(stream.readlines()),
-    "hint": lambda stream, length: [*stream.readlines(1), *stream.readlines()],
-    "iterate": lambda stream, length: list(stream),
-    "mixed": lambda stream, length: [stream.readline(), stream.read(2), next(iter(stream)), *stream.readlines()],
+    "lines": _lines,
+    "iterate": lambda stream, length: [line for _, line in zip(range(3), stream)],
+    "mixed": lambda stream, length: [
+        stream.readline(),
+        stream.read(2),
+        next(iter(stream)),
+        *_sized(stream, length - 9),
+    ],
+    # the rest goes to the end of the body, and needs it to be one
     "all": lambda stream, length: [stream.read()],
+    "all-lines": lambda stream, length: list(stream.readlines()),
+    "hint": lambda stream, length: [*stream.readlines(1), *stream.readlines()],
+    "iterate-all": lambda stream, length: list(stream),
     "line-sized": lambda stream, length: list(iter(lambda: stream.readline(3), b"")),
     "beyond": _beyond,
 }

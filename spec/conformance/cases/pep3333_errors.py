@@ -27,8 +27,14 @@ def exception_after_start_response(t: Trial) -> None:
 
 @case("P24")
 def exception_in_the_first_iteration(t: Trial) -> None:
-    """An exception in the iteration, before the first block that is not empty, gives a 5xx, or nothing."""
+    """An exception in the first iteration gives a 5xx, or nothing."""
     t.shows_failure("pep3333_errors.in_the_first_iteration")
+    still_serves(t)
+
+
+@case("P24")
+def exception_after_an_empty_block(t: Trial) -> None:
+    """An exception after an empty block, which begins no response, gives a 5xx, or nothing."""
     t.shows_failure("pep3333_errors.after_an_empty_block")
     still_serves(t)
 

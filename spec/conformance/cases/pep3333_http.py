@@ -17,6 +17,11 @@ def ask(t: Trial, app: str, *, method: str = "GET", version: str = "HTTP/1.1", *
     return c
 
 
+def needs_http_1_1(t: Trial) -> None:
+    if t.get("pep3333_http.nothing").version == "HTTP/1.0":
+        raise NotSupported("the server speaks HTTP/1.0")
+
+
 def next_is_in_its_place(t: Trial, c: Connection) -> None:
     """The next response on the connection begins where the last one has ended; or the server has closed."""
     c.get(t.target("pep3333_http.named", name="next"))
@@ -103,12 +108,10 @@ def framing_of_204(t: Trial) -> None:
 @case("P28")
 def expect_continue(t: Trial) -> None:
     """A client that waits for 100 Continue before it sends the body is served, if need be when it stops waiting."""
+    needs_http_1_1(t)
     c = t.connect()
-    c.send(
-        request(
-            "POST", t.target("pep3333_http.echo_sized"), headers=(("Expect", "100-continue"), ("Content-Length", "5"))
-        )
-    )
+    headers = (("Expect", "100-continue"), ("Content-Length", "5"))
+    c.send(request("POST", t.target("pep3333_http.echo_sized"), headers=headers))
     c.silent(1.0)  # the interim response, or none: the PEP's third way
     c.send(b"hello")
     answer = c.response()
@@ -128,6 +131,7 @@ def expect_of_an_old_client(t: Trial) -> None:
 @case("P30")
 def chunked_request(t: Trial) -> None:
     """What the application reads of a chunked body is the body, without the sizes of chunks, and to its end."""
+    needs_http_1_1(t)
     c = t.connect()
     head = request("POST", t.target("pep3333_http.echo"), headers=(("Transfer-Encoding", "chunked"),))
     c.send(head + b"5\r\nhello\r\n6;a=b\r\n world\r\n0\r\nX-Trailer: 1\r\n\r\n")

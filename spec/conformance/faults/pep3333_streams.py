@@ -81,6 +81,14 @@ class IteratesByBlocks(Stream):
 
 
 @wrong_input("P6-readlines")
+class AllIsALine(Stream):
+    """readlines() gives the body in one piece."""
+
+    def readlines(self, hint: int = -1) -> list[bytes]:
+        return [self.file.read()]
+
+
+@wrong_input("P33-readlines")
 class OneLineForAll(Stream):
     """readlines() gives one line."""
 
