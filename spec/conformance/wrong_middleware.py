@@ -205,22 +205,19 @@ class LooksAhead(Plain):
 
 @wrong("S15.1")
 class HoldsABlockBack(Plain):
-    """Gives each block after the item that follows it, but for blocks that follow blocks."""
+    """Gives each block after the item that follows it."""
 
-    held: Any = None
+    held: bytes | None = None
 
     def __next__(self) -> Any:
-        if self.held is None or isinstance(self.held, bytes):
-            item = next(self.iterator, None)
-            if isinstance(item, bytes):
-                held, self.held = self.held, item
-                return self.__next__() if held is None else held
-            if item is not None:
-                return item
-            held, self.held = self.held, None
-            if held is not None:
-                return held
-        raise StopIteration
+        item = next(self.iterator, None)
+        if isinstance(item, bytes) or item is None:
+            item, self.held = self.held, item
+            if item is None:
+                if self.held is None:
+                    raise StopIteration
+                return self.__next__()
+        return item
 
 
 @wrong_function("S15.1")

@@ -57,7 +57,6 @@ def deadline_while_queued(t: Trial) -> None:
     """A request that waits for a thread is answered 504 at its deadline, and the application is not called for it."""
     parked = t.park("acts.iterator", f"{t.key}-parked", do="park start block")
     holder = stuck(t, "acts.generator", f"{t.key}-holder", do="gate start block")
-    t.wait_for("at the gate", key=f"{t.key}-holder")
     queued = t.begin("acts.generator", do="start block")
     t.complete(f"{t.key}-parked")
     for c, what in ((parked, "one that is to go on"), (queued, "one that has not begun")):

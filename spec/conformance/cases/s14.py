@@ -70,10 +70,11 @@ def continue_before_the_body(t: Trial) -> None:
     c = t.connect(timeout=PROMPT)
     headers = (("Content-Length", str(len(SMALL))), ("Expect", "100-continue"))
     c.send(request("POST", t.target("s14.reads"), headers=headers))
-    holds(c.socket.recv(100).startswith(b"HTTP/1.1 100 "), "the client is told to continue")
+    holds(not c.silent(PROMPT), "the client is told to continue before it has sent the body")
     t.control("record", t.key, "all was sent")
     c.send(SMALL)
     same(c.response().text, digest(SMALL), "the body")
+    same(c.interim, [100], "the responses before the last one")
     same(t.details("called"), [["all was sent"]], "what came before the call")
 
 

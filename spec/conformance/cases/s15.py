@@ -18,7 +18,7 @@ def tell(t: Trial, items: str, key: str | None = None, **query: Any) -> Connecti
     return t.begin("s15.story", key, items=items, observe=1, **query)
 
 
-def completing(t: Trial, c: Connection, *numbers: int, key: str | None = None) -> None:
+def completing(t: Trial, *numbers: int, key: str | None = None) -> None:
     """Completes these futures of a story, each when the application has given it."""
     for number in numbers:
         t.wait_for(f"parking {number}", key=key)
@@ -63,7 +63,7 @@ def unheeded(events: list[tuple[str, Any]]) -> list[int]:
 def futures_pass_unchanged(t: Trial) -> None:
     """The futures that the application gives come out as they are, all of them, in order."""
     c = tell(t, "pbdbpdb")
-    completing(t, c, 0, 2)
+    completing(t, 0, 2)
     whole(c, "block " * 3)
     given, came = ([detail for name, detail in record(t) if name == f"{way}: future"] for way in ("in", "out"))
     same(len(came), len(given), "how many futures come out")
@@ -74,7 +74,7 @@ def futures_pass_unchanged(t: Trial) -> None:
 def futures_keep_their_places(t: Trial) -> None:
     """Blocks come out between the futures where they were given, unless the whole body is held back to its end."""
     c = tell(t, "dbdbpbdb")
-    completing(t, c, 2)
+    completing(t, 2)
     whole(c, "block " * 4)
     kinds = "".join({"out: future": "f", "out: block": "b"}.get(name, "") for name, _ in record(t))
     while "bb" in kinds:  # how many blocks they are does not matter
@@ -88,7 +88,7 @@ def future_before_the_next_item(t: Trial) -> None:
     for items, pending in (("pbpb", (0, 1)), ("dbdd", ()), ("bpdpb", (0, 2))):
         key = f"{t.key}-{items}"
         c = tell(t, items, key)
-        completing(t, c, *pending, key=key)
+        completing(t, *pending, key=key)
         whole(c, "block " * items.count("b"))
         same(unheeded(record(t, key)), [], f"futures that were not handed on in time, of {items}")
 
@@ -101,7 +101,7 @@ def failures_reach_the_application(t: Trial) -> None:
         key = f"{t.key}-{items}"
         c = tell(t, items + "b", key)
         if items == "pp":
-            completing(t, c, 0, key=key)
+            completing(t, 0, key=key)
         if "p" in items:
             t.wait_for(f"parking {len(items) - 1}", key=key)
             t.fail(f"{key}-{len(items) - 1}")
@@ -150,7 +150,7 @@ def failures_are_not_swallowed(t: Trial) -> None:
 
 @case("S15.3")
 def middleware_without_throw(t: Trial) -> None:
-    """The server copes with middleware that loops or has no throw: a failure ends the request, and closes it."""
+    """The server copes with middleware that loops or has no throw: a failure ends the request."""
     for middleware in ("loop", "class", "delegates,loop", "class with throw,class"):
         key = f"{t.key}-{middleware.replace(' ', '-')}"
         same(t.get("s15.behind", key, middleware=middleware, items="dbdb").text.lower(), "block block ", "the body")
@@ -205,7 +205,7 @@ def middleware_passes_close_on(t: Trial) -> None:
 def only_blocks_are_taken_for_blocks(t: Trial) -> None:
     """Nothing is asked of a future that only a block has, such as its length, and the body is as long as it says."""
     c = tell(t, "dbpbd")
-    completing(t, c, 1)
+    completing(t, 1)
     whole(c, "block " * 2)
     same(t.details("taken for a block"), [], "what futures were asked for")
 
@@ -214,7 +214,7 @@ def only_blocks_are_taken_for_blocks(t: Trial) -> None:
 def future_and_no_empty_block(t: Trial) -> None:
     """A future that the middleware takes is the one item that it gives: no empty block comes before or after it."""
     c = tell(t, "dbpbbdd")
-    completing(t, c, 1)
+    completing(t, 1)
     whole(c, "block " * 3)
     inside = False
     came: list[str] = []

@@ -23,7 +23,7 @@ def drain(t: Trial) -> None:
 def served(t: Trial) -> bool:
     """Whether a request on a new connection is answered by the application."""
     try:
-        with Connection(t.server.address, timeout=0.5 * SLOW) as c:
+        with Connection(t.server.address, timeout=1.0 * SLOW) as c:
             c.get(t.target("s18.says", f"{t.key}-new"))
             return c.response().status == 200
     except (Failed, OSError):  # refused, ended, or left waiting
