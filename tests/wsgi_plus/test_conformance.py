@@ -894,7 +894,6 @@ def test_measuring_a_server(fake: Settings, monkeypatch: pytest.MonkeyPatch, tmp
 EXCEPT: dict[str, dict[str, str]] = {
     # what does not pass, and why
     "fermata": {
-        "second-call-after-an-error": "a call of start_response that has raised is none: one may try again",
         "hop-by-hop": "such headers are dropped: frameworks set them, and what worked elsewhere would not",
     },
     "simple_server": {},

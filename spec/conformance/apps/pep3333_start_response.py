@@ -15,11 +15,13 @@ class _Change(Exception):
     """Why an application changes its mind."""
 
 
-def _caught() -> Any:
+def _change(start_response: stage.StartResponse, status: str, *headers: tuple[str, str]) -> BaseException:
+    """Calls start_response with exc_info, as a handler of exceptions does; the exception."""
     try:
         raise _Change
-    except _Change:
-        return sys.exc_info()
+    except _Change as why:
+        start_response(status, [*stage.TEXT, *headers], sys.exc_info())
+        return why
 
 
 def arguments(environ: stage.Environ, start_response: stage.StartResponse) -> list[bytes]:
@@ -30,19 +32,19 @@ def arguments(environ: stage.Environ, start_response: stage.StartResponse) -> li
 
 def replaced(environ: stage.Environ, start_response: stage.StartResponse) -> list[bytes]:
     start_response("200 OK", [("X-First", "1")])
-    start_response("503 Changed", [*stage.TEXT, ("X-Second", "2")], _caught())
+    _change(start_response, "503 Changed", ("X-Second", "2"))
     return [b"changed"]
 
 
 def length_replaced(environ: stage.Environ, start_response: stage.StartResponse) -> list[bytes]:
     """The first response would have been shorter."""
     start_response("200 OK", [*stage.TEXT, ("Content-Length", "2")])
-    start_response("503 Changed", stage.TEXT, _caught())
+    _change(start_response, "503 Changed")
     return [b"chan", b"ged"]
 
 
 def first_with_exc_info(environ: stage.Environ, start_response: stage.StartResponse) -> list[bytes]:
-    start_response("503 At once", stage.TEXT, _caught())
+    _change(start_response, "503 At once")
     return [b"at once"]
 
 
@@ -51,7 +53,7 @@ def replaced_after_nothing(environ: stage.Environ, start_response: stage.StartRe
     start_response("200 OK", [("X-First", "1")])
     yield b""
     yield b""
-    start_response("503 Changed", [*stage.TEXT, ("X-Second", "2")], _caught())
+    _change(start_response, "503 Changed", ("X-Second", "2"))
     yield b"changed"
 
 
@@ -60,15 +62,11 @@ def too_late(environ: stage.Environ, start_response: stage.StartResponse) -> Ite
     key = stage.key_of(environ)
     start_response("200 OK", stage.TEXT)
     yield b"first"
-    why = _caught()
     try:
-        start_response("503 Too late", stage.TEXT, why)
-        stage.record(key, "accepted")
+        _change(start_response, "503 Too late")
     except BaseException as error:
-        stage.record(key, "raised", error is why[1])
+        stage.record(key, "raised", type(error) is _Change)
         raise
-    finally:
-        del why
 
 
 def twice(environ: stage.Environ, start_response: stage.StartResponse) -> list[bytes]:
@@ -78,9 +76,8 @@ def twice(environ: stage.Environ, start_response: stage.StartResponse) -> list[b
 
 
 def twice_with_none(environ: stage.Environ, start_response: stage.StartResponse) -> Iterator[bytes]:
-    """The same in two iterations, and with a third argument that is none."""
+    """The same in the iteration, and with a third argument that is none."""
     start_response("200 OK", stage.TEXT)
-    yield b""
     start_response("201 Again", stage.TEXT, None)
     yield b"twice"
 
@@ -97,20 +94,9 @@ def twice_after_an_error(environ: stage.Environ, start_response: stage.StartResp
 
 def forgets(environ: stage.Environ, start_response: stage.StartResponse) -> Iterator[bytes]:
     start_response("200 OK", stage.TEXT)
-    left = _replace(start_response)
-    yield b""
+    left = weakref.ref(_change(start_response, "503 Changed"))
     gc.collect()
     yield b"forgotten" if left() is None else b"kept"
-
-
-def _replace(start_response: stage.StartResponse) -> weakref.ref[BaseException]:
-    """In a frame of its own, which is gone when this returns."""
-    why = _caught()
-    try:
-        start_response("503 Changed", stage.TEXT, why)
-        return weakref.ref(why[1])
-    finally:
-        del why
 
 
 def given(environ: stage.Environ, start_response: stage.StartResponse) -> list[bytes]:

@@ -82,7 +82,7 @@ def too_late_to_replace(t: Trial) -> None:
 
 @case("P35")
 def too_late_raises_exc_info(t: Trial) -> None:
-    """What start_response raises because it is too late is the very exception of exc_info."""
+    """What start_response raises because it is too late is the exception of exc_info."""
     t.begin("pep3333_start_response.too_late").start()
     t.wait_for("raised")
     same(t.details("raised"), [True], "whether it is the application's own exception")
