@@ -48,7 +48,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check unit system instructions asan tsan pythons tsa tidy fmt layers docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check unit system faults instructions asan tsan pythons tsa tidy fmt layers docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 all: $(O)/fermata
 
@@ -119,6 +119,9 @@ system: all venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan
 		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp:exitcode=99:halt_on_error=0:report_thread_leaks=0:second_deadlock_stack=1" \
 		$(if $(filter asan,$(FLAVOR)),PYTHONMALLOC=malloc) \
 		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 6 tests/system $(if $(filter release,$(FLAVOR)),tests/bench tests/wsgi_plus) $(SKIP.$(FLAVOR)) $(PYTEST)
+
+faults: all venv ## the conformance suite finds each of the faults that there are of the reference server: some ten minutes
+	FERMATA_FAULTS=all build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 4 tests/wsgi_plus/test_conformance_faults.py $(PYTEST)
 
 asan: ## all tests with the address and undefined behaviour sanitizers
 	$(MAKE) FLAVOR=asan unit system
