@@ -7,7 +7,19 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["DEADLINE", "LONG", "PROMPT", "QUIET", "SLOW", "Failed", "NotSupported", "eventually", "holds", "never", "same"]
+__all__ = [
+    "DEADLINE",
+    "LONG",
+    "PROMPT",
+    "QUIET",
+    "SLOW",
+    "Failed",
+    "NotSupported",
+    "eventually",
+    "holds",
+    "never",
+    "same",
+]
 
 T = TypeVar("T")
 

@@ -42,13 +42,17 @@ class Trial:
         """A connection on which nothing has been sent."""
         return self._stack.enter_context(Connection(self.server.address, **how))
 
-    def begin(self, app: str, key: str | None = None, *, receive_buffer: int | None = None, **query: object) -> Connection:
+    def begin(
+        self, app: str, key: str | None = None, *, receive_buffer: int | None = None, **query: object
+    ) -> Connection:
         """A connection on which a GET has been sent."""
         c = self.connect(receive_buffer=receive_buffer)
         c.get(self.target(app, key, **query))
         return c
 
-    def park(self, app: str, key: str | None = None, *, receive_buffer: int | None = None, **query: object) -> Connection:
+    def park(
+        self, app: str, key: str | None = None, *, receive_buffer: int | None = None, **query: object
+    ) -> Connection:
         """The same, when the application has recorded ``parking``.
 
         The request may still be on its way to being parked: a case that needs it parked must look the same either way.
