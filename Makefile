@@ -109,7 +109,8 @@ SLOW.asan    := 2
 SLOW.tsan    := 3
 
 # ThreadSanitizer's runtime has a thread of its own that wakes up, so there is no "idle" to look at.
-SKIP.tsan := --ignore=tests/system/test_idle.py
+SKIP.tsan := --ignore=tests/system/test_idle.py --ignore-glob=*/test_example_*
+SKIP.asan := --ignore-glob=*/test_example_*
 
 system: all venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan: the same, sanitized)
 	FERMATA=$(CURDIR)/$(O)/fermata FERMATA_TEST_SLOW=$(SLOW.$(FLAVOR)) \
