@@ -1,8 +1,9 @@
-"""Holds the GIL in C: ctypes.PyDLL calls a function without letting go of it."""
+"""Holds the GIL in C for as long as the test likes: ctypes.PyDLL calls read(2) without letting go of it."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 from concurrent.futures import Future
 
 from routes import TEXT, Routes, arguments, text
@@ -11,7 +12,10 @@ app = Routes()
 
 
 def hold(environ):
-    ctypes.PyDLL(None).sleep(int(arguments(environ)["s"]))
+    """Opens the FIFO, for which the test waits, and reads from it holding the GIL until the test closes its end."""
+    fd = os.open(arguments(environ)["fifo"], os.O_RDONLY)
+    ctypes.PyDLL(None).read(fd, ctypes.create_string_buffer(1), 1)
+    os.close(fd)
 
 
 @app.route
