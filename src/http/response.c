@@ -219,8 +219,8 @@ void fm_response_plain(struct fm_buf *out, int status, bool is_head)
     const char *reason = fm_status_reason(status);
     fm_buf_printf(out,
                   "HTTP/1.1 %d %s\r\n" SERVER_FIELD "Date: %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n"
-                  "Connection: close\r\n\r\n",
-                  status, reason, fm_http_date(), strlen(reason) + 1);
+                  "%sConnection: close\r\n\r\n",
+                  status, reason, fm_http_date(), strlen(reason) + 1, status == 503 ? "Retry-After: 1\r\n" : "");
     if (!is_head)
         fm_buf_printf(out, "%s\n", reason);
 }

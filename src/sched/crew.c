@@ -99,7 +99,10 @@ static struct fm_task *pop_task(struct fm_crew *c) FM_REQUIRES(c->lock)
     if (!node)
         return NULL;
     c->queued--;
-    return FM_LIST_ENTRY(node, struct fm_task, node);
+    struct fm_task *t = FM_LIST_ENTRY(node, struct fm_task, node);
+    if (!t->begun)
+        atomic_fetch_sub_explicit(&c->fresh, 1, memory_order_relaxed);
+    return t;
 }
 
 static void take_incoming(struct fm_crew *c) FM_REQUIRES(c->lock)
@@ -118,6 +121,8 @@ static void take_incoming(struct fm_crew *c) FM_REQUIRES(c->lock)
 void fm_crew_push(struct fm_crew *c, struct fm_task *t)
 {
     bool wake = false;
+    if (!t->begun)
+        atomic_fetch_add_explicit(&c->fresh, 1, memory_order_relaxed);
     if (fm_thread_on_loop && !c->handing_off) { /* a budget begins only while the lookout runs a step */
         fm_list_push(&c->incoming, &t->node);
         c->nincoming++;
@@ -148,6 +153,7 @@ bool fm_crew_take_back(struct fm_crew *c, struct fm_task *t)
     if (mine) {
         fm_list_remove(&t->node);
         c->queued--;
+        atomic_fetch_sub_explicit(&c->fresh, 1, memory_order_relaxed);
     }
     fm_mutex_unlock(&c->lock);
     if (mine)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "fermata/http/response.h"
+#include "fermata/server/access.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
@@ -70,6 +71,8 @@ static bool refuse(struct fm_conn *c, const struct fm_http_error *error) FM_ON_L
         fm_debug("refused with %d (%s): %s; from %s: \"%s\"", error->status, error->slug, error->reason,
                  *c->remote ? c->remote : "unix", what);
     }
+    if (error->id == FM_REFUSE_QUEUE_FULL && c->server->access) /* a whole request, in the log as any other */
+        fm_access_log_add(c->server->access, c->remote, r, (unsigned)error->status, 0);
     fm_response_plain(&text, error->status, r && r->is_head);
     struct iovec piece = {fm_buf_head(&text), fm_buf_size(&text)};
     fm_stream_send(&c->stream, &piece, 1, 0);
@@ -85,6 +88,14 @@ static void on_head(struct fm_conn *c, bool body_is_here) FM_ON_LOOP
         return;
     struct iovec piece = {(void *)(uintptr_t)go_on, sizeof go_on - 1};
     fm_stream_send(&c->stream, &piece, 1, 0);
+}
+
+/* --limit-queue: more than that would wait for long, so it is cheaper for all to say no at once.  What has begun is
+ * served to its end and does not count. */
+static bool is_queue_full(struct fm_conn *c) FM_ON_LOOP
+{
+    unsigned limit = c->server->options->limit_queue;
+    return limit > 0 && fm_crew_fresh(&c->server->crew) >= limit;
 }
 
 static void on_request(struct fm_conn *c) FM_ON_LOOP
@@ -108,6 +119,8 @@ static int64_t take(struct fm_conn *c, const char *data, size_t len) FM_ON_LOOP
         if (parse == FM_PARSE_HEAD) {
             on_head(c, at < len);
         } else if (parse == FM_PARSE_DONE) {
+            if (is_queue_full(c))
+                return refuse(c, fm_refusal_error(FM_REFUSE_QUEUE_FULL)) ? (int64_t)len : -1;
             on_request(c);
         } else if (parse == FM_PARSE_ERROR) {
             return refuse(c, fm_parser_error(c->parser)) ? (int64_t)len : -1;
@@ -311,6 +324,15 @@ void fm_conn_timeout_linger(struct fm_timer *t)
     fm_conn_close(of_timer(t));
 }
 
+/* The request had not begun, so the server's own answer could be given. */
+static void answered(struct fm_conn *c) FM_ON_LOOP
+{
+    if (fm_stream_pending(&c->stream) > 0)
+        c->state = FM_CONN_SENDING;
+    else
+        fm_conn_exchange_over(c, c->exchange->status == 0);
+}
+
 /* Ends what the connection does, for a reason that may still be told the client. */
 static void end_exchange(struct fm_conn *c, enum fm_end why) FM_ON_LOOP
 {
@@ -319,11 +341,8 @@ static void end_exchange(struct fm_conn *c, enum fm_end why) FM_ON_LOOP
         if (why == FM_END_DEADLINE)
             fm_count(FM_C_LATE_SENDING);
         fm_conn_exchange_over(c, true);
-    } else if (fm_exchange_end(x, why)) { /* it had not begun, so the answer could be given */
-        if (fm_stream_pending(&c->stream) > 0)
-            c->state = FM_CONN_SENDING;
-        else
-            fm_conn_exchange_over(c, x->status == 0);
+    } else if (fm_exchange_end(x, why)) {
+        answered(c);
     }
 }
 
@@ -332,6 +351,14 @@ void fm_conn_timeout_request(struct fm_timer *t)
     struct fm_exchange *x = FM_LIST_ENTRY(t, struct fm_exchange, deadline);
     fm_assert_on_loop();
     end_exchange(x->conn, FM_END_DEADLINE);
+}
+
+void fm_conn_timeout_queue(struct fm_timer *t)
+{
+    struct fm_exchange *x = FM_LIST_ENTRY(t, struct fm_exchange, patience);
+    fm_assert_on_loop();
+    if (x->conn->state == FM_CONN_BUSY && fm_exchange_shed(x))
+        answered(x->conn);
 }
 
 /* ---- life ---- */

@@ -138,6 +138,7 @@ void fm_exchange_init(struct fm_exchange *x, struct fm_conn *c)
     x->call.peer = (struct fm_peer){c->remote, c->remote_port, s->names[c->listener], s->ports[c->listener]};
     fm_note_init(&x->finished, on_finished);
     fm_timer_init(&x->deadline);
+    fm_timer_init(&x->patience);
     pthread_cond_init(&x->drained, NULL);
 }
 
@@ -158,6 +159,7 @@ void fm_exchange_begin(struct fm_exchange *x, struct fm_request *request)
     x->ending = false;
     x->begun = fm_loop_now(&s->loop);
     fm_timer_start(&s->loop.timers, &x->deadline, FM_T_REQUEST, x->begun);
+    fm_timer_start(&s->loop.timers, &x->patience, FM_T_QUEUE, x->begun);
     fm_task_move(&x->call.task, FM_TASK_IDLE, FM_TASK_QUEUED);
     fm_crew_push(&s->crew, &x->call.task);
 }
@@ -165,6 +167,7 @@ void fm_exchange_begin(struct fm_exchange *x, struct fm_request *request)
 void fm_exchange_drop(struct fm_exchange *x)
 {
     fm_timer_stop(&x->deadline);
+    fm_timer_stop(&x->patience);
     fm_task_reset(&x->call.task);
     fm_parser_give_back(x->conn->parser, x->call.request);
     x->call.request = NULL;
@@ -227,6 +230,16 @@ bool fm_exchange_end(struct fm_exchange *x, enum fm_end why)
             report_stuck(x, what);
     }
     return found == FM_TASK_QUEUED && fm_crew_take_back(call->crew, &call->task);
+}
+
+bool fm_exchange_shed(struct fm_exchange *x)
+{
+    if (!fm_crew_take_back(x->call.crew, &x->call.task))
+        return false;
+    fm_count_refused(FM_REFUSE_QUEUE_TIMEOUT);
+    if (fm_writer_claim(&x->call.writer))
+        fm_exchange_answer(x, fm_refusal_error(FM_REFUSE_QUEUE_TIMEOUT)->status);
+    return true;
 }
 
 void fm_exchange_output(struct fm_exchange *x)

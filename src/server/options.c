@@ -31,6 +31,10 @@
     X(0, "send-timeout", SECONDS, send_timeout, "30", "SEC", "time without the client taking a byte; 0 is off")        \
     X(0, "request-timeout", SECONDS, request_timeout, "0", "SEC",                                                      \
       "time from a complete request to the end of its response; 0 is off")                                             \
+    X(0, "limit-queue", MAYBE, limit_queue, "0", "N",                                                                  \
+      "requests that may wait for a thread; one more is answered 503; 0 is off")                                       \
+    X(0, "queue-timeout", SECONDS, queue_timeout, "0", "SEC",                                                          \
+      "how long a request may wait for a thread until it is answered 503; 0 is off")                                   \
     X(0, "graceful-timeout", SECONDS, graceful_timeout, "30", "SEC", "time for requests to end after SIGTERM")         \
     X(0, "allow-half-close", FLAG, allow_half_close, NULL, NULL,                                                       \
       "a client that ended its direction still gets the response of a parked request")                                 \
@@ -51,7 +55,7 @@
     X('v', "version", VERSION, app, NULL, NULL, "show the version and exit")
 
 enum kind {
-    KIND_BIND, KIND_COUNT, KIND_SECONDS, KIND_FLAG, KIND_LIMIT, KIND_SIZE, KIND_TEXT, KIND_ENV, KIND_LEVEL,
+    KIND_BIND, KIND_COUNT, KIND_MAYBE, KIND_SECONDS, KIND_FLAG, KIND_LIMIT, KIND_SIZE, KIND_TEXT, KIND_ENV, KIND_LEVEL,
     KIND_ADMIN, KIND_HELP, KIND_VERSION,
 };
 
@@ -89,6 +93,15 @@ static const char *parse_count(unsigned *to, const char *text)
     uint64_t n;
     if (parse_number(text, 1, 1000000, &n))
         return "takes a whole number from 1 to 1000000";
+    *to = (unsigned)n;
+    return NULL;
+}
+
+static const char *parse_maybe(unsigned *to, const char *text)
+{
+    uint64_t n;
+    if (parse_number(text, 0, 1000000, &n))
+        return "takes a whole number from 0 to 1000000";
     *to = (unsigned)n;
     return NULL;
 }
@@ -162,6 +175,7 @@ static const char *apply(struct fm_options *o, const struct option *opt, const c
         return why;
     case KIND_ADMIN: o->has_admin = true; return parse_address(field, text);
     case KIND_COUNT: return parse_count(field, text);
+    case KIND_MAYBE: return parse_maybe(field, text);
     case KIND_LIMIT: return parse_limit(field, text);
     case KIND_SIZE: return parse_size(field, text);
     case KIND_SECONDS: return parse_seconds(field, text);

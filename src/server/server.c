@@ -271,6 +271,7 @@ static int set_up(struct fm_server *s) FM_UNCHECKED
     fm_timers_define(ts, FM_T_BODY, o->body_timeout, fm_conn_timeout_body);
     fm_timers_define(ts, FM_T_SEND, o->send_timeout, fm_conn_timeout_send);
     fm_timers_define(ts, FM_T_REQUEST, o->request_timeout, fm_conn_timeout_request);
+    fm_timers_define(ts, FM_T_QUEUE, o->queue_timeout, fm_conn_timeout_queue);
     fm_timers_define(ts, FM_T_LINGER, LINGER_TIME, fm_conn_timeout_linger);
     fm_timers_define(ts, FM_T_GRACEFUL, o->graceful_timeout, on_graceful);
     fm_timers_define(ts, FM_T_LAST, LAST_TIME, on_last);

@@ -29,6 +29,8 @@ OPTIONS = {
     "--body-timeout": "30",
     "--send-timeout": "30",
     "--request-timeout": "",
+    "--limit-queue": "0",
+    "--queue-timeout": "0",
     "--graceful-timeout": "30",
     "--allow-half-close": "",
     "--limit-request-line": "4094",

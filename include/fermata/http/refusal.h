@@ -1,6 +1,7 @@
 /* Why a request is refused: each rule once, with the status that answers it and the name the metrics count it under.
  *
- * The parser raises most of them; the timeouts are raised by whoever runs the timers. */
+ * The parser raises most of them; the timeouts are raised by whoever runs the timers, and the queue's by whoever
+ * dispatches. */
 #ifndef FERMATA_HTTP_REFUSAL_H
 #define FERMATA_HTTP_REFUSAL_H
 
@@ -41,7 +42,9 @@
     X(BODY_STORE, 500, "body_store", "the body could not be stored")                                                   \
     X(DISAGREEMENT, 400, "disagreement", "http-parser reads the request differently")                                  \
     X(HEADER_TIMEOUT, 408, "header_timeout", "the head did not arrive in time")                                        \
-    X(BODY_TIMEOUT, 408, "body_timeout", "the body did not arrive in time")
+    X(BODY_TIMEOUT, 408, "body_timeout", "the body did not arrive in time")                                            \
+    X(QUEUE_FULL, 503, "queue_full", "--limit-queue requests wait for a thread")                                       \
+    X(QUEUE_TIMEOUT, 503, "queue_timeout", "no thread was free within --queue-timeout")
 
 enum fm_refusal {
     FM_REFUSE_NOTHING = 0, /* acceptable */

@@ -25,6 +25,7 @@ struct fm_exchange { /* one request and its response; used again for the next on
     struct fm_conn *conn;
     struct fm_note finished;  /* posted by the thread of the last step */
     struct fm_timer deadline; /* --request-timeout */
+    struct fm_timer patience; /* --queue-timeout */
     pthread_cond_t drained;   /* write() waits on it, with the stream's lock */
     atomic_bool hurry;        /* set by the loop: something waits for the end of this exchange */
     uint64_t begun;           /* when the request was complete */
@@ -62,7 +63,7 @@ void fm_conn_drain(struct fm_conn *c) FM_ON_LOOP;
 void fm_conn_expire(struct fm_conn *c) FM_ON_LOOP;
 
 fm_timer_fn fm_conn_timeout_idle, fm_conn_timeout_header, fm_conn_timeout_body, fm_conn_timeout_send,
-    fm_conn_timeout_linger, fm_conn_timeout_request;
+    fm_conn_timeout_linger, fm_conn_timeout_request, fm_conn_timeout_queue;
 
 /* For exchange.c: the exchange's response is complete or broken, on the loop. */
 void fm_conn_exchange_over(struct fm_conn *c, bool broken) FM_ON_LOOP;
@@ -84,6 +85,9 @@ enum fm_end { FM_END_GONE, FM_END_HALF_CLOSED, FM_END_DEADLINE, FM_END_SHUTDOWN,
 /* Ends the request: answers where nothing has left (504, 503), and has the last step run.  True if the exchange is over
  * at once (it had not begun); otherwise its finished note will come. */
 bool fm_exchange_end(struct fm_exchange *x, enum fm_end why) FM_ON_LOOP;
+
+/* Nobody has begun the request: takes it back and answers 503.  False: a thread has it. */
+bool fm_exchange_shed(struct fm_exchange *x) FM_ON_LOOP;
 
 /* Running thread or loop, after fm_writer_claim: the server's own answer. */
 void fm_exchange_answer(struct fm_exchange *x, int status) FM_ANY_THREAD;

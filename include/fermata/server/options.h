@@ -21,7 +21,9 @@ struct fm_options {
     unsigned threads;
     unsigned backlog;
     unsigned worker_connections;
-    uint64_t keep_alive, header_timeout, body_timeout, send_timeout, request_timeout, graceful_timeout; /* ns */
+    unsigned limit_queue;
+    uint64_t keep_alive, header_timeout, body_timeout, send_timeout; /* ns */
+    uint64_t request_timeout, queue_timeout, graceful_timeout;       /* ns */
     bool allow_half_close;
     struct fm_http_limits limits;
     const char *chdir, *pythonpath, *venv;
