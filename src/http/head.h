@@ -4,7 +4,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "fermata/http/parser.h"
 #include "strict.h"
@@ -29,12 +28,10 @@ void fm_head_scan_reset(struct fm_head_scan *scan);
 int fm_head_scan(struct fm_head_scan *scan, const struct fm_http_limits *limits, const char *head, size_t len,
                  enum fm_refusal *why);
 
-/* Length of the line of a field, CRLF included. */
-static inline size_t fm_head_field_len(const struct fm_request *r, unsigned i)
+/* Length of the line of a field up to the end of its value. */
+static inline size_t fm_head_field_len(const struct fm_field *f)
 {
-    const struct fm_field *f = &r->fields[i];
-    const char *line = r->head + f->name_off;
-    return (size_t)((const char *)memchr(line, '\r', r->head_len - f->name_off) - line) + 2;
+    return f->value_off + f->value_len - f->name_off;
 }
 
 /* Fills in what r says beside its text and fields: framing, persistence, host, expectation; and refuses what the fields

@@ -193,7 +193,8 @@ static int lib_read_head(struct fm_parser *p)
         if (f->id != FM_H_CONTENT_LENGTH && f->id != FM_H_TRANSFER_ENCODING)
             continue;
         p->shown++;
-        if (lib_run(p, r->head + f->name_off, fm_head_field_len(r, i)) < 0)
+        /* The blanks behind a value are no part of it (RFC 9110, 5.5), and http-parser would take no HTAB there. */
+        if (lib_run(p, r->head + f->name_off, fm_head_field_len(f)) < 0 || lib_run(p, "\r\n", 2) < 0)
             return FM_EINVAL;
     }
     if (lib_run(p, r->head + r->head_len - 2, 2) < 0)

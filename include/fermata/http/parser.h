@@ -22,7 +22,7 @@
  * the body so far and 4096 bytes more, so that nobody feeds us extensions instead of data.  Trailers have the limits of
  * fields; those that frame or route (Content-Length, Transfer-Encoding, Host) are refused.  Any token is a method.
  * Upgrade is ignored.  Where http-parser reads a request that passes all this in another way, it is refused with 400;
- * the only known case is an HTAB after "chunked" or after a Content-Length.
+ * no such request is known.
  *
  * Field names with an underscore are dropped (they would shadow the dashed ones in environ).  One empty line (CRLF)
  * before the request line is skipped (RFC 9112, 2.2).  Trailers are checked and dropped.

@@ -11,10 +11,14 @@
 #include "fermata/http/parser.h"
 #include "fermata/util/buf.h"
 
+#ifndef REPLAY_REQUESTS
 #define REPLAY_REQUESTS 16
+#endif
 
 struct replay {
-    struct fm_request *requests[REPLAY_REQUESTS]; /* those that are complete */
+    struct fm_parser *parser;
+    bool give_back;                               /* a request is written down and given back, as the server does */
+    struct fm_request *requests[REPLAY_REQUESTS]; /* those that are complete, unless they are given back */
     size_t nrequests;
     const struct fm_http_error *error; /* what ended the stream, or NULL */
     size_t heads;                      /* reported, also of the request that was refused in its body */
@@ -26,6 +30,7 @@ static inline void replay_fini(struct replay *r)
 {
     for (size_t i = 0; i < r->nrequests; i++)
         fm_request_free(r->requests[i]);
+    fm_parser_free(r->parser);
     fm_buf_fini(&r->transcript);
 }
 
@@ -45,7 +50,7 @@ static inline void replay_span(struct fm_buf *to, const char *name, const struct
     fm_buf_puts(to, "\n");
 }
 
-static inline void replay_write(struct fm_buf *to, const struct fm_request *r)
+static inline void replay_write_head(struct fm_buf *to, const struct fm_request *r)
 {
     replay_span(to, "method", r, r->method);
     replay_span(to, "target", r, r->target);
@@ -59,6 +64,11 @@ static inline void replay_write(struct fm_buf *to, const struct fm_request *r)
         replay_span(to, "name", r, (struct fm_span){f->name_off, f->name_len});
         replay_span(to, "value", r, (struct fm_span){f->value_off, f->value_len});
     }
+}
+
+static inline void replay_write(struct fm_buf *to, const struct fm_request *r)
+{
+    replay_write_head(to, r);
     char *body = replay_body(r);
     fm_buf_printf(to, "body[%llu]=", (unsigned long long)r->body.size);
     fm_buf_append(to, body, r->body.size);
@@ -87,7 +97,9 @@ static inline bool replay_piece(struct replay *r, struct fm_parser *p, const cha
             assert(r->nrequests < REPLAY_REQUESTS);
             struct fm_request *request = fm_parser_take(p);
             replay_write(&r->transcript, request);
-            r->requests[r->nrequests++] = request;
+            r->requests[r->nrequests++] = r->give_back ? NULL : request;
+            if (r->give_back)
+                fm_parser_give_back(p, request);
             assert(r->heads == r->nrequests && !fm_parser_request(p));
         }
     } while (got != FM_PARSE_MORE && got != FM_PARSE_ERROR);
@@ -103,16 +115,20 @@ static inline void replay_end(struct replay *r, struct fm_parser *p)
     fm_parser_describe(p, what, sizeof what);
     fm_buf_printf(&r->transcript, "heads=%zu started=%d error=%s\n", r->heads, r->error ? 0 : r->started,
                   r->error ? r->error->slug : "");
-    if (r->heads > r->nrequests)
+    if (r->heads > r->nrequests) {
         fm_buf_printf(&r->transcript, "unfinished %s\n", what);
+        replay_write_head(&r->transcript, fm_parser_request(p));
+    }
 }
 
 /* Feeds data in pieces; cut[i] says that a piece ends before byte i (NULL: all in one). */
-static inline void replay(struct replay *r, const struct fm_http_limits *limits, const char *data, size_t len,
-                          const unsigned char *cut)
+static inline void replay_as(struct replay *r, const struct fm_http_limits *limits, const char *data, size_t len,
+                             const unsigned char *cut, bool give_back)
 {
     struct fm_parser *p = fm_parser_new(limits);
-    *r = (struct replay){.transcript = FM_BUF_INIT};
+    memset(r, 0, sizeof *r);
+    r->parser = p;
+    r->give_back = give_back;
     size_t from = 0;
     bool ok = true;
     for (size_t i = 1; ok && i <= len; i++) {
@@ -122,7 +138,12 @@ static inline void replay(struct replay *r, const struct fm_http_limits *limits,
         from = i;
     }
     replay_end(r, p);
-    fm_parser_free(p);
+}
+
+static inline void replay(struct replay *r, const struct fm_http_limits *limits, const char *data, size_t len,
+                          const unsigned char *cut)
+{
+    replay_as(r, limits, data, len, cut, false);
 }
 
 static inline bool replay_same(const struct replay *a, const struct replay *b)

@@ -72,8 +72,8 @@ static void test_fields(void **state)
         assert_int_equal(f->value_len, strlen(want[i].value));
         assert_memory_equal(head + f->value_off, want[i].value, f->value_len);
     }
-    assert_int_equal(fm_head_field_len(&r, 0), 8);
-    assert_int_equal(fm_head_field_len(&r, 1), 13);
+    assert_int_equal(fm_head_field_len(&r.fields[0]), 6);
+    assert_int_equal(fm_head_field_len(&r.fields[1]), 9);
 }
 
 static void test_framing(void **state)
