@@ -1,7 +1,8 @@
 # Fermata.  `make` builds build/fermata; `make check` is what CI runs; `make help` lists the targets.
 #
 # PYTHON chooses the CPython (3.10 or newer) that is embedded.  FLAVOR chooses the build: release, debug (states are
-# checked), asan (address and undefined behaviour), tsan (threads); each has a directory of its own under build/.
+# checked), asan (address and undefined behaviour), tsan (threads), faults (asan, and calls can be made to fail); each has
+# a directory of its own under build/.
 
 PYTHON  ?= $(shell scripts/python)
 FLAVOR  ?= release
@@ -14,6 +15,7 @@ O := $(if $(filter release,$(FLAVOR)),build,build/$(FLAVOR))
 PYFACTS := $(O)/gen/python.mk
 -include $(PYFACTS)
 
+comma := ,
 LAYERS := util net http sched py wsgi admin server
 SRCS   := $(foreach l,$(LAYERS),$(wildcard src/$(l)/*.c)) src/main.c
 OBJS   := $(SRCS:src/%.c=$(O)/obj/%.o)
@@ -24,13 +26,22 @@ SAN.release :=
 SAN.debug   := -DFM_DEBUG
 SAN.asan    := -DFM_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 SAN.tsan    := -DFM_DEBUG -fsanitize=thread -fno-omit-frame-pointer
+SAN.faults  := $(SAN.asan)
+SAN.fuzz    := $(SAN.asan) -fsanitize=fuzzer-no-link
+SAN.coverage := -DFM_DEBUG -fprofile-instr-generate -fcoverage-mapping
 # Link-time optimization takes 1,300 of 13,500 instructions of a hello off; objects are fat so that tests link without it.
 OPT.release := -O3 -flto=auto -ffat-lto-objects -fno-plt -DNDEBUG
 OPT.debug   := -Og
 OPT.asan    := -O1
 OPT.tsan    := -O1
+OPT.fuzz    := -O2
+OPT.coverage := -O1
+OPT.faults  := -O1
 CC.tsan     := clang
 CC.asan     := clang
+CC.fuzz     := clang
+CC.coverage := clang
+CC.faults   := clang
 # make's own default must not hide the flavor's compiler; a CC from outside counts.
 ifeq ($(origin CC),default)
 CC := $(or $(CC.$(FLAVOR)),gcc)
@@ -43,12 +54,20 @@ ALLFLAGS  = -std=gnu11 $(OPT.$(FLAVOR)) $(CFLAGS) $(WARN) $(if $(CI),-Werror) -f
 LDFLAGS  += -pie -Wl,-z,relro,-z,now $(SAN.$(FLAVOR))
 LIBS     := -levent_core -lhttp_parser -lpthread
 
+# The calls that tests/faults makes fail, those of libevent too.
+ifeq ($(FLAVOR),faults)
+OBJS += $(O)/obj/inject.o
+LIBS := -Wl,-Bstatic -levent_core -Wl,-Bdynamic -lhttp_parser -lpthread
+FAULTS := $(shell sed -n 's/^    X(\([a-z]*, \)\{0,1\}\([A-Za-z0-9_]*\)[,)].*/\2/p' tests/faults/calls.h)
+LDFLAGS += $(addprefix -Wl$(comma)--wrap=,$(FAULTS))
+endif
+
 # make V=1 shows the commands.
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check unit system faults instructions asan tsan pythons tsa tidy fmt layers docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check unit fuzz fuzz-replay system faults instructions asan tsan pythons tsa tidy fmt layers docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 all: $(O)/fermata
 
@@ -83,6 +102,11 @@ $(O)/fermata: $(OBJS)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(OPT.$(FLAVOR)) $(CFLAGS) $(LDFLAGS) -o $@ $(OBJS) $(LIBS) $(PY_LIBS)
 
+$(O)/obj/inject.o: tests/faults/inject.c tests/faults/calls.h $(PYFACTS) Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(PY_CFLAGS) -std=gnu11 -O1 $(CFLAGS) $(WARN) $(if $(CI),-Werror) -fno-omit-frame-pointer -fPIE -c -o $@ $<
+
 -include $(OBJS:.o=.d)
 
 # ---- tests ----
@@ -97,8 +121,29 @@ $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 
 -include $(UNITS:=.d)
 
-unit: $(UNITS) ## unit tests (cmocka)
+unit: $(UNITS) fuzz-replay ## unit tests (cmocka), and the corpora of the fuzz targets
 	@set -e; for t in $(UNITS); do $$t; done
+
+# Each tests/fuzz/fuzz_X.c is a target of libFuzzer's kind; with replay_main.c it is a test of its corpus.
+FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_COMMON := $(filter-out tests/fuzz/fuzz_% tests/fuzz/replay_main.c,$(wildcard tests/fuzz/*.c))
+FUZZ_MAIN := $(if $(filter fuzz,$(FLAVOR)),-fsanitize=fuzzer,tests/fuzz/replay_main.c)
+# What a target puts its own function in the place of.
+WRAP.start_response := fm_hand_self
+WRAP.options := getaddrinfo setenv
+
+$(O)/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_COMMON) tests/fuzz/replay_main.c $(wildcard tests/fuzz/*.h) tests/unit/http/replay.h $(LIBOBJS) Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(PY_CFLAGS) -Isrc $(ALLFLAGS) -fno-lto $(LDFLAGS) $(WRAP.$*:%=-Wl,--wrap=%) -o $@ $< \
+		$(FUZZ_COMMON) $(FUZZ_MAIN) $(LIBOBJS) $(LIBS) $(PY_LIBS)
+
+fuzz-replay: $(FUZZ:%=$(O)/fuzz/%)
+	@set -e; for t in $(FUZZ); do LSAN_OPTIONS="suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0" \
+		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp" $(O)/fuzz/$$t tests/fuzz/corpus/$$t; done
+
+fuzz: ## all fuzz targets for FUZZ_SECONDS [600] together, then executions and coverage
+	scripts/fuzz
 
 venv:
 	@scripts/venv build/venv tests/requirements.txt
@@ -162,7 +207,7 @@ check: ## everything
 	$(MAKE) tsan
 
 fmt: ## formats the C code
-	clang-format -i $(SRCS) $(wildcard include/fermata/*/*.h src/*/*.h tests/unit/*/*.c)
+	clang-format -i $(SRCS) $(wildcard include/fermata/*/*.h src/*/*.h tests/unit/*/*.c tests/fuzz/*.[ch])
 
 # ---- benchmarks ----
 
