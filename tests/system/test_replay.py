@@ -24,6 +24,8 @@ SMALL = 3000  # a stream beyond it is not sent byte by byte
 @dataclass
 class Case:
     stream: bytes
+    rfc: str = ""
+    about: str = ""
     limits: dict[str, str] = field(
         default_factory=lambda: {"request_line": "8190", "fields": "100", "field_size": "8190", "body": "1048576"}
     )
@@ -46,7 +48,11 @@ def load(path: Path) -> Case:
             case.slug = value
         elif key == "request":
             case.requests.append({"request": value})
-        elif key not in ("rfc", "about"):
+        elif key == "rfc":
+            case.rfc = value
+        elif key == "about":
+            case.about = value
+        else:
             case.requests[-1][key] = value
     return case
 
@@ -55,8 +61,21 @@ CASES = {f"{path.parent.name}/{path.stem}": load(path) for path in sorted(FOLDER
 
 
 def test_there_are_cases():
-    """The folder is where it is looked for."""
-    assert len(CASES) > 100
+    """As many as were promised, and each says what it is about and which section of which RFC decides it."""
+    assert len(CASES) >= 250
+    for name, case in CASES.items():
+        assert re.fullmatch(r"\d{4} ([1-9]\d*|[A-Z])(\.\d+)*", case.rfc), name
+        assert case.about, name
+        assert bool(case.status) == name.startswith("invalid/"), name
+
+
+def test_there_are_smuggling_pairs():
+    """A request that another reader of the stream would find is hidden in each, and is none that test_replay expects."""
+    pairs = {name: case for name, case in CASES.items() if "/smuggle-" in name}
+    assert len(pairs) >= 40
+    for name, case in pairs.items():
+        assert b"GET /hidden " in case.stream, name
+        assert not any("/hidden" in request["request"] for request in case.requests), name
 
 
 def pieces(data: bytes, how: str) -> list[bytes]:
@@ -97,6 +116,7 @@ def test_replay(serve, name, how):
         else:
             c.ended()
     seen = server.call("probe.events", "requests")
+    assert not any("/hidden" in environ["REQUEST_URI"] for _, (environ, _) in seen)  # smuggled in
     assert len(seen) == len(case.requests)
     for request, (method, (environ, body)) in zip(case.requests, seen):
         check(request, method, environ, body)

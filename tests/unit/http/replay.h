@@ -5,6 +5,7 @@
 
 #undef NDEBUG /* the asserts here are the test */
 #include <assert.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,13 +18,13 @@
 
 struct replay {
     struct fm_parser *parser;
-    bool give_back;                               /* a request is written down and given back, as the server does */
-    struct fm_request *requests[REPLAY_REQUESTS]; /* those that are complete, unless they are given back */
+    bool give_back; /* a request is written down and given back, as the server does */
     size_t nrequests;
     const struct fm_http_error *error; /* what ended the stream, or NULL */
     size_t heads;                      /* reported, also of the request that was refused in its body */
     int started;                       /* of the next request, at the end */
     struct fm_buf transcript;
+    struct fm_request *requests[REPLAY_REQUESTS]; /* those that are complete, unless they are given back */
 };
 
 static inline void replay_fini(struct replay *r)
@@ -121,23 +122,21 @@ static inline void replay_end(struct replay *r, struct fm_parser *p)
     }
 }
 
-/* Feeds data in pieces; cut[i] says that a piece ends before byte i (NULL: all in one). */
+/* Feeds data in pieces; cut[i] is 1 if a piece ends before byte i, else 0 (NULL: all in one). */
 static inline void replay_as(struct replay *r, const struct fm_http_limits *limits, const char *data, size_t len,
                              const unsigned char *cut, bool give_back)
 {
-    struct fm_parser *p = fm_parser_new(limits);
-    memset(r, 0, sizeof *r);
-    r->parser = p;
+    memset(r, 0, offsetof(struct replay, requests));
+    r->parser = fm_parser_new(limits);
     r->give_back = give_back;
-    size_t from = 0;
     bool ok = true;
-    for (size_t i = 1; ok && i <= len; i++) {
-        if (i < len && !(cut && cut[i]))
-            continue;
-        ok = replay_piece(r, p, data + from, i - from);
-        from = i;
+    for (size_t from = 0; ok && from < len;) {
+        const unsigned char *next = cut ? memchr(cut + from + 1, 1, len - from - 1) : NULL;
+        size_t to = next ? (size_t)(next - cut) : len;
+        ok = replay_piece(r, r->parser, data + from, to - from);
+        from = to;
     }
-    replay_end(r, p);
+    replay_end(r, r->parser);
 }
 
 static inline void replay(struct replay *r, const struct fm_http_limits *limits, const char *data, size_t len,
