@@ -62,8 +62,9 @@ static int answer_to(struct admin_conn *c, const struct fm_request *r, struct fm
         return 405;
     }
     if (is(r, r->path, "/healthz")) {
-        fm_buf_puts(body, "ok\n");
-        return 200;
+        bool healthy = !source->healthy || source->healthy(source->ctx);
+        fm_buf_puts(body, healthy ? "ok\n" : "not listening\n");
+        return healthy ? 200 : 503;
     }
     if (is(r, r->path, "/readyz")) {
         fm_buf_puts(body, ready ? "ok\n" : "not ready\n");
@@ -208,6 +209,18 @@ int fm_admin_start(struct fm_admin *a, struct fm_loop *loop, unsigned idle_kind,
 }
 
 void fm_admin_url(const struct fm_admin *a, char *text) { fm_addr_url(&a->listener.addr, text); }
+
+bool fm_admin_lost(struct fm_admin *a, int fd)
+{
+    for (struct fm_list *node = a->conns.next; node != &a->conns; node = node->next) {
+        struct admin_conn *c = FM_LIST_ENTRY(node, struct admin_conn, node);
+        if (c->stream.fd == fd) {
+            fm_stream_lost(&c->stream);
+            return true;
+        }
+    }
+    return false;
+}
 
 void fm_admin_free(struct fm_admin *a)
 {

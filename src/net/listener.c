@@ -2,12 +2,14 @@
 #include "fermata/net/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "fermata/util/err.h"
+#include "fermata/util/fds.h"
 #include "fermata/util/log.h"
 
 #define ACCEPTS_PER_WAKE 64
@@ -44,6 +46,7 @@ int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, int back
     }
     if (family == AF_INET6)
         setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on); /* so that 0.0.0.0 can be bound beside it */
+    fm_fds_own(l->fd);
     *what = "bind";
     if (bind(l->fd, &addr->u.sa, addr->len) != 0)
         goto fail;
@@ -58,9 +61,25 @@ int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, int back
 fail:
     err = errno;
     if (l->fd >= 0)
-        close(l->fd);
+        fm_fds_close(l->fd);
     l->fd = -1;
     return -err;
+}
+
+/* Where the application has closed a standard stream, its number is free: it must not become a connection's, or what is
+ * printed would go to a client.  The number that the connection has instead; the stream becomes /dev/null. */
+static int above_standard(int conn)
+{
+    if (conn > STDERR_FILENO)
+        return conn;
+    int up = fcntl(conn, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null >= 0)
+        dup2(null, conn);
+    else
+        close(conn);
+    if (null > STDERR_FILENO)
+        close(null);
+    return up;
 }
 
 static void on_acceptable(evutil_socket_t fd, short events, void *arg)
@@ -73,8 +92,12 @@ static void on_acceptable(evutil_socket_t fd, short events, void *arg)
         socklen_t len = sizeof peer;
         memset(&peer.sa, 0, sizeof peer.sa);
         int conn = accept4(fd, &peer.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (conn >= 0)
+            conn = above_standard(conn);
         if (conn >= 0) {
             l->complained = false;
+            if (fm_fds_is_own(conn) && !(l->loop->lost && l->loop->lost(l->loop->lost_ctx, conn)))
+                fm_fds_lost("a descriptor");
             l->on_accept(l, conn, &peer);
             continue;
         }
@@ -120,6 +143,13 @@ void fm_listener_want(struct fm_listener *l, bool wanted)
         event_del(l->event);
 }
 
+bool fm_listener_is_open(const struct fm_listener *l)
+{
+    int listening = 0;
+    socklen_t len = sizeof listening;
+    return getsockopt(l->fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && listening;
+}
+
 void fm_listener_close(struct fm_listener *l)
 {
     if (l->event)
@@ -127,7 +157,7 @@ void fm_listener_close(struct fm_listener *l)
     l->event = NULL;
     fm_timer_stop(&l->retry);
     if (l->fd >= 0) {
-        close(l->fd);
+        fm_fds_close(l->fd);
         if (l->addr.u.sa.sa_family == AF_UNIX)
             unlink(l->addr.u.un.sun_path);
     }

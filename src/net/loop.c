@@ -8,6 +8,7 @@
 
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
+#include "fermata/util/fds.h"
 
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
@@ -42,6 +43,7 @@ int fm_loop_init(struct fm_loop *l)
     l->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     int err = errno;
     if (l->base && l->wake_fd >= 0) {
+        fm_fds_own(l->wake_fd);
         l->wake_event = event_new(l->base, l->wake_fd, EV_READ | EV_PERSIST, on_wake, l);
         l->timer_event = evtimer_new(l->base, on_timer, l);
         if (l->wake_event && l->timer_event && event_add(l->wake_event, NULL) == 0)
@@ -60,7 +62,7 @@ void fm_loop_fini(struct fm_loop *l)
     if (l->base)
         event_base_free(l->base);
     if (l->wake_fd >= 0)
-        close(l->wake_fd);
+        fm_fds_close(l->wake_fd);
     free(l->scratch);
     fm_mutex_fini(&l->lock);
     l->wake_event = l->timer_event = NULL;
@@ -130,7 +132,8 @@ void fm_loop_turn(struct fm_loop *l, bool block)
         block = !must_not_sleep(l);
     }
     l->now_is_old = true;
-    event_base_loop(l->base, EVLOOP_ONCE | (block ? 0 : EVLOOP_NONBLOCK));
+    if (event_base_loop(l->base, EVLOOP_ONCE | (block ? 0 : EVLOOP_NONBLOCK)) < 0)
+        fm_fds_lost("the epoll descriptor"); /* there is no other reason why epoll_wait should fail */
     atomic_store(&l->asleep, 0);
     visit_inbox(l);
     flush(l);
@@ -140,7 +143,7 @@ void fm_loop_turn(struct fm_loop *l, bool block)
 void fm_loop_wake(struct fm_loop *l)
 {
     if (atomic_load(&l->asleep) && atomic_exchange(&l->asleep, 0))
-        (void)!eventfd_write(l->wake_fd, 1); /* cannot overflow: at most one write per sleep */
+        fm_fds_wake(l->wake_fd); /* cannot overflow: at most one write per sleep */
 }
 
 void fm_loop_post(struct fm_loop *l, struct fm_note *note, uint64_t due, const atomic_bool *hurry)

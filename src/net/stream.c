@@ -12,6 +12,7 @@
 
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
+#include "fermata/util/fds.h"
 
 #define FILE_CHUNK (1 << 20) /* what one sendfile call may take, so that one connection cannot hold up the rest */
 
@@ -336,13 +337,10 @@ static void on_want_write(struct fm_note *note)
 
 void fm_stream_shutdown(struct fm_stream *s) { shutdown(s->fd, SHUT_WR); }
 
-/* Leaves the loop and closes the socket.  It is killed first: whoever is writing has left the lock then, and whoever
- * comes later finds it dead, so that nobody uses the descriptor or posts want_write any more when both are taken away.
- */
-static void close_socket(struct fm_stream *s) FM_ON_LOOP
+/* Leaves the loop.  It is killed first: whoever is writing has left the lock then, and whoever comes later finds it
+ * dead, so that nobody uses the descriptor or posts want_write any more when both are taken away. */
+static void leave_loop(struct fm_stream *s) FM_ON_LOOP
 {
-    if (s->fd < 0)
-        return;
     fm_stream_kill(s);
     if (s->armed != ARMED_NOT)
         event_del(&s->read_event);
@@ -353,8 +351,23 @@ static void close_socket(struct fm_stream *s) FM_ON_LOOP
         event_free(s->write_event); /* removes it first */
     s->write_event = NULL;
     s->write_armed = false;
-    close(s->fd);
+}
+
+static void close_socket(struct fm_stream *s) FM_ON_LOOP
+{
+    if (s->fd < 0)
+        return;
+    leave_loop(s);
+    fm_fds_close(s->fd);
     s->fd = -1;
+}
+
+void fm_stream_lost(struct fm_stream *s)
+{
+    leave_loop(s);
+    s->fd = -1; /* the number is somebody else's */
+    s->ended = true;
+    s->ops->on_end(s, -EBADF);
 }
 
 void fm_stream_reset(struct fm_stream *s)
@@ -378,6 +391,7 @@ int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, int fd, const stru
         fm_mutex_fini(&s->lock);
         return errno ? -errno : -ENOMEM;
     }
+    fm_fds_own(fd);
     return 0;
 }
 

@@ -17,6 +17,7 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
+#include "fermata/util/fds.h"
 
 static __thread struct fm_hand *self;
 
@@ -29,6 +30,7 @@ int fm_crew_init(struct fm_crew *c, unsigned pool, const struct fm_crew_ops *ops
     c->monitor_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (c->monitor_fd < 0)
         return -errno;
+    fm_fds_own(c->monitor_fd);
     fm_mutex_init(&c->lock);
     fm_list_init(&c->runq);
     fm_list_init(&c->incoming);
@@ -56,7 +58,7 @@ void fm_crew_fini(struct fm_crew *c)
     free(c->hands);
     pthread_cond_destroy(&c->all_gone);
     fm_mutex_fini(&c->lock);
-    close(c->monitor_fd);
+    fm_fds_close(c->monitor_fd);
 }
 
 /* ---- orders ---- */
@@ -391,7 +393,7 @@ bool fm_crew_is_inline(struct fm_crew *c, const struct fm_hand *hand)
 void fm_crew_watch(struct fm_crew *c)
 {
     if (atomic_load(&c->monitor_asleep) && atomic_exchange(&c->monitor_asleep, 0))
-        (void)!eventfd_write(c->monitor_fd, 1);
+        fm_fds_wake(c->monitor_fd);
 }
 
 void fm_crew_threads(struct fm_crew *c, unsigned *busy, unsigned *idle)

@@ -19,6 +19,7 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
+#include "fermata/util/fds.h"
 #include "fermata/util/log.h"
 #include "fermata/wsgi/gateway.h"
 #include "fermata/wsgi/report.h"
@@ -41,12 +42,18 @@
 
 /* ---- signals: noted in a handler, taken by the main thread ---- */
 
+static pid_t server_pid;
 static int signal_fd = -1;                  /* eventfd; also written when the loop has drained */
 static atomic_int interrupts, terminations; /* lock-free, so a handler may use them */
 
 static void on_signal(int number)
 {
     int saved = errno;
+    if (getpid() != server_pid) { /* a child that the application has forked: it ends as any process does */
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
     if (number == SIGINT && atomic_fetch_add(&interrupts, 1) > 0)
         _exit(EXIT_OTHER); /* the second one: at once */
     atomic_fetch_add(&terminations, 1);
@@ -57,6 +64,7 @@ static void on_signal(int number)
 static void catch_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal};
+    server_pid = getpid();
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
@@ -233,10 +241,42 @@ static int open_listeners(struct fm_server *s)
     return 0;
 }
 
+/* Do we still listen everywhere?  Until we drain only the application could have changed it. */
+static bool is_healthy(void *ctx) FM_UNCHECKED
+{
+    static bool said;
+    struct fm_server *s = ctx;
+    for (unsigned i = 0; i < s->nlisteners && !atomic_load(&s->draining); i++) {
+        if (fm_listener_is_open(&s->listeners[i]))
+            continue;
+        char url[FM_ADDR_TEXT];
+        fm_addr_url(&s->listeners[i].addr, url);
+        if (!said)
+            fm_log(FM_LOG_CRITICAL, "the listening socket of %s was closed by somebody else in the process", url);
+        said = true;
+        return false;
+    }
+    return true;
+}
+
 static bool is_ready(void *ctx)
 {
     struct fm_server *s = ctx;
-    return atomic_load(&s->ready) && !atomic_load(&s->draining);
+    return atomic_load(&s->ready) && !atomic_load(&s->draining) && is_healthy(s);
+}
+
+static bool lost_descriptor(void *ctx, int fd) FM_UNCHECKED
+{
+    struct fm_server *s = ctx;
+    for (struct fm_list *node = s->conns.next; node != &s->conns; node = node->next) {
+        struct fm_conn *c = FM_LIST_ENTRY(node, struct fm_conn, node);
+        if (c->stream.fd != fd)
+            continue;
+        fm_error("descriptor %d of a connection was closed by somebody else in the process; its client is lost", fd);
+        fm_stream_lost(&c->stream);
+        return true;
+    }
+    return s->admin && fm_admin_lost(s->admin, fd);
 }
 
 static void count_threads(void *ctx, unsigned *busy, unsigned *idle)
@@ -259,8 +299,11 @@ static int set_up(struct fm_server *s) FM_UNCHECKED
     }
     s->loop.ready = crew_ready;
     s->loop.ready_ctx = s;
+    s->loop.lost = lost_descriptor;
+    s->loop.lost_ctx = s;
     s->loop.flush = flush_access;
     s->loop.flush_ctx = s;
+    fm_fds_own(signal_fd);
     fm_list_init(&s->conns);
     fm_timer_init(&s->graceful);
     fm_timer_init(&s->last);
@@ -281,7 +324,7 @@ static int set_up(struct fm_server *s) FM_UNCHECKED
         fm_log(FM_LOG_CRITICAL, "--access-logfile %s: %s", o->access_logfile, fm_strerror(-errno));
         return FM_EINVAL;
     }
-    struct fm_admin_source source = {is_ready, count_threads, s};
+    struct fm_admin_source source = {is_ready, count_threads, s, is_healthy};
     if (o->has_admin) {
         s->admin = fm_admin_new(&o->admin, &source);
         if (!s->admin || fm_admin_start(s->admin, &s->loop, FM_T_ADMIN, FM_T_ACCEPT) != 0)
@@ -338,6 +381,8 @@ static void watch(struct fm_server *s)
         struct pollfd fds[2] = {{s->crew.monitor_fd, POLLIN, 0}, {signal_fd, POLLIN, 0}};
         struct timespec until = {(time_t)(pause / FM_SEC), (long)(pause % FM_SEC)};
         int n = ppoll(fds, 2, pause == UINT64_MAX ? NULL : &until, NULL);
+        if (n > 0 && ((fds[0].revents | fds[1].revents) & POLLNVAL))
+            fm_fds_lost("an eventfd");
         if (n < 0 && errno == EINTR && atomic_load(&terminations) == 0)
             fm_interp_check_signals(); /* a handler that the application installed */
         if (n > 0 && fds[0].revents)
@@ -392,7 +437,7 @@ static int finish(struct fm_server *s, int code) FM_UNCHECKED
     alarm(0);
     fm_crew_fini(&s->crew);
     fm_loop_fini(&s->loop);
-    close(signal_fd);
+    fm_fds_close(signal_fd);
     return code;
 }
 
@@ -405,6 +450,7 @@ int fm_server_run(const struct fm_options *o, int argc, char **argv) FM_UNCHECKE
     /* One malloc arena: the lookout role wanders from thread to thread, and each thread's own arena would keep what a
      * wave of connections needed (5,000 parked twice: 26.2 and 36.3 MB, with one arena 26.2 and 26.4). */
     mallopt(M_ARENA_MAX, 1);
+    fm_fds_guard_fork();
     raise_nofile(o->worker_connections);
     if (set_up(s) != 0)
         return EXIT_OTHER;

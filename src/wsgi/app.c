@@ -31,6 +31,7 @@ int fm_wsgi_load(const char *spec)
     PyObject *app = module ? PyObject_CallMethod(module, "load", "s", spec) : NULL;
     Py_XDECREF(module);
     Py_XDECREF(code);
+    fm_child_check();
     if (app == Py_None) { /* the loader has said why */
         Py_DECREF(app);
         return -1;

@@ -7,6 +7,7 @@
 
 #include "fermata/http/headers.h"
 #include "fermata/util/buf.h"
+#include "fermata/util/fds.h"
 #include "fermata/wsgi/call.h"
 
 /* ---- names: strings that are used again and again, made once (names.c) ---- */
@@ -105,6 +106,18 @@ int fm_future_outcome(PyObject *future, PyObject **exc);
 
 /* Sets the TypeError for an item that is neither bytes nor a Future. */
 void fm_wrong_item(PyObject *item);
+
+/* ---- children that the application has forked (child.c) ---- */
+
+/* Ends this process, which is a child; an exception may be set. */
+_Noreturn void fm_child_end(void);
+
+/* To be called wherever the application has been called: only the process that serves goes on. */
+static inline void fm_child_check(void)
+{
+    if (atomic_load_explicit(&fm_forked, memory_order_relaxed))
+        fm_child_end();
+}
 
 /* ---- the rest ---- */
 

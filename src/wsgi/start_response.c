@@ -129,6 +129,10 @@ static void raise_exc_info(PyObject *exc_info)
  * set. Elsewhere the request could end under its hands (S6.6). */
 static bool in_step(const struct fm_run *run, const char *what)
 {
+    if (atomic_load_explicit(&fm_forked, memory_order_relaxed)) {
+        PyErr_Format(PyExc_RuntimeError, "%s called in a child of the process that serves the request", what);
+        return false;
+    }
     if (!run->call) {
         PyErr_Format(PyExc_RuntimeError, "%s called after the request was over", what);
         return false;

@@ -111,6 +111,7 @@ static bool is_raised(PyObject *exc)
  * StopIteration is no end when an iterator hands it back (S5.5); a generator makes a RuntimeError of it. */
 static int item_or_end(PyObject *item, PyObject *failure)
 {
+    fm_child_check();
     if (item)
         return 1;
     if (!PyErr_Occurred())
@@ -235,6 +236,7 @@ static enum fate begin(struct fm_run *run, struct fm_hand *hand)
         return FATE_ERROR;
     PyObject *args[] = {NULL, env, (PyObject *)run};
     run->iterable = PyObject_Vectorcall(fm_application, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    fm_child_check();
     Py_DECREF(env);
     if (!run->iterable)
         return FATE_ERROR;
@@ -292,6 +294,7 @@ static void close_iterable(struct fm_run *run) FM_NEEDS_GIL
         }
     }
     PyObject *answer = method ? PyObject_CallNoArgs(method) : NULL;
+    fm_child_check();
     if (!answer) {
         fm_request_describe(run->call->request, what, sizeof what);
         fm_count(FM_C_APP_ERRORS);

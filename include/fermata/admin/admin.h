@@ -15,6 +15,7 @@ struct fm_admin_source { /* what the page asks the server; any thread, never blo
     bool (*ready)(void *ctx);
     void (*threads)(void *ctx, unsigned *busy, unsigned *idle);
     void *ctx;
+    bool (*healthy)(void *ctx); /* or NULL: it always is */
 };
 
 /* Binds.  NULL after a message in the log. */
@@ -26,6 +27,9 @@ fm_timer_fn fm_admin_timeout;
 
 /* "http://127.0.0.1:8001" */
 void fm_admin_url(const struct fm_admin *a, char *text);
+
+/* As loop->lost, for the admin's own connections. */
+bool fm_admin_lost(struct fm_admin *a, int fd) FM_ON_LOOP;
 
 /* Closes its connections and the listening socket. */
 void fm_admin_free(struct fm_admin *a) FM_ON_LOOP;

@@ -36,6 +36,9 @@ fm_timer_fn fm_listener_retry;
 /* Pauses or resumes accepting. */
 void fm_listener_want(struct fm_listener *l, bool wanted) FM_ON_LOOP;
 
+/* False if somebody else has closed the socket. */
+bool fm_listener_is_open(const struct fm_listener *l) FM_ON_LOOP;
+
 /* Closes the socket and removes the path of a unix one; repeatable. */
 void fm_listener_close(struct fm_listener *l);
 

@@ -37,7 +37,7 @@ static void count_threads(void *ctx, unsigned *busy, unsigned *idle)
     *idle = 10 - *busy;
 }
 
-static const struct fm_admin_source source = {ready, count_threads, &lt};
+static const struct fm_admin_source source = {ready, count_threads, &lt, NULL};
 
 static struct fm_addr parsed(const char *text)
 {
