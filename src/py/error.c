@@ -6,6 +6,70 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
+
+/* ---- text for the log ----
+ *
+ * What an exception says may come from a client.  It must not look like a record of the log, nor command the terminal
+ * of whoever reads it, nor fill the disk. */
+
+#define LONGEST (64 * 1024) /* bytes of a text that are logged: half of it from the beginning, half from the end */
+
+struct out {
+    char *text;
+    size_t len;
+};
+
+static void put(struct out *o, const char *p, size_t n)
+{
+    memcpy(o->text + o->len, p, n);
+    o->len += n;
+}
+
+/* How many bytes make what a terminal obeys or takes for the end of a line; 0 if it is neither: the control characters
+ * of ASCII without the line feed and the tab, those of UTF-8 (U+0080 to U+009F), and U+2028 and U+2029. */
+static size_t control(const unsigned char *s, size_t len)
+{
+    if (*s < 0x20 || *s == 0x7f)
+        return *s != '\n' && *s != '\t';
+    if (*s == 0xc2 && len > 1 && s[1] >= 0x80 && s[1] <= 0x9f)
+        return 2;
+    return *s == 0xe2 && len > 2 && s[1] == 0x80 && (s[2] & 0xfe) == 0xa8 ? 3 : 0;
+}
+
+/* Takes up to six times the bytes. */
+static void put_lines(struct out *o, const char *text, size_t len)
+{
+    static const char hex[] = "0123456789abcdef";
+    const unsigned char *s = (const unsigned char *)text;
+    for (size_t i = 0; i < len; i++) {
+        if (s[i] == '[' && (i == 0 || s[i - 1] == '\n'))
+            put(o, " ", 1); /* a record begins with a bracket, and nothing else does */
+        size_t n = control(s + i, len - i);
+        if (n == 0)
+            put(o, text + i, 1);
+        for (size_t end = i + n; i < end; i++)
+            put(o, (char[]){'\\', 'x', hex[s[i] >> 4], hex[s[i] & 15]}, 4);
+        i -= n > 0;
+    }
+}
+
+/* What is logged of a text; to be freed with PyMem_RawFree.  NULL if there is no memory. */
+static char *for_log(const char *text, size_t len, size_t *out_len)
+{
+    char note[64];
+    size_t first = len > LONGEST ? LONGEST / 2 : len, last = len - first > LONGEST / 2 ? LONGEST / 2 : len - first;
+    struct out o = {PyMem_RawMalloc(6 * (first + last) + sizeof note), 0};
+    if (!o.text)
+        return NULL;
+    put_lines(&o, text, first);
+    int n = snprintf(note, sizeof note, "\n... %zu bytes are left out ...\n", len - first - last);
+    if (first + last < len)
+        put(&o, note, (size_t)n);
+    put_lines(&o, text + len - last, last);
+    *out_len = o.len;
+    return o.text;
+}
 
 /* Joins the list of str that traceback's functions return and logs it; steals lines (NULL: an exception is set). */
 static void log_lines(enum fm_log_level level, const char *head, PyObject *lines)
@@ -13,11 +77,13 @@ static void log_lines(enum fm_log_level level, const char *head, PyObject *lines
     PyObject *empty = PyUnicode_FromString("");
     PyObject *joined = lines && empty ? PyUnicode_Join(empty, lines) : NULL;
     PyObject *bytes = joined ? PyUnicode_AsEncodedString(joined, "utf-8", "backslashreplace") : NULL;
-    if (bytes)
-        fm_log_text(level, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes), "%s", head);
-    else
-        fm_log(level, "%s (its traceback cannot be shown)", head);
     PyErr_Clear();
+    size_t len = 0;
+    char *text = bytes ? for_log(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes), &len) : NULL;
+    Py_BEGIN_ALLOW_THREADS /* whoever reads the log may take his time */
+        if (text) fm_log_text(level, text, len, "%s", head);
+    else fm_log(level, "%s (its traceback cannot be shown)", head);
+    Py_END_ALLOW_THREADS PyMem_RawFree(text);
     Py_XDECREF(bytes);
     Py_XDECREF(joined);
     Py_XDECREF(empty);
