@@ -30,20 +30,22 @@ static PyObject *read_bytes(struct input *in, uint64_t n)
     if (!bytes)
         return NULL;
     long got;
+    uint64_t pos = in->pos;
+    in->pos += n; /* before the GIL is given up: threads that read at once each get bytes of their own */
     if (in->body.fd >= 0) { /* the disk may take its time */
-        uint64_t pos = in->pos;
         char *to = PyBytes_AS_STRING(bytes);
         Py_BEGIN_ALLOW_THREADS
         got = fm_body_read(&in->body, pos, to, (size_t)n);
         Py_END_ALLOW_THREADS
     } else {
-        got = fm_body_read(&in->body, in->pos, PyBytes_AS_STRING(bytes), (size_t)n);
+        got = fm_body_read(&in->body, pos, PyBytes_AS_STRING(bytes), (size_t)n);
     }
+    if ((got < 0 || (uint64_t)got < n) && in->pos == pos + n)
+        in->pos = pos + (got > 0 ? (uint64_t)got : 0);
     if (got < 0) {
         Py_DECREF(bytes);
         return set_io_error(got);
     }
-    in->pos += (uint64_t)got;
     if ((uint64_t)got < n && _PyBytes_Resize(&bytes, got) != 0)
         return NULL;
     return bytes;
