@@ -76,7 +76,11 @@ static int add_header(struct fm_response *r, PyObject *pair)
     else
         why = "the name is not a token";
     if (err < 0) {
+        Py_INCREF(name_o); /* a __repr__ may be the application's, and change the pair */
+        Py_INCREF(value_o);
         PyErr_Format(PyExc_ValueError, "response header %R: %R: %s", name_o, value_o, why);
+        Py_DECREF(name_o);
+        Py_DECREF(value_o);
         return -1;
     }
     if (err == 1 && !warned) {
