@@ -67,6 +67,10 @@ static void catch_signals(void)
     server_pid = getpid();
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    /* Command line programs like to set it back to the default, which is to end: sendfile, and a log that is a pipe,
+     * have no MSG_NOSIGNAL. */
+    if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL)
+        signal(SIGPIPE, SIG_IGN);
 }
 
 static void on_alarm(int number)
