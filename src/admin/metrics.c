@@ -1,9 +1,11 @@
 /* The metrics page: the tables of util/counter.h and http/refusal.h, and a few gauges asked for. */
 #include "fermata/admin/metrics.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "fermata/http/refusal.h"
+#include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
 
 static const struct {
@@ -49,20 +51,31 @@ static void put_refusals(struct fm_buf *out, const struct fm_counters_sum *sum)
                       (unsigned long long)sum->refused[i]);
 }
 
+/* Seconds, without zeros at the end.  Not by %g: the application may have set a locale with a decimal comma. */
+static const char *seconds(char text[32], uint64_t ns)
+{
+    int n = snprintf(text, 32, "%llu.%09llu", (unsigned long long)(ns / FM_SEC), (unsigned long long)(ns % FM_SEC));
+    while (n > 1 && text[n - 1] == '0')
+        n--;
+    text[text[n - 1] == '.' ? n - 1 : n] = '\0';
+    return text;
+}
+
 static void put_histograms(struct fm_buf *out, const struct fm_counters_sum *sum)
 {
+    char text[32];
     for (unsigned h = 0; h < FM_HG_COUNT; h++) {
         unsigned long long below = 0;
         head(out, histograms[h].family, "histogram", histograms[h].help);
         for (unsigned b = 0; b < FM_BUCKETS; b++) {
             below += sum->hist[h].bucket[b];
             if (b < FM_BUCKETS - 1)
-                fm_buf_printf(out, "%s_bucket{le=\"%g\"} %llu\n", histograms[h].family,
-                              (double)fm_bucket_bounds[b] / 1e9, below);
+                fm_buf_printf(out, "%s_bucket{le=\"%s\"} %llu\n", histograms[h].family,
+                              seconds(text, fm_bucket_bounds[b]), below);
             else
                 fm_buf_printf(out, "%s_bucket{le=\"+Inf\"} %llu\n", histograms[h].family, below);
         }
-        fm_buf_printf(out, "%s_sum %.9f\n%s_count %llu\n", histograms[h].family, (double)sum->hist[h].sum / 1e9,
+        fm_buf_printf(out, "%s_sum %s\n%s_count %llu\n", histograms[h].family, seconds(text, sum->hist[h].sum),
                       histograms[h].family, below);
     }
 }
