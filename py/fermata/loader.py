@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import signal
 import sys
 import traceback
 from typing import Any
 
-__all__ = ["load"]
+__all__ = ["load", "watch_signals"]
 
 _HERE = "fermata/loader.py"  # what the binary calls it
 _DEFAULT_NAMES = ("application", "app")
@@ -35,6 +36,20 @@ def load(spec: str) -> Any:
         _print_trimmed(error)
         print(f"fermata: cannot load {spec!r}: see the traceback above", file=sys.stderr, flush=True)
     return None
+
+
+def watch_signals(fd: int) -> bool:
+    """Has Python write a byte to fd for each signal that the application handles, if there are such; whether it does.
+
+    Handlers run on the main thread, which sleeps; but a signal may be taken by any thread, SIGCHLD by the one that has
+    forked.  Handlers can only be set on the main thread, so there will be no others later.
+    """
+    if not any(callable(signal.getsignal(number)) for number in signal.valid_signals()):
+        return False
+    before = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+    if before != -1:
+        signal.set_wakeup_fd(before)
+    return before == -1
 
 
 def _print_trimmed(error: BaseException) -> None:

@@ -44,6 +44,7 @@
 
 static pid_t server_pid;
 static int signal_fd = -1;                  /* eventfd; also written when the loop has drained */
+static int app_signal_fd = -1;              /* see fm_wsgi_signal_fd */
 static atomic_int interrupts, terminations; /* lock-free, so a handler may use them */
 
 static void on_signal(int number)
@@ -375,6 +376,20 @@ static void begin_drain(struct fm_server *s)
     fm_loop_post(&s->loop, &s->drain, 0, NULL);
 }
 
+/* False if somebody else has closed it: then the application's handlers run when the main thread happens to wake. */
+static bool take_app_signals(void)
+{
+    char bytes[64];
+    ssize_t n;
+    do
+        n = read(app_signal_fd, bytes, sizeof bytes);
+    while (n == (ssize_t)sizeof bytes);
+    if (n > 0 || errno == EAGAIN || errno == EINTR)
+        return true;
+    app_signal_fd = -1;
+    return false;
+}
+
 /* Monitors the crew and takes signals until the loop has drained. */
 static void watch(struct fm_server *s)
 {
@@ -382,12 +397,15 @@ static void watch(struct fm_server *s)
     fm_monitor_init(&monitor, &s->crew);
     for (;;) {
         uint64_t pause = fm_monitor_tick(&monitor);
-        struct pollfd fds[2] = {{s->crew.monitor_fd, POLLIN, 0}, {signal_fd, POLLIN, 0}};
+        struct pollfd fds[3] = {{s->crew.monitor_fd, POLLIN, 0}, {signal_fd, POLLIN, 0}, {app_signal_fd, POLLIN, 0}};
         struct timespec until = {(time_t)(pause / FM_SEC), (long)(pause % FM_SEC)};
-        int n = ppoll(fds, 2, pause == UINT64_MAX ? NULL : &until, NULL);
+        int n = ppoll(fds, 3, pause == UINT64_MAX ? NULL : &until, NULL);
         if (n > 0 && ((fds[0].revents | fds[1].revents) & POLLNVAL))
             fm_fds_lost("an eventfd");
-        if (n < 0 && errno == EINTR && atomic_load(&terminations) == 0)
+        bool handle = n < 0 && errno == EINTR;
+        if (n > 0 && fds[2].revents)
+            handle = take_app_signals();
+        if (handle && atomic_load(&terminations) == 0)
             fm_interp_check_signals(); /* a handler that the application installed */
         if (n > 0 && fds[0].revents)
             fm_monitor_woken(&monitor);
@@ -469,6 +487,7 @@ int fm_server_run(const struct fm_options *o, int argc, char **argv) FM_UNCHECKE
         fm_interp_release();
         return finish(s, EXIT_APP);
     }
+    app_signal_fd = fm_wsgi_signal_fd();
     fm_interp_release();
     catch_signals();
     atomic_store(&s->ready, true);

@@ -1,6 +1,9 @@
 /* Finding the application, and the gateway's life. */
 #include "internal.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "fermata/util/log.h"
 #include "fermata/wsgi/gateway.h"
 #include "loader.inc" /* fm_loader_source: py/fermata/loader.py, made by the Makefile */
@@ -22,6 +25,25 @@ void fm_wsgi_fini(void)
     fm_run_fini();
     fm_future_fini();
     fm_names_fini();
+}
+
+int fm_wsgi_signal_fd(void)
+{
+    int ends[2];
+    if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0)
+        return -1;
+    PyObject *loader = PyImport_ImportModule("_fermata_loader");
+    PyObject *wanted = loader ? PyObject_CallMethod(loader, "watch_signals", "i", ends[1]) : NULL;
+    int fd = wanted == Py_True ? ends[0] : -1;
+    if (!wanted)
+        PyErr_Print();
+    Py_XDECREF(wanted);
+    Py_XDECREF(loader);
+    if (fd < 0) {
+        close(ends[0]);
+        close(ends[1]);
+    }
+    return fd;
 }
 
 int fm_wsgi_load(const char *spec)

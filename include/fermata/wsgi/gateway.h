@@ -11,6 +11,10 @@ int fm_wsgi_init(bool multithread) FM_NEEDS_GIL;
 /* Imports the application MODULE[:CALLABLE].  0, or -1 after the traceback or a message went to standard error. */
 int fm_wsgi_load(const char *spec) FM_NEEDS_GIL;
 
+/* A descriptor that becomes readable when a signal has come that the application has a handler for, in whichever
+ * thread; -1 if it has none, or sees to it itself (signal.set_wakeup_fd).  Once, after fm_wsgi_load. */
+int fm_wsgi_signal_fd(void) FM_NEEDS_GIL;
+
 /* Drops the application and all constants: before the interpreter ends. */
 void fm_wsgi_fini(void) FM_NEEDS_GIL;
 
