@@ -67,7 +67,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check unit fuzz fuzz-replay system faults instructions asan tsan pythons tsa tidy fmt layers docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check unit interleave fuzz fuzz-replay system faults instructions asan tsan pythons tsa tidy fmt layers docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 all: $(O)/fermata
 
@@ -113,16 +113,23 @@ $(O)/obj/inject.o: tests/faults/inject.c tests/faults/calls.h $(PYFACTS) Makefil
 
 UNITS := $(patsubst tests/unit/%.c,$(O)/unit/%,$(wildcard tests/unit/*/test_*.c))
 
+# Compiles these of the product again, with its own idea of threads.
+UNIT_OWN.sched/test_interleave := sched/task sched/crew sched/monitor net/loop
+
 $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CPPFLAGS) -Isrc -DFM_TESTS_HTTP='"$(CURDIR)/tests/http"' $(filter-out -Wmissing-prototypes,$(ALLFLAGS)) -MMD -MP \
-		-fno-lto $(LDFLAGS) -o $@ $< $(NOPY) $(LIBS) -lcmocka
+		-fno-lto $(LDFLAGS) -o $@ $< $(filter-out $(UNIT_OWN.$*:%=$(O)/obj/%.o),$(NOPY)) $(LIBS) -lcmocka
 
 -include $(UNITS:=.d)
 
 unit: $(UNITS) fuzz-replay ## unit tests (cmocka), and the corpora of the fuzz targets
 	@set -e; for t in $(UNITS); do $$t; done
+
+interleave: $(O)/unit/sched/test_interleave ## a million interleavings of the scheduler; each of its faults is found by some
+	scripts/interleave $< --faults -- $(CC) $(CPPFLAGS) -I$(CURDIR)/include -I$(CURDIR)/src -std=gnu11 -O1 -g -fno-lto -o {out} {source} \
+		$(filter-out $(UNIT_OWN.sched/test_interleave:%=$(O)/obj/%.o),$(NOPY)) $(LIBS)
 
 # Each tests/fuzz/fuzz_X.c is a target of libFuzzer's kind; with replay_main.c it is a test of its corpus.
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -200,6 +207,7 @@ layers: ## includes follow the layers of spec/architecture.md
 
 check: ## everything
 	$(MAKE) all unit layers instructions
+	$(MAKE) interleave
 	$(MAKE) system
 	$(MAKE) tsa tidy
 	$(MAKE) pythons
