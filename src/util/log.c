@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "fermata/util/buf.h"
+#include "fermata/util/clock.h"
 
 enum fm_log_level fm_log_threshold = FM_LOG_INFO;
 static int log_fd = 2; /* set before any thread starts */
@@ -45,22 +46,44 @@ void fm_log_raw(const char *p, size_t n)
     }
 }
 
-/* Appends text with control characters as \xNN: one record stays one line. */
-static void append_escaped(struct fm_buf *b, const char *s)
+/* Appends to a line of `size` bytes. */
+struct line {
+    char *text;
+    size_t len, size;
+};
+
+static void put(struct line *l, char c)
 {
+    if (l->len < l->size)
+        l->text[l->len++] = c;
+}
+
+/* Appends text with control characters as \xNN: one record stays one line. */
+static void put_escaped(struct line *l, const char *s)
+{
+    static const char hex[] = "0123456789abcdef";
     for (; *s; s++) {
         unsigned char c = (unsigned char)*s;
-        if (c < 0x20 || c == 0x7f)
-            fm_buf_printf(b, "\\x%02x", c);
-        else
-            fm_buf_append(b, s, 1);
+        if (c >= 0x20 && c != 0x7f) {
+            put(l, *s);
+            continue;
+        }
+        put(l, '\\');
+        put(l, 'x');
+        put(l, hex[c >> 4]);
+        put(l, hex[c & 15]);
     }
 }
 
-static void __attribute__((format(printf, 3, 0))) head_line(struct fm_buf *b, enum fm_log_level level, const char *fmt,
-                                                            va_list ap)
+#define TEXT_MAX 2048
+#define LINE_SIZE (80 + 4 * TEXT_MAX + 1)
+
+/* The head line, with its end; how long it is.  No memory is allocated: there may be none, and that is what the line
+ * says. */
+static size_t __attribute__((format(printf, 3, 0)))
+head_line(char out[LINE_SIZE], enum fm_log_level level, const char *fmt, va_list ap)
 {
-    char text[2048], when[40];
+    char text[TEXT_MAX], when[40];
     struct timespec now;
     struct tm tm;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -69,38 +92,71 @@ static void __attribute__((format(printf, 3, 0))) head_line(struct fm_buf *b, en
     int n = vsnprintf(text, sizeof text, fmt, ap);
     if (n >= (int)sizeof text)
         memcpy(text + sizeof text - 4, "...", 4);
-    fm_buf_printf(b, "[%s] [%ld] [%s] ", when, (long)getpid(), level_names[level]);
-    append_escaped(b, text);
-    fm_buf_append(b, "\n", 1);
+    n = snprintf(out, 80, "[%s] [%ld] [%s] ", when, (long)getpid(), level_names[level]);
+    struct line l = {out, n > 0 ? (size_t)n : 0, LINE_SIZE - 1};
+    put_escaped(&l, text);
+    out[l.len++] = '\n';
+    return l.len;
+}
+
+static void __attribute__((format(printf, 2, 0))) log_line(enum fm_log_level level, const char *fmt, va_list ap)
+{
+    char line[LINE_SIZE];
+    int saved = errno;
+    fm_log_raw(line, head_line(line, level, fmt, ap));
+    errno = saved;
 }
 
 void fm_log(enum fm_log_level level, const char *fmt, ...)
 {
+    va_list ap;
     if (!fm_log_on(level))
         return;
-    int saved = errno;
-    struct fm_buf b = FM_BUF_INIT;
-    va_list ap;
     va_start(ap, fmt);
-    head_line(&b, level, fmt, ap);
+    log_line(level, fmt, ap);
     va_end(ap);
-    fm_log_raw(fm_buf_head(&b), fm_buf_size(&b));
-    fm_buf_fini(&b);
-    errno = saved;
+}
+
+void fm_log_seldom(struct fm_seldom *place, enum fm_log_level level, const char *fmt, ...)
+{
+    char text[TEXT_MAX];
+    uint64_t now = fm_now(), next = atomic_load(&place->next);
+    va_list ap;
+    if (!fm_log_on(level))
+        return;
+    if (now < next || !atomic_compare_exchange_strong(&place->next, &next, now + FM_LOG_PAUSE * FM_MS)) {
+        atomic_fetch_add(&place->left_out, 1);
+        return;
+    }
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    unsigned left_out = atomic_exchange(&place->left_out, 0);
+    if (left_out > 0)
+        fm_log(level, "%s (and %u times before, unsaid)", text, left_out);
+    else
+        fm_log(level, "%s", text);
 }
 
 void fm_log_text(enum fm_log_level level, const char *text, size_t len, const char *fmt, ...)
 {
+    char line[LINE_SIZE];
     if (!fm_log_on(level))
         return;
-    struct fm_buf b = FM_BUF_INIT;
     va_list ap;
     va_start(ap, fmt);
-    head_line(&b, level, fmt, ap);
+    size_t head = head_line(line, level, fmt, ap);
     va_end(ap);
+    struct fm_buf b = FM_BUF_INIT;
+    fm_buf_append(&b, line, head);
     fm_buf_append(&b, text, len);
     if (len > 0 && text[len - 1] != '\n')
         fm_buf_append(&b, "\n", 1);
-    fm_log_raw(fm_buf_head(&b), fm_buf_size(&b));
+    if (!b.failed) {
+        fm_log_raw(fm_buf_head(&b), fm_buf_size(&b));
+    } else { /* in pieces, where others may come between */
+        fm_log_raw(line, head);
+        fm_log_raw(text, len);
+    }
     fm_buf_fini(&b);
 }

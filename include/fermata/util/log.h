@@ -4,8 +4,10 @@
 #define FERMATA_UTIL_LOG_H
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum fm_log_level { FM_LOG_DEBUG, FM_LOG_INFO, FM_LOG_WARNING, FM_LOG_ERROR, FM_LOG_CRITICAL };
 
@@ -26,6 +28,18 @@ void fm_log(enum fm_log_level level, const char *fmt, ...) __attribute__((format
 void fm_log_text(enum fm_log_level level, const char *text, size_t len, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* For what may happen very often: one line from each place in FM_LOG_PAUSE, and the next one says how many were left
+ * out. */
+#ifndef FM_LOG_PAUSE
+#define FM_LOG_PAUSE 10000 /* milliseconds */
+#endif
+struct fm_seldom {         /* static, one for each place */
+    _Atomic uint64_t next; /* fm_now of the next line */
+    atomic_uint left_out;
+};
+void fm_log_seldom(struct fm_seldom *place, enum fm_log_level level, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* Raw bytes to the error log (wsgi.errors): one write. */
 void fm_log_raw(const char *p, size_t n);
 
@@ -37,5 +51,10 @@ void fm_log_raw(const char *p, size_t n);
 #define fm_info(...) fm_log(FM_LOG_INFO, __VA_ARGS__)
 #define fm_warn(...) fm_log(FM_LOG_WARNING, __VA_ARGS__)
 #define fm_error(...) fm_log(FM_LOG_ERROR, __VA_ARGS__)
+#define fm_error_seldom(...)                                                                                           \
+    do {                                                                                                               \
+        static struct fm_seldom place_;                                                                                \
+        fm_log_seldom(&place_, FM_LOG_ERROR, __VA_ARGS__);                                                             \
+    } while (0)
 
 #endif
