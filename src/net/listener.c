@@ -114,11 +114,21 @@ static void on_acceptable(evutil_socket_t fd, short events, void *arg)
     }
 }
 
+/* Tries again later if even that fails. */
+static void resume(struct fm_listener *l) FM_ON_LOOP
+{
+    if (event_add(l->event, NULL) == 0)
+        return;
+    fm_error_seldom("accept: %s; trying again", fm_strerror(errno ? -errno : -ENOMEM));
+    fm_timer_start(&l->loop->timers, &l->retry, l->retry_kind, fm_loop_now(l->loop));
+}
+
 void fm_listener_retry(struct fm_timer *t)
 {
     struct fm_listener *l = FM_LIST_ENTRY(t, struct fm_listener, retry);
+    fm_assert_on_loop();
     if (l->wanted && l->fd >= 0)
-        event_add(l->event, NULL);
+        resume(l);
 }
 
 int fm_listener_start(struct fm_listener *l, struct fm_loop *loop, unsigned retry_kind, fm_accept_fn *on_accept,
@@ -138,7 +148,7 @@ void fm_listener_want(struct fm_listener *l, bool wanted)
         return;
     l->wanted = wanted;
     if (wanted)
-        event_add(l->event, NULL);
+        resume(l);
     else
         event_del(l->event);
 }

@@ -9,6 +9,7 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
+#include "fermata/util/log.h"
 
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
@@ -23,8 +24,23 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     ((struct fm_loop *)arg)->armed = FM_NEVER; /* the turn runs the timers itself */
 }
 
+/* libevent's warnings: a call that it made for us has failed.  Whoever asked for it is told too. */
+static void on_event_log(int severity, const char *text)
+{
+    if (severity >= EVENT_LOG_WARN)
+        fm_error_seldom("libevent: %s", text);
+}
+
+/* Makes room for the one timer, so that setting it later needs no memory. */
+static int reserve_timer(struct fm_loop *l)
+{
+    struct timeval later = {.tv_sec = 3600};
+    return evtimer_add(l->timer_event, &later) == 0 ? evtimer_del(l->timer_event) : -1;
+}
+
 int fm_loop_init(struct fm_loop *l)
 {
+    event_set_log_callback(on_event_log);
     *l = (struct fm_loop){.wake_fd = -1, .armed = FM_NEVER};
     fm_mutex_init(&l->lock);
     fm_list_init(&l->inbox);
@@ -46,8 +62,9 @@ int fm_loop_init(struct fm_loop *l)
         fm_fds_own(l->wake_fd);
         l->wake_event = event_new(l->base, l->wake_fd, EV_READ | EV_PERSIST, on_wake, l);
         l->timer_event = evtimer_new(l->base, on_timer, l);
-        if (l->wake_event && l->timer_event && event_add(l->wake_event, NULL) == 0)
+        if (l->wake_event && l->timer_event && event_add(l->wake_event, NULL) == 0 && reserve_timer(l) == 0)
             return 0;
+        err = errno;
     }
     fm_loop_fini(l);
     return err ? -err : -ENOMEM;
