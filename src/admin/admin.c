@@ -1,6 +1,7 @@
 /* The admin server: GET and HEAD of three paths, keep-alive, on the loop from first byte to last. */
 #include "fermata/admin/admin.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -94,7 +95,10 @@ static int respond(struct admin_conn *c, const struct fm_request *r)
         {fm_buf_head(&head), fm_buf_size(&head)},
         {fm_buf_head(&body), r->is_head ? 0 : fm_buf_size(&body)},
     };
-    int64_t kept = fm_stream_send(&c->stream, pieces, 2, 0);
+    bool complete = !head.failed && !body.failed;
+    int64_t kept = complete ? fm_stream_send(&c->stream, pieces, 2, 0) : FM_ECLOSED;
+    if (!complete)
+        fm_error_seldom("admin: %s; the connection is closed", fm_strerror(-ENOMEM));
     if (kept > MAX_KEPT)
         kept = FM_ECLOSED; /* asks and asks, and does not read */
     fm_buf_fini(&head);
@@ -105,11 +109,9 @@ static int respond(struct admin_conn *c, const struct fm_request *r)
 
 static void refuse(struct admin_conn *c)
 {
-    struct fm_buf text = FM_BUF_INIT;
-    fm_response_plain(&text, fm_parser_error(c->parser)->status, false);
-    struct iovec piece = {fm_buf_head(&text), fm_buf_size(&text)};
+    char text[FM_PLAIN_SIZE];
+    struct iovec piece = {text, fm_response_plain(text, fm_parser_error(c->parser)->status, false)};
     fm_stream_send(&c->stream, &piece, 1, 0);
-    fm_buf_fini(&text);
     c->closing = true;
 }
 
@@ -168,17 +170,21 @@ void fm_admin_timeout(struct fm_timer *t)
 static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *peer)
 {
     struct fm_admin *a = l->owner;
-    struct admin_conn *c = fm_calloc(1, sizeof *c);
+    struct admin_conn *c = calloc(1, sizeof *c);
+    struct fm_parser *parser = c ? fm_parser_new(&limits) : NULL;
     (void)peer;
     fm_assert_on_loop();
-    if (fm_stream_init(&c->stream, l->loop, fd, &stream_ops) != 0) {
+    int err = parser ? fm_stream_init(&c->stream, l->loop, fd, &stream_ops) : -ENOMEM;
+    if (err != 0) {
+        fm_error_seldom("admin: %s; the connection is closed", fm_strerror(err));
+        fm_parser_free(parser);
         close(fd);
         free(c);
         return;
     }
     c->admin = a;
     c->stream.uncounted = true;
-    c->parser = fm_parser_new(&limits);
+    c->parser = parser;
     fm_timer_init(&c->idle);
     fm_list_push(&a->conns, &c->node);
     fm_timer_start(&l->loop->timers, &c->idle, a->idle_kind, fm_loop_now(l->loop));

@@ -15,20 +15,20 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include "fermata/util/err.h"
-
 #define FIRST_CAP 1024
 #define HINT_MAX (64 * 1024) /* what a mere announcement may make us allocate */
 
 static atomic_size_t large; /* memory of all bodies that have more than FM_BODY_MEMORY */
 
-static char *dir;
+#define PATH_SIZE 4096
+static char dir[PATH_SIZE]; /* or "", if it is too long */
 static pthread_once_t dir_once = PTHREAD_ONCE_INIT;
 
 static void find_dir(void)
 {
     const char *env = getenv("TMPDIR");
-    dir = fm_strdup(env && *env ? env : "/tmp");
+    if (snprintf(dir, sizeof dir, "%s", env && *env ? env : "/tmp") >= (int)sizeof dir)
+        dir[0] = '\0';
 }
 
 void fm_body_init(struct fm_body *b) { *b = (struct fm_body){.fd = -1}; }
@@ -60,8 +60,8 @@ static int open_file(void)
     int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC | O_EXCL, 0600);
     if (fd >= 0)
         return fd;
-    char path[4096]; /* not every file system knows O_TMPFILE */
-    if (snprintf(path, sizeof path, "%s/fermata-XXXXXX", dir) >= (int)sizeof path)
+    char path[PATH_SIZE + 16]; /* not every file system knows O_TMPFILE */
+    if (!*dir || snprintf(path, sizeof path, "%s/fermata-XXXXXX", dir) >= (int)sizeof path)
         return -ENAMETOOLONG;
     fd = mkostemp(path, O_CLOEXEC);
     if (fd < 0)
@@ -101,7 +101,7 @@ static int spill(struct fm_body *b)
     return 0;
 }
 
-/* Makes room for `need` bytes; false if they are too many for memory. */
+/* Makes room for `need` bytes; false if they are too many for memory, or there is none. */
 static bool grow(struct fm_body *b, uint64_t need)
 {
     if (need <= b->cap)
@@ -120,7 +120,12 @@ static bool grow(struct fm_body *b, uint64_t need)
             return false;
         cap = FM_BODY_MEMORY;
     }
-    b->data = fm_realloc(b->data, cap);
+    char *data = realloc(b->data, cap);
+    if (!data) {
+        atomic_fetch_sub(&large, charge_for(cap) - charge_for(b->cap));
+        return false;
+    }
+    b->data = data;
     b->cap = cap;
     return true;
 }
@@ -130,8 +135,9 @@ void fm_body_expect(struct fm_body *b, uint64_t n)
     if (b->data || b->fd >= 0 || n == 0)
         return;
     b->hint = n <= FM_BODY_LARGE ? (uint32_t)n : 0;
-    b->cap = (uint32_t)(n < HINT_MAX ? n : HINT_MAX);
-    b->data = fm_malloc(b->cap);
+    uint32_t cap = (uint32_t)(n < HINT_MAX ? n : HINT_MAX);
+    b->data = malloc(cap);
+    b->cap = b->data ? cap : 0;
 }
 
 int fm_body_append(struct fm_body *b, const char *p, size_t n)

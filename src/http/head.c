@@ -39,8 +39,12 @@ static enum fm_refusal add_field(struct fm_head_scan *scan, const struct fm_http
     scan->lines++;
     if (scan->nfields == scan->cap) {
         unsigned cap = scan->cap ? scan->cap * 2u : FIELDS_FIRST;
-        scan->cap = (uint16_t)(cap < FIELDS_MAX ? cap : FIELDS_MAX);
-        scan->fields = fm_realloc(scan->fields, scan->cap * sizeof *scan->fields);
+        cap = cap < FIELDS_MAX ? cap : FIELDS_MAX;
+        struct fm_field *fields = realloc(scan->fields, cap * sizeof *fields);
+        if (!fields)
+            return FM_REFUSE_NO_MEMORY;
+        scan->fields = fields;
+        scan->cap = (uint16_t)cap;
     }
     struct fm_field *f = &scan->fields[scan->nfields];
     enum fm_refusal why = fm_strict_field(line, len, f);

@@ -20,6 +20,7 @@
  *   any  -> REFUSED                                   for good */
 #include "fermata/http/parser.h"
 
+#include <errno.h>
 #include <http_parser.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -30,6 +31,7 @@
 #include "fermata/http/headers.h"
 #include "fermata/util/buf.h"
 #include "fermata/util/err.h"
+#include "fermata/util/log.h"
 #include "head.h"
 
 #define CHUNK_LINE_MAX 256 /* a chunk's size and extensions without CRLF; AWS's signatures take 90 */
@@ -71,6 +73,8 @@ static inline size_t input_len(const struct input *in) { return (size_t)(in->end
 
 static enum fm_parse refuse(struct fm_parser *p, enum fm_refusal why)
 {
+    if (why == FM_REFUSE_NO_MEMORY)
+        fm_error_seldom("request: %s; it is refused", fm_strerror(-ENOMEM));
     p->state = REFUSED;
     p->error = fm_refusal_error(why);
     return FM_PARSE_ERROR;
@@ -116,7 +120,11 @@ static int on_chunk_header(http_parser *lib)
 static int on_body(http_parser *lib, const char *at, size_t len)
 {
     struct fm_parser *p = lib->data;
-    return fm_body_append(&p->request->body, at, len) < 0 ? object(p, FM_REFUSE_BODY_STORE) : 0;
+    int rc = fm_body_append(&p->request->body, at, len);
+    if (rc == 0)
+        return 0;
+    fm_error_seldom("request body: %s; the request is refused", fm_strerror(rc));
+    return object(p, FM_REFUSE_BODY_STORE);
 }
 
 static int on_message_complete(http_parser *lib)
@@ -212,6 +220,8 @@ static enum fm_parse begin_request(struct fm_parser *p, const char *head, size_t
     struct fm_request *r = p->request = fm_request_new(p->spare, head, (uint32_t)len, p->scan.fields, p->scan.nfields);
     p->spare = NULL;
     fm_buf_fini(&p->buf); /* head may have been in there */
+    if (!r)
+        return refuse(p, FM_REFUSE_NO_MEMORY);
     p->why = fm_head_judge(r, &p->scan.line, p->limits);
     bool framed = r->chunked || r->content_length >= 0; /* else it has no body (RFC 9112, 6.3), and nobody is asked */
     if (p->why || (framed && lib_read_head(p) < 0))
@@ -246,6 +256,8 @@ static enum fm_parse resume_head(struct fm_parser *p, struct input *in)
     while (in->s < in->end) {
         size_t had = fm_buf_size(&p->buf), n = input_len(in) < SLICE ? input_len(in) : SLICE;
         fm_buf_append(&p->buf, in->s, n);
+        if (p->buf.failed)
+            return refuse(p, FM_REFUSE_NO_MEMORY);
         int rc = fm_head_scan(&p->scan, p->limits, fm_buf_head(&p->buf), had + n, &p->why);
         if (rc < 0)
             return refuse(p, p->why);
@@ -271,6 +283,8 @@ static enum fm_parse step_head(struct fm_parser *p, struct input *in)
     }
     fm_buf_append(&p->buf, in->s, rc < 0 && len > DESCRIBE_MAX ? DESCRIBE_MAX : len); /* fm_parser_describe reads it */
     in->s = in->end;
+    if (rc == 0 && p->buf.failed)
+        return refuse(p, FM_REFUSE_NO_MEMORY);
     return rc < 0 ? refuse(p, p->why) : FM_PARSE_MORE;
 }
 
@@ -325,14 +339,16 @@ static int take_line(struct fm_parser *p, struct input *in, size_t limit, const 
         fm_buf_append(&p->buf, in->s, n);
         *line = fm_buf_head(&p->buf);
     }
-    int rc = fm_strict_line(*line, had + n, limit, &p->seen, &p->why);
+    int rc = p->buf.failed ? 0 : fm_strict_line(*line, had + n, limit, &p->seen, &p->why);
     if (rc < 0)
         return rc;
     if (rc == 0) {
         if (had == 0)
             fm_buf_append(&p->buf, in->s, n);
         in->s += n;
-        return 0;
+        if (p->buf.failed)
+            p->why = FM_REFUSE_NO_MEMORY;
+        return settle(p);
     }
     *len = p->seen;
     p->seen = 0;
@@ -473,8 +489,9 @@ struct fm_parser *fm_parser_new(const struct fm_http_limits *limits)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, prepare_lib);
-    struct fm_parser *p = fm_calloc(1, sizeof *p);
-    p->limits = limits;
+    struct fm_parser *p = calloc(1, sizeof *p);
+    if (p)
+        p->limits = limits;
     return p;
 }
 

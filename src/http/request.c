@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fermata/util/err.h"
-
 #define SPARE_MAX 1024 /* bytes of a block that an idle connection may keep */
 
 struct fm_request *fm_request_new(struct fm_request *spare, const char *head, uint32_t len,
@@ -19,7 +17,9 @@ struct fm_request *fm_request_new(struct fm_request *spare, const char *head, ui
         room = r->room;
     } else {
         free(r);
-        r = fm_malloc(room);
+        r = malloc(room);
+        if (!r)
+            return NULL;
     }
     *r = (struct fm_request){
         .fields = (struct fm_field *)(r + 1), .room = room, .nfields = nfields, .head_len = len, .content_length = -1};

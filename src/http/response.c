@@ -1,6 +1,7 @@
 /* Response heads: checked as they come, written once. */
 #include "fermata/http/response.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "fermata/http/headers.h"
@@ -72,6 +73,8 @@ int fm_response_start(struct fm_response *r, const char *status, size_t len, con
     r->length = -1;
     r->has_date = r->has_server = r->close = false;
     char *to = fm_buf_reserve(&r->head, len + 512); /* most heads fit: one allocation */
+    if (!to)
+        return 0;
     memcpy(to, "HTTP/1.1 ", 9);
     memcpy(to + 9, status, len);
     memcpy(to + 9 + len, "\r\n", 2);
@@ -149,6 +152,8 @@ int fm_response_put(struct fm_response *r, int what, const char *name, size_t nl
     case PLAIN: break;
     }
     char *to = fm_buf_reserve(&r->head, nlen + vlen + 4);
+    if (!to)
+        return 0;
     memcpy(to, name, nlen);
     memcpy(to + nlen, ": ", 2);
     memcpy(to + nlen + 2, value, vlen);
@@ -164,6 +169,8 @@ static char *put(char *to, const char *text, size_t n) { return (char *)memcpy(t
 void fm_response_finish(struct fm_response *r, enum fm_framing framing, int64_t length, bool keep, int minor)
 {
     char *begin = fm_buf_reserve(&r->head, 256), *to = begin; /* more than all of this together */
+    if (!to)
+        return;
     if (!r->has_server)
         to = PUT(to, SERVER_FIELD);
     if (!r->has_date) {
@@ -214,15 +221,15 @@ const char *fm_status_reason(int status)
     }
 }
 
-void fm_response_plain(struct fm_buf *out, int status, bool is_head)
+size_t fm_response_plain(char text[FM_PLAIN_SIZE], int status, bool is_head)
 {
     const char *reason = fm_status_reason(status);
-    fm_buf_printf(out,
-                  "HTTP/1.1 %d %s\r\n" SERVER_FIELD "Date: %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n"
-                  "%sConnection: close\r\n\r\n",
-                  status, reason, fm_http_date(), strlen(reason) + 1, status == 503 ? "Retry-After: 1\r\n" : "");
-    if (!is_head)
-        fm_buf_printf(out, "%s\n", reason);
+    int n = snprintf(text, FM_PLAIN_SIZE,
+                     "HTTP/1.1 %d %s\r\n" SERVER_FIELD "Date: %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n"
+                     "%sConnection: close\r\n\r\n%s%s",
+                     status, reason, fm_http_date(), strlen(reason) + 1, status == 503 ? "Retry-After: 1\r\n" : "",
+                     is_head ? "" : reason, is_head ? "" : "\n");
+    return n > 0 && n < FM_PLAIN_SIZE ? (size_t)n : 0;
 }
 
 void fm_response_fini(struct fm_response *r) { fm_buf_fini(&r->head); }

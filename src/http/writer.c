@@ -95,6 +95,18 @@ static void frame_first(struct fm_writer *w) FM_REQUIRES(w->lock)
     fm_buf_fini(&w->first);
 }
 
+/* There is no memory for what is to be sent. */
+static int64_t give_up(struct fm_writer *w) FM_REQUIRES(w->lock)
+{
+    fm_buf_fini(&w->first);
+    fm_buf_fini(&w->held);
+    w->held_since = 0;
+    w->keep = false;
+    w->claimed = true;
+    w->ops->give_up(w->sink);
+    return FM_ECLOSED;
+}
+
 #define COPIED 2048 /* a block up to here is put behind its head: one buffer costs the kernel less than three */
 
 /* Sends what is held, then the block as it is, then its framing. */
@@ -109,6 +121,8 @@ static int64_t send_all(struct fm_writer *w, const char *p, size_t n, bool borro
         n = 0;
     if (chunked)
         put_chunk_size(&w->held, n);
+    if (w->held.failed)
+        return give_up(w);
     struct iovec pieces[3] = {
         {fm_buf_head(&w->held), fm_buf_size(&w->held)},
         {(void *)(uintptr_t)p, n},
@@ -146,7 +160,7 @@ static int64_t add_block(struct fm_writer *w, const char *p, size_t n, bool borr
         if (fm_buf_size(&w->first) == 0 && !complete && n <= FM_WRITER_HOLD) {
             fm_buf_append(&w->first, p, n);
             w->held_since = fm_now();
-            return 0;
+            return w->first.failed ? give_up(w) : 0;
         }
         make_head(w, last ? (int64_t)(fm_buf_size(&w->first) + n) : -1);
         frame_first(w);
@@ -155,7 +169,7 @@ static int64_t add_block(struct fm_writer *w, const char *p, size_t n, bool borr
         hold_framed(w, p, n);
         if (w->held_since == 0)
             w->held_since = fm_now();
-        return 0;
+        return w->held.failed ? give_up(w) : 0;
     }
     return send_all(w, p, n, borrow);
 }
@@ -193,6 +207,10 @@ int64_t fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len)
     }
     if (w->framing == FM_FRAME_CHUNKED)
         put_chunk_size(&w->held, (size_t)len);
+    if (w->held.failed) {
+        pending = give_up(w);
+        goto out;
+    }
     struct iovec head = {fm_buf_head(&w->held), fm_buf_size(&w->held)};
     pending = w->ops->send_file(w->sink, &head, fd, pos, len);
     fm_buf_fini(&w->held);
@@ -216,6 +234,10 @@ int64_t fm_writer_end(struct fm_writer *w)
     if (!w->head_made) {
         admit(w, 0);
         make_head(w, (int64_t)fm_buf_size(&w->first));
+        if (w->held.failed) {
+            pending = give_up(w);
+            goto out;
+        }
         if (w->framing == FM_FRAME_LENGTH) { /* the head and the block as two pieces: no copy */
             struct iovec pieces[2] = {
                 {fm_buf_head(&w->held), fm_buf_size(&w->held)},
@@ -232,7 +254,7 @@ int64_t fm_writer_end(struct fm_writer *w)
     }
     if (w->framing == FM_FRAME_CHUNKED)
         fm_buf_append(&w->held, "0\r\n\r\n", 5);
-    if (pending >= 0 && fm_buf_size(&w->held) > 0)
+    if (pending >= 0 && (fm_buf_size(&w->held) > 0 || w->held.failed))
         pending = send_all(w, NULL, 0, false);
     if (pending >= 0 && w->left > 0) {
         w->keep = false;

@@ -13,6 +13,7 @@
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
+#include "fermata/util/log.h"
 
 #define FILE_CHUNK (1 << 20) /* what one sendfile call may take, so that one connection cannot hold up the rest */
 
@@ -21,6 +22,12 @@
 enum armed { ARMED_NOT, ARMED_READ, ARMED_WATCH };
 
 static void on_readable(evutil_socket_t fd, short what, void *arg);
+
+static void log_trouble(int err)
+{
+    if (err != 0)
+        fm_error_seldom("connection: %s; it is broken off", fm_strerror(err));
+}
 
 /* Sets the read event to what reading, the peer's end and writing ask for. */
 static void arm_read(struct fm_stream *s) FM_ON_LOOP
@@ -38,7 +45,11 @@ static void arm_read(struct fm_stream *s) FM_ON_LOOP
         return;
     short what = want == ARMED_READ ? EV_READ | EV_PERSIST : EV_READ | EV_CLOSED | EV_ET | EV_PERSIST;
     event_assign(&s->read_event, s->loop->base, s->fd, what, on_readable, s);
-    event_add(&s->read_event, NULL);
+    if (event_add(&s->read_event, NULL) != 0) { /* it would never be heard of again */
+        int err = errno ? -errno : -ENOMEM;
+        s->armed = ARMED_NOT;
+        fm_stream_give_up(s, err);
+    }
 }
 
 static void tell_end(struct fm_stream *s, int err) FM_ON_LOOP
@@ -63,7 +74,10 @@ static void read_some(struct fm_stream *s) FM_ON_LOOP
     } else if (n == 0) {
         tell_end(s, 0);
     } else if (errno != EAGAIN && errno != EINTR) {
-        tell_end(s, errno);
+        int err = errno;
+        if (err == ENOMEM || err == ENOBUFS)
+            log_trouble(-err);
+        tell_end(s, err);
     }
 }
 
@@ -112,6 +126,19 @@ static int broken(struct fm_stream *s)
     return FM_ECLOSED;
 }
 
+/* The same where nothing will tell the loop; s->lock is held, which keeps the stream alive (see ask_loop). */
+static int give_up(struct fm_stream *s, int err) FM_REQUIRES(s->lock)
+{
+    if (s->dead)
+        return FM_ECLOSED;
+    broken(s);
+    s->trouble = err;
+    if (!s->posted)
+        fm_loop_post(s->loop, &s->want_write, 0, NULL);
+    s->posted = true;
+    return FM_ECLOSED;
+}
+
 static void count_sent(struct fm_stream *s, ssize_t n)
 {
     s->sent += (uint64_t)n;
@@ -144,7 +171,7 @@ static size_t take(size_t *sent, size_t have)
 }
 
 /* Sends what is kept until the socket takes no more: 0 if all is gone, FM_EAGAIN, or FM_ECLOSED. */
-static int send_kept(struct fm_stream *s)
+static int send_kept(struct fm_stream *s) FM_REQUIRES(s->lock)
 {
     while (fm_buf_size(&s->out) + s->ref_len + s->tail_len > 0) {
         struct iovec pieces[3] = {
@@ -176,8 +203,10 @@ static int send_kept(struct fm_stream *s)
             continue;
         if (k < 0 && errno == EAGAIN)
             return FM_EAGAIN;
+        if (k < 0 && (errno == EPIPE || errno == ECONNRESET))
+            return broken(s);
         if (k <= 0)
-            return broken(s); /* gone, or the file is shorter than promised */
+            return give_up(s, k < 0 ? -errno : -ENODATA); /* the file cannot be read, or is shorter than promised */
         count_sent(s, k);
         s->file_pos += k;
         s->file_len -= k;
@@ -223,7 +252,7 @@ static int64_t ask_loop(struct fm_stream *s) FM_REQUIRES(s->lock)
 {
     int64_t pending = fm_stream_pending_owned(s);
     if (pending > 0 && !s->waiting) {
-        s->waiting = true;
+        s->waiting = s->posted = true;
         fm_loop_post(s->loop, &s->want_write, 0, NULL);
     }
     return pending;
@@ -244,7 +273,7 @@ int64_t fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, i
     }
     if (sent < total)
         keep(s, pieces, n, sent, flags);
-    result = ask_loop(s);
+    result = s->out.failed ? give_up(s, -ENOMEM) : ask_loop(s);
 out:
     fm_mutex_unlock(&s->lock);
     return result;
@@ -259,7 +288,9 @@ int64_t fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int f
         s->file_fd = fd;
         s->file_pos = pos;
         s->file_len = len;
-        if (s->waiting || send_kept(s) != FM_ECLOSED)
+        if (s->out.failed)
+            give_up(s, -ENOMEM);
+        else if (s->waiting || send_kept(s) != FM_ECLOSED)
             result = ask_loop(s);
     }
     fm_mutex_unlock(&s->lock);
@@ -300,7 +331,23 @@ void fm_stream_kill(struct fm_stream *s)
     fm_mutex_unlock(&s->lock);
 }
 
+void fm_stream_give_up(struct fm_stream *s, int err)
+{
+    fm_mutex_lock(&s->lock);
+    give_up(s, err);
+    fm_mutex_unlock(&s->lock);
+}
+
 /* ---- writing on the loop ---- */
+
+static void stop_writing(struct fm_stream *s) FM_ON_LOOP
+{
+    if (!s->write_armed)
+        return;
+    event_del(s->write_event);
+    s->write_armed = false;
+    arm_read(s);
+}
 
 static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
@@ -312,11 +359,8 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     if (err != FM_EAGAIN)
         s->waiting = false;
     fm_mutex_unlock(&s->lock);
-    if (err != FM_EAGAIN && s->write_armed) {
-        event_del(s->write_event);
-        s->write_armed = false;
-        arm_read(s);
-    }
+    if (err != FM_EAGAIN)
+        stop_writing(s);
     s->ops->on_output(s);
 }
 
@@ -324,11 +368,24 @@ static void on_want_write(struct fm_note *note)
 {
     struct fm_stream *s = FM_LIST_ENTRY(note, struct fm_stream, want_write);
     fm_assert_on_loop();
+    fm_mutex_lock(&s->lock);
+    s->posted = false;
+    bool dead = s->dead;
+    int trouble = s->trouble;
+    s->trouble = 0;
+    fm_mutex_unlock(&s->lock);
+    if (dead) { /* given up, or found so by a writer */
+        log_trouble(trouble);
+        stop_writing(s);
+        s->ops->on_output(s);
+        return;
+    }
     if (!s->write_event)
         s->write_event = event_new(s->loop->base, s->fd, EV_WRITE | EV_PERSIST, on_writable, s);
     s->write_armed = s->write_event != NULL;
     arm_read(s); /* a watch ends before the write event is added */
     if (!s->write_event || event_add(s->write_event, NULL) != 0) {
+        log_trouble(errno ? -errno : -ENOMEM);
         s->write_armed = false;
         fm_stream_kill(s);
     }
@@ -342,6 +399,8 @@ void fm_stream_shutdown(struct fm_stream *s) { shutdown(s->fd, SHUT_WR); }
 static void leave_loop(struct fm_stream *s) FM_ON_LOOP
 {
     fm_stream_kill(s);
+    log_trouble(s->trouble);
+    s->trouble = 0;
     if (s->armed != ARMED_NOT)
         event_del(&s->read_event);
     s->armed = ARMED_NOT;

@@ -11,6 +11,7 @@
 #include "fermata/util/buf.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
+#include "fermata/util/log.h"
 
 struct fm_access_log {
     int fd;
@@ -43,6 +44,7 @@ void fm_access_log_flush(struct fm_access_log *a)
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
+            fm_error_seldom("access log: %s; lines are left out", fm_strerror(n < 0 ? -errno : -EIO));
             fm_buf_clear(&a->lines); /* a full disk must not fill the memory too */
             return;
         }
@@ -80,6 +82,7 @@ void fm_access_log_add(struct fm_access_log *a, const char *remote, const struct
                        uint64_t bytes)
 {
     struct fm_buf *b = &a->lines;
+    size_t before = fm_buf_size(b); /* what is consumed may be dropped on the way */
     fm_buf_printf(b, "%s - - [%s] \"", *remote ? remote : "-", fm_clf_date());
     put_escaped(b, fm_request_text(r, r->method), r->method.len);
     fm_buf_puts(b, " ");
@@ -88,6 +91,11 @@ void fm_access_log_add(struct fm_access_log *a, const char *remote, const struct
     put_field(b, r, FM_H_REFERER);
     put_field(b, r, FM_H_USER_AGENT);
     fm_buf_puts(b, "\n");
+    if (b->failed) {
+        fm_error_seldom("access log: %s; lines are left out", fm_strerror(-ENOMEM));
+        b->len = b->off + before;
+        b->failed = false;
+    }
     if (fm_buf_size(b) > 64 * 1024)
         fm_access_log_flush(a);
 }

@@ -2,6 +2,7 @@
  * All of it on the loop. */
 #include "fermata/server/conn.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -61,8 +62,7 @@ static bool linger(struct fm_conn *c) FM_ON_LOOP
 /* Exactly one answer, and nothing after the error is ever treated as a request.  False: the connection is gone. */
 static bool refuse(struct fm_conn *c, const struct fm_http_error *error) FM_ON_LOOP
 {
-    char what[256];
-    struct fm_buf text = FM_BUF_INIT;
+    char what[256], text[FM_PLAIN_SIZE];
     const struct fm_request *r = fm_parser_request(c->parser);
     fm_count_refused(error->id);
     fm_count((enum fm_counter)(FM_C_REQ_1XX + error->status / 100 - 1));
@@ -73,10 +73,8 @@ static bool refuse(struct fm_conn *c, const struct fm_http_error *error) FM_ON_L
     }
     if (error->id == FM_REFUSE_QUEUE_FULL && c->server->access) /* a whole request, in the log as any other */
         fm_access_log_add(c->server->access, c->remote, r, (unsigned)error->status, 0);
-    fm_response_plain(&text, error->status, r && r->is_head);
-    struct iovec piece = {fm_buf_head(&text), fm_buf_size(&text)};
+    struct iovec piece = {text, fm_response_plain(text, error->status, r && r->is_head)};
     fm_stream_send(&c->stream, &piece, 1, 0);
-    fm_buf_fini(&text);
     return linger(c);
 }
 
@@ -157,6 +155,10 @@ static void on_data(struct fm_stream *s, const char *data, size_t len)
     if (len == 0)
         return;
     fm_buf_append(&c->ahead, data, len);
+    if (c->ahead.failed) { /* bytes are lost */
+        fm_stream_give_up(s, -ENOMEM);
+        return;
+    }
     if (c->exchange)
         atomic_store(&c->exchange->hurry, true);
     if (fm_buf_size(&c->ahead) >= READ_AHEAD)
@@ -380,12 +382,14 @@ void fm_conn_expire(struct fm_conn *c)
 void fm_conn_accept(struct fm_listener *l, int fd, const union fm_sockaddr *peer)
 {
     struct fm_server *server = l->owner;
-    struct fm_conn *c = fm_calloc(1, sizeof *c);
+    struct fm_conn *c = calloc(1, sizeof *c);
+    struct fm_parser *parser = c ? fm_parser_new(&server->options->limits) : NULL;
     char host[FM_ADDR_TEXT];
     fm_assert_on_loop();
-    int err = fm_stream_init(&c->stream, &server->loop, fd, &stream_ops);
+    int err = parser ? fm_stream_init(&c->stream, &server->loop, fd, &stream_ops) : -ENOMEM;
     if (err != 0) {
-        fm_error("connection: %s", fm_strerror(err));
+        fm_error_seldom("connection: %s; it is closed", fm_strerror(err));
+        fm_parser_free(parser);
         close(fd);
         free(c);
         return;
@@ -394,7 +398,7 @@ void fm_conn_accept(struct fm_listener *l, int fd, const union fm_sockaddr *peer
     c->listener = (uint8_t)(l - server->listeners);
     c->remote_port = (uint16_t)fm_addr_host(peer, host);
     memcpy(c->remote, host, strnlen(host, sizeof c->remote - 1));
-    c->parser = fm_parser_new(&server->options->limits);
+    c->parser = parser;
     fm_exchange_init(&c->own, c);
     fm_timer_init(&c->timer);
     fm_list_push(&server->conns, &c->node);

@@ -5,6 +5,7 @@
  * locks. Locks in order: writer, stream, then the leaf locks of crew and inbox. */
 #include "fermata/server/conn.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "fermata/server/access.h"
@@ -38,7 +39,9 @@ static bool sink_may_keep(void *sink)
     return s->options->keep_alive > 0 && !atomic_load_explicit(&s->draining, memory_order_relaxed);
 }
 
-static const struct fm_sink_ops sink_ops = {sink_send, sink_send_file, sink_may_keep};
+static void sink_give_up(void *sink) { fm_stream_give_up(&((struct fm_exchange *)sink)->conn->stream, -ENOMEM); }
+
+static const struct fm_sink_ops sink_ops = {sink_send, sink_send_file, sink_may_keep, sink_give_up};
 
 /* ---- what the WSGI layer asks for ---- */
 
@@ -77,12 +80,10 @@ static int wait_output(struct fm_call *call)
 
 void fm_exchange_answer(struct fm_exchange *x, int status)
 {
-    struct fm_buf text = FM_BUF_INIT;
-    fm_response_plain(&text, status, x->call.writer.is_head);
-    struct iovec piece = {fm_buf_head(&text), fm_buf_size(&text)};
+    char text[FM_PLAIN_SIZE];
+    struct iovec piece = {text, fm_response_plain(text, status, x->call.writer.is_head)};
     x->status = (uint16_t)status;
     fm_stream_send(&x->conn->stream, &piece, 1, 0);
-    fm_buf_fini(&text);
 }
 
 static void answer(struct fm_call *call, int status) { fm_exchange_answer(of_call(call), status); }

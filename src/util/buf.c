@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "fermata/util/err.h"
-
 char *fm_buf_reserve(struct fm_buf *b, size_t n)
 {
     if (b->data && b->cap - b->len >= n)
@@ -20,16 +18,22 @@ char *fm_buf_reserve(struct fm_buf *b, size_t n)
     size_t cap = b->cap ? b->cap * 2 : 256;
     while (cap < b->len + n)
         cap *= 2;
-    b->data = fm_realloc(b->data, cap);
+    char *data = realloc(b->data, cap);
+    if (!data) {
+        b->failed = true;
+        return NULL;
+    }
+    b->data = data;
     b->cap = cap;
     return b->data + b->len;
 }
 
 void fm_buf_append(struct fm_buf *b, const void *p, size_t n)
 {
-    if (n == 0)
+    char *to = n > 0 ? fm_buf_reserve(b, n) : NULL;
+    if (!to)
         return;
-    memcpy(fm_buf_reserve(b, n), p, n);
+    memcpy(to, p, n);
     b->len += n;
 }
 
@@ -44,6 +48,8 @@ void fm_buf_printf(struct fm_buf *b, const char *fmt, ...)
     if (n <= 0)
         return;
     char *to = fm_buf_reserve(b, (size_t)n + 1);
+    if (!to)
+        return;
     va_start(ap, fmt);
     vsnprintf(to, (size_t)n + 1, fmt, ap);
     va_end(ap);

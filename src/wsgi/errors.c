@@ -52,6 +52,11 @@ static int write_text(PyObject *text)
         return 0;
     }
     fm_buf_append(line, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    if (line->failed) { /* at once, in pieces */
+        put_out(line, fm_buf_size(line));
+        log_text(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+        fm_buf_clear(line);
+    }
     Py_DECREF(bytes);
     size_t n = fm_buf_size(line);
     const char *newline = n ? memrchr(fm_buf_head(line), '\n', n) : NULL;

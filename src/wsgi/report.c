@@ -12,6 +12,7 @@
 #include "fermata/py/error.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
+#include "fermata/util/log.h"
 
 #define MAX 4
 
@@ -52,13 +53,17 @@ void fm_report_stack(unsigned long ident, const char *what)
     fm_mutex_unlock(&lock);
     if (!go)
         return;
-    struct report *r = fm_calloc(1, sizeof *r);
-    r->ident = ident;
-    strncpy(r->what, what, sizeof r->what - 1);
-    if (pthread_create(&thread, NULL, report_main, r) == 0) {
+    struct report *r = calloc(1, sizeof *r);
+    if (r) {
+        r->ident = ident;
+        strncpy(r->what, what, sizeof r->what - 1);
+    }
+    int err = r ? pthread_create(&thread, NULL, report_main, r) : ENOMEM;
+    if (err == 0) {
         pthread_detach(thread);
         return;
     }
+    fm_error_seldom("stack report: %s", fm_strerror(-err));
     free(r);
     leave();
 }

@@ -109,6 +109,10 @@ static int build(struct fm_response *r, PyObject *status, PyObject *headers)
     for (Py_ssize_t i = 0; err == 0 && i < PySequence_Fast_GET_SIZE(fast); i++)
         err = add_header(r, PySequence_Fast_GET_ITEM(fast, i));
     Py_DECREF(fast);
+    if (err == 0 && r->head.failed) {
+        PyErr_NoMemory();
+        return -1;
+    }
     return err;
 }
 

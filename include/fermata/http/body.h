@@ -26,7 +26,8 @@ void fm_body_init(struct fm_body *b);
 void fm_body_fini(struct fm_body *b);
 
 /* Appends n bytes, which may lie in the body's own memory behind its end (data + size, up to cap) already.  0, or a
- * negated errno if the temporary file fails (nothing more may be appended then). */
+ * negated errno if the temporary file fails (nothing more may be appended then).  Where there is no memory it is a file
+ * at once. */
 int fm_body_append(struct fm_body *b, const char *p, size_t n);
 
 /* Announces that n bytes are to come (from Content-Length), to size the memory once; only a hint. */

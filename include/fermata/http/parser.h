@@ -55,7 +55,7 @@ enum fm_parse {
 
 struct fm_parser; /* private to parser.c */
 
-/* limits must outlive the parser.  Never NULL (aborts on out of memory).  Cheap: an idle connection keeps one. */
+/* limits must outlive the parser.  NULL if there is no memory.  Cheap: an idle connection keeps one. */
 struct fm_parser *fm_parser_new(const struct fm_http_limits *limits);
 void fm_parser_free(struct fm_parser *p);
 

@@ -39,7 +39,8 @@
     X(BAD_TRAILER, 400, "bad_trailer", "trailer field that frames or routes a request")                                \
     X(TRAILERS_TOO_LARGE, 400, "trailers_too_large", "trailers over the limits for fields")                            \
     X(BODY_TOO_LARGE, 413, "body_too_large", "body over the limit")                                                    \
-    X(BODY_STORE, 500, "body_store", "the body could not be stored")                                                   \
+    X(BODY_STORE, 503, "body_store", "the body could not be stored")                                                   \
+    X(NO_MEMORY, 503, "no_memory", "there is no memory for the request")                                               \
     X(DISAGREEMENT, 400, "disagreement", "http-parser reads the request differently")                                  \
     X(HEADER_TIMEOUT, 408, "header_timeout", "the head did not arrive in time")                                        \
     X(BODY_TIMEOUT, 408, "body_timeout", "the body did not arrive in time")                                            \
@@ -56,7 +57,7 @@ enum fm_refusal {
 
 struct fm_http_error {
     enum fm_refusal id;
-    int status;         /* 400, 413, ...; 500 if the body could not be stored */
+    int status;         /* 400, 413, ...; 503 if it could not be stored */
     const char *reason; /* static text for the log: which rule was broken */
     const char *slug;   /* static short name for the metrics label, e.g. "bad_chunk" */
 };

@@ -47,7 +47,7 @@ struct fm_request {
 static inline const char *fm_request_text(const struct fm_request *r, struct fm_span s) { return r->head + s.off; }
 
 /* A request with a copy of this text and these fields; the rest is to be filled in.  spare: NULL, or the memory of
- * another one, which is used or freed.  Never NULL. */
+ * another one, which is used or freed.  NULL if there is no memory. */
 struct fm_request *fm_request_new(struct fm_request *spare, const char *head, uint32_t len,
                                   const struct fm_field *fields, uint16_t nfields);
 

@@ -53,8 +53,10 @@ bool fm_status_has_body(int status);
 const char *fm_status_reason(int status);
 
 /* A complete plain-text answer of the server itself, closing the connection: head and a one-line body (left out for
- * HEAD).  503 asks the client to come again after a second (RFC 9110, 10.2.3). */
-void fm_response_plain(struct fm_buf *out, int status, bool is_head);
+ * HEAD).  503 asks the client to come again after a second (RFC 9110, 10.2.3).  How long it is; it needs no memory, as
+ * there may be none. */
+#define FM_PLAIN_SIZE 512
+size_t fm_response_plain(char text[FM_PLAIN_SIZE], int status, bool is_head);
 
 void fm_response_fini(struct fm_response *r);
 

@@ -26,6 +26,8 @@ struct fm_sink_ops { /* what lies behind: the connection.  Any thread, never blo
     int64_t (*send_file)(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len);
     /* May the connection serve another request after this one? */
     bool (*may_keep)(void *sink);
+    /* The rest of the response cannot be sent, for want of memory: the connection is to be broken off. */
+    void (*give_up)(void *sink);
 };
 
 struct fm_writer {

@@ -55,6 +55,8 @@ struct fm_stream {
     struct fm_mutex lock; /* guards what follows */
     bool dead;            /* no more writing: broken, or given up */
     bool waiting;         /* the loop has been asked to write, or is writing, what is kept */
+    bool posted;          /* want_write is on its way to the loop */
+    int trouble;          /* why it was given up, which the loop will log: a negated errno */
     struct fm_buf out;
     const char *ref;
     size_t ref_len;
@@ -99,6 +101,9 @@ uint64_t fm_stream_taken(struct fm_stream *s) FM_ON_LOOP;
 
 /* Gives up writing: drops what is kept, borrowed pieces included.  on_output is not called. */
 void fm_stream_kill(struct fm_stream *s) FM_ANY_THREAD;
+
+/* The same for what is no fault of the peer: the loop logs err, a negated errno, and calls on_output. */
+void fm_stream_give_up(struct fm_stream *s, int err) FM_ANY_THREAD;
 
 /* Ends our direction (FIN) at once, so the caller waits until nothing is kept; reading goes on. */
 void fm_stream_shutdown(struct fm_stream *s) FM_ON_LOOP;

@@ -68,7 +68,7 @@ static bool sink_may_keep(void *s)
     return sink.may_keep;
 }
 
-static const struct fm_sink_ops ops = {sink_send, sink_send_file, sink_may_keep};
+static const struct fm_sink_ops ops = {sink_send, sink_send_file, sink_may_keep, NULL};
 
 static int start(void **state)
 {
