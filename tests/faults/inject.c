@@ -123,16 +123,18 @@ static struct site *site_of(const char *function, const void *caller)
     return s;
 }
 
-/* The same for memory: by the innermost four callers within the executable. */
-__attribute__((noinline)) static struct site *deep_site_of(const char *function)
+/* The same for memory: by the innermost four callers within the executable, of which `caller` is the first. */
+__attribute__((noinline)) static struct site *deep_site_of(const char *function, const void *caller)
 {
-    void *found[FRAMES + 4];
+    void *found[FRAMES + 6];
     uint64_t frames[FRAMES];
     unsigned n = 0;
     if (!control)
         return NULL;
-    int count = backtrace(found, FRAMES + 4);
-    for (int i = 2; i < count && n < FRAMES; i++) { /* behind this function and the wrapper */
+    int count = backtrace(found, FRAMES + 6), i = 0;
+    while (i < count && found[i] != caller) /* frames of this file, and of the sanitizer */
+        i++;
+    for (; i < count && n < FRAMES; i++) {
         if ((char *)found[i] >= &__executable_start && (char *)found[i] < &etext)
             frames[n++] = (uint64_t)((char *)found[i] - &__executable_start);
     }
@@ -268,7 +270,7 @@ void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_malloc(size_t size)
 {
-    if (due(deep_site_of("malloc")) == 0)
+    if (due(deep_site_of("malloc", __builtin_return_address(0))) == 0)
         return __real_malloc(size);
     errno = ENOMEM;
     return NULL;
@@ -278,7 +280,7 @@ void *__real_calloc(size_t n, size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_calloc(size_t n, size_t size)
 {
-    if (due(deep_site_of("calloc")) == 0)
+    if (due(deep_site_of("calloc", __builtin_return_address(0))) == 0)
         return __real_calloc(n, size);
     errno = ENOMEM;
     return NULL;
@@ -288,7 +290,7 @@ void *__real_realloc(void *p, size_t size);
 void *__wrap_realloc(void *p, size_t size);
 void *__wrap_realloc(void *p, size_t size)
 {
-    if (due(deep_site_of("realloc")) == 0)
+    if (due(deep_site_of("realloc", __builtin_return_address(0))) == 0)
         return __real_realloc(p, size);
     errno = ENOMEM;
     return NULL;
