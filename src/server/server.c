@@ -83,6 +83,17 @@ static void on_alarm(int number)
     _exit(EXIT_OTHER);
 }
 
+/* Whatever the application has done to signals. */
+static void set_last_alarm(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGALRM);
+    signal(SIGALRM, on_alarm);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    alarm(FINALIZE_SECONDS);
+}
+
 /* ---- the crew's work ---- */
 
 static void poll_loop(void *ctx, bool block) FM_UNCHECKED { fm_loop_turn(&((struct fm_server *)ctx)->loop, block); }
@@ -449,8 +460,7 @@ static int finish(struct fm_server *s, int code) FM_UNCHECKED
         _exit(EXIT_OTHER);
     }
     fm_report_wait(1);
-    signal(SIGALRM, on_alarm);
-    alarm(FINALIZE_SECONDS);
+    set_last_alarm();
     fm_interp_acquire();
     fm_interp_join();
     tear_down(s);
