@@ -154,7 +154,7 @@ static size_t reg_name_run(const char *p, size_t len)
     for (size_t n = 0;; n += 3) {
         while (n < len && reg_name[(unsigned char)p[n]])
             n++;
-        if (len - n < 3 || p[n] != '%' || hex(p[n + 1]) < 0 || hex(p[n + 2]) < 0)
+        if (n + 3 > len || p[n] != '%' || hex(p[n + 1]) < 0 || hex(p[n + 2]) < 0)
             return n;
     }
 }
