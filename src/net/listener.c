@@ -153,6 +153,14 @@ void fm_listener_want(struct fm_listener *l, bool wanted)
         event_del(l->event);
 }
 
+void fm_listener_lost(struct fm_listener *l)
+{
+    if (l->event)
+        event_free(l->event);
+    l->event = NULL;
+    l->fd = -1;
+}
+
 bool fm_listener_is_open(const struct fm_listener *l)
 {
     int listening = 0;

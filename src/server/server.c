@@ -284,6 +284,13 @@ static bool is_ready(void *ctx)
 static bool lost_descriptor(void *ctx, int fd) FM_UNCHECKED
 {
     struct fm_server *s = ctx;
+    for (unsigned i = 0; i < s->nlisteners; i++) {
+        if (s->listeners[i].fd != fd)
+            continue;
+        fm_listener_lost(&s->listeners[i]);
+        is_healthy(s); /* says what has happened */
+        return true;
+    }
     for (struct fm_list *node = s->conns.next; node != &s->conns; node = node->next) {
         struct fm_conn *c = FM_LIST_ENTRY(node, struct fm_conn, node);
         if (c->stream.fd != fd)
