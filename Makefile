@@ -26,7 +26,8 @@ SAN.release :=
 SAN.debug   := -DFM_DEBUG
 SAN.asan    := -DFM_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 SAN.tsan    := -DFM_DEBUG -fsanitize=thread -fno-omit-frame-pointer
-SAN.faults  := $(SAN.asan)
+# There, what the log says seldom it says often enough to be seen for each fault.
+SAN.faults  := $(SAN.asan) -DFM_LOG_PAUSE=100
 SAN.fuzz    := $(SAN.asan) -fsanitize=fuzzer-no-link
 SAN.coverage := -DFM_DEBUG -fprofile-instr-generate -fcoverage-mapping
 # Link-time optimization takes 1,300 of 13,500 instructions of a hello off; objects are fat so that tests link without it.
@@ -136,7 +137,7 @@ FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_COMMON := $(filter-out tests/fuzz/fuzz_% tests/fuzz/replay_main.c,$(wildcard tests/fuzz/*.c))
 FUZZ_MAIN := $(if $(filter fuzz,$(FLAVOR)),-fsanitize=fuzzer,tests/fuzz/replay_main.c)
 # What a target puts its own function in the place of.
-WRAP.start_response := fm_hand_self
+WRAP.start_response := fm_hand_self fm_hand_hold
 WRAP.options := getaddrinfo setenv
 
 $(O)/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_COMMON) tests/fuzz/replay_main.c $(wildcard tests/fuzz/*.h) tests/unit/http/replay.h $(LIBOBJS) Makefile

@@ -1,0 +1,34 @@
+/* Any stream of requests: what the parser accepts, the recogniser accepts too, with the same requests, framing and
+ * bodies, and the other way round (compare.h); and it comes to the same however the stream is cut.
+ *
+ * Input: a byte whose low half is a number of lengths and whose fifth bit asks for small limits; the lengths, of the
+ * pieces that the stream is cut into, in turn; the stream.
+ *
+ * Covers: src/http/parser.c src/http/head.c src/http/strict.c src/http/headers.c src/http/request.c src/http/body.c */
+#include "compare.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    size_t nlengths = size ? data[0] & 15 : 0;
+    if (size < 1 + nlengths || size > 8192)
+        return -1;
+    const struct fm_http_limits *limits = data[0] & 16 ? &fuzz_small_limits : &fuzz_limits;
+    const char *s = (const char *)data + 1 + nlengths;
+    size_t len = size - 1 - nlengths;
+    struct replay whole;
+    fuzz_compare(&whole, limits, s, len);
+
+    unsigned char *cut = calloc(1, len + 1);
+    for (size_t i = 0, at = 0; nlengths > 0 && at < len; i++) {
+        cut[at] = 1;
+        at += data[1 + i % nlengths] + 1u;
+    }
+    fuzz_same_when_cut(&whole, limits, s, len, cut, "cut as the input says");
+    memset(cut, 1, len);
+    fuzz_same_when_cut(&whole, limits, s, len, cut, "byte by byte");
+    free(cut);
+    replay_fini(&whole);
+    return 0;
+}
