@@ -354,6 +354,21 @@ void fm_crew_run(struct fm_crew *c, unsigned index)
     self = NULL;
 }
 
+void fm_crew_run_rest(struct fm_crew *c)
+{
+    struct fm_hand *h = &c->hands[0];
+    for (;;) {
+        fm_mutex_lock(&c->lock);
+        take_incoming(c);
+        struct fm_task *t = pop_task(c);
+        fm_mutex_unlock(&c->lock);
+        if (!t)
+            return;
+        h->now = fm_now();
+        run_task(h, t);
+    }
+}
+
 /* ---- the rest ---- */
 
 void fm_crew_stop(struct fm_crew *c)

@@ -440,9 +440,11 @@ static void watch(struct fm_server *s)
 
 /* ---- end ---- */
 
-/* After the crew has left: nobody else touches the loop. */
+/* After the crew has left: nobody else touches the loop.  Where threads were busy to the very end, requests that were
+ * cut off may still wait for their last step. */
 static void tear_down(struct fm_server *s) FM_UNCHECKED
 {
+    fm_crew_run_rest(&s->crew);
     fm_role_take_loop();
     while (!fm_list_empty(&s->conns))
         fm_conn_close(FM_LIST_ENTRY(s->conns.next, struct fm_conn, node));

@@ -117,6 +117,10 @@ bool fm_crew_has_stopped(struct fm_crew *c) FM_ANY_THREAD;
 /* Waits until all threads have left, at most until `deadline` (fm_now): the number still there. */
 unsigned fm_crew_join(struct fm_crew *c, uint64_t deadline) FM_NO_GIL;
 
+/* When all have left: runs what they left in the queue, in the calling thread, which has the GIL.  All of it has been
+ * aborted before, so that each step is the last one. */
+void fm_crew_run_rest(struct fm_crew *c);
+
 /* Does the hand run its step as lookout?  Then nobody waits for the GIL, and giving it up around a send is not worth
  * it. */
 bool fm_crew_is_inline(struct fm_crew *c, const struct fm_hand *hand) FM_ANY_THREAD;
