@@ -23,7 +23,8 @@
 #ifndef COMPLETERS
 #define COMPLETERS 1 /* threads that complete futures */
 #endif
-/* Also: CLIENT_GOES, CLIENT_HALF_CLOSES, CLIENT_STALLS, DEADLINE, SHUTDOWN, RAISE: such things happen. */
+/* Also: CLIENT_GOES, CLIENT_HALF_CLOSES, CLIENT_STALLS, DEADLINE, QUEUE_TIMEOUT, SHUTDOWN, and RAISE, that of
+ * add_done_callback: such things happen. */
 
 c_decl {
 \#include "cover.h"
@@ -92,6 +93,7 @@ bool hand_held;                     /* hand->held points to the task; hand's loc
 
 byte conn = READING;           /* loop only, as are those that follow */
 bool deadline, graceful, last; /* timers that run */
+bool patience;
 bool half_closed, told_gone;   /* c->ended, s->broken */
 byte requests = REQUESTS;
 bool answered;   /* x->status: the server's own answer; whoever claimed the writer */
@@ -517,16 +519,18 @@ end:
     od
 }
 
-/* look_at_held_output of sched/monitor.c: the hand's lock is held throughout, so the step cannot give its task away. */
+/* look_at_held_output of sched/monitor.c: the hand's lock is held throughout, so the step cannot give its task away.  In
+ * it fm_writer_flush, and in that the stream's lock. */
+#define in_step ((word & STATE) == RUNNING || (word & STATE) == PARKING || (word & STATE) == WOKEN)
 proctype monitor()
 {
     bool ok;
 end:
     do
     :: atomic {
-            hand_held && held_back && !s_lock; /* fm_writer_flush, the stream's lock within */
+            hand_held && !s_lock && (held_back || !alive || !in_step); /* there is something to do, or to complain of */
             touch(serial);
-            assert((word & STATE) == RUNNING || (word & STATE) == PARKING || (word & STATE) == WOKEN);
+            assert(in_step);
             if
             :: !claimed -> head_made = true; send()
             :: else
@@ -574,11 +578,10 @@ inline drop()
         :: (word & STATE) == DONE -> set(DONE, IDLE, 0)
         :: else
         fi;
-#ifndef FAULT_RESET_KEEPS_FLAGS
         word = IDLE;
-#endif
         begun = false;
         deadline = false;
+        patience = false;
         serial++;
         closed = false;
         unwanted = false
@@ -681,6 +684,7 @@ inline exchange_end()
 #define OVER 3
 #define CLOSE 4
 #define BEGUN 5
+#define SHED 6 /* fm_exchange_shed */
 #define up (alive && !stop)
 
 proctype loop()
@@ -702,8 +706,17 @@ end:
                 :: deadline = false
                 fi;
 #endif
+#ifdef QUEUE_TIMEOUT
+                patience = true;
+#endif
                 move(serial, IDLE, QUEUED);
                 todo = BEGUN
+            :: up && patience -> /* fm_conn_timeout_queue */
+                patience = false;
+                if
+                :: conn == BUSY -> todo = SHED
+                :: else
+                fi
             :: up && conn == READING && (told_gone || half_closed) -> todo = CLOSE
             :: up && finished -> /* on_finished */
                 finished = false;
@@ -766,6 +779,20 @@ end:
         };
         if
         :: todo == BEGUN -> push(serial)
+        :: todo == SHED ->
+            take_back();
+            atomic {
+                todo = NOTHING;
+                broken = false;
+                if
+                :: taken && !claimed -> claimed = true; answered = true; send(); todo = (kept > 0 -> NOTHING : OVER)
+                :: else
+                fi;
+                if
+                :: taken && todo == NOTHING -> conn = SENDING
+                :: else
+                fi
+            }
         :: todo == OUTPUT ->
             atomic { !s_lock -> broken = dead };
             atomic {

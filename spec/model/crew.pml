@@ -1,0 +1,408 @@
+/* The crew: lookout and hand-over, run queue, idle threads, hand-off budget, the lookout's sleep, the monitor and its
+ * sleep, and stopping.  A task is a number in the queue; its life is task.pml.
+ *
+ * One step here is one atomic operation of the code or one critical section of the crew's lock (README.md says why no
+ * more is needed).  Names are those of sched/crew.c, sched/monitor.c and net/loop.c. */
+
+#ifndef POOL
+#define POOL 1 /* threads that may be in the application; there is one more */
+#endif
+#ifndef ARRIVALS
+#define ARRIVALS 1 /* requests that the loop reads from sockets */
+#endif
+#ifndef PUSHES
+#define PUSHES 1 /* tasks that other threads push: futures that are done */
+#endif
+#ifndef REQUEUES
+#define REQUEUES 0 /* tasks that a step pushes again */
+#endif
+#ifndef STUCK
+#define STUCK 1 /* steps that do not come back at all; any other may take as long as it likes */
+#endif
+#ifndef BUDGET
+#define BUDGET 1 /* tasks after a stall that are handed off */
+#endif
+#ifndef TAKEN_BACK
+#define TAKEN_BACK 0 /* requests that the loop takes back from the queue */
+#endif
+/* Also: STOP: the crew may be stopped at any time. */
+
+#define HANDS (POOL + 1)
+#define NOBODY 255
+
+/* ---- struct fm_crew: the crew's lock ---- */
+
+byte queued, running, searching, budget;
+byte lookout = 0; /* the first to come */
+byte idle[HANDS]; /* a stack */
+byte nidle;
+bool to_search[HANDS]; /* order == FM_ORDER_SEARCH; the other orders are told by what else there is */
+bool waiting[HANDS];   /* in pthread_cond_wait */
+bool stop;
+byte alive = HANDS;
+
+/* ---- atomics, and what only the lookout uses ---- */
+
+byte inline_hand = NOBODY;
+bool monitor_asleep, monitor_fd;
+bool asleep, wake_fd; /* net/loop.h */
+byte nincoming;
+bool handing_off;
+
+/* ---- the world ---- */
+
+byte arrivals = ARRIVALS, pushes = PUSHES, requeues = REQUEUES, may_stick = STUCK, taken_back = TAKEN_BACK;
+
+/* ---- ghosts ---- */
+
+byte polling; /* how many are in poll */
+byte stuck;   /* how many are in a step that does not come back */
+
+#define signal(h) waiting[h] = false /* pthread_cond_signal: no effect on one that does not wait */
+#define would_run_inline (queued > 0 && budget == 0 && running < POOL)
+
+inline wake_searcher()
+{
+    if
+    :: searching == 0 && queued > 0 && running < POOL && nidle > 0 ->
+        nidle--; /* pop_idle */
+        searching++;
+        to_search[idle[nidle]] = true;
+        signal(idle[nidle]);
+        idle[nidle] = 0
+    :: else
+    fi
+}
+
+/* fm_loop_wake: the exchange, then the write.  The load before is not modelled: where it finds 0, so would the exchange. */
+inline wake()
+{
+    atomic { woken = asleep; asleep = false };
+    if
+    :: woken -> atomic { wake_fd = true; woken = false }
+    :: else
+    fi
+}
+
+/* fm_crew_watch: likewise. */
+inline watch()
+{
+    atomic { woken = monitor_asleep; monitor_asleep = false };
+    if
+    :: woken -> atomic { monitor_fd = true; woken = false }
+    :: else
+    fi
+}
+
+/* fm_crew_push under the lock; must_wake is `wake`. */
+inline push()
+{
+    queued++;
+    if
+    :: budget > 0 ->
+        budget--;
+        wake_searcher();
+#ifdef FAULT_BUDGET_END_UNTOLD
+        must_wake = false
+#else
+        must_wake = budget == 0
+#endif
+    :: else -> must_wake = true
+    fi
+}
+
+/* What a hand does next, when it gives the lock up. */
+#define POLL 1
+#define INLINE 2
+#define STEP 3
+#define WAKE 4
+#define LEAVE_GIL 5
+#define SLEEP 6
+#define QUIT 7
+
+/* The head of the loop of fm_crew_run, and of lookout_turn or pool_turn, to where the lock is given up. */
+inline turn()
+{
+    if
+    :: stop -> next = QUIT
+    :: !stop && lookout == h ->
+        if
+        :: budget > 0 -> wake_searcher()
+        :: else
+        fi;
+        block = !would_run_inline;
+        handing_off = budget > 0;
+        polling++;
+        assert(polling == 1); /* exactly one lookout */
+        next = POLL
+    :: !stop && lookout != h ->
+        next = (queued > 0 && running < POOL && (budget > 0 || to_search[h]) -> STEP : 0);
+        if
+        :: to_search[h] -> to_search[h] = false; searching--
+        :: else
+        fi;
+        if
+        :: next == STEP ->
+            queued--; /* pop_task */
+            running++;
+            assert(running <= POOL);
+            has_gil = true;
+#ifndef FAULT_NO_NEXT_SEARCHER
+            if
+            :: budget > 0 -> wake_searcher()
+            :: else
+            fi
+#endif
+        :: next != STEP && has_gil -> next = LEAVE_GIL
+        :: next != STEP && !has_gil -> /* sleep_until_ordered */
+            idle[nidle] = h;
+            nidle++;
+            waiting[h] = true;
+            next = SLEEP
+        fi
+    fi
+}
+
+inline step_is_over()
+{
+    running--;
+#ifdef FAULT_STEP_END_UNTOLD
+    turn()
+#else
+    if
+    :: would_run_inline -> next = WAKE
+    :: else -> turn()
+    fi
+#endif
+}
+
+/* A step: it ends, sooner or later or never, and may push a task: its own again, or one whose future it completes. */
+inline step()
+{
+    if
+    :: true
+    :: atomic { may_stick > 0 -> may_stick--; stuck++ };
+end_stuck: false
+    :: atomic { requeues > 0 -> requeues--; push() };
+        if
+        :: must_wake -> wake()
+        :: else
+        fi
+    fi
+}
+
+/* fm_loop_turn. */
+inline poll()
+{
+    if
+    :: block ->
+        asleep = true;
+#ifndef FAULT_NO_LAST_LOOK
+        atomic { block = !(nincoming > 0 || would_run_inline || stop) } /* fm_crew_has_work */
+#endif
+    :: else
+    fi;
+    if
+    :: block -> /* epoll_wait */
+end_asleep: (wake_fd || arrivals > 0)
+    :: else
+    fi;
+    atomic { wake_fd = false; block = false };
+    asleep = false;
+    do
+    :: atomic { arrivals > 0 && !handing_off -> arrivals--; nincoming++ } /* fm_crew_push on the loop */
+    :: atomic { arrivals > 0 && handing_off -> arrivals--; push() }
+    :: atomic { taken_back > 0 && queued + nincoming > 0 -> /* fm_crew_take_back */
+            taken_back--;
+            queued = queued + nincoming;
+            nincoming = 0;
+            queued--
+        }
+    :: break
+    od
+}
+
+proctype hand(byte h)
+{
+    byte next, batch;
+    bool has_gil, block, woken, must_wake;
+    atomic { turn() };
+    do
+    :: next == POLL ->
+        poll();
+        atomic { /* lookout_turn, after poll */
+            polling--;
+                queued = queued + nincoming; /* take_incoming */
+            nincoming = 0;
+            if
+            :: would_run_inline -> batch = queued; running++; assert(running <= POOL); next = INLINE
+            :: else -> wake_searcher(); turn()
+            fi
+        }
+    :: next == INLINE ->
+        inline_hand = h;
+        watch();
+        has_gil = true;
+        do
+        :: atomic { batch > 0 && lookout == h && !stop && queued > 0 -> batch--; queued-- };
+            step()
+        :: atomic { lookout == h && !(batch > 0 && !stop && queued > 0) ->
+                batch = 0;
+                inline_hand = NOBODY;
+                has_gil = false; /* leave_gil */
+                break
+            }
+        :: atomic { lookout != h -> /* replaced during a step */
+                batch = 0;
+                step_is_over();
+                break
+            }
+        od;
+        if
+        :: next == INLINE -> atomic { running--; turn() }
+        :: else
+        fi
+    :: next == STEP ->
+        step();
+        atomic { step_is_over() }
+    :: next == WAKE ->
+        wake();
+        atomic { turn() }
+    :: next == LEAVE_GIL ->
+        has_gil = false;
+        atomic { turn() }
+    :: next == SLEEP ->
+end_idle: (!waiting[h]);
+        atomic { turn() }
+    :: next == QUIT -> break
+    od;
+    atomic { alive-- }
+}
+
+/* Threads of the application that complete futures. */
+proctype pusher()
+{
+    bool woken, must_wake;
+    do
+    :: atomic { pushes > 0 -> pushes--; push() };
+        if
+        :: must_wake -> wake()
+        :: else
+        fi
+    :: pushes == 0 -> break
+    od
+}
+
+/* fm_crew_stop. */
+proctype stopper()
+{
+    bool woken;
+    byte i;
+    if
+#ifdef STOP
+    :: true
+#endif
+    :: goto end
+    fi;
+    atomic {
+        stop = true;
+#ifdef FAULT_STOP_SIGNALS_ONE
+        signal(0)
+#else
+        for (i : 0 .. HANDS - 1) {
+            signal(i)
+        }
+#endif
+    };
+    wake();
+end:
+    skip
+}
+
+/* look_at_lookout, and promote in it; watching says that there is a lookout to watch.  When a lookout counts as stuck is
+ * a matter of time, and the beat one of timing: here every inline lookout may.  promote is one step: once it has found
+ * inline_hand to be the lookout, only that thread could change it, under the lock. */
+inline look()
+{
+    stuck_hand = inline_hand;
+    watching = stuck_hand != NOBODY;
+    if
+    :: watching ->
+        atomic {
+            if
+#ifdef FAULT_PROMOTE_ANYHOW
+            :: lookout == stuck_hand && !stop && nidle > 0 ->
+#else
+            :: lookout == stuck_hand && inline_hand == stuck_hand && !stop && nidle > 0 ->
+#endif
+                nidle--;
+                lookout = idle[nidle];
+                inline_hand = NOBODY;
+                budget = BUDGET;
+                signal(idle[nidle]);
+                idle[nidle] = 0
+            :: else
+            fi;
+            stuck_hand = NOBODY
+        }
+    :: else
+    fi
+}
+
+/* The main thread: ticks.  CALM_TICKS is 0 here: it sleeps whenever the code would, and sooner. */
+proctype monitor()
+{
+    byte stuck_hand = NOBODY;
+    bool watching;
+    do
+    :: stop -> break
+    :: else ->
+        look();
+        if
+        :: watching -> watching = false
+        :: else ->
+            monitor_asleep = true;
+#ifndef FAULT_MONITOR_NO_LAST_LOOK
+            look();
+#endif
+            if
+            :: !watching ->
+end_asleep:     atomic { monitor_fd || stop -> monitor_fd = false } /* ppoll, fm_monitor_woken */
+            :: else -> atomic { monitor_asleep = false; watching = false }
+            fi
+        fi
+    od
+}
+
+/* When nothing can happen any more, all work is done that there are threads for, and one thread is on the lookout. */
+proctype at_rest()
+{
+    timeout;
+    if
+    :: stop -> assert(alive == stuck)
+    :: else ->
+        assert(polling == 1 && asleep && searching == 0);
+        assert(nincoming == 0 && pushes == 0 && arrivals == 0 && running == stuck);
+        assert(queued == 0 || running == POOL)
+    fi
+}
+
+init
+{
+    atomic {
+        byte i;
+        for (i : 0 .. HANDS - 1) {
+            run hand(i)
+        }
+        run pusher();
+        run stopper();
+        run monitor();
+        run at_rest()
+    }
+}
+
+#define work (queued > 0 && running < POOL && !stop)
+#ifdef LIVENESS
+ltl work_is_done { [] (work -> <> !work) }
+ltl stop_ends { [] (stop -> <> (alive == 0)) }
+#endif

@@ -1,0 +1,170 @@
+/* The lookout's sleep and the inbox (net/loop.c): notes that may wait for the next wake-up, and what makes them hurry.
+ *
+ * A thread ends a request and posts its finished note with a due time: the connection is idle, so the loop need not be
+ * woken, unless bytes of the next request are there (`hurry`), or it would wake up by itself too late.  Another thread
+ * posts a note that is urgent.  Time stands still: a timer may end the sleep TIMERS times, and at rest nothing may
+ * be left to it that should not have waited.
+ *
+ * One step here is one atomic operation of the code or one critical section of the inbox lock. */
+
+#ifndef REQUESTS
+#define REQUESTS 2
+#endif
+#ifndef URGENT
+#define URGENT 1
+#endif
+#ifndef TIMERS
+#define TIMERS 1
+#endif
+
+/* Points in time. */
+#define NOW 0
+#define SOON 1
+#define DUE 2 /* when the connection will have been idle too long */
+#define LATER 3
+#define NEVER 4
+
+bool asleep, wake_fd;
+byte next_due = NEVER, armed = NEVER;
+bool finished, urgent; /* in the inbox; its lock */
+
+bool busy;            /* a thread has the exchange, or its note is on the way */
+bool running;         /* ... the thread */
+bool hurry;           /* x->hurry */
+byte ahead;           /* requests of which bytes are there; loop only */
+byte sent = REQUESTS; /* requests that the client has not sent yet */
+byte timers = TIMERS;
+byte urgents = URGENT;
+
+/* fm_loop_wake: the exchange, then the write.  The load before is not modelled: where it finds 0, so would the exchange. */
+inline wake()
+{
+    atomic { woken = asleep; asleep = false };
+    if
+    :: woken -> atomic { wake_fd = true; woken = false }
+    :: else
+    fi
+}
+
+/* fm_exchange_begin. */
+inline begin()
+{
+    ahead--;
+    hurry = ahead > 0;
+    busy = true;
+    running = true
+}
+
+/* visit_inbox, one batch; what it calls is the loop's alone. */
+inline visit_inbox()
+{
+    atomic {
+        urgent = false;
+        if
+        :: finished -> finished = false; assert(!running); busy = false; if :: ahead > 0 -> begin() :: else fi
+        :: else
+        fi
+    }
+}
+
+proctype lookout()
+{
+    bool block, data;
+    do
+    :: visit_inbox();
+        if /* arm: the earliest timer; any may be the first */
+        :: armed = SOON
+        :: armed = LATER
+        :: armed = NEVER
+        fi;
+#ifndef FAULT_NEXT_DUE_LATE
+        next_due = armed;
+#endif
+        asleep = true;
+#ifdef FAULT_NO_LAST_LOOK
+        block = true;
+#else
+        block = !(finished || urgent); /* must_not_sleep */
+#endif
+#ifdef FAULT_NEXT_DUE_LATE
+        next_due = armed;
+#endif
+        if
+        :: block -> /* epoll_wait */
+end_asleep: atomic {
+                if
+                :: wake_fd
+                :: sent > 0
+                :: timers > 0 && armed != NEVER -> timers--
+                fi
+            }
+        :: else
+        fi;
+        atomic { data = false; block = false; wake_fd = false; if :: sent > 0 -> sent--; data = true :: true fi };
+        if
+        :: data && !busy -> atomic { ahead++; begin() }   /* on_data, on_request */
+        :: data && busy -> atomic { ahead++; hurry = true } /* on_data */
+        :: else
+        fi;
+        asleep = false;
+        visit_inbox()
+    od
+}
+
+/* The thread of the last step: finish() and fm_loop_post. */
+proctype thread()
+{
+    byte due;
+    bool woken, seen;
+end:
+    do
+    :: atomic { running -> running = false; due = DUE }; /* the step is over; the task is DONE */
+#ifdef FAULT_HURRY_BEFORE_LOCK
+        seen = hurry;
+        atomic { finished = true; due = (seen -> NOW : due) };
+#elif defined FAULT_HURRY_AFTER_LOCK
+        finished = true;
+        atomic { assert(finished); due = (hurry -> NOW : due) }; /* the note may be gone, and the exchange with it */
+#else
+        atomic { finished = true; due = (hurry -> NOW : due) };
+#endif
+        if
+        :: due == NOW || next_due > due -> wake()
+        :: else
+        fi;
+        atomic { due = 0; seen = false }
+    od
+}
+
+/* Any other: a note for at once. */
+proctype other()
+{
+    bool woken;
+    do
+    :: urgents > 0 -> atomic { urgents--; urgent = true }; wake()
+    :: urgents == 0 -> break
+    od
+}
+
+/* When nothing can happen any more, nothing is left to be done before the next timer. */
+proctype at_rest()
+{
+    timeout;
+    assert(!urgent && !running && urgents == 0 && sent == 0);
+    assert(!(finished && ahead > 0)); /* a request is there and is not begun */
+    assert(!finished || armed <= DUE) /* the loop will wake up by itself in time */
+}
+
+init
+{
+    atomic {
+        run lookout();
+        run thread();
+        run other();
+        run at_rest()
+    }
+}
+
+#ifdef LIVENESS
+ltl begun_at_last { [] (ahead > 0 -> <> (ahead == 0)) }
+#endif
