@@ -165,11 +165,11 @@ int fm_interp_spawn(const char *name, void (*fn)(void *arg, unsigned index), voi
     snprintf(b->name, sizeof b->name, "%s", name);
     PyObject *capsule = PyCapsule_New(b, NULL, NULL);
     PyObject *target = capsule ? PyCFunction_New(&thread_main_def, capsule) : NULL;
-    PyObject *threading = PyImport_ImportModule("threading");
+    PyObject *threading = target ? PyImport_ImportModule("threading") : NULL;
     PyObject *type = threading ? PyObject_GetAttrString(threading, "Thread") : NULL;
-    PyObject *kwargs = target ? Py_BuildValue("{s:O,s:s,s:O}", "target", target, "name", name, "daemon", Py_True) : NULL;
-    PyObject *args = PyTuple_New(0);
-    PyObject *thread = type && kwargs && args ? PyObject_Call(type, args, kwargs) : NULL;
+    PyObject *kwargs = type ? Py_BuildValue("{s:O,s:s,s:O}", "target", target, "name", name, "daemon", Py_True) : NULL;
+    PyObject *args = kwargs ? PyTuple_New(0) : NULL;
+    PyObject *thread = args ? PyObject_Call(type, args, kwargs) : NULL;
     PyObject *started = thread ? PyObject_CallMethod(thread, "start", NULL) : NULL;
     if (!started)
         free(b);

@@ -350,8 +350,11 @@ static int set_up(struct fm_server *s) FM_UNCHECKED
     struct fm_admin_source source = {is_ready, count_threads, s, is_healthy};
     if (o->has_admin) {
         s->admin = fm_admin_new(&o->admin, &source);
-        if (!s->admin || fm_admin_start(s->admin, &s->loop, FM_T_ADMIN, FM_T_ACCEPT) != 0)
-            return FM_EINVAL;
+        err = s->admin ? fm_admin_start(s->admin, &s->loop, FM_T_ADMIN, FM_T_ACCEPT) : FM_EINVAL;
+        if (s->admin && err != 0)
+            fm_log(FM_LOG_CRITICAL, "--admin-bind: %s", fm_strerror(err));
+        if (err != 0)
+            return err;
         char url[FM_ADDR_TEXT];
         fm_admin_url(s->admin, url);
         fm_info("Admin at: %s", url);
@@ -364,23 +367,24 @@ static int start_threads(struct fm_server *s) FM_NEEDS_GIL
     for (unsigned i = 0; i <= s->options->threads; i++) {
         char name[32];
         snprintf(name, sizeof name, "fermata-%u", i + 1);
-        if (fm_interp_spawn(name, crew_thread, s, i) != 0)
+        if (fm_interp_spawn(name, crew_thread, s, i) != 0) {
+            fm_log(FM_LOG_CRITICAL, "cannot start thread %s", name);
             return -1;
+        }
     }
     return 0;
 }
 
 static void announce(struct fm_server *s)
 {
-    struct fm_buf urls = FM_BUF_INIT;
-    for (unsigned i = 0; i < s->nlisteners; i++) {
+    char urls[FM_MAX_BINDS * (FM_ADDR_TEXT + 2)] = "";
+    for (size_t i = 0, at = 0; i < s->nlisteners; i++) {
         char url[FM_ADDR_TEXT];
         fm_addr_url(&s->listeners[i].addr, url);
-        fm_buf_printf(&urls, "%s%s", i ? ", " : "", url);
+        at += (size_t)snprintf(urls + at, sizeof urls - at, "%s%s", i ? ", " : "", url);
     }
-    fm_info("Listening at: %.*s (%s, %u threads, Python %s, fermata " FM_VERSION ")", (int)fm_buf_size(&urls),
-            fm_buf_head(&urls), s->options->app, s->options->threads, fm_interp_version());
-    fm_buf_fini(&urls);
+    fm_info("Listening at: %s (%s, %u threads, Python %s, fermata " FM_VERSION ")", urls, s->options->app,
+            s->options->threads, fm_interp_version());
 }
 
 /* ---- the main thread's loop ---- */
@@ -482,6 +486,13 @@ static int finish(struct fm_server *s, int code) FM_UNCHECKED
     return code;
 }
 
+/* What went wrong has been said.  Paths of unix sockets must not stay behind. */
+static int not_started(struct fm_server *s, int code)
+{
+    close_listeners(s);
+    return code;
+}
+
 int fm_server_run(const struct fm_options *o, int argc, char **argv) FM_UNCHECKED
 {
     static struct fm_server server; /* zeroed; used by threads to the very end */
@@ -494,13 +505,13 @@ int fm_server_run(const struct fm_options *o, int argc, char **argv) FM_UNCHECKE
     fm_fds_guard_fork();
     raise_nofile(o->worker_connections);
     if (set_up(s) != 0)
-        return EXIT_OTHER;
+        return not_started(s, EXIT_OTHER);
     struct fm_interp_config config = {o->venv, o->pythonpath, argc, argv};
     if (fm_interp_start(&config) != 0)
-        return o->venv ? EXIT_USAGE : EXIT_OTHER;
+        return not_started(s, o->venv ? EXIT_USAGE : EXIT_OTHER);
     if (fm_wsgi_init(s->options->threads > 1) != 0 || start_threads(s) != 0) {
         fm_interp_print_error();
-        return EXIT_OTHER;
+        return not_started(s, EXIT_OTHER);
     }
     if (fm_wsgi_load(o->app) != 0) {
         fm_interp_release();
