@@ -218,7 +218,7 @@ def parked_too_long(server: Server) -> None:
 @late
 def running_too_long(server: Server) -> None:
     with server.connect() as c:
-        c.send(build("GET", "/busy?s=0.6"))
+        c.send(build("GET", "/busy?s=1.8"))
         expect(c.read_response(), "Gateway Timeout\n", 504)
     eventually(lambda: server.admin.metrics().in_flight("running") == 0, "the step has ended")
 

@@ -122,15 +122,17 @@ class Rig:
         server.call("faulted.settle")
         return server
 
-    def reach(self) -> list[tuple[Site, Part]]:
-        """The sites that the parts reach, each with a part that does."""
+    def reach(self, besides: list[Part]) -> list[tuple[Site, Part]]:
+        """The sites that the parts reach, each with a part that does; without those that the others reach."""
         found: dict[int, Part] = {}
+        self.parts_right(besides * 2)
         before = self.control.sites()
+        known = set(before) if besides else set()
         for one in [*self.parts, *self.parts]:
             self.parts_right([one])
             after = self.control.sites()
             for slot, site in after.items():
-                if slot not in before or before[slot].calls < site.calls:
+                if slot not in known and (slot not in before or before[slot].calls < site.calls):
                     found.setdefault(slot, one)
             before = after
         self.quiet()
@@ -170,12 +172,12 @@ def together(server: Server, parts: list[Part], until: Callable[[], object]) -> 
 def try_fault(rig: Rig, fault: Fault, first: bool = True) -> list[str]:
     """What is wrong, if anything."""
     server, control = rig.server, rig.control
-    others = [p for p in rig.parts if p.__name__ in ("keep_alive", "parked", "parked_too_long")]
+    others = [p for p in PARTS if p.__name__ in ("keep_alive", "parked")]
     parts = [fault.part, *(p for p in others if p is not fault.part)]
     start = server.log_size()
     control.order(fault.site, fault.how, ENDLESS if fault.endless else 1)
     if fault.endless:
-        end = time.monotonic() + WHILE
+        end = time.monotonic() + (LONG if fault.part in LATE else WHILE)
 
         def wait() -> None:
             while threading.active_count() > before and time.monotonic() < end:
@@ -205,7 +207,7 @@ def try_fault(rig: Rig, fault: Fault, first: bool = True) -> list[str]:
     if records > 3 * len(parts) + 4:
         complaints.append(f"{records} records in the log: {log[-1000:]!r}")
     try:
-        rig.parts_right(parts[:2])
+        rig.parts_right([p for p in PARTS if p.__name__ in ("keep_alive", "parked")])
         rig.quiet()
         eventually(lambda: len(server.process.fds()) <= rig.fds, f"{rig.fds} descriptors again", every=0.002)
     except Exception as error:
@@ -239,28 +241,32 @@ def chosen(faults: list[Fault], share: int) -> list[Fault]:
     return [f for f in picked if zlib.crc32(f"{SEED} {f.name}".encode()) % share == 0]
 
 
+def tell(results: list[tuple[str, list[str]]], of: int, more: str = "") -> None:
+    """Prints what was done, and fails with all that was wrong."""
+    bad = [(name, complaints) for name, complaints in results if complaints]
+    said = f"{len(results)} of {of} faults{more}, FERMATA_INJECT_SEED={SEED}"
+    print(said)
+    report = "\n\n".join(f"{name}\n" + "\n".join(f"    {c}" for c in complaints) for name, complaints in bad)
+    assert not bad, f"{len(bad)} wrong; {said}\n{report}"
+
+
 def try_all(rig: Rig, faults: list[Fault], of: int) -> None:
-    """Tries them, starts the server again where one has ended it, and tells all that was wrong."""
+    """Tries them, and starts the server again where one has ended it."""
     begin = time.monotonic()
-    bad: dict[str, list[str]] = {}
+    results = []
     for fault in faults:
         complaints = try_fault(rig, fault)
-        if fault.site.function not in SYSTEM and fault.site.function not in MEMORY and not complaints:
+        if is_python(fault.site) and fault.part in PARTS and not complaints:
             complaints = keeps_memory(rig, fault)
-        if complaints:
-            bad[fault.name] = complaints
-            if not rig.server.alive() or any("afterwards" in c for c in complaints):
-                rig.server.discard()
-                rig.server = rig.start()
-    if not bad:
-        rig.server.stop()
-    else:
+        results.append((fault.name, complaints))
+        if not rig.server.alive() or any("afterwards" in c for c in complaints):
+            rig.server.discard()
+            rig.server = rig.start()
+    if any(complaints for _, complaints in results):
         rig.server.discard()
-    took = time.monotonic() - begin
-    said = f"{len(faults)} of {of} faults in {took:.0f} s, {rig.idle} of them not reached, FERMATA_INJECT_SEED={SEED}"
-    print(said)
-    report = "\n\n".join(f"{name}\n" + "\n".join(f"    {c}" for c in what) for name, what in bad.items())
-    assert not bad, f"{len(bad)} wrong; {said}\n{report}"
+    else:
+        rig.server.stop()
+    tell(results, of, f" in {time.monotonic() - begin:.0f} s, {rig.idle} of them not reached")
 
 
 @pytest.fixture
@@ -294,9 +300,13 @@ GROUPS: dict[str, tuple[Callable[[Site], bool], int]] = {
 @pytest.mark.parametrize("parts", ["usual", "late"])
 def test_each_call(rig: Callable[..., Rig], group: str, parts: str) -> None:
     wanted, share = GROUPS[group]
-    options = ("--request-timeout", "0.4") if parts == "late" else ()
-    r = rig(*options, parts=LATE if parts == "late" else PARTS)
-    reached = [(site, one) for site, one in r.reach() if wanted(site)]
+    if parts == "late":
+        r = rig("--request-timeout", "1.5", parts=LATE)
+        sites = r.reach(besides=PARTS)
+    else:
+        r = rig(parts=PARTS)
+        sites = r.reach(besides=[])
+    reached = [(site, one) for site, one in sites if wanted(site)]
     faults = [
         Fault(site, how, endless, one) for site, one in reached for how in hows_of(site) for endless in (False, True)
     ]
