@@ -68,7 +68,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check unit interleave fuzz fuzz-replay system faults instructions asan tsan pythons tsa tidy cppcheck fmt layers docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check unit interleave fuzz fuzz-replay system faults instructions asan tsan pythons tsa tidy cppcheck fmt layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 all: $(O)/fermata
 
@@ -219,9 +219,13 @@ cppcheck: $(PYFACTS) $(O)/gen/loader.inc ## cppcheck
 layers: ## includes follow the layers of spec/architecture.md
 	@scripts/check-layers
 
+model: ## the scheduler's models with spin, and the faults seeded in them: under a minute
+	scripts/model
+
 check: ## everything
 	$(MAKE) all unit layers instructions
 	$(MAKE) interleave
+	$(MAKE) model
 	$(MAKE) system
 	$(MAKE) tsa tidy cppcheck
 	$(MAKE) pythons
