@@ -148,7 +148,7 @@ $(O)/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_COMMON) tests/fuzz/replay_main.c $(wildc
 
 fuzz-replay: $(FUZZ:%=$(O)/fuzz/%)
 	@set -e; for t in $(FUZZ); do LSAN_OPTIONS="suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0" \
-		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp" $(O)/fuzz/$$t tests/fuzz/corpus/$$t; done
+		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp" $(O)/fuzz/$$t tests/fuzz/corpus/$$t $$(scripts/fuzz --seeds $$t); done
 
 fuzz: ## all fuzz targets for FUZZ_SECONDS [600] together, then executions and coverage
 	scripts/fuzz

@@ -24,6 +24,14 @@ _Noreturn void fuzz_fail(const char *format, ...)
     abort();
 }
 
+struct fuzz_stream fuzz_case(const uint8_t *data, size_t size)
+{
+    const char *text = (const char *)data, *line;
+    if (size < 5 || memcmp(text, "rfc: ", 5) != 0 || !(line = memmem(text, size, "\n---\n", 5)))
+        return (struct fuzz_stream){NULL, 0};
+    return (struct fuzz_stream){line + 5, size - (size_t)(line + 5 - text)};
+}
+
 /* ---- a request, read twice ---- */
 
 static bool same_text(struct rec_text want, const struct fm_request *r, struct fm_span got)

@@ -3,12 +3,21 @@
 #define FERMATA_TESTS_COMPARE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define REPLAY_REQUESTS 512
 #include "../unit/http/replay.h"
 
 #define FUZZ_LINE_MAX 64 /* of the request line, if limits are to be met by short inputs */
 extern const struct fm_http_limits fuzz_limits, fuzz_small_limits;
+
+struct fuzz_stream {
+    const char *s;
+    size_t len;
+};
+
+/* The stream of an input that is a case of tests/http (its README.md says how one reads); s is NULL if it is none. */
+struct fuzz_stream fuzz_case(const uint8_t *data, size_t size);
 
 /* Aborts, after saying why: for a property that does not hold. */
 _Noreturn void fuzz_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

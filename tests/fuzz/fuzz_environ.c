@@ -2,7 +2,8 @@
  * all text is latin-1; no field is lost, made up, or left over from another request; a repeated one is joined; what was
  * sent with an underscore shadows nothing; path, query, body and lengths are those of the request.
  *
- * Input: a byte whose lowest bit says that the client came over a unix socket; a stream of requests.
+ * Input: a byte whose lowest bit says that the client came over a unix socket; a stream of requests.  Or a case of
+ * tests/http.
  *
  * Covers: src/wsgi/environ.c src/wsgi/input.c src/wsgi/names.c */
 #include "python.h"
@@ -171,10 +172,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct fm_peer peers[] = {{"192.0.2.1", 54321, "a.example", "80"}, {"", 0, "unix", ""}};
     static struct rec_request want;
-    if (size < 1 || size > 8192)
+    struct fuzz_stream in = fuzz_case(data, size);
+    if (size < 1 || size > 16384)
         return -1;
-    const char *s = (const char *)data + 1;
-    size_t len = size - 1, at = 0;
+    const char *s = in.s ? in.s : (const char *)data + 1;
+    size_t len = in.s ? in.len : size - 1, at = 0;
     struct replay whole;
     replay(&whole, &fuzz_limits, s, len, NULL);
     for (size_t i = 0; i < whole.nrequests; i++) {

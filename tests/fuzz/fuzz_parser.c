@@ -2,7 +2,7 @@
  * bodies, and the other way round (compare.h); and it comes to the same however the stream is cut.
  *
  * Input: a byte whose low half is a number of lengths and whose fifth bit asks for small limits; the lengths, of the
- * pieces that the stream is cut into, in turn; the stream.
+ * pieces that the stream is cut into, in turn; the stream.  Or a case of tests/http.
  *
  * Covers: src/http/parser.c src/http/head.c src/http/strict.c src/http/headers.c src/http/request.c src/http/body.c */
 #include "compare.h"
@@ -11,12 +11,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    size_t nlengths = size ? data[0] & 15 : 0;
-    if (size < 1 + nlengths || size > 8192)
+    struct fuzz_stream in = fuzz_case(data, size);
+    size_t nlengths = size && !in.s ? data[0] & 15 : 0;
+    if (size < 1 + nlengths || size > 16384)
         return -1;
-    const struct fm_http_limits *limits = data[0] & 16 ? &fuzz_small_limits : &fuzz_limits;
-    const char *s = (const char *)data + 1 + nlengths;
-    size_t len = size - 1 - nlengths;
+    const struct fm_http_limits *limits = !in.s && data[0] & 16 ? &fuzz_small_limits : &fuzz_limits;
+    const char *s = in.s ? in.s : (const char *)data + 1 + nlengths;
+    size_t len = in.s ? in.len : size - 1 - nlengths;
     struct replay whole;
     fuzz_compare(&whole, limits, s, len);
 

@@ -171,6 +171,8 @@ static void run_once(struct fm_call *call, struct input *in, unsigned flags, str
         Py_DECREF(status);
         Py_DECREF(list);
     }
+    if (write && !plain)
+        fuzz_fail("start_response accepted what is no pair of latin-1 strings");
     if (write) {
         c->status = atoi(PyUnicode_AsUTF8(status));
         fields_of(list, c, &fields);
