@@ -1,8 +1,8 @@
-"""A mixture of everything that a request can do, with a ledger of how each one ended: for the stress test and the soak.
+"""A mixture of everything that a request can do, with a ledger of how each ended: for the stress test and the soak.
 
-/work/NUMBER/SEED answers with its number over and over, in a way that the seed says: yields futures that several threads
-complete at random moments, some of which fail or are cancelled, blocks in steps, gives blocks of all sizes, uses
-write(), reads a body, breaks down.
+/work/NUMBER/SEED answers with its number over and over, in a way that the seed says: yields futures that several
+threads complete at random moments, some of which fail or are cancelled, blocks in steps, gives blocks of all sizes,
+uses write(), reads a body, breaks down.
 """
 
 from __future__ import annotations

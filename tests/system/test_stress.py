@@ -18,7 +18,7 @@ def test_each_request_has_one_fate(launch):
     their own; nothing is left."""
     seed = int(os.environ.get("FERMATA_STRESS_SEED") or time.time())
     print(f"FERMATA_STRESS_SEED={seed}")
-    options = ("--threads", "4", "--request-timeout", "0.25", "--graceful-timeout", "10")
+    options = ("--threads", "4", "--request-timeout", "0.25", "--keep-alive", "0.3", "--graceful-timeout", "10")
     server = launch("mixed", *options, admin=True)
     swarm = Swarm(server, seed, number=NUMBER).start().join(10 * LONG)
     assert not swarm.wrong, (len(swarm.wrong), swarm.wrong[:5])
