@@ -68,7 +68,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check unit interleave fuzz fuzz-replay system faults instructions asan tsan pythons tsa tidy cppcheck fmt layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check unit interleave fuzz fuzz-replay system injection injection-tests faults instructions asan tsan pythons tsa tidy cppcheck fmt layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 all: $(O)/fermata
 
@@ -176,6 +176,16 @@ system: all venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan
 		$(if $(filter asan,$(FLAVOR)),PYTHONMALLOC=malloc) \
 		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 6 --dist worksteal tests/system $(if $(filter release,$(FLAVOR)),tests/bench tests/wsgi_plus) $(SKIP.$(FLAVOR)) $(PYTEST)
 
+# FERMATA_INJECT=all tries every fault, otherwise a share of them, chosen by FERMATA_INJECT_SEED.
+injection: venv ## calls of the server fail one by one, at the start, while requests are served, at the end
+	$(MAKE) FLAVOR=faults injection-tests
+
+injection-tests: all
+	FERMATA=$(CURDIR)/$(O)/fermata FERMATA_TEST_SLOW=2 FERMATA_SANITIZED=1 \
+		ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:exitcode=99" LSAN_OPTIONS="suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0" \
+		UBSAN_OPTIONS="print_stacktrace=1" \
+		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 3 tests/faults $(PYTEST)
+
 faults: all venv ## the conformance suite finds each of the faults that there are of the reference server: some ten minutes
 	FERMATA_FAULTS=all build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 4 tests/wsgi_plus/test_conformance_faults.py $(PYTEST)
 
@@ -231,6 +241,7 @@ check: ## everything
 	$(MAKE) pythons
 	$(MAKE) asan
 	$(MAKE) tsan
+	$(MAKE) injection
 
 fmt: ## formats the C code
 	clang-format -i $(SRCS) $(wildcard include/fermata/*/*.h src/*/*.h tests/unit/*/*.c tests/fuzz/*.[ch])

@@ -65,6 +65,7 @@
     X(PyLong_FromSsize_t)                                                                                              \
     X(PyLong_FromUnsignedLong)                                                                                         \
     X(PyMem_Malloc)                                                                                                    \
+    X(PyMem_RawMalloc)                                                                                                 \
     X(PyObject_Call)                                                                                                   \
     X(PyObject_CallNoArgs)                                                                                             \
     X(PyObject_CallObject)                                                                                             \
@@ -74,9 +75,11 @@
     X(PyObject_GetIter)                                                                                                \
     X(PyObject_Vectorcall)                                                                                             \
     X(PyObject_VectorcallMethod)                                                                                       \
+    X(PyObject_Str)                                                                                                    \
     X(PySequence_Fast)                                                                                                 \
     X(PyTuple_New)                                                                                                     \
     X(PyUnicode_AsEncodedString)                                                                                       \
+    X(PyUnicode_AsUTF8)                                                                                                \
     X(PyUnicode_DecodeFSDefault)                                                                                       \
     X(PyUnicode_DecodeFSDefaultAndSize)                                                                                \
     X(PyUnicode_DecodeLatin1)                                                                                          \
@@ -102,6 +105,7 @@
     X(PyList_Append)                                                                                                   \
     X(PyList_Insert)                                                                                                   \
     X(PyList_SetSlice)                                                                                                 \
+    X(PyLong_AsLong)                                                                                                   \
     X(PyLong_AsLongLong)                                                                                               \
     X(PyNumber_AsSsize_t)                                                                                              \
     X(PyObject_IsTrue)                                                                                                 \

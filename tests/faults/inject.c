@@ -315,7 +315,7 @@ static _Thread_local struct {
         struct site *s = site_of(#name, __builtin_return_address(0)), *outer = call.site;                              \
         int how = due(s), outer_fails = call.fail_inside;                                                              \
         if (how == HOW_FAIL) {                                                                                         \
-            if (strcmp(#name, "PyMem_Malloc") != 0)                                                                    \
+            if (strncmp(#name, "PyMem_", 6) != 0)                                                                    \
                 PyErr_NoMemory();                                                                                      \
             return failure;                                                                                            \
         }                                                                                                              \

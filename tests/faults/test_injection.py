@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import re
 import threading
 import time
@@ -29,7 +28,7 @@ from harness.server import Server
 from scenario import LATE, PARTS, Part, run
 
 ALL = os.environ.get("FERMATA_INJECT") == "all"
-SEED = os.environ.get("FERMATA_INJECT_SEED") or str(random.randrange(1_000_000))
+SEED = os.environ["FERMATA_INJECT_SEED"]  # see conftest.py
 ONLY = re.compile(os.environ.get("FERMATA_INJECT_ONLY") or "")
 
 WHILE = 0.4  # seconds that something goes on failing
@@ -241,16 +240,19 @@ def chosen(faults: list[Fault], share: int) -> list[Fault]:
     return [f for f in picked if zlib.crc32(f"{SEED} {f.name}".encode()) % share == 0]
 
 
-def tell(results: list[tuple[str, list[str]]], of: int, more: str = "") -> None:
-    """Prints what was done, and fails with all that was wrong."""
+Say = Callable[[str, object], None]  # record_property
+
+
+def tell(say: Say, results: list[tuple[str, list[str]]], of: int, more: str = "") -> None:
+    """Says what was done, and fails with all that was wrong."""
     bad = [(name, complaints) for name, complaints in results if complaints]
-    said = f"{len(results)} of {of} faults{more}, FERMATA_INJECT_SEED={SEED}"
-    print(said)
+    said = f"{len(results)} of {of} faults{more}"
+    say("faults", said)
     report = "\n\n".join(f"{name}\n" + "\n".join(f"    {c}" for c in complaints) for name, complaints in bad)
-    assert not bad, f"{len(bad)} wrong; {said}\n{report}"
+    assert not bad, f"{len(bad)} wrong; {said}, FERMATA_INJECT_SEED={SEED}\n{report}"
 
 
-def try_all(rig: Rig, faults: list[Fault], of: int) -> None:
+def try_all(say: Say, rig: Rig, faults: list[Fault], of: int) -> None:
     """Tries them, and starts the server again where one has ended it."""
     begin = time.monotonic()
     results = []
@@ -266,7 +268,7 @@ def try_all(rig: Rig, faults: list[Fault], of: int) -> None:
         rig.server.discard()
     else:
         rig.server.stop()
-    tell(results, of, f" in {time.monotonic() - begin:.0f} s, {rig.idle} of them not reached")
+    tell(say, results, of, f" in {time.monotonic() - begin:.0f} s, {rig.idle} of them not reached")
 
 
 @pytest.fixture
@@ -289,16 +291,16 @@ def is_python(site: Site) -> bool:
 
 
 GROUPS: dict[str, tuple[Callable[[Site], bool], int]] = {
-    "memory": (lambda s: s.function in MEMORY, 8),
-    "system": (lambda s: s.function in SYSTEM, 12),
-    "python": (is_python, 12),
+    "memory": (lambda s: s.function in MEMORY, 5),
+    "system": (lambda s: s.function in SYSTEM, 7),
+    "python": (is_python, 8),
 }
 
 
 @timeout(600)
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("parts", ["usual", "late"])
-def test_each_call(rig: Callable[..., Rig], group: str, parts: str) -> None:
+def test_each_call(rig: Callable[..., Rig], group: str, parts: str, record_property: Say) -> None:
     wanted, share = GROUPS[group]
     if parts == "late":
         r = rig("--request-timeout", "1.5", parts=LATE)
@@ -310,4 +312,4 @@ def test_each_call(rig: Callable[..., Rig], group: str, parts: str) -> None:
     faults = [
         Fault(site, how, endless, one) for site, one in reached for how in hows_of(site) for endless in (False, True)
     ]
-    try_all(r, chosen(faults, share), len(faults))
+    try_all(record_property, r, chosen(faults, share), len(faults))

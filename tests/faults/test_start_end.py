@@ -18,7 +18,7 @@ from harness.client import build
 from harness.limits import LONG, eventually, timeout
 from harness.server import Server
 from scenario import keep_alive
-from test_injection import Fault, chosen, hows_of, tell
+from test_injection import Fault, Say, chosen, hows_of, tell
 
 AT_START = {
     "bind": (errno.EADDRINUSE,),
@@ -92,14 +92,14 @@ def try_start(control: Control, directory: Path, fault: Fault) -> list[str]:
 
 
 @timeout(600)
-def test_start(control: Control, tmp_path: Path) -> None:
+def test_start(control: Control, tmp_path: Path, record_property: Say) -> None:
     server = launch(control, tmp_path, leaks=False).wait_ready()
     sites = list(control.sites().values())
     server.stop()
     assert {"malloc", "socket", "PyDict_SetItemString"} <= {site.function for site in sites}
     sites = [site for site in sites if "fm_log_raw" not in site.label]  # a line that is lost is lost
     faults = [Fault(site, how, False, keep_alive) for site in sites for how in hows(site) if how != errno.EINTR]
-    tell([(fault.name, try_start(control, tmp_path, fault)) for fault in chosen(faults, 30)], len(faults))
+    tell(record_property, [(fault.name, try_start(control, tmp_path, fault)) for fault in chosen(faults, 15)], len(faults))
 
 
 def try_end(control: Control, directory: Path, fault: Fault) -> list[str]:
@@ -124,7 +124,7 @@ def try_end(control: Control, directory: Path, fault: Fault) -> list[str]:
 
 
 @timeout(600)
-def test_end(control: Control, tmp_path: Path) -> None:
+def test_end(control: Control, tmp_path: Path, record_property: Say) -> None:
     server = launch(control, tmp_path, leaks=True).wait_ready()
     keep_alive(server)
     before = control.sites()
@@ -132,4 +132,4 @@ def test_end(control: Control, tmp_path: Path) -> None:
     sites = [s for s in control.sites().values() if s.slot not in before or before[s.slot].calls < s.calls]
     assert {s.function for s in sites} & {"eventfd_write", "epoll_ctl"}
     faults = [Fault(site, how, False, keep_alive) for site in sites for how in hows(site)]
-    tell([(fault.name, try_end(control, tmp_path, fault)) for fault in chosen(faults, 6)], len(faults))
+    tell(record_property, [(fault.name, try_end(control, tmp_path, fault)) for fault in chosen(faults, 4)], len(faults))
