@@ -789,6 +789,12 @@ def ends_the_process(environ, start_response):
 # Children
 
 
+def live():
+    """What a child does that lives on: until somebody ends it, or a test has forgotten it."""
+    time.sleep(120)
+    os._exit(0)
+
+
 def _wait(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -835,8 +841,7 @@ def forks_and_stays(environ, start_response):
     """A child that lives on for as long as the test wants, with what it has inherited."""
     pid = os.fork()
     if pid == 0:
-        while True:
-            time.sleep(60)
+        live()
     children.append(pid)
     return text(start_response, str(pid))
 
@@ -853,8 +858,7 @@ def terminates_a_child(environ, start_response):
     """SIGTERM ends a child as it ends any process, whatever the server has set for itself."""
     pid = os.fork()
     if pid == 0:
-        while True:
-            time.sleep(60)
+        live()
     os.kill(pid, getattr(signal, arguments(environ)["signal"]))
     return text(start_response, str(_wait(pid)))
 
@@ -1206,8 +1210,7 @@ def import_fork():
     """A helper process that is forked while the application is imported, and stays."""
     pid = os.fork()
     if pid == 0:
-        while True:
-            time.sleep(60)
+        live()
     children.append(pid)
 
 

@@ -11,6 +11,7 @@
 
 #include "fermata/net/listener.h"
 #include "fermata/util/err.h"
+#include "fermata/util/fds.h"
 #include "fermata/util/log.h"
 #include "loopback.h"
 
@@ -446,6 +447,82 @@ static void test_closed_by_its_owner(void **state)
     close_accepted();
 }
 
+/* ---- numbers that are somebody else's ---- */
+
+/* A free number of a standard stream does not become a connection's; the stream is /dev/null then. */
+static void test_standard_stream_closed(void **state)
+{
+    (void)state;
+    struct fm_listener li;
+    struct fm_addr addr = parsed("127.0.0.1:0");
+    listen_at(&li, &addr);
+    int saved = fcntl(0, F_DUPFD_CLOEXEC, 3), client = connected(&li);
+    close(0);
+    TURN_UNTIL(&l, accepted.n == 1);
+    assert_true(accepted.fd[0] > 2);
+    assert_true(fcntl(0, F_GETFD) >= 0);
+    assert_int_equal(write(accepted.fd[0], "x", 1), 1);
+    char c;
+    assert_int_equal(read(client, &c, 1), 1);
+    assert_int_equal(read(0, &c, 1), 0);
+    dup2(saved, 0);
+    close(saved);
+    close(client);
+    close_accepted();
+    fm_listener_close(&li);
+}
+
+static int lost_number;
+
+static bool on_lost(void *ctx, int fd)
+{
+    CHECK(ctx == &lost_number && accepted.n == 0); /* before the new owner has it */
+    lost_number = fd;
+    return true;
+}
+
+static void test_number_of_another(void **state)
+{
+    (void)state;
+    struct fm_listener li;
+    struct fm_addr addr = parsed("127.0.0.1:0");
+    listen_at(&li, &addr);
+    l.lost = on_lost;
+    l.lost_ctx = &lost_number;
+    lost_number = -1;
+    int client = connected(&li), next = dup(client);
+    close(next);
+    fm_fds_own(next);
+    TURN_UNTIL(&l, accepted.n == 1);
+    assert_int_equal(lost_number, next);
+    assert_int_equal(accepted.fd[0], next);
+    accepted.n = 0;
+    fm_fds_close(next);
+    close(client);
+    fm_listener_close(&li);
+}
+
+static void test_closed_by_another(void **state)
+{
+    (void)state;
+    struct fm_listener li;
+    struct fm_addr addr = parsed("127.0.0.1:0");
+    listen_at(&li, &addr);
+    assert_true(fm_listener_is_open(&li));
+    int fd = li.fd, null = open("/dev/null", O_RDWR);
+    dup2(null, fd);
+    assert_false(fm_listener_is_open(&li));
+    fm_listener_lost(&li);
+    assert_false(fm_listener_is_open(&li));
+    fm_listener_want(&li, false);
+    fm_listener_want(&li, true);
+    turn_a_while(&l);
+    fm_listener_close(&li);
+    assert_true(fcntl(fd, F_GETFD) >= 0);
+    close(fd);
+    close(null);
+}
+
 /* ---- no descriptors left ---- */
 
 /* Leaves no descriptor free; returns the limit there was. */
@@ -548,6 +625,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_pause_and_resume, start, finish),
         cmocka_unit_test_setup_teardown(test_want_before_start_and_after_close, start, finish),
         cmocka_unit_test_setup_teardown(test_closed_by_its_owner, start, finish),
+        cmocka_unit_test_setup_teardown(test_standard_stream_closed, start, finish),
+        cmocka_unit_test_setup_teardown(test_number_of_another, start, finish),
+        cmocka_unit_test_setup_teardown(test_closed_by_another, start, finish),
         cmocka_unit_test_setup_teardown(test_out_of_descriptors, start, finish),
     };
     no_longer_than(120);

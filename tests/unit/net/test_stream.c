@@ -624,6 +624,36 @@ static void test_reset_from_here(void **state)
     free(p);
 }
 
+/* Somebody else has closed the descriptor, and its number is another's: that one is left alone. */
+static void test_lost(void **state)
+{
+    static char block[8000000];
+    struct iovec piece = {block, sizeof block};
+    for (int kept = 0; kept < 2; kept++) {
+        if (kept) {
+            finish(state);
+            start_tcp(state);
+            assert_true(fm_stream_send(&e.s, &piece, 1, 0) > 0);
+            TURN_UNTIL(&l, e.outputs > 0);
+        }
+        int fd = e.s.fd, null = open("/dev/null", O_RDWR);
+        assert_int_equal(dup2(null, fd), fd);
+        fm_stream_lost(&e.s);
+        assert_int_equal(e.ends, 1);
+        assert_int_equal(e.err, -EBADF);
+        assert_true(fm_stream_is_dead(&e.s));
+        assert_int_equal(send_bytes(0, 10), FM_ECLOSED);
+        fm_stream_shutdown(&e.s);
+        fm_stream_reset(&e.s);
+        fm_stream_set_reading(&e.s, FM_READ_ON);
+        turn_a_while(&l);
+        assert_int_equal(e.ends, 1);
+        assert_true(fcntl(fd, F_GETFD) >= 0);
+        close(fd);
+        close(null);
+    }
+}
+
 static void test_uncounted(void **state)
 {
     (void)state;
@@ -1029,6 +1059,7 @@ int main(void)
         TCP_TEST(test_close_is_an_end),
         TCP_TEST(test_reading_where_the_owner_wants_it),
         TCP_TEST(test_reset_from_here),
+        TCP_TEST(test_lost),
         UNIX_TEST(test_uncounted),
         UNIX_TEST(test_data),
         TCP_TEST(test_data),
