@@ -68,7 +68,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check unit interleave fuzz fuzz-replay system injection injection-tests faults instructions asan tsan pythons tsa tidy cppcheck fmt layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check unit interleave fuzz fuzz-replay system injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck soak abuse fmt layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 all: $(O)/fermata
 
@@ -232,12 +232,21 @@ layers: ## includes follow the layers of spec/architecture.md
 model: ## the scheduler's models with spin, and the faults seeded in them: under a minute
 	scripts/model
 
+static: tsa tidy cppcheck
+
+SOAK_SECONDS ?= 3600
+soak: all venv ## a mixed workload for SOAK_SECONDS [3600]: does anything grow?
+	build/venv/bin/python scripts/soak --seconds $(SOAK_SECONDS) $(SOAK)
+
+abuse: all venv ## slow clients, floods, bombs: are others served, is memory bounded? some five minutes
+	build/venv/bin/python scripts/abuse $(ABUSE)
+
 check: ## everything
 	$(MAKE) all unit layers instructions
 	$(MAKE) interleave
 	$(MAKE) model
 	$(MAKE) system
-	$(MAKE) tsa tidy cppcheck
+	$(MAKE) -j3 -Otarget static soak abuse SOAK_SECONDS=120 ABUSE=--quick
 	$(MAKE) pythons
 	$(MAKE) asan
 	$(MAKE) tsan
