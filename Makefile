@@ -29,7 +29,7 @@ SAN.tsan    := -DFM_DEBUG -fsanitize=thread -fno-omit-frame-pointer
 # There, what the log says seldom it says often enough to be seen for each fault.
 SAN.faults  := $(SAN.asan) -DFM_LOG_PAUSE=100
 SAN.fuzz    := $(SAN.asan) -fsanitize=fuzzer-no-link
-SAN.coverage := -DFM_DEBUG -fprofile-instr-generate -fcoverage-mapping
+SAN.coverage := -DFM_DEBUG -fprofile-instr-generate -fcoverage-mapping -mllvm -runtime-counter-relocation
 # Link-time optimization takes 1,300 of 13,500 instructions of a hello off; objects are fat so that tests link without it.
 OPT.release := -O3 -flto=auto -ffat-lto-objects -fno-plt -DNDEBUG -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
 OPT.debug   := -Og
@@ -68,7 +68,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check unit interleave fuzz fuzz-replay system injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck soak abuse fmt layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check unit interleave fuzz fuzz-replay system injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck soak abuse coverage fmt layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 all: $(O)/fermata
 
@@ -160,6 +160,7 @@ SLOW.release := 1
 SLOW.debug   := 2
 SLOW.asan    := 2
 SLOW.tsan    := 3
+SLOW.coverage := 2
 
 # What is about Python code or the command, and finds nothing more in a sanitized build.
 SKIP.asan := --ignore-glob=*/test_example_* $(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py)
@@ -237,6 +238,9 @@ static: tsa tidy cppcheck
 SOAK_SECONDS ?= 3600
 soak: all venv ## a mixed workload for SOAK_SECONDS [3600]: does anything grow?
 	build/venv/bin/python scripts/soak --seconds $(SOAK_SECONDS) $(SOAK)
+
+coverage: venv ## the lines of the C code that all tests together run
+	@scripts/coverage
 
 abuse: all venv ## slow clients, floods, bombs: are others served, is memory bounded? some five minutes
 	build/venv/bin/python scripts/abuse $(ABUSE)
