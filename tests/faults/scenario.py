@@ -151,6 +151,16 @@ def parked(server: Server) -> None:
 
 
 @part
+def stalling(server: Server) -> None:
+    """A step that blocks its thread, while others come."""
+    with server.connect() as slow, server.connect() as quick:
+        slow.send(build("GET", "/busy?s=0.03"))
+        time.sleep(0.005)
+        expect(quick.request("GET", "/hello"), "hello")
+        expect(slow.read_response(), "late")
+
+
+@part
 def raising(server: Server) -> None:
     with server.connect() as c:
         expect(c.request("GET", "/raising"), "Internal Server Error\n", 500)
