@@ -74,7 +74,8 @@ inline wake_searcher()
     fi
 }
 
-/* fm_loop_wake: the exchange, then the write.  The load before is not modelled: where it finds 0, so would the exchange. */
+/* fm_loop_wake: the exchange, then the write.  The load before is not modelled: where it finds 0, so would the
+ * exchange. */
 inline wake()
 {
     atomic { woken = asleep; asleep = false };
@@ -319,9 +320,9 @@ end:
     skip
 }
 
-/* look_at_lookout, and promote in it; watching says that there is a lookout to watch.  When a lookout counts as stuck is
- * a matter of time, and the beat one of timing: here every inline lookout may.  promote is one step: once it has found
- * inline_hand to be the lookout, only that thread could change it, under the lock. */
+/* look_at_lookout, and promote in it; watching says that there is a lookout to watch.  When a lookout counts as stuck
+ * is a matter of time, and the beat one of timing: here every inline lookout may.  promote is one step: once it has
+ * found inline_hand to be the lookout, only that thread could change it, under the lock. */
 inline look()
 {
     stuck_hand = inline_hand;

@@ -36,7 +36,8 @@ byte sent = REQUESTS; /* requests that the client has not sent yet */
 byte timers = TIMERS;
 byte urgents = URGENT;
 
-/* fm_loop_wake: the exchange, then the write.  The load before is not modelled: where it finds 0, so would the exchange. */
+/* fm_loop_wake: the exchange, then the write.  The load before is not modelled: where it finds 0, so would the
+ * exchange. */
 inline wake()
 {
     atomic { woken = asleep; asleep = false };

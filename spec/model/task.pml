@@ -1,9 +1,9 @@
 /* The life of a task: one connection's exchange, used for one request after another, with the threads that run its
  * steps, the futures it waits for, the loop that ends it, and the end of the process.
  *
- * One step here is one atomic operation of the code or one critical section; a loop around a compare-and-exchange of one
- * word is one operation, the exchange that succeeds.  README.md says why that is no coarser than the code.  Names are
- * those of the code.  Ghosts are variables that the code does not have: they remember what must hold. */
+ * One step here is one atomic operation of the code or one critical section; a loop around a compare-and-exchange of
+ * one word is one operation, the exchange that succeeds.  README.md says why that is no coarser than the code.  Names
+ * are those of the code.  Ghosts are variables that the code does not have: they remember what must hold. */
 
 #ifndef REQUESTS
 #define REQUESTS 1 /* on the connection: the second one uses the memory of the first */
@@ -213,8 +213,8 @@ inline fire(w)
 
 /* ---- net/stream.c ---- */
 
-/* fm_stream_send within its lock: ok if the stream is not dead.  The socket takes all or some; if some is left, the loop
- * is asked once (ask_loop). */
+/* fm_stream_send within its lock: ok if the stream is not dead.  The socket takes all or some; if some is left, the
+ * loop is asked once (ask_loop). */
 inline send()
 {
     !s_lock;
@@ -445,7 +445,8 @@ next:
             if
             :: fate == ERROR -> /* fail(): an answer of our own, or what is held back */
                 if
-                :: atomic { !head_made && !claimed -> claimed = true; held_back = false }; answered = true; atomic { send() }
+                :: atomic { !head_made && !claimed -> claimed = true; held_back = false }; answered = true;
+                    atomic { send() }
                 :: atomic { held_back && head_made && !claimed -> held_back = false; send() }
                 :: (head_made && !held_back) || claimed
                 fi
@@ -519,8 +520,8 @@ end:
     od
 }
 
-/* look_at_held_output of sched/monitor.c: the hand's lock is held throughout, so the step cannot give its task away.  In
- * it fm_writer_flush, and in that the stream's lock. */
+/* look_at_held_output of sched/monitor.c: the hand's lock is held throughout, so the step cannot give its task away.
+ * In it fm_writer_flush, and in that the stream's lock. */
 #define in_step ((word & STATE) == RUNNING || (word & STATE) == PARKING || (word & STATE) == WOKEN)
 proctype monitor()
 {
@@ -677,7 +678,8 @@ inline exchange_end()
     fi
 }
 
-/* What an event comes to.  The order is that of the code: an exchange is ended, output goes on, the exchange is over. */
+/* What an event comes to.  The order is that of the code: an exchange is ended, output goes on, the exchange is
+ * over. */
 #define NOTHING 0
 #define OUTPUT 1 /* on_output of server/conn.c */
 #define EXCHANGE_END 2
@@ -696,7 +698,8 @@ end:
     :: stop -> break
     :: atomic {
             if
-            :: up && conn == READING && requests > 0 && !told_gone && !half_closed -> /* on_request, fm_exchange_begin */
+            :: up && conn == READING && requests > 0 && !told_gone && !half_closed ->
+                /* on_request, fm_exchange_begin */
                 requests--;
                 conn = BUSY;
                 head_made = false; claimed = false; held_back = false; answered = false; broken_off = false;
