@@ -80,10 +80,13 @@ static void log_lines(enum fm_log_level level, const char *head, PyObject *lines
     PyErr_Clear();
     size_t len = 0;
     char *text = bytes ? for_log(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes), &len) : NULL;
-    Py_BEGIN_ALLOW_THREADS /* whoever reads the log may take his time */
-        if (text) fm_log_text(level, text, len, "%s", head);
-    else fm_log(level, "%s (its traceback cannot be shown)", head);
-    Py_END_ALLOW_THREADS PyMem_RawFree(text);
+    PyThreadState *state = PyEval_SaveThread(); /* whoever reads the log may take his time */
+    if (text)
+        fm_log_text(level, text, len, "%s", head);
+    else
+        fm_log(level, "%s (its traceback cannot be shown)", head);
+    PyEval_RestoreThread(state);
+    PyMem_RawFree(text);
     Py_XDECREF(bytes);
     Py_XDECREF(joined);
     Py_XDECREF(empty);
