@@ -357,16 +357,18 @@ void fm_crew_run(struct fm_crew *c, unsigned index)
 void fm_crew_run_rest(struct fm_crew *c)
 {
     struct fm_hand *h = &c->hands[0];
-    for (;;) {
+    struct fm_task *t;
+    self = h;
+    do {
         fm_mutex_lock(&c->lock);
         take_incoming(c);
-        struct fm_task *t = pop_task(c);
+        t = pop_task(c);
         fm_mutex_unlock(&c->lock);
-        if (!t)
-            return;
         h->now = fm_now();
-        run_task(h, t);
-    }
+        if (t)
+            run_task(h, t);
+    } while (t);
+    self = NULL;
 }
 
 /* ---- the rest ---- */

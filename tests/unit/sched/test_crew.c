@@ -632,15 +632,15 @@ static void test_stop(void **state)
 static void test_stop_while_steps_run(void **state)
 {
     (void)state;
-    struct job blocked[2], never;
+    struct job blocked[2], rest;
     run(2);
     for (unsigned i = 0; i < 2; i++) {
         job_init(&blocked[i], block);
         push(&blocked[i]);
     }
     TICK_UNTIL(atomic_load(&at_gate) == 2);
-    job_init(&never, NULL);
-    push(&never);
+    job_init(&rest, NULL);
+    push(&rest);
     fm_crew_stop(&crew);
     WAIT_FOR(fm_crew_join(&crew, fm_now()) == 2); /* the lookout goes */
     unsigned before = atomic_load(&polls);
@@ -648,8 +648,17 @@ static void test_stop_while_steps_run(void **state)
     atomic_store(&gate_open, true);
     assert_int_equal(fm_crew_join(&crew, fm_now() + 30 * FM_SEC), 0);
     assert_int_equal(atomic_load(&done), 2);
-    assert_int_equal(ran(&never), 0);
+    assert_int_equal(ran(&rest), 0);
     assert_int_equal(atomic_load(&polls), before);
+    pthread_mutex_lock(&gil);
+    my_gil = true;
+    fm_crew_run_rest(&crew);
+    my_gil = false;
+    pthread_mutex_unlock(&gil);
+    assert_int_equal(ran(&rest), 1);
+    assert_int_equal(fm_task_state(&rest.task), FM_TASK_DONE);
+    assert_int_equal(queued(), 0);
+    assert_null(fm_hand_self());
     leave();
 }
 
