@@ -52,7 +52,8 @@ WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpo
 CPPFLAGS += -Iinclude -I$(O)/gen -D_GNU_SOURCE -DFM_VERSION='"$(VERSION)"'
 CFLAGS   ?= -g
 ALLFLAGS  = -std=gnu11 $(OPT.$(FLAVOR)) $(CFLAGS) $(WARN) $(if $(CI),-Werror) -fstack-protector-strong -fPIE $(SAN.$(FLAVOR))
-LDFLAGS  += -pie -Wl,-z,relro,-z,now $(SAN.$(FLAVOR))
+# What only the compiler is to be told may be given once.
+LDFLAGS  += -pie -Wl,-z,relro,-z,now $(filter-out -mllvm -runtime-counter-relocation,$(SAN.$(FLAVOR)))
 LIBS     := -levent_core -lhttp_parser -lpthread
 
 # The calls that tests/faults makes fail, those of libevent too.
@@ -136,8 +137,6 @@ interleave: $(O)/unit/sched/test_interleave ## a million interleavings of the sc
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_COMMON := $(filter-out tests/fuzz/fuzz_% tests/fuzz/replay_main.c,$(wildcard tests/fuzz/*.c))
 FUZZ_MAIN := $(if $(filter fuzz,$(FLAVOR)),-fsanitize=fuzzer,tests/fuzz/replay_main.c)
-# Several files in one run of clang: -mllvm may be given once in a process.
-FUZZ_CC := $(if $(filter coverage,$(FLAVOR)),-fno-integrated-cc1)
 # What a target puts its own function in the place of.
 WRAP.start_response := fm_hand_self fm_hand_hold
 WRAP.options := getaddrinfo setenv
@@ -145,7 +144,7 @@ WRAP.options := getaddrinfo setenv
 $(O)/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_COMMON) tests/fuzz/replay_main.c $(wildcard tests/fuzz/*.h) tests/unit/http/replay.h $(LIBOBJS) Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
-	$(Q)$(CC) $(CPPFLAGS) $(PY_CFLAGS) -Isrc $(ALLFLAGS) -fno-lto $(FUZZ_CC) $(LDFLAGS) $(WRAP.$*:%=-Wl,--wrap=%) -o $@ $< \
+	$(Q)$(CC) $(CPPFLAGS) $(PY_CFLAGS) -Isrc $(ALLFLAGS) -fno-lto $(LDFLAGS) $(WRAP.$*:%=-Wl,--wrap=%) -o $@ $< \
 		$(FUZZ_COMMON) $(FUZZ_MAIN) $(LIBOBJS) $(LIBS) $(PY_LIBS)
 
 fuzz-replay: $(FUZZ:%=$(O)/fuzz/%)
