@@ -973,9 +973,11 @@ init
     }
 }
 
-/* A parked request whose future is done is resumed, whatever else happens, unless the process exits without it. */
+/* A parked request whose future is done is resumed, whatever else happens, unless the process exits without it.  After a
+ * signal the process ends, with everything torn down or without. */
 #define owed ((word & STATE) == PARKED && !pending[wakeup])
 #define resumed ((word & STATE) == RUNNING)
 #ifdef LIVENESS
 ltl resumed_at_last { [] (owed -> <> (resumed || exited)) }
+ltl shutdown_ends { [] (draining -> <> (torn_down || exited)) }
 #endif
