@@ -105,8 +105,8 @@ static void on_acceptable(evutil_socket_t fd, short events, void *arg)
             continue; /* that one went away; the next may be fine */
         if (errno == EAGAIN)
             return;
-        if (!l->complained)
-            fm_error("accept: %s; accepting pauses and tries again", fm_strerror(-errno));
+        if (!l->complained) /* near its limit it works now and then */
+            fm_error_seldom("accept: %s; accepting pauses and tries again", fm_strerror(-errno));
         l->complained = true;
         event_del(l->event);
         fm_timer_start(&l->loop->timers, &l->retry, l->retry_kind, fm_loop_now(l->loop));

@@ -17,8 +17,8 @@ struct fm_listener {
     struct event *event;
     struct fm_timer retry; /* after EMFILE and the like */
     unsigned retry_kind;
-    bool wanted;           /* accepting is not paused by its owner */
-    bool complained;       /* a failing accept is logged once until it works again */
+    bool wanted;     /* accepting is not paused by its owner */
+    bool complained; /* a failing accept is logged once until it works again, and seldom */
     fm_accept_fn *on_accept;
     void *owner;
 };

@@ -558,7 +558,8 @@ static int log_lines(const char *file)
     return lines;
 }
 
-/* It says so once, tries again in a while and not all the time, and goes on when there are some. */
+/* It says so once, though it works now and then, tries again in a while and not all the time, and goes on when there are
+ * some. */
 static void test_out_of_descriptors(void **state)
 {
     (void)state;
@@ -582,7 +583,7 @@ static void test_out_of_descriptors(void **state)
         assert_true(sleeps);
         assert_int_equal(accepted.n, 0);
         TURN_UNTIL(&l, accepted.n == 1); /* without anything new */
-        assert_int_equal(log_lines(log), round);
+        assert_int_equal(log_lines(log), 1);
         close(fd);
         close_accepted();
     }
