@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +14,9 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#define FIRST_CAP 1024
-#define HINT_MAX (64 * 1024) /* what a mere announcement may make us allocate */
+#include "fermata/http/budget.h"
 
-static atomic_size_t large; /* memory of all bodies that have more than FM_BODY_MEMORY */
+#define FIRST_CAP 1024
 
 #define PATH_SIZE 4096
 static char dir[PATH_SIZE]; /* or "", if it is too long */
@@ -33,12 +31,9 @@ static void find_dir(void)
 
 void fm_body_init(struct fm_body *b) { *b = (struct fm_body){.fd = -1}; }
 
-static uint32_t charge_for(uint32_t cap) { return cap > FM_BODY_MEMORY ? cap : 0; }
-
 static void drop_memory(struct fm_body *b)
 {
-    if (charge_for(b->cap))
-        atomic_fetch_sub(&large, b->cap);
+    fm_budget_move(b->cap, 0);
     free(b->data);
     b->data = NULL;
     b->cap = 0;
@@ -106,23 +101,21 @@ static bool grow(struct fm_body *b, uint64_t need)
 {
     if (need <= b->cap)
         return true;
-    if (need > FM_BODY_LARGE)
+    if (need > FM_BODY_MEMORY)
         return false;
     uint32_t cap = b->cap ? b->cap : FIRST_CAP;
     while (cap < need)
         cap *= 2;
-    if (need > HINT_MAX && cap < b->hint)
+    if (need > FM_BUDGET_FREE && need > b->hint / 8 && cap < b->hint)
         cap = b->hint; /* it is really coming: one allocation for all of it */
-    uint32_t more = charge_for(cap) - charge_for(b->cap);
-    if (more > 0 && atomic_fetch_add(&large, more) + more > FM_BODY_LARGE_TOTAL) {
-        atomic_fetch_sub(&large, more);
-        if (need > FM_BODY_MEMORY)
+    if (!fm_budget_move(b->cap, cap)) {
+        if (need > FM_BUDGET_FREE)
             return false;
-        cap = FM_BODY_MEMORY;
+        cap = FM_BUDGET_FREE; /* of its own */
     }
     char *data = realloc(b->data, cap);
     if (!data) {
-        atomic_fetch_sub(&large, charge_for(cap) - charge_for(b->cap));
+        fm_budget_move(cap, b->cap);
         return false;
     }
     b->data = data;
@@ -134,8 +127,8 @@ void fm_body_expect(struct fm_body *b, uint64_t n)
 {
     if (b->data || b->fd >= 0 || n == 0)
         return;
-    b->hint = n <= FM_BODY_LARGE ? (uint32_t)n : 0;
-    uint32_t cap = (uint32_t)(n < HINT_MAX ? n : HINT_MAX);
+    b->hint = n <= FM_BODY_MEMORY ? (uint32_t)n : 0;
+    uint32_t cap = (uint32_t)(n < FM_BUDGET_FREE ? n : FM_BUDGET_FREE);
     b->data = malloc(cap);
     b->cap = b->data ? cap : 0;
 }

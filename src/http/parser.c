@@ -28,6 +28,7 @@
 #include <string.h>
 
 #include "chars.h"
+#include "fermata/http/budget.h"
 #include "fermata/http/headers.h"
 #include "fermata/util/buf.h"
 #include "fermata/util/err.h"
@@ -49,6 +50,7 @@ struct fm_parser {
     const struct fm_http_error *error;
     struct fm_buf buf; /* a head in parts, then a chunk line or trailer in parts; empty if it came in one piece */
     struct fm_head_scan scan;
+    size_t charged;          /* bytes of buf that are in the budget */
     uint64_t overhead;       /* of chunk lines */
     uint64_t left;           /* body bytes to come, of the whole body or of the chunk */
     size_t seen;             /* bytes of a chunk line or trailer in buf that were looked at */
@@ -214,12 +216,29 @@ static int lib_read_head(struct fm_parser *p)
 
 /* ---- the head ---- */
 
+static void drop_buf(struct fm_parser *p)
+{
+    fm_budget_move(p->charged, 0);
+    p->charged = 0;
+    fm_buf_fini(&p->buf);
+}
+
+/* Keeps a part of a head.  False if there is no memory for it. */
+static bool keep(struct fm_parser *p, const char *data, size_t n)
+{
+    fm_buf_append(&p->buf, data, n);
+    if (p->buf.failed || !fm_budget_move(p->charged, p->buf.cap))
+        return false;
+    p->charged = p->buf.cap;
+    return true;
+}
+
 /* A whole head: makes the request of it. */
 static enum fm_parse begin_request(struct fm_parser *p, const char *head, size_t len)
 {
     struct fm_request *r = p->request = fm_request_new(p->spare, head, (uint32_t)len, p->scan.fields, p->scan.nfields);
     p->spare = NULL;
-    fm_buf_fini(&p->buf); /* head may have been in there */
+    drop_buf(p); /* head may have been in there */
     if (!r)
         return refuse(p, FM_REFUSE_NO_MEMORY);
     p->why = fm_head_judge(r, &p->scan.line, p->limits);
@@ -255,8 +274,7 @@ static enum fm_parse resume_head(struct fm_parser *p, struct input *in)
 {
     while (in->s < in->end) {
         size_t had = fm_buf_size(&p->buf), n = input_len(in) < SLICE ? input_len(in) : SLICE;
-        fm_buf_append(&p->buf, in->s, n);
-        if (p->buf.failed)
+        if (!keep(p, in->s, n))
             return refuse(p, FM_REFUSE_NO_MEMORY);
         int rc = fm_head_scan(&p->scan, p->limits, fm_buf_head(&p->buf), had + n, &p->why);
         if (rc < 0)
@@ -281,9 +299,9 @@ static enum fm_parse step_head(struct fm_parser *p, struct input *in)
         in->s += p->scan.start;
         return begin_request(p, head, p->scan.start);
     }
-    fm_buf_append(&p->buf, in->s, rc < 0 && len > DESCRIBE_MAX ? DESCRIBE_MAX : len); /* fm_parser_describe reads it */
+    bool kept = keep(p, in->s, rc < 0 && len > DESCRIBE_MAX ? DESCRIBE_MAX : len); /* fm_parser_describe reads it */
     in->s = in->end;
-    if (rc == 0 && p->buf.failed)
+    if (rc == 0 && !kept)
         return refuse(p, FM_REFUSE_NO_MEMORY);
     return rc < 0 ? refuse(p, p->why) : FM_PARSE_MORE;
 }
@@ -472,7 +490,7 @@ enum fm_parse fm_parser_feed(struct fm_parser *p, const char *data, size_t len, 
 /* Ready for the next request: of the last one only memory is kept. */
 static void reset(struct fm_parser *p)
 {
-    fm_buf_fini(&p->buf);
+    drop_buf(p);
     fm_head_scan_reset(&p->scan);
     p->request = NULL;
     p->overhead = p->left = 0;
@@ -502,7 +520,7 @@ void fm_parser_free(struct fm_parser *p)
     fm_request_free(p->request);
     fm_request_free(p->spare);
     fm_head_scan_fini(&p->scan);
-    fm_buf_fini(&p->buf);
+    drop_buf(p);
     free(p);
 }
 

@@ -5,7 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fermata/http/budget.h"
+
 #define SPARE_MAX 1024 /* bytes of a block that an idle connection may keep */
+
+static void drop(struct fm_request *r)
+{
+    fm_budget_move(r->room, 0);
+    free(r);
+}
 
 struct fm_request *fm_request_new(struct fm_request *spare, const char *head, uint32_t len,
                                   const struct fm_field *fields, uint16_t nfields)
@@ -17,7 +25,7 @@ struct fm_request *fm_request_new(struct fm_request *spare, const char *head, ui
         room = r->room;
     } else {
         free(r);
-        r = malloc(room);
+        r = fm_budget_move(0, room) ? malloc(room) : NULL;
         if (!r)
             return NULL;
     }
@@ -36,7 +44,7 @@ struct fm_request *fm_request_spare(struct fm_request *r)
     fm_body_fini(&r->body);
     if (r->room <= SPARE_MAX)
         return r;
-    free(r);
+    drop(r);
     return NULL;
 }
 
@@ -45,7 +53,7 @@ void fm_request_free(struct fm_request *r)
     if (!r)
         return;
     fm_body_fini(&r->body);
-    free(r);
+    drop(r);
 }
 
 const struct fm_field *fm_request_find(const struct fm_request *r, unsigned id)

@@ -163,6 +163,14 @@ bool fm_crew_take_back(struct fm_crew *c, struct fm_task *t)
     return mine;
 }
 
+unsigned fm_crew_waiting(struct fm_crew *c)
+{
+    fm_mutex_lock(&c->lock);
+    unsigned fresh = atomic_load_explicit(&c->fresh, memory_order_relaxed), idle = c->pool - c->running;
+    fm_mutex_unlock(&c->lock);
+    return fresh > idle ? fresh - idle : 0;
+}
+
 static bool would_run_inline(const struct fm_crew *c) FM_REQUIRES(c->lock)
 {
     return c->queued > 0 && c->budget == 0 && c->running < c->pool;

@@ -73,5 +73,6 @@ def sparse(environ, start_response):
 
 @app.route
 def page(environ, start_response):
-    """A megabyte."""
-    return text(start_response, b"x" * (1 << 20))
+    """A megabyte in blocks of 64 KiB, or (?whole) in one."""
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(1 << 20))])
+    return [b"x" * (1 << 20)] if environ["QUERY_STRING"] == "whole" else (b"x" * 65536 for _ in range(16))

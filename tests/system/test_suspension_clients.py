@@ -386,7 +386,7 @@ def test_slow_upload_holds_no_thread(serve, key):
 
 @timeout(120)
 def test_upload_to_a_temporary_file(launch, key, tmp_path):
-    """S14: a body beyond 512 KiB goes to an unlinked file in TMPDIR, not to memory, and is kept while the request is parked."""
+    """S14: a large body goes to an unlinked file in TMPDIR, not to memory, and is kept while the request is parked."""
     server = launch("suspend:app", "--threads", "1", env={"TMPDIR": str(tmp_path)}, admin=True)
     server.get("/hello")
     before, files = server.process.rss(), len(server.process.fds())

@@ -1,6 +1,6 @@
-/* A request body: memory up to FM_BODY_MEMORY bytes, then an unlinked temporary file in $TMPDIR (or /tmp; looked up
- * once, when the first file is needed).  While all large bodies of the process together take little memory
- * (FM_BODY_LARGE_TOTAL), one may stay in memory up to FM_BODY_LARGE: an upload of a megabyte costs half as much then.
+/* A request body: memory up to FM_BODY_MEMORY bytes as long as all requests together have little (http/budget.h), then
+ * an unlinked temporary file in $TMPDIR (or /tmp; looked up once, when the first file is needed).  In memory an upload
+ * of a megabyte costs half as much.
  *
  * Written by the loop while it arrives, then handed over with the request; readers use positions of their own
  * (fm_body_read), so reading needs no lock.  Embedded: init/fini. */
@@ -10,15 +10,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FM_BODY_MEMORY (512 * 1024)
-#define FM_BODY_LARGE (8 * 1024 * 1024)
-#define FM_BODY_LARGE_TOTAL (64 * 1024 * 1024)
+#define FM_BODY_MEMORY (8 * 1024 * 1024)
 
 struct fm_body {
     char *data;    /* the bytes while they fit into memory, else NULL */
     uint64_t size; /* bytes in all */
     uint32_t cap;
-    uint32_t hint; /* what fm_body_expect was told, at most FM_BODY_LARGE */
+    uint32_t hint; /* what fm_body_expect was told, at most FM_BODY_MEMORY */
     int fd;        /* temporary file, or -1 */
 };
 

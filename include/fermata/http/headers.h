@@ -61,7 +61,7 @@ enum fm_header_id {
 #define X(id, name, key) FM_H_##id,
     FM_HEADERS(X)
 #undef X
-    FM_H_OTHER, /* also the number of known names */
+        FM_H_OTHER, /* also the number of known names */
 };
 
 /* The id of a field name, case-insensitively; FM_H_OTHER if it is none of ours.  Any thread. */

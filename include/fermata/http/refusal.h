@@ -52,7 +52,7 @@ enum fm_refusal {
 #define X(id, status, slug, reason) FM_REFUSE_##id,
     FM_REFUSALS(X)
 #undef X
-    FM_REFUSALS_END, /* one more than the last: the size of a table of them */
+        FM_REFUSALS_END, /* one more than the last: the size of a table of them */
 };
 
 struct fm_http_error {

@@ -67,9 +67,10 @@ struct fm_crew {
     bool handing_off;     /* there was a budget when the turn began, so the loop pushes one by one; loop only */
     struct fm_mutex lock; /* guards what follows */
     struct fm_list runq;
-    unsigned queued;    /* length of runq */
-    atomic_uint fresh;  /* queued tasks that have not begun, `incoming` included; the loop adds, whoever pops takes off */
-    unsigned running;   /* hands in a step, the inline lookout among them; never more than pool */
+    unsigned queued; /* length of runq */
+    atomic_uint
+        fresh;        /* queued tasks that have not begun, `incoming` included; the loop adds, whoever pops takes off */
+    unsigned running; /* hands in a step, the inline lookout among them; never more than pool */
     unsigned searching; /* hands told to look for work that have not looked yet */
     struct fm_hand *lookout;
     struct fm_hand *idle; /* a stack: the one that slept last has the warmest caches */
@@ -100,11 +101,9 @@ void fm_crew_push(struct fm_crew *c, struct fm_task *t) FM_ANY_THREAD;
 /* Takes a task that has not begun back from the run queue: QUEUED -> IDLE.  False if a thread has it already. */
 bool fm_crew_take_back(struct fm_crew *c, struct fm_task *t) FM_ON_LOOP;
 
-/* How many tasks that have not begun wait for a thread.  A task may leave at any moment; only the loop adds one. */
-static inline unsigned fm_crew_fresh(struct fm_crew *c) FM_ON_LOOP
-{
-    return atomic_load_explicit(&c->fresh, memory_order_relaxed);
-}
+/* How many tasks that have not begun wait though every thread is busy: those in the queue beyond the threads that are
+ * free to take them.  A task may leave at any moment; only the loop adds one. */
+unsigned fm_crew_waiting(struct fm_crew *c) FM_ON_LOOP;
 
 /* Must the lookout not sleep, because there is work that it would run itself? */
 bool fm_crew_has_work(struct fm_crew *c) FM_ANY_THREAD;

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "fermata/http/body.h"
+#include "fermata/http/budget.h"
 
 static char at(uint64_t pos) { return (char)(pos * 31 + (pos >> 8)); }
 
@@ -71,42 +72,43 @@ static void test_exactly_full_memory(void **state)
     (void)state;
     struct fm_body b;
     fm_body_init(&b);
-    append(&b, 0, FM_BODY_LARGE);
+    append(&b, 0, FM_BODY_MEMORY);
     assert_int_equal(b.fd, -1);
     assert_non_null(b.data);
-    assert_content(&b, FM_BODY_LARGE, 4096);
-    append(&b, FM_BODY_LARGE, 1);
+    assert_content(&b, FM_BODY_MEMORY, 4096);
+    append(&b, FM_BODY_MEMORY, 1);
     assert_true(b.fd >= 0);
     assert_null(b.data);
-    assert_content(&b, FM_BODY_LARGE + 1, 100000);
+    assert_content(&b, FM_BODY_MEMORY + 1, 100000);
     fm_body_fini(&b);
 }
 
-/* Large bodies share a budget; one beyond it goes to a file as soon as it is larger than any may be in memory. */
+/* Bodies share a budget; one beyond it goes to a file as soon as it is larger than any may be in memory. */
 static void test_large_ones_share_memory(void **state)
 {
     (void)state;
-    enum { MANY = FM_BODY_LARGE_TOTAL / FM_BODY_LARGE };
+    enum { MANY = FM_BUDGET / FM_BODY_MEMORY };
     static struct fm_body b[MANY + 2];
     for (int i = 0; i < MANY + 2; i++) {
         fm_body_init(&b[i]);
-        append(&b[i], 0, FM_BODY_MEMORY);
-        append(&b[i], FM_BODY_MEMORY, FM_BODY_LARGE - FM_BODY_MEMORY);
+        append(&b[i], 0, FM_BUDGET_FREE);
+        append(&b[i], FM_BUDGET_FREE, FM_BODY_MEMORY - FM_BUDGET_FREE);
         assert_int_equal(b[i].fd >= 0, i >= MANY);
-        assert_content(&b[i], FM_BODY_LARGE, 1 << 20);
+        assert_content(&b[i], FM_BODY_MEMORY, 1 << 20);
     }
     fm_body_fini(&b[0]); /* room for another one */
-    append(&b[0], 0, FM_BODY_LARGE);
+    append(&b[0], 0, FM_BODY_MEMORY);
     assert_int_equal(b[0].fd, -1);
-    append(&b[0], FM_BODY_LARGE, 1); /* and again, as it moves to a file */
+    append(&b[0], FM_BODY_MEMORY, 1); /* and again, as it moves to a file */
     assert_true(b[0].fd >= 0);
     struct fm_body c;
     fm_body_init(&c);
-    fm_body_expect(&c, FM_BODY_LARGE);
-    append(&c, 0, FM_BODY_MEMORY);
-    append(&c, FM_BODY_MEMORY, 1);
+    fm_body_expect(&c, FM_BODY_MEMORY);
+    append(&c, 0, FM_BODY_MEMORY / 8);
+    assert_true(c.cap < FM_BODY_MEMORY / 2); /* a mere announcement takes nothing from others */
+    append(&c, FM_BODY_MEMORY / 8, 1);
     assert_int_equal(c.fd, -1);
-    assert_int_equal(c.cap, FM_BODY_LARGE); /* what was announced, once it is coming */
+    assert_int_equal(c.cap, FM_BODY_MEMORY); /* all of what was announced, once it is really coming */
     for (int i = 0; i < MANY + 2; i++)
         fm_body_fini(&b[i]);
     fm_body_fini(&c);
@@ -118,9 +120,9 @@ static void test_file(void **state)
     struct fm_body b;
     fm_body_init(&b);
     append(&b, 0, 1000);
-    append(&b, 1000, 2 * FM_BODY_LARGE); /* far over it in one piece */
-    append(&b, 1000 + 2 * FM_BODY_LARGE, 5);
-    assert_content(&b, 1005 + 2 * FM_BODY_LARGE, 65536);
+    append(&b, 1000, 2 * FM_BODY_MEMORY); /* far over it in one piece */
+    append(&b, 1000 + 2 * FM_BODY_MEMORY, 5);
+    assert_content(&b, 1005 + 2 * FM_BODY_MEMORY, 65536);
     struct stat st;
     assert_int_equal(fstat(b.fd, &st), 0);
     assert_int_equal(st.st_nlink, 0);
@@ -136,9 +138,9 @@ static void test_first_piece_to_file(void **state)
     (void)state;
     struct fm_body b;
     fm_body_init(&b);
-    append(&b, 0, FM_BODY_LARGE + 1);
+    append(&b, 0, FM_BODY_MEMORY + 1);
     assert_true(b.fd >= 0);
-    assert_content(&b, FM_BODY_LARGE + 1, 1 << 20);
+    assert_content(&b, FM_BODY_MEMORY + 1, 1 << 20);
     fm_body_fini(&b);
 }
 
@@ -161,8 +163,8 @@ static void test_expect(void **state)
     fm_body_fini(&b);
     fm_body_expect(&b, UINT64_MAX); /* an announcement alone does not take much */
     assert_true(b.cap <= 64 * 1024);
-    append(&b, 0, FM_BODY_LARGE);
-    assert_content(&b, FM_BODY_LARGE, 4096);
+    append(&b, 0, FM_BODY_MEMORY);
+    assert_content(&b, FM_BODY_MEMORY, 4096);
     fm_body_fini(&b);
 }
 
@@ -171,12 +173,12 @@ static void test_move(void **state)
     (void)state;
     struct fm_body a, b;
     fm_body_init(&a);
-    append(&a, 0, FM_BODY_LARGE + 10);
+    append(&a, 0, FM_BODY_MEMORY + 10);
     fm_body_move(&b, &a);
     assert_int_equal(a.fd, -1);
     assert_int_equal(a.size, 0);
     fm_body_fini(&a);
-    assert_content(&b, FM_BODY_LARGE + 10, 4096);
+    assert_content(&b, FM_BODY_MEMORY + 10, 4096);
     fm_body_fini(&b);
 }
 
@@ -225,10 +227,10 @@ static void test_short_and_interrupted(void **state)
     fm_body_init(&b);
     faults.interrupt = 3;
     faults.at_most = 10001;
-    append(&b, 0, FM_BODY_LARGE - 5);
-    append(&b, FM_BODY_LARGE - 5, 60000);
+    append(&b, 0, FM_BODY_MEMORY - 5);
+    append(&b, FM_BODY_MEMORY - 5, 60000);
     faults.interrupt = 3;
-    assert_content(&b, FM_BODY_LARGE - 5 + 60000, 50000);
+    assert_content(&b, FM_BODY_MEMORY - 5 + 60000, 50000);
     assert_int_equal(faults.interrupt, 0);
     faults.at_most = 0;
     fm_body_fini(&b);
@@ -240,7 +242,7 @@ static void test_cut_short(void **state)
     struct fm_body b;
     char c;
     fm_body_init(&b);
-    append(&b, 0, FM_BODY_LARGE + 1);
+    append(&b, 0, FM_BODY_MEMORY + 1);
     assert_int_equal(ftruncate(b.fd, 10), 0);
     assert_int_equal(fm_body_read(&b, 10, &c, 1), -EIO);
     close(b.fd);
@@ -272,13 +274,13 @@ static int in_child(int (*run)(void))
 static int append_too_much(void)
 {
     struct fm_body b;
-    char *p = calloc(1, FM_BODY_LARGE);
+    char *p = calloc(1, FM_BODY_MEMORY);
     fm_body_init(&b);
-    int rc = fm_body_append(&b, p, FM_BODY_LARGE);
+    int rc = fm_body_append(&b, p, FM_BODY_MEMORY);
     if (rc == 0)
-        rc = fm_body_append(&b, p, FM_BODY_LARGE);
+        rc = fm_body_append(&b, p, FM_BODY_MEMORY);
     free(p);
-    if (rc < 0 && b.size != FM_BODY_LARGE)
+    if (rc < 0 && b.size != FM_BODY_MEMORY)
         rc = -255;
     fm_body_fini(&b);
     return -rc;
@@ -299,7 +301,7 @@ static int with_empty_tmpdir(void)
 /* Files end at RLIMIT_FSIZE with EFBIG: a stand-in for a full disk, with a short write before it. */
 static int with_small_files(void)
 {
-    struct rlimit small = {FM_BODY_LARGE + 1000, FM_BODY_LARGE + 1000};
+    struct rlimit small = {FM_BODY_MEMORY + 1000, FM_BODY_MEMORY + 1000};
     unsetenv("TMPDIR");
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &small);

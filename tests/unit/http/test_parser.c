@@ -241,8 +241,8 @@ static void test_large_body(void **state)
 {
     (void)state;
     struct fm_http_limits large = limits;
-    large.body = 2 * FM_BODY_LARGE;
-    size_t size = FM_BODY_LARGE + 54321, head_len;
+    large.body = 2 * FM_BODY_MEMORY;
+    size_t size = FM_BODY_MEMORY + 54321, head_len;
     char *stream = malloc(size + 200), head[200];
     for (int chunked = 0; chunked < 2; chunked++) {
         snprintf(head, sizeof head,
@@ -392,17 +392,17 @@ static void test_body_not_stored(void **state)
     int status;
     pid_t pid = fork();
     if (pid == 0) {
-        struct rlimit small = {FM_BODY_LARGE, FM_BODY_LARGE};
+        struct rlimit small = {FM_BODY_MEMORY, FM_BODY_MEMORY};
         signal(SIGXFSZ, SIG_IGN);
         setrlimit(RLIMIT_FSIZE, &small);
         struct fm_http_limits large = limits;
-        large.body = 2 * FM_BODY_LARGE;
+        large.body = 2 * FM_BODY_MEMORY;
         struct fm_parser *p = fm_parser_new(&large);
-        char *piece = calloc(1, FM_BODY_LARGE);
+        char *piece = calloc(1, FM_BODY_MEMORY);
         size_t used;
         const char *head = "POST / HTTP/1.0\r\nContent-Length: 9000000\r\n\r\n";
         bool ok = fm_parser_feed(p, head, strlen(head), &used) == FM_PARSE_HEAD &&
-                  fm_parser_feed(p, piece, FM_BODY_LARGE, &used) == FM_PARSE_MORE &&
+                  fm_parser_feed(p, piece, FM_BODY_MEMORY, &used) == FM_PARSE_MORE &&
                   fm_parser_feed(p, piece, 1, &used) == FM_PARSE_ERROR &&
                   fm_parser_error(p)->id == FM_REFUSE_BODY_STORE && fm_parser_error(p)->status == 503;
         fm_parser_free(p);
