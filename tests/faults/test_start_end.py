@@ -17,7 +17,7 @@ from control import FAIL, Control, Site
 from harness.client import build
 from harness.limits import LONG, eventually, timeout
 from harness.server import Server
-from scenario import keep_alive
+from scenario import keep_alive, run
 from test_injection import Fault, Say, chosen, hows_of, tell
 
 AT_START = {
@@ -71,9 +71,9 @@ def try_start(control: Control, directory: Path, fault: Fault) -> list[str]:
         eventually(decided, "it listens or ends", within=LONG)
         if server.alive():
             control.cancel()
-            keep_alive(server)
-            server.stop()
-            return []
+            if not dict(run(server, [keep_alive]))["keep_alive"]:
+                server.stop()
+                return []
         code, log = server.wait_exit(), server.log()
         complaints = [] if code in FAILED else [f"exit code {code}"]
         if not re.search(r"CRITICAL|Error|error", log):
