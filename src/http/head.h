@@ -29,10 +29,7 @@ int fm_head_scan(struct fm_head_scan *scan, const struct fm_http_limits *limits,
                  enum fm_refusal *why);
 
 /* Length of the line of a field up to the end of its value. */
-static inline size_t fm_head_field_len(const struct fm_field *f)
-{
-    return f->value_off + f->value_len - f->name_off;
-}
+static inline size_t fm_head_field_len(const struct fm_field *f) { return f->value_off + f->value_len - f->name_off; }
 
 /* Fills in what r says beside its text and fields: framing, persistence, host, expectation; and refuses what the fields
  * must not say.  r->head, fields and nfields are there; the body is not touched. */
