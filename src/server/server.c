@@ -21,6 +21,7 @@
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
 #include "fermata/util/log.h"
+#include "fermata/util/trim.h"
 #include "fermata/wsgi/gateway.h"
 #include "fermata/wsgi/report.h"
 
@@ -419,6 +420,8 @@ static void watch(struct fm_server *s)
     fm_monitor_init(&monitor, &s->crew);
     for (;;) {
         uint64_t pause = fm_monitor_tick(&monitor);
+        if (pause == UINT64_MAX)
+            fm_trim(); /* nobody is in a hurry */
         struct pollfd fds[3] = {{s->crew.monitor_fd, POLLIN, 0}, {signal_fd, POLLIN, 0}, {app_signal_fd, POLLIN, 0}};
         struct timespec until = {(time_t)(pause / FM_SEC), (long)(pause % FM_SEC)};
         int n = ppoll(fds, 3, pause == UINT64_MAX ? NULL : &until, NULL);
