@@ -9,6 +9,10 @@ FLAVOR  ?= release
 VERSION := $(shell sed -n 's/^\#\# \([0-9][0-9.]*\).*/\1/p' CHANGELOG.md | head -n 1)
 PREFIX  ?= /usr/local
 
+# What Python compiles is kept, but not beside the sources: tests start Python thousands of times.
+export PYTHONPYCACHEPREFIX ?= $(CURDIR)/build/pycache
+unexport PYTHONDONTWRITEBYTECODE
+
 O := $(if $(filter release,$(FLAVOR)),build,build/$(FLAVOR))
 
 # Facts of the Python, asked for once a build directory and PYTHON.

@@ -181,8 +181,9 @@ class Server:
             "CONFORMANCE_VALIDATOR": self.settings.validator,
             "PYTHONPATH": os.pathsep.join(paths),
             "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
+        if "PYTHONPYCACHEPREFIX" not in os.environ:  # nothing is left beside the sources
+            more["PYTHONDONTWRITEBYTECODE"] = "1"
         if self.settings.middleware:
             more["CONFORMANCE_MIDDLEWARE"] = self.settings.middleware
         return {**os.environ, **more}

@@ -18,7 +18,7 @@ from typing import Any
 
 from .admin import Admin
 from .client import Address, Connection, Response, build
-from .limits import APPS, LONG, PROMPT, SLOW, eventually, fermata
+from .limits import APPS, LONG, PROMPT, ROOT, SLOW, eventually, fermata
 from .process import Process
 
 # What must never be in the log of a server, whatever a test does to it.
@@ -35,7 +35,8 @@ CLEARED = ("PORT", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    env["PYTHONDONTWRITEBYTECODE"] = "1"
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    env["PYTHONPYCACHEPREFIX"] = str(ROOT / "build" / "pycache")  # nothing is left beside the sources
     env.update(extra or {})
     return env
 
