@@ -174,8 +174,8 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
     struct fm_parser *parser = c ? fm_parser_new(&limits) : NULL;
     (void)peer;
     fm_assert_on_loop();
-    int err = parser ? fm_stream_init(&c->stream, l->loop, fd, &stream_ops) : -ENOMEM;
-    if (err != 0) {
+    int err = -ENOMEM;
+    if (!c || !parser || (err = fm_stream_init(&c->stream, l->loop, fd, &stream_ops)) != 0) {
         fm_error_seldom("admin: %s; the connection is closed", fm_strerror(err));
         fm_parser_free(parser);
         close(fd);

@@ -386,8 +386,8 @@ void fm_conn_accept(struct fm_listener *l, int fd, const union fm_sockaddr *peer
     struct fm_parser *parser = c ? fm_parser_new(&server->options->limits) : NULL;
     char host[FM_ADDR_TEXT];
     fm_assert_on_loop();
-    int err = parser ? fm_stream_init(&c->stream, &server->loop, fd, &stream_ops) : -ENOMEM;
-    if (err != 0) {
+    int err = -ENOMEM;
+    if (!c || !parser || (err = fm_stream_init(&c->stream, &server->loop, fd, &stream_ops)) != 0) {
         fm_error_seldom("connection: %s; it is closed", fm_strerror(err));
         fm_parser_free(parser);
         close(fd);

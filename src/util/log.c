@@ -103,7 +103,8 @@ static void __attribute__((format(printf, 2, 0))) log_line(enum fm_log_level lev
 {
     char line[LINE_SIZE];
     int saved = errno;
-    fm_log_raw(line, head_line(line, level, fmt, ap));
+    size_t n = head_line(line, level, fmt, ap);
+    fm_log_raw(line, n);
     errno = saved;
 }
 
