@@ -83,8 +83,10 @@ def test_what_is_parked_does_not_count(serve, request):
     """Parked requests wait for no thread; they are neither counted nor shed when they go on."""
     server = serve("suspend:app", "--threads", "1", "--limit-queue", "1", admin=True)
     key = request.node.name
-    parked = [server.begin(f"/park?key={key}-{i}", timeout=LONG) for i in range(10)]
-    server.admin.wait_in_flight("parked_future", 10)
+    parked = []
+    for i in range(10):  # one after the other: they too need a thread until they are parked
+        parked.append(server.begin(f"/park?key={key}-{i}", timeout=LONG))
+        server.admin.wait_in_flight("parked_future", i + 1)
     held = hold(server, key, busy=1, queued=1)
     for i in range(10):
         server.call("probe.complete", f"{key}-{i}", "done")
