@@ -263,8 +263,7 @@ check: ## everything
 	$(MAKE) interleave
 	$(MAKE) model
 	$(MAKE) system
-	$(MAKE) -j3 -Otarget static soak abuse SOAK_SECONDS=120 ABUSE=--quick
-	$(MAKE) pythons
+	$(MAKE) -j4 -Otarget soak abuse static pythons SOAK_SECONDS=120 ABUSE=--quick
 	$(MAKE) asan
 	$(MAKE) tsan
 	$(MAKE) injection
