@@ -138,7 +138,7 @@ interleave: $(O)/unit/sched/test_interleave ## a million interleavings of the sc
 		$(filter-out $(UNIT_OWN.sched/test_interleave:%=$(O)/obj/%.o),$(NOPY)) $(LIBS)
 
 # Each tests/fuzz/fuzz_X.c is a target of libFuzzer's kind; with replay_main.c it is a test of its corpus.
-FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ := $(if $(filter tsan,$(FLAVOR)),,$(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))) # of one thread each
 FUZZ_COMMON := $(filter-out tests/fuzz/fuzz_% tests/fuzz/replay_main.c,$(wildcard tests/fuzz/*.c))
 FUZZ_MAIN := $(if $(filter fuzz,$(FLAVOR)),-fsanitize=fuzzer,tests/fuzz/replay_main.c)
 # What a target puts its own function in the place of.
@@ -174,7 +174,7 @@ SLOW.coverage := 2
 SKIP.asan := --ignore-glob=*/test_example_* \
 	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py replay.py refusals.py)
 # ThreadSanitizer's runtime has a thread of its own that wakes up, so there is no "idle" to look at.
-SKIP.tsan := $(SKIP.asan) --ignore=tests/system/test_idle.py
+SKIP.tsan := $(SKIP.asan) $(addprefix --ignore=tests/system/test_,idle.py large.py)
 
 system: all venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan: the same, sanitized)
 	FERMATA=$(CURDIR)/$(O)/fermata FERMATA_TEST_SLOW=$(SLOW.$(FLAVOR)) \
@@ -196,7 +196,7 @@ injection-tests: all
 		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 3 tests/faults $(PYTEST)
 
 faults: all venv ## the conformance suite finds each of the faults that there are of the reference server: some ten minutes
-	FERMATA_FAULTS=all build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 4 tests/wsgi_plus/test_conformance_faults.py $(PYTEST)
+	FERMATA_FAULTS=all build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 4 tests/wsgi_plus/test_conformance.py tests/wsgi_plus/test_conformance_faults.py $(PYTEST)
 
 asan: ## all tests with the address and undefined behaviour sanitizers
 	$(MAKE) -j2 FLAVOR=asan tests
