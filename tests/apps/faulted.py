@@ -21,7 +21,7 @@ BLOCK = bytes(range(256)) * 4096  # a megabyte
 if hasattr(traceback, "_extract_caret_anchors_from_line_segment"):
     traceback._extract_caret_anchors_from_line_segment = lambda segment: None
 
-_pending: queue.SimpleQueue[Future[str] | None] = queue.SimpleQueue()
+_pending: queue.Queue[Future[str] | None] = queue.Queue()
 
 
 def _complete() -> None:
@@ -29,6 +29,8 @@ def _complete() -> None:
         time.sleep(0.002)  # so that the request is parked first
         if not future.done():
             future.set_result("done")
+        del future  # as long as it waits, too
+        _pending.task_done()
 
 
 threading.Thread(target=_complete, name="completer", daemon=True).start()
@@ -41,7 +43,8 @@ def soon() -> Future[str]:
 
 
 def settle() -> int:
-    """What is left of requests that have ended is collected."""
+    """What is left of requests that have ended is collected: also futures for which nobody waits any more."""
+    _pending.join()
     return gc.collect()
 
 
