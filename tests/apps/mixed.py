@@ -1,6 +1,6 @@
 """A mixture of everything that a request can do, with a ledger of how each ended: for the stress test and the soak.
 
-/work/NUMBER/SEED answers with its number over and over, in a way that the seed says: yields futures that several
+/mixed/NUMBER/SEED answers with its number over and over, in a way that the seed says: yields futures that several
 threads complete at random moments, some of which fail or are cancelled, blocks in steps, gives blocks of all sizes,
 uses write(), reads a body, breaks down.
 """
@@ -185,7 +185,7 @@ def work(environ: dict[str, Any], start_response: Any, number: str, rng: random.
 
 def application(environ: dict[str, Any], start_response: Any) -> Any:
     _, kind, *rest = environ["PATH_INFO"].split("/")
-    if kind != "work":
+    if kind != "mixed":
         return text(start_response, "hello")
     if started.acquire(blocking=False):
         completers.start()

@@ -72,7 +72,7 @@ class Swarm:
                 self.wrong.append(f"{numbers}: {error!r}")
 
     def _request(self, rng: random.Random, number: int) -> bytes:
-        target = f"/work/{number}/{rng.randrange(1 << 30)}"
+        target = f"/mixed/{number}/{rng.randrange(1 << 30)}"
         kind = rng.randrange(4)
         body = rng.randbytes(rng.choice([1, 1, 1000, 1000, 100_000]))
         if kind == 0:
