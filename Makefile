@@ -119,6 +119,10 @@ $(O)/obj/inject.o: tests/faults/inject.c tests/faults/calls.h $(PYFACTS) Makefil
 
 UNITS := $(patsubst tests/unit/%.c,$(O)/unit/%,$(wildcard tests/unit/*/test_*.c))
 
+# What a unit test puts its own function in the place of.
+UNIT_WRAP.net/test_stream := sendfile
+UNIT_WRAP.net/test_output := send sendmsg
+
 # Compiles these of the product again, with its own idea of threads.
 UNIT_OWN.sched/test_interleave := sched/task sched/crew sched/monitor net/loop
 
@@ -126,7 +130,7 @@ $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CPPFLAGS) -Isrc -DFM_TESTS_HTTP='"$(CURDIR)/tests/http"' $(filter-out -Wmissing-prototypes,$(ALLFLAGS)) -MMD -MP \
-		-fno-lto $(LDFLAGS) -o $@ $< $(filter-out $(UNIT_OWN.$*:%=$(O)/obj/%.o),$(NOPY)) $(LIBS) -lcmocka
+		-fno-lto $(LDFLAGS) $(UNIT_WRAP.$*:%=-Wl,--wrap=%) -o $@ $< $(filter-out $(UNIT_OWN.$*:%=$(O)/obj/%.o),$(NOPY)) $(LIBS) -lcmocka
 
 -include $(UNITS:=.d)
 

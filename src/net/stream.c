@@ -2,6 +2,7 @@
 #include "fermata/net/stream.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,15 +14,18 @@
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
+#include "fermata/util/files.h"
 #include "fermata/util/log.h"
 
-#define FILE_CHUNK (1 << 20) /* what one sendfile call may take, so that one connection cannot hold up the rest */
+#define FILE_PART                                                                                                      \
+    (1 << 20) /* bytes of a file that are sent at a time, so that one connection cannot hold up the rest */
 
 /* ---- reading ---- */
 
 enum armed { ARMED_NOT, ARMED_READ, ARMED_WATCH };
 
 static void on_readable(evutil_socket_t fd, short what, void *arg);
+static void on_part_over(struct fm_note *note);
 
 static void log_trouble(int err)
 {
@@ -104,25 +108,12 @@ void fm_stream_set_reading(struct fm_stream *s, enum fm_stream_reading mode)
 
 /* ---- writing ---- */
 
-int64_t fm_stream_pending_owned(const struct fm_stream *s)
-{
-    return (int64_t)(fm_buf_size(&s->out) + s->ref_len + s->tail_len) + (s->file_fd >= 0 ? s->file_len : 0);
-}
-
-static void drop_kept(struct fm_stream *s)
-{
-    fm_buf_fini(&s->out);
-    s->ref = NULL;
-    s->ref_len = 0;
-    s->tail_len = 0;
-    s->file_fd = -1;
-    s->file_len = 0;
-}
+int64_t fm_stream_pending_owned(const struct fm_stream *s) { return (int64_t)s->q.size; }
 
 static int broken(struct fm_stream *s)
 {
     s->dead = true;
-    drop_kept(s);
+    fm_outq_clear(&s->q);
     return FM_ECLOSED;
 }
 
@@ -163,56 +154,82 @@ static ssize_t send_pieces(struct fm_stream *s, const struct iovec *pieces, int 
     }
 }
 
-static size_t take(size_t *sent, size_t have)
-{
-    size_t n = *sent < have ? *sent : have;
-    *sent -= n;
-    return n;
-}
+/* ---- a file ---- */
 
-/* Sends what is kept until the socket takes no more: 0 if all is gone, FM_EAGAIN, or FM_ECLOSED. */
-static int send_kept(struct fm_stream *s) FM_REQUIRES(s->lock)
+struct fm_file_send { /* the sending of one file after the other, a part at a time */
+    struct fm_file_job job;
+    struct fm_note over; /* a part is over; posted by the file thread */
+    struct fm_loop *loop;
+    struct fm_stream *stream; /* NULL: it is gone, and wants nothing but the descriptors closed; loop only */
+    bool closes_socket;       /* ... the socket too; loop only */
+    bool busy;                /* a part is under way; guarded by the stream's lock, or by `over` once it is gone */
+    int fd;                   /* a duplicate, so that the application may close its own */
+    int socket;               /* the rest is the file thread's while busy */
+    off_t pos;
+    size_t len;
+    size_t sent;
+    int err; /* why it stopped: 0, or a negated errno */
+};
+
+/* A part, straight from the file to the socket, on a file thread. */
+static void send_part(struct fm_file_job *job)
 {
-    while (fm_buf_size(&s->out) + s->ref_len + s->tail_len > 0) {
-        struct iovec pieces[3] = {
-            {fm_buf_head(&s->out), fm_buf_size(&s->out)},
-            {(void *)(uintptr_t)s->ref, s->ref_len},
-            {s->tail, s->tail_len},
-        };
-        ssize_t k = send_pieces(s, pieces, 3, s->file_fd >= 0);
-        if (k < 0)
-            return (int)k;
-        size_t sent = (size_t)k, n;
-        fm_buf_consume(&s->out, take(&sent, pieces[0].iov_len));
-        n = take(&sent, s->ref_len);
-        s->ref = s->ref_len > n ? s->ref + n : NULL;
-        s->ref_len -= n;
-        n = take(&sent, s->tail_len);
-        memmove(s->tail, s->tail + n, s->tail_len - n);
-        s->tail_len = (uint8_t)(s->tail_len - n);
-    }
-    s->ref = NULL;
-    if (s->out.cap > 0)
-        fm_buf_fini(&s->out); /* a calm connection keeps no memory */
-    for (int64_t budget = FILE_CHUNK; s->file_fd >= 0 && s->file_len > 0;) {
-        if (budget <= 0)
-            return FM_EAGAIN;
-        off_t pos = s->file_pos;
-        ssize_t k = sendfile(s->fd, s->file_fd, &pos, (size_t)(s->file_len < budget ? s->file_len : budget));
+    struct fm_file_send *f = FM_LIST_ENTRY(job, struct fm_file_send, job);
+    while (f->sent < f->len) {
+        ssize_t k = sendfile(f->socket, f->fd, &f->pos, f->len - f->sent);
         if (k < 0 && errno == EINTR)
             continue;
-        if (k < 0 && errno == EAGAIN)
-            return FM_EAGAIN;
-        if (k < 0 && (errno == EPIPE || errno == ECONNRESET))
-            return broken(s);
-        if (k <= 0)
-            return give_up(s, k < 0 ? -errno : -ENODATA); /* the file cannot be read, or is shorter than promised */
-        count_sent(s, k);
-        s->file_pos += k;
-        s->file_len -= k;
-        budget -= k;
+        if (k <= 0) { /* nothing: the file is shorter than promised */
+            f->err = k < 0 ? -errno : -ENODATA;
+            break;
+        }
+        f->sent += (size_t)k;
     }
-    s->file_fd = -1;
+    fm_loop_post(f->loop, &f->over, 0, NULL); /* from here on it is the loop's */
+}
+
+static void free_file(struct fm_file_send *f) FM_ON_LOOP
+{
+    if (f->fd >= 0)
+        fm_files_close(f->fd);
+    if (f->closes_socket)
+        fm_fds_close(f->socket);
+    free(f);
+}
+
+/* The next part of the file whose turn it is. */
+static int start_part(struct fm_stream *s) FM_REQUIRES(s->lock)
+{
+    struct fm_file_send *f = s->file;
+    uint64_t left = fm_outq_file_front(&s->q);
+    f->socket = s->fd;
+    f->pos = s->q.file_pos;
+    f->len = left < FILE_PART ? (size_t)left : FILE_PART;
+    f->sent = 0;
+    f->err = 0;
+    f->busy = true;
+    int err = fm_files_submit(&f->job);
+    if (err == 0)
+        return FM_EBUSY;
+    f->busy = false;
+    return give_up(s, err);
+}
+
+/* ---- the queue ---- */
+
+/* Sends what is queued until the socket takes no more: 0 if all is gone, FM_EAGAIN, FM_ECLOSED, or FM_EBUSY while a
+ * file thread sends. */
+static int send_kept(struct fm_stream *s) FM_REQUIRES(s->lock)
+{
+    while (s->q.size > 0) {
+        struct iovec pieces[FM_OUTQ_PIECES];
+        if (fm_outq_file_front(&s->q) > 0)
+            return s->file->busy ? FM_EBUSY : start_part(s);
+        ssize_t k = send_pieces(s, pieces, fm_outq_front(&s->q, pieces), s->q.file >= 0);
+        if (k < 0)
+            return (int)k;
+        fm_outq_sent(&s->q, (uint64_t)k);
+    }
     return 0;
 }
 
@@ -222,28 +239,6 @@ static size_t total_size(const struct iovec *pieces, int n)
     for (int i = 0; i < n; i++)
         total += pieces[i].iov_len;
     return total;
-}
-
-/* Keeps what lies behind the first `skip` bytes of the pieces. */
-static void keep(struct fm_stream *s, const struct iovec *pieces, int n, size_t skip, int flags)
-{
-    for (int i = 0; i < n; i++) {
-        size_t len = pieces[i].iov_len - take(&skip, pieces[i].iov_len);
-        if (len == 0)
-            continue;
-        const char *rest = (const char *)pieces[i].iov_base + pieces[i].iov_len - len;
-        if ((flags & FM_SEND_BORROW) && len >= FM_STREAM_BORROW &&
-            total_size(pieces + i + 1, n - i - 1) <= sizeof s->tail) {
-            s->ref = rest;
-            s->ref_len = len;
-            while (++i < n) {
-                memcpy(s->tail + s->tail_len, pieces[i].iov_base, pieces[i].iov_len);
-                s->tail_len = (uint8_t)(s->tail_len + pieces[i].iov_len);
-            }
-            return;
-        }
-        fm_buf_append(&s->out, rest, len);
-    }
 }
 
 /* Asks the loop to go on with what is kept; s->lock is held, which keeps the stream alive: its owner on the loop takes
@@ -265,34 +260,61 @@ int64_t fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, i
     if (s->dead)
         goto out;
     size_t total = total_size(pieces, n), sent = 0;
-    if (total > 0 && !s->waiting && fm_stream_pending_owned(s) == 0) {
+    if (total > 0 && !s->waiting && s->q.size == 0) {
         ssize_t k = send_pieces(s, pieces, n, false);
         if (k == FM_ECLOSED)
             goto out;
         sent = k > 0 ? (size_t)k : 0;
     }
+    int err = 0;
     if (sent < total)
-        keep(s, pieces, n, sent, flags);
-    result = s->out.failed ? give_up(s, -ENOMEM) : ask_loop(s);
+        err = fm_outq_add(&s->q, pieces, n, sent, flags & FM_SEND_BORROW ? FM_STREAM_BORROW : SIZE_MAX);
+    result = err ? give_up(s, err) : ask_loop(s);
 out:
     fm_mutex_unlock(&s->lock);
     return result;
+}
+
+/* A descriptor of our own for the file, and what sends it.  0 or a negated errno. */
+static int prepare_file(struct fm_stream *s, int fd) FM_REQUIRES(s->lock)
+{
+    struct fm_file_send *f = s->file ? s->file : calloc(1, sizeof *f);
+    if (!f)
+        return -ENOMEM;
+    if (!s->file) {
+        *f = (struct fm_file_send){.job.run = send_part, .loop = s->loop, .stream = s, .fd = -1};
+        fm_note_init(&f->over, on_part_over);
+        s->file = f;
+    }
+    if (f->fd >= 0)
+        fm_files_close(f->fd);
+    f->fd = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (f->fd < 0)
+        return -errno;
+    fm_fds_own(f->fd);
+    return 0;
 }
 
 int64_t fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int fd, int64_t pos, int64_t len)
 {
     fm_mutex_lock(&s->lock);
     int64_t result = FM_ECLOSED;
-    if (!s->dead) {
-        fm_buf_append(&s->out, head->iov_base, head->iov_len);
-        s->file_fd = fd;
-        s->file_pos = pos;
-        s->file_len = len;
-        if (s->out.failed)
-            give_up(s, -ENOMEM);
-        else if (s->waiting || send_kept(s) != FM_ECLOSED)
-            result = ask_loop(s);
+    if (s->dead)
+        goto out;
+    int err = prepare_file(s, fd);
+    if (err == 0)
+        err = fm_outq_add(&s->q, head, 1, 0, SIZE_MAX);
+    if (err != 0) {
+        give_up(s, err);
+        goto out;
     }
+    fm_outq_add_file(&s->q, s->file->fd, pos, len);
+    err = s->waiting ? FM_EAGAIN : send_kept(s);
+    if (err == FM_EBUSY)
+        s->waiting = true; /* the end of the part goes to the loop by itself */
+    if (err != FM_ECLOSED)
+        result = ask_loop(s);
+out:
     fm_mutex_unlock(&s->lock);
     return result;
 }
@@ -349,19 +371,78 @@ static void stop_writing(struct fm_stream *s) FM_ON_LOOP
     arm_read(s);
 }
 
-static void on_writable(evutil_socket_t fd, short what, void *arg)
+static void on_writable(evutil_socket_t fd, short what, void *arg);
+
+/* Has libevent tell when the socket takes more; the stream is dead if it cannot. */
+static void start_writing(struct fm_stream *s) FM_ON_LOOP
 {
-    struct fm_stream *s = arg;
-    (void)fd, (void)what;
-    fm_assert_on_loop();
+    if (s->write_armed)
+        return;
+    if (!s->write_event)
+        s->write_event = event_new(s->loop->base, s->fd, EV_WRITE | EV_PERSIST, on_writable, s);
+    s->write_armed = s->write_event != NULL;
+    arm_read(s); /* a watch ends before the write event is added */
+    if (!s->write_event || event_add(s->write_event, NULL) != 0) {
+        log_trouble(errno ? -errno : -ENOMEM);
+        s->write_armed = false;
+        fm_stream_kill(s);
+    }
+}
+
+/* Goes on with what is kept; the owner hears of it. */
+static void go_on(struct fm_stream *s) FM_ON_LOOP
+{
     fm_mutex_lock(&s->lock);
     int err = s->dead ? FM_ECLOSED : send_kept(s);
-    if (err != FM_EAGAIN)
+    if (err == 0 || err == FM_ECLOSED)
         s->waiting = false;
     fm_mutex_unlock(&s->lock);
-    if (err != FM_EAGAIN)
+    if (err == FM_EAGAIN)
+        start_writing(s);
+    else
         stop_writing(s);
     s->ops->on_output(s);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    fm_assert_on_loop();
+    go_on(arg);
+}
+
+static void on_part_over(struct fm_note *note)
+{
+    struct fm_file_send *f = FM_LIST_ENTRY(note, struct fm_file_send, over);
+    struct fm_stream *s = f->stream;
+    fm_assert_on_loop();
+    if (!s) {
+        free_file(f);
+        return;
+    }
+    fm_mutex_lock(&s->lock);
+    f->busy = false;
+    count_sent(s, (ssize_t)f->sent);
+    bool full = f->err == -EAGAIN;
+    if (!s->dead) {
+        fm_outq_sent(&s->q, f->sent);
+        if (f->err == -EPIPE || f->err == -ECONNRESET)
+            broken(s);
+        else if (f->err != 0 && !full)
+            give_up(s, f->err); /* the file cannot be read, or is shorter than promised */
+    }
+    bool last = s->q.file < 0;
+    if (last)
+        s->file = NULL;
+    fm_mutex_unlock(&s->lock);
+    if (last)
+        free_file(f);
+    if (full && !fm_stream_is_dead(s)) {
+        start_writing(s);
+        s->ops->on_output(s);
+    } else {
+        go_on(s);
+    }
 }
 
 static void on_want_write(struct fm_note *note)
@@ -377,17 +458,8 @@ static void on_want_write(struct fm_note *note)
     if (dead) { /* given up, or found so by a writer */
         log_trouble(trouble);
         stop_writing(s);
-        s->ops->on_output(s);
-        return;
-    }
-    if (!s->write_event)
-        s->write_event = event_new(s->loop->base, s->fd, EV_WRITE | EV_PERSIST, on_writable, s);
-    s->write_armed = s->write_event != NULL;
-    arm_read(s); /* a watch ends before the write event is added */
-    if (!s->write_event || event_add(s->write_event, NULL) != 0) {
-        log_trouble(errno ? -errno : -ENOMEM);
-        s->write_armed = false;
-        fm_stream_kill(s);
+    } else {
+        start_writing(s);
     }
     s->ops->on_output(s);
 }
@@ -412,18 +484,37 @@ static void leave_loop(struct fm_stream *s) FM_ON_LOOP
     s->write_armed = false;
 }
 
+/* Lets go of the file.  True: a file thread still writes to the socket, which is closed (if it is to be) after that. */
+static bool leave_file(struct fm_stream *s, bool closes_socket) FM_ON_LOOP
+{
+    struct fm_file_send *f = s->file;
+    s->file = NULL;
+    if (!f)
+        return false;
+    fm_mutex_lock(&s->lock);
+    bool busy = f->busy; /* nobody starts another part of a dead stream */
+    fm_mutex_unlock(&s->lock);
+    f->stream = NULL;
+    f->closes_socket = busy && closes_socket;
+    if (!busy)
+        free_file(f);
+    return busy;
+}
+
 static void close_socket(struct fm_stream *s) FM_ON_LOOP
 {
     if (s->fd < 0)
         return;
     leave_loop(s);
-    fm_fds_close(s->fd);
+    if (!leave_file(s, true))
+        fm_fds_close(s->fd);
     s->fd = -1;
 }
 
 void fm_stream_lost(struct fm_stream *s)
 {
     leave_loop(s);
+    leave_file(s, false);
     s->fd = -1; /* the number is somebody else's */
     s->ended = true;
     s->ops->on_end(s, -EBADF);
@@ -441,7 +532,8 @@ void fm_stream_reset(struct fm_stream *s)
 
 int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, int fd, const struct fm_stream_ops *ops)
 {
-    *s = (struct fm_stream){.ops = ops, .loop = loop, .fd = fd, .reading = FM_READ_ON, .file_fd = -1};
+    *s = (struct fm_stream){.ops = ops, .loop = loop, .fd = fd, .reading = FM_READ_ON};
+    fm_outq_init(&s->q);
     fm_mutex_init(&s->lock);
     fm_note_init(&s->want_write, on_want_write);
     s->armed = ARMED_READ;

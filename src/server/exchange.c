@@ -45,12 +45,10 @@ static const struct fm_sink_ops sink_ops = {sink_send, sink_send_file, sink_may_
 
 /* ---- what the WSGI layer asks for ---- */
 
-/* Little enough is kept, nothing is borrowed, or nobody will take it any more; the stream's lock is held. */
+/* May the request that waits for its client go on?  The stream's lock is held. */
 static bool has_room(struct fm_exchange *x)
 {
-    const struct fm_stream *s = &x->conn->stream;
-    return s->dead || fm_task_aborted(&x->call.task) ||
-           (!s->ref && s->file_fd < 0 && fm_buf_size(&s->out) <= FM_OUTPUT_LOW);
+    return fm_task_aborted(&x->call.task) || fm_stream_has_room(&x->conn->stream, FM_OUTPUT_LOW);
 }
 
 /* Under the stream's lock, so that the loop either has drained it before (and we see room) or finds the task WRITING

@@ -17,6 +17,7 @@ const char *fm_strerror(int err)
     case FM_EINVAL: return "invalid input";
     case FM_ELIMIT: return "over a limit";
     case FM_ECLOSED: return "connection closed";
+    case FM_EBUSY: return "another thread is at it";
     default: return strerror_r(-err, text, sizeof text); /* the GNU one: returns the text */
     }
 }

@@ -6,10 +6,12 @@
  * trigger on one descriptor, so while the loop is writing there is no watch: writing finds a reset by itself.
  *
  * Writing is anybody's who holds the request: under `lock`, straight to the socket; what the socket does not take is
- * kept, and the loop goes on with it when the socket can take more.  Kept are, in this order: copied bytes (`out`),
- * bytes borrowed from the writer (`ref`, who keeps them alive until they are sent or the stream is dead) with the few
- * bytes of framing behind them, and the rest of a file (`file_fd`, likewise).  A writer that left borrowed bytes writes
- * nothing more until they are gone. */
+ * queued (net/outq.h), and the loop goes on with it when the socket can take more.  A writer that left a borrowed block
+ * or a file waits until it is gone, so that there is at most one of each.
+ *
+ * A file is sent by a file thread (util/files.h), because its storage may be slow: a part of it at a time, straight to
+ * the socket.  Meanwhile nobody else writes, the loop does not poll for room, and the descriptors stay open: the file's
+ * is a duplicate of our own, and a socket that is to be closed is closed by the loop when the part is over. */
 #ifndef FERMATA_NET_STREAM_H
 #define FERMATA_NET_STREAM_H
 
@@ -20,10 +22,11 @@
 #include <sys/uio.h>
 
 #include "fermata/net/loop.h"
+#include "fermata/net/outq.h"
 #include "fermata/util/annotate.h"
-#include "fermata/util/buf.h"
 
 struct fm_stream;
+struct fm_file_send;
 
 struct fm_stream_ops { /* all called on the loop; each may free the stream */
     /* Where the next bytes shall go, and how many at most; NULL, or no such function: to the loop's scratch memory. */
@@ -57,14 +60,9 @@ struct fm_stream {
     bool waiting;         /* the loop has been asked to write, or is writing, what is kept */
     bool posted;          /* want_write is on its way to the loop */
     int trouble;          /* why it was given up, which the loop will log: a negated errno */
-    struct fm_buf out;
-    const char *ref;
-    size_t ref_len;
-    char tail[8]; /* sent after ref */
-    uint8_t tail_len;
-    int file_fd; /* -1: none; not owned */
-    int64_t file_pos, file_len;
-    uint64_t sent; /* bytes the socket took, ever */
+    struct fm_outq q;
+    struct fm_file_send *file; /* sends q's file; NULL: none was queued yet */
+    uint64_t sent;             /* bytes the socket took, ever */
 };
 
 /* Takes over fd (non-blocking) and starts reading.  0 or a negated errno; fd stays the caller's on failure. */
@@ -86,8 +84,8 @@ enum fm_send_flags {
  * Any thread; never blocks. */
 int64_t fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, int flags) FM_ANY_THREAD;
 
-/* Sends a head, then len bytes of the regular file fd from pos by sendfile(2); the caller keeps fd open until all is
- * gone.  Returns as fm_stream_send. */
+/* Sends a head, then len bytes of the regular file fd from pos by sendfile(2), without waiting for the file; fd is the
+ * caller's still.  One file at a time: the caller waits until nothing is kept.  Returns as fm_stream_send. */
 int64_t fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int fd, int64_t pos,
                             int64_t len) FM_ANY_THREAD;
 
@@ -95,6 +93,13 @@ int64_t fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int f
 int64_t fm_stream_pending_owned(const struct fm_stream *s) FM_ANY_THREAD;
 int64_t fm_stream_pending(struct fm_stream *s) FM_ANY_THREAD;
 bool fm_stream_is_dead(struct fm_stream *s) FM_ANY_THREAD;
+
+/* May a writer that waits go on?  Nothing of its is lent, and at most `low` bytes are kept, or nobody will ever take
+ * them.  s->lock is held. */
+static inline bool fm_stream_has_room(const struct fm_stream *s, uint64_t low)
+{
+    return s->dead || (!fm_outq_lends(&s->q) && s->q.size <= low);
+}
 
 /* Bytes that the peer has acknowledged, ever: does it take anything? */
 uint64_t fm_stream_taken(struct fm_stream *s) FM_ON_LOOP;

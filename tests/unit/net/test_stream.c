@@ -11,6 +11,7 @@
 #include "fermata/net/stream.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
+#include "fermata/util/files.h"
 #include "fermata/wsgi/call.h" /* only for the mark above which a writer waits */
 #include "loopback.h"
 
@@ -180,7 +181,7 @@ static uint64_t count_of(enum fm_counter id)
 
 static bool keeps_no_memory(void)
 {
-    return fm_stream_pending(&e.s) == 0 && e.s.out.cap == 0 && !e.s.ref && e.s.tail_len == 0 && e.s.file_fd < 0;
+    return fm_stream_pending(&e.s) == 0 && e.s.q.bytes.cap == 0 && !fm_outq_lends(&e.s.q) && !e.s.file;
 }
 
 /* ---- writing ---- */
@@ -279,10 +280,9 @@ static void test_borrow(void **state)
     struct iovec pieces[3] = {{p, HEAD}, {p + HEAD, BODY}, {p + HEAD + BODY, TAIL}};
     int64_t kept = fm_stream_send(&e.s, pieces, 3, FM_SEND_BORROW);
     assert_int_equal(kept, HEAD + BODY + TAIL - (int64_t)e.s.sent);
-    assert_ptr_equal(e.s.ref, p + e.s.sent); /* not copied */
-    assert_int_equal(e.s.ref_len, kept - TAIL);
-    assert_int_equal(fm_buf_size(&e.s.out), 0);
-    assert_int_equal(e.s.tail_len, TAIL);
+    assert_ptr_equal(e.s.q.borrowed, p + e.s.sent); /* not copied */
+    assert_int_equal(e.s.q.pieces[0].len, kept - TAIL);
+    assert_int_equal(fm_buf_size(&e.s.q.bytes), TAIL);
     memset(p + HEAD + BODY, 0, TAIL); /* the framing is copied */
     assert_arrives(0, HEAD + BODY + TAIL);
     assert_nothing_more_arrives();
@@ -300,9 +300,9 @@ static void test_borrow_behind_copied(void **state)
     struct iovec pieces[2] = {{p, HEAD}, {p + HEAD, BODY}};
     int64_t kept = fm_stream_send(&e.s, pieces, 2, FM_SEND_BORROW);
     assert_int_equal(kept, FIRST + HEAD + BODY - (int64_t)e.s.sent);
-    assert_ptr_equal(e.s.ref, p + HEAD);
-    assert_int_equal(e.s.ref_len, BODY);
-    assert_int_equal(fm_buf_size(&e.s.out), FIRST + HEAD - e.s.sent);
+    assert_ptr_equal(e.s.q.borrowed, p + HEAD);
+    assert_int_equal(e.s.q.pieces[1].len, BODY);
+    assert_int_equal(fm_buf_size(&e.s.q.bytes), FIRST + HEAD - e.s.sent);
     assert_arrives(0, FIRST + HEAD + BODY);
     assert_true(keeps_no_memory());
     free(p);
@@ -313,14 +313,14 @@ static void test_borrowed_tail_in_parts(void **state)
 {
     (void)state;
     enum { BODY = 200000 };
-    for (size_t tail = 0; tail <= sizeof e.s.tail; tail++) {
+    for (size_t tail = 0; tail <= 8; tail++) {
         char *p = bytes(0, BODY + tail);
         struct iovec pieces[3] = {{p, BODY}, {p + BODY, tail / 2}, {p + BODY + tail / 2, tail - tail / 2}};
         uint64_t sent = e.s.sent;
         e.s.waiting = true; /* as if the loop were at it: nothing leaves now */
         assert_int_equal(fm_stream_send(&e.s, pieces, 3, FM_SEND_BORROW), BODY + tail);
-        assert_ptr_equal(e.s.ref, p);
-        assert_int_equal(e.s.tail_len, tail);
+        assert_ptr_equal(e.s.q.borrowed, p);
+        assert_int_equal(fm_buf_size(&e.s.q.bytes), tail);
         fm_mutex_lock(&e.s.lock);
         fm_loop_post(&l, &e.s.want_write, 0, NULL);
         fm_mutex_unlock(&e.s.lock);
@@ -340,9 +340,9 @@ static void test_not_borrowed(void **state)
         size_t body, tail;
         int flags;
     } cases[] = {
-        {BODY, 2, 0},                                /* not allowed */
-        {BODY, sizeof e.s.tail + 1, FM_SEND_BORROW}, /* too much behind it */
-        {BODY, BODY, FM_SEND_BORROW},                /* ... but the last one may be */
+        {BODY, 2, 0},                              /* not allowed */
+        {FM_STREAM_BORROW - 1, 2, FM_SEND_BORROW}, /* too little */
+        {BODY, BODY, FM_SEND_BORROW},              /* one at a time */
     };
     assert_true(send_bytes(0, 200000) > 0); /* fills the socket */
     uint64_t pos = 200000;
@@ -351,9 +351,9 @@ static void test_not_borrowed(void **state)
         char *p = bytes(pos, n);
         struct iovec pieces[2] = {{p, cases[i].body}, {p + cases[i].body, cases[i].tail}};
         fm_stream_send(&e.s, pieces, 2, cases[i].flags);
-        assert_ptr_equal(e.s.ref, i == 2 ? p + BODY : NULL);
-        if (i < 2)
-            memset(p, 0, n);
+        assert_true(i == 2 ? e.s.q.borrowed >= p && e.s.q.borrowed < p + BODY : !e.s.q.borrowed);
+        size_t lent = i == 2 ? cases[i].body : 0;
+        memset(p + lent, 0, n - lent);
         assert_arrives(i == 0 ? 0 : pos, i == 0 ? pos + n : n);
         TURN_UNTIL(&l, fm_stream_pending(&e.s) == 0);
         free(p);
@@ -375,7 +375,7 @@ static void test_what_is_borrowed_is_above_the_high_water_mark(void **state)
         e.s.waiting = true; /* the socket takes nothing now */
         int64_t kept = fm_stream_send(&e.s, &piece, 1, FM_SEND_BORROW);
         assert_int_equal(kept, n);
-        if (e.s.ref && kept <= FM_OUTPUT_HIGH)
+        if (e.s.q.borrowed && kept <= FM_OUTPUT_HIGH)
             fail_msg("%lld bytes are kept, which nobody waits for, but they are the writer's own", (long long)kept);
         fm_mutex_lock(&e.s.lock);
         fm_loop_post(&l, &e.s.want_write, 0, NULL);
@@ -412,6 +412,7 @@ static void test_file_region(void **state)
     assert_int_equal(fm_stream_pending(&e.s), kept);
     assert_arrives(0, HEAD + LEN);
     assert_nothing_more_arrives();
+    TURN_UNTIL(&l, fm_stream_pending(&e.s) == 0);
     assert_true(keeps_no_memory());
     assert_int_equal(e.s.sent, HEAD + LEN);
     assert_int_equal(count_of(FM_C_BYTES_OUT) - out, HEAD + LEN);
@@ -420,17 +421,19 @@ static void test_file_region(void **state)
     close(fd);
 }
 
-static void test_small_file_leaves_at_once(void **state)
+static void test_small_file(void **state)
 {
     (void)state;
     char *head = bytes(0, 50);
     struct iovec piece = {head, 50};
     int fd = file_of(50, 1000);
-    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 0, 1000), 0);
-    close(fd);
+    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 0, 1000), 1000); /* the head is with the kernel */
+    close(fd);                                                              /* the stream has one of its own */
     free(head);
     assert_arrives(0, 1050);
+    TURN_UNTIL(&l, fm_stream_pending(&e.s) == 0);
     assert_true(keeps_no_memory());
+    assert_false(e.dead_seen);
 }
 
 static void test_file_behind_kept(void **state)
@@ -444,6 +447,7 @@ static void test_file_behind_kept(void **state)
     assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 0, LEN), FIRST + HEAD + LEN - (int64_t)e.s.sent);
     free(head);
     assert_arrives(0, FIRST + HEAD + LEN);
+    TURN_UNTIL(&l, fm_stream_pending(&e.s) == 0);
     assert_true(keeps_no_memory());
     close(fd);
 }
@@ -454,8 +458,8 @@ static void test_file_too_short(void **state)
     (void)state;
     struct iovec piece = {"h", 1};
     int fd = file_of(0, 1000);
-    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 500, 501), FM_ECLOSED);
-    assert_true(fm_stream_is_dead(&e.s));
+    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 500, 501), 501);
+    TURN_UNTIL(&l, e.dead_seen);
     assert_int_equal(fm_stream_pending(&e.s), 0);
     assert_int_equal(send_bytes(0, 1), FM_ECLOSED);
     close(fd);
@@ -472,6 +476,104 @@ static void test_file_that_shrinks(void **state)
     char text[65536];
     TURN_UNTIL(&l, (recv(peer, text, sizeof text, MSG_DONTWAIT), e.dead_seen));
     assert_int_equal(fm_stream_pending(&e.s), 0);
+    close(fd);
+}
+
+/* A file may have no end of sending: what is put behind it leaves behind it, and a second one comes after the first. */
+static void test_file_between(void **state)
+{
+    (void)state;
+    enum { LEN = 700000 };
+    uint64_t pos = 0;
+    for (int i = 0; i < 3; i++) {
+        char *head = bytes(pos, 10);
+        struct iovec piece = {head, 10};
+        int fd = file_of(pos + 10, LEN);
+        assert_true(fm_stream_send_file(&e.s, &piece, fd, 0, LEN) > 0);
+        close(fd);
+        free(head);
+        assert_true(send_bytes(pos + 10 + LEN, 7) > 0);
+        assert_arrives(pos, 10 + LEN + 7);
+        pos += 10 + LEN + 7;
+        TURN_UNTIL(&l, fm_stream_pending(&e.s) == 0);
+        assert_true(keeps_no_memory());
+    }
+}
+
+/* ---- slow storage: sendfile(2) of a file thread waits until the test lets it go on ---- */
+
+static atomic_bool storage_is_slow;
+static atomic_uint waiting_for_storage;
+
+ssize_t __real_sendfile(int to, int from, off_t *pos, size_t n);
+ssize_t __wrap_sendfile(int to, int from, off_t *pos, size_t n)
+{
+    CHECK(!fm_thread_on_loop); /* the loop never waits for a file */
+    atomic_fetch_add(&waiting_for_storage, 1);
+    while (atomic_load(&storage_is_slow))
+        usleep(500);
+    atomic_fetch_sub(&waiting_for_storage, 1);
+    return __real_sendfile(to, from, pos, n);
+}
+
+/* The file of `e` is being read, and that takes long. */
+static int start_slow_file(void)
+{
+    char *head = bytes(0, 1);
+    struct iovec piece = {head, 1};
+    int fd = file_of(1, 100000);
+    atomic_store(&storage_is_slow, true);
+    assert_true(fm_stream_send_file(&e.s, &piece, fd, 0, 100000) > 0);
+    free(head);
+    TURN_UNTIL(&l, atomic_load(&waiting_for_storage) == 1);
+    return fd;
+}
+
+static void storage_recovers(void)
+{
+    atomic_store(&storage_is_slow, false);
+    TURN_UNTIL(&l, atomic_load(&waiting_for_storage) == 0);
+    assert_true(fm_files_stop(fm_now() + 30 * FM_SEC));
+    turn_a_while(&l);
+}
+
+static void test_slow_file_is_waited_for(void **state)
+{
+    (void)state;
+    int fd = start_slow_file();
+    turn_a_while(&l); /* it turns */
+    assert_int_equal(fm_stream_pending(&e.s), 100000);
+    assert_int_equal(e.outputs, 0);
+    assert_true(send_bytes(100001, 5) > 0); /* behind it */
+    storage_recovers();
+    assert_arrives(0, 100006);
+    close(fd);
+}
+
+/* The peer leaves, or the owner resets or frees the stream: none of it waits, and the socket outlives the reading. */
+static void test_end_while_a_file_is_read(void **state)
+{
+    (void)state;
+    int fd = start_slow_file(), socket = e.s.fd;
+    close(fd);
+    reset(peer);
+    peer = -1;
+    TURN_UNTIL(&l, e.ends == 1);
+    fm_stream_reset(&e.s);
+    stop_in_callback(&e);
+    assert_true(fcntl(socket, F_GETFD) >= 0); /* so that nobody else gets its number meanwhile */
+    storage_recovers();
+    assert_int_equal(fcntl(socket, F_GETFD), -1);
+}
+
+static void test_kill_while_a_file_is_read(void **state)
+{
+    (void)state;
+    int fd = start_slow_file();
+    fm_stream_kill(&e.s);
+    assert_int_equal(fm_stream_pending(&e.s), 0);
+    storage_recovers();
+    TURN_UNTIL(&l, !e.s.file);
     close(fd);
 }
 
@@ -505,7 +607,7 @@ static void test_peer_dies_while_the_loop_writes(void **state)
     peer = -1;
     TURN_UNTIL(&l, e.dead_seen);
     assert_int_equal(fm_stream_pending(&e.s), 0);
-    assert_null(e.s.ref); /* the writer has its memory back */
+    assert_null(e.s.q.borrowed); /* the writer has its memory back */
     free(p);
     unsigned outputs = e.outputs;
     turn_a_while(&l);
@@ -1046,10 +1148,14 @@ int main(void)
         UNIX_TEST(test_what_is_borrowed_is_above_the_high_water_mark),
         UNIX_TEST(test_file_region),
         TCP_TEST(test_file_region),
-        TCP_TEST(test_small_file_leaves_at_once),
+        TCP_TEST(test_small_file),
         UNIX_TEST(test_file_behind_kept),
         TCP_TEST(test_file_too_short),
         UNIX_TEST(test_file_that_shrinks),
+        TCP_TEST(test_file_between),
+        TCP_TEST(test_slow_file_is_waited_for),
+        TCP_TEST(test_end_while_a_file_is_read),
+        TCP_TEST(test_kill_while_a_file_is_read),
         UNIX_TEST(test_dead_peer),
         TCP_TEST(test_peer_dies_while_the_loop_writes),
         UNIX_TEST(test_kill),
