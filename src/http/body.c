@@ -1,99 +1,98 @@
 /* Request bodies: memory first, then an unlinked temporary file.
  *
- * Either data or fd holds the bytes, never both: when memory is not granted any more, what was there moves to the file
- * and the memory is freed.  Positions are explicit (pread, pwrite), so any number of readers share the file. */
+ * Of data, spool and fd at most one holds the bytes: when memory is not granted any more, what was there moves to a
+ * spool, and when the spool has written all of it the file is the body's own.  Positions are explicit (pread, pwrite),
+ * so any number of readers share the file. */
 #include "fermata/http/body.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <stdbool.h>
-#include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #include "fermata/http/budget.h"
+#include "fermata/util/err.h"
+#include "spool.h"
 
 #define FIRST_CAP 1024
 
-#define PATH_SIZE 4096
-static char dir[PATH_SIZE]; /* or "", if it is too long */
-static pthread_once_t dir_once = PTHREAD_ONCE_INIT;
+/* ---- the budget of files ---- */
 
-static void find_dir(void)
+static unsigned max_files = UINT32_MAX; /* set before any thread starts */
+static uint64_t max_bytes = UINT64_MAX;
+static atomic_uint files;
+static _Atomic uint64_t file_bytes;
+
+void fm_body_limit(unsigned most_files, uint64_t most_bytes)
 {
-    const char *env = getenv("TMPDIR");
-    if (snprintf(dir, sizeof dir, "%s", env && *env ? env : "/tmp") >= (int)sizeof dir)
-        dir[0] = '\0';
+    max_files = most_files;
+    max_bytes = most_bytes;
 }
+
+/* n more bytes will be in a file, which is a new one if the body has none.  0 or -EDQUOT, with nothing changed. */
+static int charge(struct fm_body *b, uint64_t n)
+{
+    bool new = !b->in_file;
+    if (new &&atomic_fetch_add_explicit(&files, 1, memory_order_relaxed) >= max_files) {
+        atomic_fetch_sub_explicit(&files, 1, memory_order_relaxed);
+        return -EDQUOT;
+    }
+    uint64_t had = atomic_fetch_add_explicit(&file_bytes, n, memory_order_relaxed);
+    if (had > max_bytes || n > max_bytes - had) {
+        atomic_fetch_sub_explicit(&file_bytes, n, memory_order_relaxed);
+        if (new)
+            atomic_fetch_sub_explicit(&files, 1, memory_order_relaxed);
+        return -EDQUOT;
+    }
+    b->in_file = true;
+    return 0;
+}
+
+/* ---- */
 
 void fm_body_init(struct fm_body *b) { *b = (struct fm_body){.fd = -1}; }
 
-static void drop_memory(struct fm_body *b)
+/* Its memory is somebody else's, or will be freed. */
+static char *leave_memory(struct fm_body *b)
 {
-    fm_budget_move(b->cap, 0);
-    free(b->data);
+    char *data = b->data;
+    fm_budget_move(FM_BUDGET_BODIES, b->cap, 0);
     b->data = NULL;
     b->cap = 0;
+    return data;
 }
 
 void fm_body_fini(struct fm_body *b)
 {
     if (b->data)
-        drop_memory(b);
+        free(leave_memory(b));
+    if (b->spool)
+        fm_spool_drop(b->spool);
     if (b->fd >= 0)
-        close(b->fd);
+        fm_files_close(b->fd);
+    if (b->in_file) {
+        atomic_fetch_sub_explicit(&files, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&file_bytes, b->size, memory_order_relaxed);
+    }
     fm_body_init(b);
 }
 
-/* A nameless file that only its owner could have opened.  The descriptor, or a negated errno. */
-static int open_file(void)
+/* Moves the content from memory to a spool, which n more bytes are to follow into. */
+static int spill(struct fm_body *b, size_t n)
 {
-    pthread_once(&dir_once, find_dir);
-    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC | O_EXCL, 0600);
-    if (fd >= 0)
-        return fd;
-    char path[PATH_SIZE + 16]; /* not every file system knows O_TMPFILE */
-    if (!*dir || snprintf(path, sizeof path, "%s/fermata-XXXXXX", dir) >= (int)sizeof path)
-        return -ENAMETOOLONG;
-    fd = mkostemp(path, O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    unlink(path);
-    return fd;
-}
-
-static int write_all(int fd, const char *p, size_t n, uint64_t pos)
-{
-    while (n > 0) {
-        ssize_t done = pwrite(fd, p, n, (off_t)pos);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return done < 0 ? -errno : -EIO;
-        p += done;
-        n -= (size_t)done;
-        pos += (uint64_t)done;
+    int err = charge(b, b->size + n);
+    if (err != 0)
+        return err;
+    uint32_t cap = b->cap;
+    b->spool = fm_spool_new(b->data, (size_t)b->size, cap);
+    if (b->spool) {
+        leave_memory(b);
+        return 0;
     }
-    return 0;
-}
-
-/* Moves the content from memory to a new file. */
-static int spill(struct fm_body *b)
-{
-    int fd = open_file();
-    if (fd < 0)
-        return fd;
-    int rc = write_all(fd, b->data, (size_t)b->size, 0);
-    if (rc < 0) {
-        close(fd);
-        return rc;
-    }
-    drop_memory(b);
-    b->fd = fd;
-    return 0;
+    atomic_fetch_sub_explicit(&file_bytes, n, memory_order_relaxed); /* the rest goes with the body */
+    return -ENOMEM;
 }
 
 /* Makes room for `need` bytes; false if they are too many for memory, or there is none. */
@@ -108,14 +107,14 @@ static bool grow(struct fm_body *b, uint64_t need)
         cap *= 2;
     if (need > FM_BUDGET_FREE && need > b->hint / 8 && cap < b->hint)
         cap = b->hint; /* it is really coming: one allocation for all of it */
-    if (!fm_budget_move(b->cap, cap)) {
+    if (!fm_budget_move(FM_BUDGET_BODIES, b->cap, cap)) {
         if (need > FM_BUDGET_FREE)
             return false;
         cap = FM_BUDGET_FREE; /* of its own */
     }
     char *data = realloc(b->data, cap);
     if (!data) {
-        fm_budget_move(cap, b->cap);
+        fm_budget_move(FM_BUDGET_BODIES, cap, b->cap);
         return false;
     }
     b->data = data;
@@ -125,7 +124,7 @@ static bool grow(struct fm_body *b, uint64_t need)
 
 void fm_body_expect(struct fm_body *b, uint64_t n)
 {
-    if (b->data || b->fd >= 0 || n == 0)
+    if (b->data || b->spool || n == 0)
         return;
     b->hint = n <= FM_BODY_MEMORY ? (uint32_t)n : 0;
     uint32_t cap = (uint32_t)(n < FM_BUDGET_FREE ? n : FM_BUDGET_FREE);
@@ -137,17 +136,28 @@ int fm_body_append(struct fm_body *b, const char *p, size_t n)
 {
     if (n == 0)
         return 0;
-    int rc = 0;
-    bool in_memory = b->fd < 0 && grow(b, b->size + n);
-    if (!in_memory && b->fd < 0)
-        rc = spill(b);
-    if (!in_memory && rc == 0)
-        rc = write_all(b->fd, p, n, b->size);
-    else if (in_memory && p != b->data + b->size) /* else they were received in place */
-        memcpy(b->data + b->size, p, n);
-    if (rc < 0)
-        return rc;
-    b->size += n;
+    if (!b->spool && grow(b, b->size + n)) {
+        if (p != b->data + b->size) /* else they were received in place */
+            memcpy(b->data + b->size, p, n);
+        b->size += n;
+        return 0;
+    }
+    int err = b->spool ? charge(b, n) : spill(b, n);
+    if (err != 0)
+        return err;
+    b->size += n; /* charged, whether they can be stored or not */
+    return fm_spool_append(b->spool, p, n);
+}
+
+int fm_body_end(struct fm_body *b)
+{
+    int err = b->spool ? fm_spool_end(b->spool) : 0;
+    if (err != 0 || !b->spool)
+        return err;
+    b->fd = b->spool->fd;
+    b->spool->fd = -1;
+    fm_spool_drop(b->spool);
+    b->spool = NULL;
     return 0;
 }
 

@@ -1,22 +1,22 @@
-/* One counter for all; see http/budget.h. */
+/* One counter for each share; see http/budget.h. */
 #include "fermata/http/budget.h"
 
 #include <stdatomic.h>
 
-static atomic_size_t taken;
+static atomic_size_t taken[FM_BUDGET_SHARES];
 
 static size_t beyond(size_t n) { return n > FM_BUDGET_FREE ? n - FM_BUDGET_FREE : 0; }
 
-bool fm_budget_move(size_t from, size_t to)
+bool fm_budget_move(enum fm_budget_share share, size_t from, size_t to)
 {
     size_t had = beyond(from), wants = beyond(to);
     if (wants <= had) {
         if (wants < had)
-            atomic_fetch_sub_explicit(&taken, had - wants, memory_order_relaxed);
+            atomic_fetch_sub_explicit(&taken[share], had - wants, memory_order_relaxed);
         return true;
     }
-    if (atomic_fetch_add_explicit(&taken, wants - had, memory_order_relaxed) + (wants - had) <= FM_BUDGET)
+    if (atomic_fetch_add_explicit(&taken[share], wants - had, memory_order_relaxed) + (wants - had) <= FM_BUDGET)
         return true;
-    atomic_fetch_sub_explicit(&taken, wants - had, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&taken[share], wants - had, memory_order_relaxed);
     return false;
 }

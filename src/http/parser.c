@@ -119,14 +119,22 @@ static int on_chunk_header(http_parser *lib)
     return lib->content_length == p->left ? 0 : object(p, FM_REFUSE_DISAGREEMENT);
 }
 
+/* Why a body was not stored, in our words. */
+static enum fm_refusal not_stored(int err)
+{
+    if (err == -EDQUOT) {
+        fm_error_seldom("request body: --limit-body-files or --limit-body-disk is reached; the request is refused");
+        return FM_REFUSE_BODY_FILES;
+    }
+    fm_error_seldom("request body: %s: %s; the request is refused", fm_body_dir(), fm_strerror(err));
+    return FM_REFUSE_BODY_STORE;
+}
+
 static int on_body(http_parser *lib, const char *at, size_t len)
 {
     struct fm_parser *p = lib->data;
     int rc = fm_body_append(&p->request->body, at, len);
-    if (rc == 0)
-        return 0;
-    fm_error_seldom("request body: %s; the request is refused", fm_strerror(rc));
-    return object(p, FM_REFUSE_BODY_STORE);
+    return rc == 0 ? 0 : object(p, not_stored(rc));
 }
 
 static int on_message_complete(http_parser *lib)
@@ -218,7 +226,7 @@ static int lib_read_head(struct fm_parser *p)
 
 static void drop_buf(struct fm_parser *p)
 {
-    fm_budget_move(p->charged, 0);
+    fm_budget_move(FM_BUDGET_HEADS, p->charged, 0);
     p->charged = 0;
     fm_buf_fini(&p->buf);
 }
@@ -227,7 +235,7 @@ static void drop_buf(struct fm_parser *p)
 static bool keep(struct fm_parser *p, const char *data, size_t n)
 {
     fm_buf_append(&p->buf, data, n);
-    if (p->buf.failed || !fm_budget_move(p->charged, p->buf.cap))
+    if (p->buf.failed || !fm_budget_move(FM_BUDGET_HEADS, p->charged, p->buf.cap))
         return false;
     p->charged = p->buf.cap;
     return true;
@@ -311,7 +319,8 @@ static enum fm_parse step_head(struct fm_parser *p, struct input *in)
 static enum fm_parse finish(struct fm_parser *p)
 {
     p->state = DONE;
-    return FM_PARSE_DONE;
+    int err = fm_body_end(&p->request->body);
+    return err == 0 || err == FM_EBUSY ? FM_PARSE_DONE : refuse(p, not_stored(err));
 }
 
 /* Takes body bytes, up to p->left; `last` if the request ends with the last of them. */
@@ -528,9 +537,22 @@ int fm_parser_started(const struct fm_parser *p) { return p->request || fm_buf_s
 
 const struct fm_request *fm_parser_request(const struct fm_parser *p) { return p->reported ? p->request : NULL; }
 
+struct fm_spool *fm_parser_spool(const struct fm_parser *p) { return p->request ? p->request->body.spool : NULL; }
+
+enum fm_parse fm_parser_stored(struct fm_parser *p)
+{
+    if (p->state == REFUSED)
+        return FM_PARSE_ERROR;
+    if (p->state == DONE)
+        finish(p);
+    return p->state == REFUSED                       ? FM_PARSE_ERROR
+           : p->state == DONE && !fm_parser_spool(p) ? FM_PARSE_DONE
+                                                     : FM_PARSE_MORE;
+}
+
 struct fm_request *fm_parser_take(struct fm_parser *p)
 {
-    if (p->state != DONE)
+    if (p->state != DONE || p->request->body.spool)
         return NULL;
     struct fm_request *r = p->request;
     reset(p);

@@ -11,7 +11,7 @@
 
 static void drop(struct fm_request *r)
 {
-    fm_budget_move(r->room, 0);
+    fm_budget_move(FM_BUDGET_HEADS, r->room, 0);
     free(r);
 }
 
@@ -25,7 +25,7 @@ struct fm_request *fm_request_new(struct fm_request *spare, const char *head, ui
         room = r->room;
     } else {
         free(r);
-        r = fm_budget_move(0, room) ? malloc(room) : NULL;
+        r = fm_budget_move(FM_BUDGET_HEADS, 0, room) ? malloc(room) : NULL;
         if (!r)
             return NULL;
     }

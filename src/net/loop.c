@@ -88,8 +88,8 @@ void fm_loop_fini(struct fm_loop *l)
     l->scratch = NULL;
 }
 
-/* Visits what is there, batch by batch: one lock for all. */
-static void visit_inbox(struct fm_loop *l) FM_ON_LOOP
+/* Batch by batch: one lock for all. */
+void fm_loop_visit(struct fm_loop *l)
 {
     for (;;) {
         fm_mutex_lock(&l->lock);
@@ -139,7 +139,7 @@ static bool must_not_sleep(struct fm_loop *l)
 
 void fm_loop_turn(struct fm_loop *l, bool block)
 {
-    visit_inbox(l);
+    fm_loop_visit(l);
     fm_timers_run(&l->timers, fm_loop_now(l));
     arm(l, fm_timers_next(&l->timers));
     flush(l);
@@ -152,7 +152,7 @@ void fm_loop_turn(struct fm_loop *l, bool block)
     if (event_base_loop(l->base, EVLOOP_ONCE | (block ? 0 : EVLOOP_NONBLOCK)) < 0)
         fm_fds_lost("the epoll descriptor"); /* there is no other reason why epoll_wait should fail */
     atomic_store(&l->asleep, 0);
-    visit_inbox(l);
+    fm_loop_visit(l);
     flush(l);
     l->now_is_old = true; /* the lookout may run steps before its next turn */
 }

@@ -36,10 +36,10 @@ static void log_trouble(int err)
 /* Sets the read event to what reading, the peer's end and writing ask for. */
 static void arm_read(struct fm_stream *s) FM_ON_LOOP
 {
-    enum armed want = s->broken                               ? ARMED_NOT
-                      : !s->ended && s->reading == FM_READ_ON ? ARMED_READ
-                      : s->write_armed                        ? ARMED_NOT
-                                                              : ARMED_WATCH;
+    enum armed want = s->broken                                     ? ARMED_NOT
+                      : !s->ended && s->reading == FM_READ_ON       ? ARMED_READ
+                      : s->write_armed || s->reading == FM_READ_OFF ? ARMED_NOT
+                                                                    : ARMED_WATCH;
     if (want == s->armed)
         return;
     if (s->armed != ARMED_NOT)

@@ -106,37 +106,132 @@ static void on_request(struct fm_conn *c) FM_ON_LOOP
         fm_exchange_end(c->exchange, FM_END_HALF_CLOSED);
 }
 
-/* Takes bytes as long as requests can be read; how many.  May leave the connection in any state, or gone: then -1. */
+/* A client that sends its body more slowly than --limit-body-rate, all through a window of --body-timeout: it keeps
+ * what others need.  While our own disk is slow nothing is read, and the window begins anew. */
+static bool is_too_slow(struct fm_conn *c) FM_ON_LOOP
+{
+    const struct fm_options *o = c->server->options;
+    uint64_t now = fm_loop_now(&c->server->loop), window = now - c->body_since;
+    uint64_t size = fm_parser_request(c->parser)->body.size, came = size - c->body_seen;
+    if (o->limit_body_rate == 0 || o->body_timeout == 0 || window < o->body_timeout)
+        return false;
+    c->body_since = now;
+    c->body_seen = size;
+    return came < o->limit_body_rate * (double)window / FM_SEC;
+}
+
+/* More of a request is to come.  False: it comes too slowly, and the connection may be gone. */
+static bool wait_for_more(struct fm_conn *c) FM_ON_LOOP
+{
+    struct fm_spool *spool = fm_parser_spool(c->parser);
+    if (!fm_parser_request(c->parser)) {
+        if (c->timing != FM_T_HEADER && fm_parser_started(c->parser))
+            start_timer(c, FM_T_HEADER); /* once for the whole head */
+        return true;
+    }
+    if (c->timing != FM_T_BODY) {
+        c->body_since = fm_loop_now(&c->server->loop);
+        c->body_seen = 0;
+    } else if (is_too_slow(c)) {
+        refuse(c, fm_refusal_error(FM_REFUSE_BODY_RATE));
+        return false;
+    }
+    start_timer(c, FM_T_BODY); /* anew with each piece */
+    c->slow_disk = spool && fm_spool_is_full(spool);
+    if (c->slow_disk) {
+        fm_timer_stop(&c->timer); /* it is not the client that is slow */
+        fm_stream_set_reading(&c->stream, FM_READ_OFF);
+    }
+    return true;
+}
+
+/* All of a request has come.  False: it is refused, and the connection may be gone. */
+static bool on_complete(struct fm_conn *c) FM_ON_LOOP
+{
+    switch (fm_parser_stored(c->parser)) {
+    case FM_PARSE_DONE:
+        c->state = FM_CONN_READING;
+        if (is_queue_full(c)) {
+            refuse(c, fm_refusal_error(FM_REFUSE_QUEUE_FULL));
+            return false;
+        }
+        on_request(c);
+        return true;
+    case FM_PARSE_ERROR: refuse(c, fm_parser_error(c->parser)); return false;
+    default:
+        c->state = FM_CONN_STORING;
+        fm_timer_stop(&c->timer);
+        return true;
+    }
+}
+
+/* Takes bytes as long as requests can be read; how many, or -1: it was refused, and may be gone. */
 static int64_t take(struct fm_conn *c, const char *data, size_t len) FM_ON_LOOP
 {
     size_t at = 0;
     while (c->state == FM_CONN_READING) {
         size_t used = 0;
         enum fm_parse parse = fm_parser_feed(c->parser, data + at, len - at, &used);
+        struct fm_spool *spool = fm_parser_spool(c->parser);
         at += used;
+        if (spool)
+            fm_spool_own(spool, c);
         if (parse == FM_PARSE_HEAD) {
             on_head(c, at < len);
         } else if (parse == FM_PARSE_DONE) {
-            if (is_queue_full(c))
-                return refuse(c, fm_refusal_error(FM_REFUSE_QUEUE_FULL)) ? (int64_t)len : -1;
-            on_request(c);
+            if (!on_complete(c))
+                return -1;
         } else if (parse == FM_PARSE_ERROR) {
-            return refuse(c, fm_parser_error(c->parser)) ? (int64_t)len : -1;
+            refuse(c, fm_parser_error(c->parser));
+            return -1;
         } else {
-            if (fm_parser_request(c->parser))
-                start_timer(c, FM_T_BODY); /* anew with each piece */
-            else if (c->timing != FM_T_HEADER && fm_parser_started(c->parser))
-                start_timer(c, FM_T_HEADER); /* once for the whole head */
-            break;
+            return wait_for_more(c) ? (int64_t)at : -1;
         }
     }
     return (int64_t)at;
 }
 
+/* What came while it was busy: the next requests.  False: one was refused, and the connection may be gone. */
+static bool take_ahead(struct fm_conn *c) FM_ON_LOOP
+{
+    if (fm_buf_size(&c->ahead) > 0) {
+        int64_t used = take(c, fm_buf_head(&c->ahead), fm_buf_size(&c->ahead));
+        if (used < 0)
+            return false;
+        fm_buf_consume(&c->ahead, (size_t)used);
+        if (c->exchange && fm_buf_size(&c->ahead) > 0)
+            atomic_store(&c->exchange->hurry, true);
+    }
+    if (fm_buf_size(&c->ahead) == 0 && c->ahead.cap > 0)
+        fm_buf_fini(&c->ahead);
+    return true;
+}
+
+void fm_conn_stored(struct fm_conn *c)
+{
+    if (c->state == FM_CONN_READING && c->slow_disk) {
+        struct fm_spool *spool = fm_parser_spool(c->parser);
+        if (spool && fm_spool_is_full(spool))
+            return;
+        c->slow_disk = false;
+        c->body_since = fm_loop_now(&c->server->loop);
+        c->body_seen = fm_parser_request(c->parser)->body.size;
+        start_timer(c, FM_T_BODY);
+        fm_stream_set_reading(&c->stream, FM_READ_ON);
+    } else if (c->state == FM_CONN_STORING) {
+        on_complete(c);
+    }
+}
+
+/* While a request is served no more is read than is kept of the next ones. */
 static char *room(struct fm_stream *s, size_t *len)
 {
     struct fm_conn *c = of_stream(s);
-    return c->state == FM_CONN_READING ? fm_parser_room(c->parser, len) : NULL;
+    if (c->state == FM_CONN_READING)
+        return fm_parser_room(c->parser, len);
+    if (c->state != FM_CONN_LINGERING)
+        *len = READ_AHEAD - fm_buf_size(&c->ahead);
+    return NULL;
 }
 
 static void on_data(struct fm_stream *s, const char *data, size_t len)
@@ -172,6 +267,11 @@ static void on_end(struct fm_stream *s, int err)
     c->ended = true;
     if (c->state == FM_CONN_READING || c->state == FM_CONN_LINGERING) {
         fm_conn_close(c);
+        return;
+    }
+    if (c->state == FM_CONN_STORING) {
+        if (err < 0)
+            fm_conn_close(c);
         return;
     }
     atomic_store(&c->exchange->hurry, true);
@@ -230,7 +330,7 @@ static void on_output(struct fm_stream *s)
     default: /* 100 Continue to a slow reader */
         if (dead)
             fm_conn_close(c);
-        else if (pending == 0)
+        else if (pending == 0 && c->state == FM_CONN_READING && !c->slow_disk)
             start_timer(c, fm_parser_request(c->parser) ? FM_T_BODY : FM_T_HEADER);
     }
 }
@@ -260,20 +360,11 @@ void fm_conn_exchange_over(struct fm_conn *c, bool broken)
         c->state = FM_CONN_READING;
         c->timing = FM_T_KEEP_ALIVE; /* from the end of the response, also where the loop was not told at once */
         fm_timer_start(&c->server->loop.timers, &c->timer, FM_T_KEEP_ALIVE, over);
-        if (fm_buf_size(&c->ahead) > 0) {
-            int64_t used = take(c, fm_buf_head(&c->ahead), fm_buf_size(&c->ahead));
-            if (used < 0)
-                return;
-            if (c->state != FM_CONN_LINGERING)
-                fm_buf_consume(&c->ahead, (size_t)used);
-            if (c->exchange && fm_buf_size(&c->ahead) > 0)
-                atomic_store(&c->exchange->hurry, true);
-        }
-        if (fm_buf_size(&c->ahead) == 0 && c->ahead.cap > 0)
-            fm_buf_fini(&c->ahead);
+        if (!take_ahead(c))
+            return;
         if (c->ended && c->state == FM_CONN_READING)
             fm_conn_close(c); /* no more requests can come */
-        else if (fm_buf_size(&c->ahead) < READ_AHEAD)
+        else if (fm_buf_size(&c->ahead) < READ_AHEAD && !c->slow_disk)
             fm_stream_set_reading(&c->stream, FM_READ_ON);
     }
 }

@@ -143,6 +143,7 @@ void fm_exchange_init(struct fm_exchange *x, struct fm_conn *c)
 
 void fm_exchange_fini(struct fm_exchange *x)
 {
+    fm_loop_unpost(&x->conn->server->loop, &x->finished); /* posted only where the threads have left in haste */
     fm_writer_fini(&x->call.writer);
     pthread_cond_destroy(&x->drained);
 }

@@ -38,10 +38,20 @@
     X(0, "graceful-timeout", SECONDS, graceful_timeout, "30", "SEC", "time for requests to end after SIGTERM")         \
     X(0, "allow-half-close", FLAG, allow_half_close, NULL, NULL,                                                       \
       "a client that ended its direction still gets the response of a parked request")                                 \
-    X(0, "limit-request-line", LIMIT, limits.request_line, "4094", "BYTES", "longest request line")                    \
+    X(0, "limit-request-line", LIMIT, limits.request_line, "8190", "BYTES", "longest request line")                    \
     X(0, "limit-request-fields", LIMIT, limits.fields, "100", "N", "most header fields of a request")                  \
     X(0, "limit-request-field_size", LIMIT, limits.field_size, "8190", "BYTES", "longest header field")                \
     X(0, "limit-request-body", SIZE, limits.body, "1073741824", "BYTES", "largest request body")                       \
+    X(0, "limit-body-rate", SIZE, limit_body_rate, "500", "BYTES",                                                     \
+      "bytes a second that a request body must come with, over each --body-timeout; 0 is off")                         \
+    X(0, "limit-body-files", COUNT, limit_body_files, "1000", "N",                                                     \
+      "request bodies in temporary files at a time; one more is answered 503")                                         \
+    X(0, "limit-body-disk", SIZE, limit_body_disk, "8589934592", "BYTES",                                              \
+      "bytes of request bodies in temporary files at a time; what is beyond is answered 503")                          \
+    X(0, "tcp-keepalive", SECONDS, tcp_keepalive, "15", "SEC",                                                         \
+      "silence after which TCP asks whether the client is still there, three times at most; 0 is off")                 \
+    X(0, "tcp-user-timeout", SECONDS, tcp_user_timeout, NULL, "SEC",                                                   \
+      "how long TCP waits for a client's acknowledgement until it ends the connection; 0 is off [--send-timeout]")     \
     X(0, "chdir", TEXT, chdir, NULL, "DIR", "change to this directory before the application is loaded")               \
     X(0, "pythonpath", TEXT, pythonpath, NULL, "DIRS", "directories to put on sys.path, separated by commas")          \
     X('e', "env", ENV, app, NULL, "NAME=VALUE", "set an environment variable; repeatable")                             \
@@ -55,8 +65,19 @@
     X('v', "version", VERSION, app, NULL, NULL, "show the version and exit")
 
 enum kind {
-    KIND_BIND, KIND_COUNT, KIND_MAYBE, KIND_SECONDS, KIND_FLAG, KIND_LIMIT, KIND_SIZE, KIND_TEXT, KIND_ENV, KIND_LEVEL,
-    KIND_ADMIN, KIND_HELP, KIND_VERSION,
+    KIND_BIND,
+    KIND_COUNT,
+    KIND_MAYBE,
+    KIND_SECONDS,
+    KIND_FLAG,
+    KIND_LIMIT,
+    KIND_SIZE,
+    KIND_TEXT,
+    KIND_ENV,
+    KIND_LEVEL,
+    KIND_ADMIN,
+    KIND_HELP,
+    KIND_VERSION,
 };
 
 struct option {
@@ -288,6 +309,7 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
     for (size_t i = 0; i < NOPTIONS; i++)
         if (table[i].fallback)
             apply(o, &table[i], table[i].fallback);
+    o->tcp_user_timeout = FM_LIKE_SEND_TIMEOUT;
     bool only_operands = false;
     for (int i = 1; i < argc; i++) {
         if (!only_operands && strcmp(argv[i], "--") == 0) {
@@ -306,6 +328,8 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
         return wrong("which application? Name it as MODULE[:CALLABLE]");
     if (o->has_admin && o->admin.u.sa.sa_family == AF_UNIX)
         return wrong("--admin-bind takes HOST:PORT");
+    if (o->tcp_user_timeout == FM_LIKE_SEND_TIMEOUT)
+        o->tcp_user_timeout = o->send_timeout;
     if (!o->venv) {
         const char *active = getenv("VIRTUAL_ENV");
         o->venv = active && *active ? active : NULL;

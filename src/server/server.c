@@ -20,6 +20,7 @@
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
+#include "fermata/util/files.h"
 #include "fermata/util/log.h"
 #include "fermata/util/trim.h"
 #include "fermata/wsgi/gateway.h"
@@ -328,6 +329,9 @@ static int set_up(struct fm_server *s) FM_UNCHECKED
     s->loop.flush = flush_access;
     s->loop.flush_ctx = s;
     fm_fds_own(signal_fd);
+    fm_files_start();
+    fm_spools_start(&s->loop);
+    fm_body_limit(o->limit_body_files, o->limit_body_disk);
     fm_list_init(&s->conns);
     fm_timer_init(&s->graceful);
     fm_timer_init(&s->last);
@@ -455,6 +459,7 @@ static void tear_down(struct fm_server *s) FM_UNCHECKED
     fm_role_take_loop();
     while (!fm_list_empty(&s->conns))
         fm_conn_close(FM_LIST_ENTRY(s->conns.next, struct fm_conn, node));
+    fm_loop_visit(&s->loop); /* parts of files and bodies that were over when their connections had ended */
     fm_admin_free(s->admin);
     close_listeners(s);
     if (s->access) {
@@ -468,7 +473,14 @@ static void tear_down(struct fm_server *s) FM_UNCHECKED
 static int finish(struct fm_server *s, int code) FM_UNCHECKED
 {
     fm_crew_stop(&s->crew);
-    unsigned left = fm_crew_join(&s->crew, fm_now() + LAST_TIME);
+    uint64_t until = fm_now() + LAST_TIME;
+    unsigned left = fm_crew_join(&s->crew, until);
+    if (left == 0 && !fm_files_stop(until)) {
+        fm_error("files are still being read or written, and their storage does not answer; exiting without them");
+        fm_role_take_loop();
+        close_listeners(s);
+        _exit(EXIT_OTHER);
+    }
     if (left > 0) {
         fm_error("%u steps are still running and cannot be interrupted; exiting without them", left);
         fm_role_take_loop();

@@ -92,9 +92,11 @@ int fm_files_submit(struct fm_file_job *job)
     int err = 0;
     pthread_once(&once, init_conditions);
     pthread_mutex_lock(&pool.lock);
-    if (pool.waiting >= pool.idle && pool.threads < FM_FILES_THREADS)
+    if (pool.stopping)
+        err = -ECANCELED;
+    else if (pool.waiting >= pool.idle && pool.threads < FM_FILES_THREADS)
         err = start_thread();
-    if (err == 0 || pool.threads > 0) { /* one that is busy will come to it */
+    if (err == 0 || (!pool.stopping && pool.threads > 0)) { /* one that is busy will come to it */
         fm_list_init(&job->node);
         fm_list_push(&pool.jobs, &job->node);
         pool.waiting++;
@@ -128,6 +130,13 @@ void fm_files_close(int fd)
     fm_fds_close(fd);
 }
 
+void fm_files_start(void)
+{
+    pthread_mutex_lock(&pool.lock);
+    pool.stopping = false;
+    pthread_mutex_unlock(&pool.lock);
+}
+
 bool fm_files_stop(uint64_t until)
 {
     struct timespec deadline = at(until);
@@ -139,7 +148,6 @@ bool fm_files_stop(uint64_t until)
     while (pool.threads > 0 && !late)
         late = pthread_cond_timedwait(&pool.gone, &pool.lock, &deadline) == ETIMEDOUT;
     bool done = pool.threads == 0;
-    pool.stopping = false; /* so that a test may start anew */
     pthread_mutex_unlock(&pool.lock);
     return done;
 }

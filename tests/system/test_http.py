@@ -754,13 +754,38 @@ def test_body_timeout(serve):
 
 def test_body_timeout_is_for_silence_only(serve):
     """A body that comes slowly but steadily may take longer than --body-timeout."""
-    server = serve("basic", "--body-timeout", "1")
+    server = serve("basic", "--body-timeout", "1", "--limit-body-rate", "0")
     with server.connect() as c:
         c.send(build("POST", "/echo", [("Content-Length", "10")]))
         for _ in range(10):
             time.sleep(0.2)
             c.send(b"x")
         assert c.read_response().body == b"x" * 10
+
+
+def test_body_that_trickles(serve):
+    """More slowly than --limit-body-rate through all of a --body-timeout: 408."""
+    server = serve("basic", "--body-timeout", "1", "--limit-body-rate", "100", admin=True)
+    with server.connect(timeout=LONG) as c:
+        c.send(build("POST", "/echo", [("Content-Length", "10000")]))
+        for _ in range(100):
+            if c.readable(0.1):
+                break
+            c.send(b"x")
+        response = c.read_response()
+        assert response.status == 408
+        assert c.ended()
+    assert server.admin.metrics().value("fermata_refused_requests_total", reason="body_rate") == 1
+
+
+def test_body_that_comes_steadily(serve):
+    server = serve("basic", "--body-timeout", "1", "--limit-body-rate", "100")
+    with server.connect(timeout=LONG) as c:
+        c.send(build("POST", "/echo", [("Content-Length", "2000")]))
+        for _ in range(20):
+            time.sleep(0.1)
+            c.send(b"x" * 100)
+        assert c.read_response().body == b"x" * 2000
 
 
 def test_send_timeout(launch):

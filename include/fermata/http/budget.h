@@ -1,6 +1,7 @@
-/* Memory for requests: each head and each body has FM_BUDGET_FREE bytes of its own, and what they take beyond that,
- * all of them together, is at most FM_BUDGET.  So ten thousand clients that each send a little less than a request may
- * have do not take ten thousand times that.  A body then goes to a file, a head is refused. */
+/* Memory for requests: each head and each body has FM_BUDGET_FREE bytes of its own, and what they take beyond that is
+ * at most FM_BUDGET for all heads together, and as much for all bodies.  So ten thousand clients that each send a
+ * little less than a request may have do not take ten thousand times that, and bodies that trickle take nothing from
+ * heads.  A body then goes to a file, a head is refused. */
 #ifndef FERMATA_HTTP_BUDGET_H
 #define FERMATA_HTTP_BUDGET_H
 
@@ -10,10 +11,12 @@
 #include "fermata/util/annotate.h"
 
 #define FM_BUDGET_FREE ((size_t)16 * 1024)
-#define FM_BUDGET ((size_t)128 * 1024 * 1024)
+#define FM_BUDGET ((size_t)64 * 1024 * 1024)
+
+enum fm_budget_share { FM_BUDGET_HEADS, FM_BUDGET_BODIES, FM_BUDGET_SHARES };
 
 /* Something that had `from` bytes will have `to`.  False, and nothing is changed, if these are more than there may be;
  * fewer are always fine. */
-bool fm_budget_move(size_t from, size_t to) FM_ANY_THREAD;
+bool fm_budget_move(enum fm_budget_share share, size_t from, size_t to) FM_ANY_THREAD;
 
 #endif

@@ -48,8 +48,8 @@ enum fm_parse {
     FM_PARSE_MORE,  /* all bytes were taken, more are needed */
     FM_PARSE_HEAD,  /* the head is complete and acceptable: *used bytes were taken; look at fm_parser_request (Expect),
                        then feed the rest.  Reported once per request, also when there is no body. */
-    FM_PARSE_DONE,  /* the whole request is there: take it with fm_parser_take; *used bytes were taken, what follows
-                       belongs to the next request */
+    FM_PARSE_DONE,  /* the whole request is there: take it with fm_parser_take once it is stored (fm_parser_stored);
+                       *used  bytes were taken, what follows belongs to the next request */
     FM_PARSE_ERROR, /* refused, see fm_parser_error; *used means nothing */
 };
 
@@ -75,7 +75,15 @@ int fm_parser_started(const struct fm_parser *p);
  */
 const struct fm_request *fm_parser_request(const struct fm_parser *p);
 
-/* After FM_PARSE_DONE: hands the request over to the caller, and the parser is ready for the next one.  Else NULL. */
+/* The body of the request that is being read, while it goes to a file (http/body.h); else NULL. */
+struct fm_spool *fm_parser_spool(const struct fm_parser *p);
+
+/* Asks anew after FM_PARSE_DONE, or when a write of the body is over: FM_PARSE_DONE if the request may be taken,
+ * FM_PARSE_MORE if bytes of the client or of its body's file are still missing, FM_PARSE_ERROR. */
+enum fm_parse fm_parser_stored(struct fm_parser *p);
+
+/* When the whole request is there and stored: hands it over to the caller, and the parser is ready for the next one.
+ * Else NULL. */
 struct fm_request *fm_parser_take(struct fm_parser *p);
 
 /* The request is over: frees what it holds; its memory may serve the connection's next one. */

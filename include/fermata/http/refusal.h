@@ -40,10 +40,12 @@
     X(TRAILERS_TOO_LARGE, 400, "trailers_too_large", "trailers over the limits for fields")                            \
     X(BODY_TOO_LARGE, 413, "body_too_large", "body over the limit")                                                    \
     X(BODY_STORE, 503, "body_store", "the body could not be stored")                                                   \
+    X(BODY_FILES, 503, "body_files", "--limit-body-files or --limit-body-disk is reached")                             \
     X(NO_MEMORY, 503, "no_memory", "there is no memory for the request")                                               \
     X(DISAGREEMENT, 400, "disagreement", "http-parser reads the request differently")                                  \
     X(HEADER_TIMEOUT, 408, "header_timeout", "the head did not arrive in time")                                        \
     X(BODY_TIMEOUT, 408, "body_timeout", "the body did not arrive in time")                                            \
+    X(BODY_RATE, 408, "body_rate", "the body came more slowly than --limit-body-rate")                                 \
     X(QUEUE_FULL, 503, "queue_full", "--limit-queue requests wait for a thread")                                       \
     X(QUEUE_TIMEOUT, 503, "queue_timeout", "no thread was free within --queue-timeout")
 

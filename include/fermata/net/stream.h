@@ -40,7 +40,11 @@ struct fm_stream_ops { /* all called on the loop; each may free the stream */
     void (*on_output)(struct fm_stream *s);
 };
 
-enum fm_stream_reading { FM_READ_ON, FM_READ_PAUSED };
+enum fm_stream_reading {
+    FM_READ_ON,
+    FM_READ_PAUSED, /* nothing is read, but the peer's going away is watched for, and told */
+    FM_READ_OFF,    /* neither: for a while in which it does not matter, and what it has sent shall be read first */
+};
 
 struct fm_stream {
     const struct fm_stream_ops *ops;
@@ -71,7 +75,6 @@ int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, int fd, const stru
 /* Closes the socket and frees what is kept.  Nobody else may use the stream any more. */
 void fm_stream_fini(struct fm_stream *s) FM_ON_LOOP;
 
-/* While paused the peer's going away is still reported. */
 void fm_stream_set_reading(struct fm_stream *s, enum fm_stream_reading mode) FM_ON_LOOP;
 
 #define FM_STREAM_BORROW (128 * 1024) /* a rest of this many bytes is borrowed rather than copied */

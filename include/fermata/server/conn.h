@@ -4,6 +4,7 @@
  * a connection is not freed while a thread runs a step for it.
  *
  *   READING    waiting for (the rest of) a request
+ *   STORING    all of a request is there, but its body is still being written to a file
  *   BUSY       an exchange is in the scheduler's hands
  *   SENDING    its last step is over, its last bytes are not with the kernel yet
  *   LINGERING  our direction is ended; what the client still sends is read and dropped, so that it can read our answer
@@ -16,7 +17,7 @@
 #include "fermata/server/server.h"
 #include "fermata/wsgi/call.h"
 
-enum fm_conn_state { FM_CONN_READING, FM_CONN_BUSY, FM_CONN_SENDING, FM_CONN_LINGERING };
+enum fm_conn_state { FM_CONN_READING, FM_CONN_STORING, FM_CONN_BUSY, FM_CONN_SENDING, FM_CONN_LINGERING };
 
 struct fm_conn;
 
@@ -47,9 +48,12 @@ struct fm_conn {
     uint8_t state;         /* enum fm_conn_state */
     uint8_t listener;      /* which one accepted it */
     bool ended;            /* the client ended its direction */
+    bool slow_disk;        /* READING, but nothing is read until the body's file has taken what is there */
     uint8_t timing;        /* enum fm_timeout that `timer` runs for, while READING */
     uint16_t remote_port;
-    uint64_t taken; /* fm_stream_taken when the send timeout was started */
+    uint64_t taken;      /* fm_stream_taken when the send timeout was started */
+    uint64_t body_since; /* when --limit-body-rate began to look */
+    uint64_t body_seen;  /* ... and how much of the body was there then */
     char remote[46];
 };
 
@@ -64,6 +68,12 @@ void fm_conn_expire(struct fm_conn *c) FM_ON_LOOP;
 
 fm_timer_fn fm_conn_timeout_idle, fm_conn_timeout_header, fm_conn_timeout_body, fm_conn_timeout_send,
     fm_conn_timeout_linger, fm_conn_timeout_request, fm_conn_timeout_queue;
+
+/* spools.c: from now on bodies go into files without the loop waiting for the disk, and fm_conn_stored is called. */
+void fm_spools_start(struct fm_loop *l);
+
+/* Some of the body of its request has been written to its file. */
+void fm_conn_stored(struct fm_conn *c) FM_ON_LOOP;
 
 /* For exchange.c: the exchange's response is complete or broken, on the loop. */
 void fm_conn_exchange_over(struct fm_conn *c, bool broken) FM_ON_LOOP;

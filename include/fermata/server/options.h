@@ -11,6 +11,7 @@
 #include "fermata/util/log.h"
 
 #define FM_MAX_BINDS 16
+#define FM_LIKE_SEND_TIMEOUT UINT64_MAX
 
 struct fm_options {
     const char *app;
@@ -22,6 +23,10 @@ struct fm_options {
     unsigned backlog;
     unsigned worker_connections;
     unsigned limit_queue;
+    unsigned limit_body_files;
+    uint64_t limit_body_disk;                 /* bytes */
+    uint64_t limit_body_rate;                 /* bytes a second; 0: off */
+    uint64_t tcp_keepalive, tcp_user_timeout; /* ns; the latter FM_LIKE_SEND_TIMEOUT unless it was given */
     uint64_t keep_alive, header_timeout, body_timeout, send_timeout; /* ns */
     uint64_t request_timeout, queue_timeout, graceful_timeout;       /* ns */
     bool allow_half_close;

@@ -13,7 +13,16 @@
 
 /* Kinds of timeouts of the loop. */
 enum fm_timeout {
-    FM_T_KEEP_ALIVE, FM_T_HEADER, FM_T_BODY, FM_T_SEND, FM_T_REQUEST, FM_T_QUEUE, FM_T_LINGER, FM_T_GRACEFUL, FM_T_LAST, FM_T_ACCEPT,
+    FM_T_KEEP_ALIVE,
+    FM_T_HEADER,
+    FM_T_BODY,
+    FM_T_SEND,
+    FM_T_REQUEST,
+    FM_T_QUEUE,
+    FM_T_LINGER,
+    FM_T_GRACEFUL,
+    FM_T_LAST,
+    FM_T_ACCEPT,
     FM_T_ADMIN,
 };
 
@@ -28,14 +37,14 @@ struct fm_server {
     char names[FM_MAX_BINDS][FM_ADDR_TEXT]; /* SERVER_NAME of each */
     char ports[FM_MAX_BINDS][8];
     unsigned nlisteners;
-    struct fm_admin *admin;          /* or NULL */
-    struct fm_access_log *access;    /* or NULL */
-    struct fm_list conns;            /* all connections; loop only */
-    unsigned nconns;                 /* loop only */
-    atomic_bool ready;               /* the application is loaded */
-    atomic_bool draining;            /* no new requests */
-    struct fm_timer graceful, last;  /* loop only */
-    struct fm_note drain, open;      /* posted by the main thread */
+    struct fm_admin *admin;         /* or NULL */
+    struct fm_access_log *access;   /* or NULL */
+    struct fm_list conns;           /* all connections; loop only */
+    unsigned nconns;                /* loop only */
+    atomic_bool ready;              /* the application is loaded */
+    atomic_bool draining;           /* no new requests */
+    struct fm_timer graceful, last; /* loop only */
+    struct fm_note drain, open;     /* posted by the main thread */
 };
 
 /* Binds, starts threads, loads the application, serves until a signal, drains.  Returns the exit code. */

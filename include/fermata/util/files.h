@@ -28,7 +28,9 @@ int fm_files_submit(struct fm_file_job *job) FM_ANY_THREAD;
  * Where there is neither memory nor a thread for it the caller closes it and waits. */
 void fm_files_close(int fd) FM_ANY_THREAD;
 
-/* Lets the threads end once no job is left; false if they have not by `until` (fm_now).  Nothing is submitted after. */
+/* Lets the threads end once no job is left; false if they have not by `until` (fm_now).  From then on nothing can be
+ * submitted (-ECANCELED), until fm_files_start. */
 bool fm_files_stop(uint64_t until);
+void fm_files_start(void);
 
 #endif

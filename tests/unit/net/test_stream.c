@@ -83,6 +83,7 @@ static const struct fm_stream_ops ops = {room, on_data, on_end, on_output};
 static int start(void **state)
 {
     int fd[2];
+    fm_files_start();
     fm_role_take_loop();
     if (fm_loop_init(&l) != 0)
         return -1;

@@ -1,0 +1,44 @@
+/* Writes of bodies that are over, on their way from the file threads to the loop. */
+#include "fermata/server/conn.h"
+
+static struct fm_loop *loop;                 /* set before any thread starts */
+static struct fm_note some;                  /* spools are in the list */
+static struct fm_mutex lock = FM_MUTEX_INIT; /* guards what follows */
+static struct fm_list over = {&over, &over};
+static bool posted;
+
+/* On a file thread. */
+static void on_over(struct fm_spool *spool)
+{
+    fm_mutex_lock(&lock);
+    fm_list_push(&over, fm_spool_node(spool));
+    bool post = !posted;
+    posted = true;
+    fm_mutex_unlock(&lock);
+    if (post) /* only one file thread finds it unposted, and the loop lives until all of them have ended */
+        fm_loop_post(loop, &some, 0, NULL);
+}
+
+static void on_some(struct fm_note *note)
+{
+    struct fm_list taken;
+    (void)note;
+    fm_assert_on_loop();
+    fm_list_init(&taken);
+    fm_mutex_lock(&lock);
+    fm_list_append(&taken, &over);
+    posted = false;
+    fm_mutex_unlock(&lock);
+    for (struct fm_list *node; (node = fm_list_pop(&taken));) {
+        struct fm_conn *c = fm_spool_over(fm_spool_of_node(node));
+        if (c)
+            fm_conn_stored(c);
+    }
+}
+
+void fm_spools_start(struct fm_loop *l)
+{
+    loop = l;
+    fm_note_init(&some, on_some);
+    fm_body_listen(on_over);
+}
