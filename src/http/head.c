@@ -89,8 +89,9 @@ int fm_head_scan(struct fm_head_scan *scan, const struct fm_http_limits *limits,
 struct judge {
     struct fm_request *r;
     unsigned hosts, lengths, codings;
+    unsigned ncodings, chunked; /* items of all Transfer-Encoding fields, and how many of them are "chunked" */
+    bool chunked_last;
     bool close, keep_alive; /* options of Connection */
-    bool unknown_coding;
 };
 
 static enum fm_refusal judge_host(struct judge *j, const char *value, const struct fm_field *f)
@@ -110,25 +111,22 @@ static enum fm_refusal judge_length(struct judge *j, const char *value, const st
                                                                         : FM_REFUSE_BAD_CONTENT_LENGTH;
 }
 
-/* RFC 9112, 6.1: chunked once, and last; codings that we do not know are told from nonsense. */
+/* Several fields mean the same as one with their lists in a row (RFC 9110, 5.3): judge_together looks at the whole. */
 static enum fm_refusal judge_coding(struct judge *j, const char *value, const struct fm_field *f)
 {
-    if (j->codings++)
-        return FM_REFUSE_BAD_CODING;
-    unsigned count = 0, chunked = 0;
-    bool last = false;
-    for (struct fm_items it = fm_items_of(value, f->value_len); fm_items_next(&it); count++) {
+    j->codings++;
+    for (struct fm_items it = fm_items_of(value, f->value_len); fm_items_next(&it); j->ncodings++) {
         if (!fm_is_token(it.item, it.len))
             return FM_REFUSE_BAD_CODING;
-        last = fm_ascii_ieq(it.item, it.len, "chunked", 7);
-        chunked += last;
+        j->chunked_last = fm_ascii_ieq(it.item, it.len, "chunked", 7);
+        j->chunked += j->chunked_last;
     }
-    if (!last || chunked != 1)
-        return FM_REFUSE_BAD_CODING;
     j->r->chunked = true;
-    j->unknown_coding = count > 1;
     return FM_REFUSE_NOTHING;
 }
+
+/* RFC 9112, 6.1: chunked once, and last. */
+static bool are_codings_good(const struct judge *j) { return j->codings == 0 || (j->chunked_last && j->chunked == 1); }
 
 static enum fm_refusal judge_connection(struct judge *j, const char *value, const struct fm_field *f)
 {
@@ -161,13 +159,15 @@ static rule *const rules[FM_H_OTHER + 1] = {
 static enum fm_refusal judge_together(const struct judge *j, const struct fm_http_limits *limits)
 {
     const struct fm_request *r = j->r;
+    if (!are_codings_good(j))
+        return FM_REFUSE_BAD_CODING;
     if (r->minor > 0 && j->hosts == 0)
         return FM_REFUSE_HOST_MISSING;
     if (j->codings > 0 && j->lengths > 0)
         return FM_REFUSE_LENGTH_AND_CODING;
     if (j->codings > 0 && r->minor == 0)
         return FM_REFUSE_CODING_IN_1_0;
-    if (j->unknown_coding)
+    if (j->ncodings > 1) /* well formed, but not ours */
         return FM_REFUSE_CODING_UNKNOWN;
     if (r->content_length > 0 && (uint64_t)r->content_length > limits->body)
         return FM_REFUSE_BODY_TOO_LARGE;

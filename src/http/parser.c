@@ -38,7 +38,8 @@
 #define CHUNK_LINE_MAX 256 /* a chunk's size and extensions without CRLF; AWS's signatures take 90 */
 #define CHUNK_LINE_USUAL 8 /* what is longer counts as overhead, which may be as much as the body and this: */
 #define CHUNK_OVERHEAD 4096
-#define SLICE 4096 /* how much is buffered at a time while a head comes in parts */
+#define EMPTY_LINES 8 /* before a request line */
+#define SLICE 4096    /* how much is buffered at a time while a head comes in parts */
 #define DESCRIBE_MAX 256
 
 enum state { HEAD, LENGTH, CHUNK_LINE, CHUNK_DATA, CHUNK_END, TRAILER, DONE, REFUSED };
@@ -55,7 +56,7 @@ struct fm_parser {
     uint64_t left;           /* body bytes to come, of the whole body or of the chunk */
     size_t seen;             /* bytes of a chunk line or trailer in buf that were looked at */
     uint32_t trailers;       /* trailer lines so far */
-    uint8_t empty_line;      /* bytes of the empty line before the request line: 0, 1 (CR), 2 */
+    uint8_t empty_lines;     /* bytes of empty lines before the request line, two each */
     uint8_t state;           /* enum state */
     bool reported;           /* FM_PARSE_HEAD was */
     bool lib_head, lib_done; /* http-parser has reported the end of the head, of the request */
@@ -259,20 +260,18 @@ static enum fm_parse begin_request(struct fm_parser *p, const char *head, size_t
     return FM_PARSE_HEAD;
 }
 
-/* RFC 9112, 2.2: an empty line before the request line is skipped; we skip one.  False: refused by p->why. */
-static bool skip_empty_line(struct fm_parser *p, struct input *in)
+/* RFC 9112, 2.2: at least one empty line before the request line is skipped.  False: refused by p->why. */
+static bool skip_empty_lines(struct fm_parser *p, struct input *in)
 {
-    for (; in->s < in->end && (*in->s == '\r' || *in->s == '\n' || p->empty_line == 1); in->s++) {
-        bool lf = *in->s == '\n';
-        if (p->empty_line == 2)
-            p->why = lf ? FM_REFUSE_BARE_LF : FM_REFUSE_EMPTY_LINES;
-        else if (p->empty_line == 1 && !lf)
-            p->why = FM_REFUSE_BARE_CR;
-        else if (p->empty_line == 0 && lf)
-            p->why = FM_REFUSE_BARE_LF;
+    for (; in->s < in->end && (*in->s == '\r' || *in->s == '\n' || p->empty_lines % 2 == 1); in->s++) {
+        bool lf = *in->s == '\n', within = p->empty_lines % 2 == 1;
+        if (lf != within)
+            p->why = lf ? FM_REFUSE_BARE_LF : FM_REFUSE_BARE_CR;
+        else if (p->empty_lines == 2 * EMPTY_LINES)
+            p->why = FM_REFUSE_EMPTY_LINES;
         if (p->why)
             return false;
-        p->empty_line++;
+        p->empty_lines++;
     }
     return true;
 }
@@ -298,7 +297,7 @@ static enum fm_parse step_head(struct fm_parser *p, struct input *in)
 {
     if (fm_buf_size(&p->buf) > 0)
         return resume_head(p, in);
-    if (!skip_empty_line(p, in))
+    if (!skip_empty_lines(p, in))
         return refuse(p, p->why);
     size_t len = input_len(in);
     int rc = fm_head_scan(&p->scan, p->limits, in->s, len, &p->why);
@@ -505,7 +504,7 @@ static void reset(struct fm_parser *p)
     p->overhead = p->left = 0;
     p->seen = 0;
     p->trailers = 0;
-    p->empty_line = 0;
+    p->empty_lines = 0;
     p->state = HEAD;
     p->reported = p->lib_head = p->lib_done = false;
     p->lib_fields = p->shown = 0;
@@ -566,6 +565,13 @@ void fm_parser_give_back(struct fm_parser *p, struct fm_request *r)
 }
 
 const struct fm_http_error *fm_parser_error(const struct fm_parser *p) { return p->error; }
+
+bool fm_parser_is_head(const struct fm_parser *p)
+{
+    const struct fm_request *r = p->request;
+    size_t len = r ? r->head_len : fm_buf_size(&p->buf);
+    return len >= 5 && memcmp(r ? r->head : fm_buf_head(&p->buf), "HEAD ", 5) == 0;
+}
 
 /* Method and target up to its query: a query may hold secrets, and error logs have other readers than access logs. */
 void fm_parser_describe(const struct fm_parser *p, char *buf, size_t size)

@@ -32,14 +32,15 @@ static inline struct fm_span span(size_t from, size_t to)
 
 static inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/* HTTP-version (2.3): case-sensitive, one digit each. */
+/* HTTP-version (2.3): case-sensitive, one digit each.  A minor version that is higher than ours is processed as 1.1
+ * (RFC 9110, 2.5). */
 static enum fm_refusal read_version(const char *p, size_t len, uint8_t *minor)
 {
     if (len != 8 || memcmp(p, "HTTP/", 5) != 0 || !is_digit(p[5]) || p[6] != '.' || !is_digit(p[7]))
         return FM_REFUSE_BAD_VERSION;
-    if (p[5] != '1' || p[7] > '1')
+    if (p[5] != '1')
         return FM_REFUSE_VERSION_NOT_SUPPORTED;
-    *minor = (uint8_t)(p[7] - '0');
+    *minor = p[7] > '0';
     return FM_REFUSE_NOTHING;
 }
 

@@ -73,7 +73,7 @@ static bool refuse(struct fm_conn *c, const struct fm_http_error *error) FM_ON_L
     }
     if (error->id == FM_REFUSE_QUEUE_FULL && c->server->access) /* a whole request, in the log as any other */
         fm_access_log_add(c->server->access, c->remote, r, (unsigned)error->status, 0);
-    struct iovec piece = {text, fm_response_plain(text, error->status, r && r->is_head)};
+    struct iovec piece = {text, fm_response_plain(text, error->status, fm_parser_is_head(c->parser))};
     fm_stream_send(&c->stream, &piece, 1, 0);
     return linger(c);
 }
@@ -296,6 +296,15 @@ static void start_send_timer(struct fm_conn *c) FM_ON_LOOP
     start_timer(c, FM_T_SEND);
 }
 
+/* The server has answered itself while a step still runs: the client has the whole response, which says that the
+ * connection ends, and need not wait for the step. */
+static void end_our_side(struct fm_conn *c) FM_ON_LOOP
+{
+    if (c->state == FM_CONN_BUSY && c->exchange->ending && c->exchange->status != 0 &&
+        fm_stream_pending(&c->stream) == 0)
+        fm_stream_shutdown(&c->stream);
+}
+
 static void on_output(struct fm_stream *s)
 {
     struct fm_conn *c = of_stream(s);
@@ -310,10 +319,12 @@ static void on_output(struct fm_stream *s)
         fm_timer_stop(&c->timer);
     switch (c->state) {
     case FM_CONN_BUSY:
-        if (dead && fm_exchange_end(c->exchange, FM_END_GONE))
+        if (dead && fm_exchange_end(c->exchange, FM_END_GONE)) {
             fm_conn_exchange_over(c, true);
-        else
+        } else {
             fm_exchange_output(c->exchange);
+            end_our_side(c);
+        }
         break;
     case FM_CONN_SENDING:
         if (pending == 0)
@@ -436,6 +447,8 @@ static void end_exchange(struct fm_conn *c, enum fm_end why) FM_ON_LOOP
         fm_conn_exchange_over(c, true);
     } else if (fm_exchange_end(x, why)) {
         answered(c);
+    } else {
+        end_our_side(c);
     }
 }
 

@@ -43,7 +43,7 @@
     X(0, "limit-request-field_size", LIMIT, limits.field_size, "8190", "BYTES", "longest header field")                \
     X(0, "limit-request-body", SIZE, limits.body, "1073741824", "BYTES", "largest request body")                       \
     X(0, "limit-body-rate", SIZE, limit_body_rate, "500", "BYTES",                                                     \
-      "bytes a second that a request body must come with, over each --body-timeout; 0 is off")                         \
+      "bytes a second that a request body must come with, over a whole body timeout; 0 is off")                        \
     X(0, "limit-body-files", COUNT, limit_body_files, "1000", "N",                                                     \
       "request bodies in temporary files at a time; one more is answered 503")                                         \
     X(0, "limit-body-disk", SIZE, limit_body_disk, "8589934592", "BYTES",                                              \

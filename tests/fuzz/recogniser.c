@@ -239,9 +239,7 @@ static bool http_version(struct in *in, struct rec_request *r)
 {
     if (!take_text(in, "HTTP/1.") || at_end(in) || !is_digit((unsigned char)*in->at))
         return false;
-    r->minor = *in->at++ - '0';
-    if (r->minor > 1)
-        r->different |= REC_MINOR_VERSION;
+    r->minor = *in->at++ > '0'; /* a higher minor version is processed as the highest one known (RFC 9110, 2.5) */
     return true;
 }
 
@@ -405,9 +403,10 @@ static size_t max(size_t a, size_t b) { return a > b ? a : b; }
 static enum rec_verdict head(struct in *in, struct rec_request *r)
 {
     struct in line;
-    take_text(in, "\r\n"); /* one empty line is ignored (RFC 9112, 2.2) */
-    if (take_text(in, "\r\n"))
-        return refuse(r, "more than one empty line");
+    unsigned empty = 0;
+    while (take_text(in, "\r\n")) /* at least one empty line is ignored (RFC 9112, 2.2) */
+        if (++empty > REC_EMPTY_LINES)
+            return refuse(r, "too many empty lines");
     const char *end = memmem(in->at, (size_t)(in->end - in->at), "\r\n\r\n", 4);
     if (!end)
         return REC_MORE;

@@ -15,7 +15,6 @@
  * X(ID, slug of the refusal, or NULL if the server accepts what the grammar does not, what) */
 #define REC_DIFFERENCES(X)                                                                                             \
     X(TARGET_CHAR, NULL, "a target with a character or a '%' that should be percent-encoded (RFC 3986, 3.3)")          \
-    X(MINOR_VERSION, "version_not_supported", "HTTP/1.2 to 1.9, which RFC 9110, 2.5 would have read as 1.1")           \
     X(EMPTY_ELEMENT, "bad_transfer_encoding", "empty elements in the list of codings (RFC 9110, 5.6.1.2)")             \
     X(PORT_WITHOUT_HOST, "bad_host", "a Host of only a port, which no URI leads to (RFC 9110, 4.2.1 and 7.2)")         \
     X(PORT_RANGE, "bad_host", "a port over 65535")                                                                     \
@@ -54,6 +53,7 @@ struct rec_field {
 };
 
 #define REC_FIELDS 512
+#define REC_EMPTY_LINES 8 /* before a request line */
 
 struct rec_request {
     bool has_head; /* the head is complete and acceptable: what follows is set */

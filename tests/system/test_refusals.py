@@ -68,7 +68,7 @@ CASES: dict[str, tuple[bytes, int]] = {
     "obs-fold-space": (GET + b"X: 1\r\n 2\r\n\r\n", 400),
     "obs-fold-tab": (GET + b"X: 1\r\n\t2\r\n\r\n", 400),
     "space-line-first": (b"GET /hello HTTP/1.1\r\n X: 1\r\n" + H + b"\r\n", 400),
-    "two-empty-lines": (b"\r\n\r\nGET /hello HTTP/1.1\r\n" + H + b"\r\n", 400),
+    "nine-empty-lines": (b"\r\n" * 9 + b"GET /hello HTTP/1.1\r\n" + H + b"\r\n", 400),
     "bare-lf-before": (b"\nGET /hello HTTP/1.1\r\n" + H + b"\r\n", 400),
     "space-before": (b" GET /hello HTTP/1.1\r\n" + H + b"\r\n", 400),
     # Field names and values
@@ -125,7 +125,6 @@ CASES: dict[str, tuple[bytes, int]] = {
     "connect": (b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 501),
     # Versions
     "version-2.0": (b"GET /hello HTTP/2.0\r\n" + H + b"\r\n", 505),
-    "version-1.2": (b"GET /hello HTTP/1.2\r\n" + H + b"\r\n", 505),
     "version-0.9": (b"GET /hello HTTP/0.9\r\n" + H + b"\r\n", 505),
     "version-absent": (b"GET /hello\r\n\r\n", 400),
     "version-letter": (b"GET /hello HTTP/1.x\r\n" + H + b"\r\n", 400),
@@ -168,7 +167,7 @@ CASES: dict[str, tuple[bytes, int]] = {
     "trailer-long": (BODY + b"0\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", 400),
     "trailers-many": (BODY + b"0\r\n" + b"X: 1\r\n" * 20_000 + b"\r\n", 400),
     # Sizes
-    "line-long": (b"GET /" + b"x" * 4100 + b" HTTP/1.1\r\n" + H + b"\r\n", 414),
+    "line-long": (b"GET /" + b"x" * 8200 + b" HTTP/1.1\r\n" + H + b"\r\n", 414),
     "line-endless": (b"GET /" + b"x" * 200_000, 414),
     "fields-many": (GET + b"".join(b"X-%d: 1\r\n" % i for i in range(100)) + b"\r\n", 431),
     "field-long": (GET + b"X: " + b"x" * 8200 + b"\r\n\r\n", 431),
@@ -230,6 +229,34 @@ def test_refused(server, name, how):
         data_pieces = how
     hidden = build("GET", SMUGGLED) if not name.endswith("endless") else b""
     refused(server, data + hidden, status, data_pieces)
+
+
+HEADS = {
+    name: re.sub(rb"^(\r\n)*(GET|POST) ", b"HEAD ", data)
+    for name, (data, _) in CASES.items()
+    if re.match(rb"(\r\n)*(GET|POST) ", data) and "empty-lines" not in name
+}
+
+
+@pytest.mark.parametrize("how", ["whole", "lines"])
+@pytest.mark.parametrize("name", HEADS)
+def test_refused_head(server, name, how):
+    """The answer to HEAD has no body (RFC 9110, 9.3.2), however early the request is refused."""
+    with server.connect() as c:
+        c.send_pieces(pieces(HEADS[name], how if len(HEADS[name]) < 10_000 else "whole"), pause=0.001)
+        sent, end = c.drain()
+        head, _, body = sent.partition(b"\r\n\r\n")
+        assert re.match(rb"HTTP/1.1 [45]\d\d ", head), sent
+        assert (body, end) == (b"", "eof")
+
+
+@pytest.mark.parametrize("what", ["head", "body"])
+def test_head_that_comes_too_late(serve, what):
+    server = serve("basic", "--header-timeout", "0.5", "--body-timeout", "0.5")
+    with server.connect() as c:
+        c.send(b"HEAD /hello HTTP/1.1\r\nHost: a\r\n" + (b"Content-Length: 5\r\n\r\n" if what == "body" else b""))
+        sent, end = c.drain()
+        assert sent.startswith(b"HTTP/1.1 408 ") and sent.endswith(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize("name", [name for name, (data, _) in CASES.items() if len(data) < 1000])
@@ -337,7 +364,7 @@ ACCEPTED = {
     "chunk-extension": TE.replace(b"/refused", b"") + b'\r\n5;a=b;c;d="e"\r\nhello\r\n0;last\r\n\r\n',
     "field-just-fits": GET + b"X: " + b"x" * 8187 + b"\r\n\r\n",
     "fields-just-fit": GET + b"".join(b"X-%d: 1\r\n" % i for i in range(99)) + b"\r\n",
-    "line-just-fits": b"GET /hello/" + b"x" * (4094 - 20) + b" HTTP/1.1\r\n" + H + b"\r\n",
+    "line-just-fits": b"GET /hello/" + b"x" * (8190 - 20) + b" HTTP/1.1\r\n" + H + b"\r\n",
 }
 
 

@@ -9,7 +9,7 @@
  *        repeated or malformed Host; a target that is no origin-, absolute- or asterisk-form (CONNECT's authority-form
  *        is refused with 501); chunk sizes with signs, white space, prefixes or overflow; oversized or malformed chunk
  *        extensions; malformed or oversized trailers; a fragment or white space in the target
- *   505  an HTTP version other than 1.0 and 1.1 (400 if it is no version at all, such as "HTTP/1.x" or "GET / FTP/1.1")
+ *   505  an HTTP version other than 1.x (400 if it is no version at all, such as "HTTP/1.x" or "GET / FTP/1.1")
  *   414  a request line longer than limits.request_line
  *   431  more than limits.fields fields, or a field longer than limits.field_size
  *   413  a body larger than limits.body: by its Content-Length at once, chunked as soon as it passes the limit
@@ -24,13 +24,15 @@
  * Upgrade is ignored.  Where http-parser reads a request that passes all this in another way, it is refused with 400;
  * no such request is known.
  *
- * Field names with an underscore are dropped (they would shadow the dashed ones in environ).  One empty line (CRLF)
- * before the request line is skipped (RFC 9112, 2.2).  Trailers are checked and dropped.
+ * Field names with an underscore are dropped (they would shadow the dashed ones in environ).  Up to eight empty
+ * lines (CRLF) before the request line are skipped (RFC 9112, 2.2).  HTTP/1.2 and higher are processed as 1.1 (RFC
+ * 9110, 2.5).  Trailers are checked and dropped.
  *
  * After an error the parser takes nothing more: fm_parser_feed keeps answering FM_PARSE_ERROR. */
 #ifndef FERMATA_HTTP_PARSER_H
 #define FERMATA_HTTP_PARSER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,7 +51,7 @@ enum fm_parse {
     FM_PARSE_HEAD,  /* the head is complete and acceptable: *used bytes were taken; look at fm_parser_request (Expect),
                        then feed the rest.  Reported once per request, also when there is no body. */
     FM_PARSE_DONE,  /* the whole request is there: take it with fm_parser_take once it is stored (fm_parser_stored);
-                       *used  bytes were taken, what follows belongs to the next request */
+                     *used  bytes were taken, what follows belongs to the next request */
     FM_PARSE_ERROR, /* refused, see fm_parser_error; *used means nothing */
 };
 
@@ -91,6 +93,10 @@ void fm_parser_give_back(struct fm_parser *p, struct fm_request *r);
 
 /* After FM_PARSE_ERROR; static.  NULL before. */
 const struct fm_http_error *fm_parser_error(const struct fm_parser *p);
+
+/* Does the request that is being read, or was refused, begin with the method HEAD?  Its answer has no body (RFC 9110,
+ * 9.3.2), whatever else is wrong with it. */
+bool fm_parser_is_head(const struct fm_parser *p);
 
 /* "GET /path" of what is known of the request line so far, for log lines; NUL-terminated into buf (control characters
  * are escaped by the log).  Without the query, which may hold secrets.  Empty if nothing is known. */

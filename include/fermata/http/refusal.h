@@ -9,12 +9,12 @@
 #define FM_REFUSALS(X)                                                                                                 \
     X(BAD_REQUEST_LINE, 400, "bad_request_line", "malformed request line")                                             \
     X(REQUEST_LINE_TOO_LONG, 414, "request_line_too_long", "request line over the limit")                              \
-    X(EMPTY_LINES, 400, "empty_lines", "more than one empty line before the request line")                             \
+    X(EMPTY_LINES, 400, "empty_lines", "more than eight empty lines before the request line")                          \
     X(BAD_METHOD, 400, "bad_method", "method is no token")                                                             \
     X(CONNECT, 501, "connect", "CONNECT is not supported")                                                             \
     X(BAD_TARGET, 400, "bad_target", "malformed request target")                                                       \
     X(BAD_VERSION, 400, "bad_version", "malformed HTTP version")                                                       \
-    X(VERSION_NOT_SUPPORTED, 505, "version_not_supported", "HTTP version other than 1.0 and 1.1")                      \
+    X(VERSION_NOT_SUPPORTED, 505, "version_not_supported", "HTTP version other than 1.x")                              \
     X(BARE_LF, 400, "bare_lf", "LF without CR")                                                                        \
     X(BARE_CR, 400, "bare_cr", "CR without LF")                                                                        \
     X(CONTROL_CHAR, 400, "control_char", "control character in the head")                                              \

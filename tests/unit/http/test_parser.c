@@ -169,7 +169,9 @@ static void test_refused_at_once(void **state)
     static const struct fm_http_limits small = {.request_line = 20, .fields = 2, .field_size = 10, .body = 9};
     static const char *const texts[] = {
         "\n",
-        "\r\n\r",
+        "\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r", /* a ninth empty line */
+        "\r\n\n",
+        "\r\n\r\r",
         "\rG",
         "\x16",
         "GET /\n",

@@ -107,6 +107,8 @@ static void test_request_line_parts(void **state)
         int minor;
     } cases[] = {
         {"GET / HTTP/1.1", "GET", "/", "/", "", "", 1},
+        {"GET / HTTP/1.2", "GET", "/", "/", "", "", 1},
+        {"GET / HTTP/1.9", "GET", "/", "/", "", "", 1},
         {"M-SEARCH /a?b?c HTTP/1.0", "M-SEARCH", "/a?b?c", "/a", "b?c", "", 0},
         {"GET /? HTTP/1.1", "GET", "/?", "/", "", "", 1},
         {"OPTIONS * HTTP/1.1", "OPTIONS", "*", "*", "", "", 1},
@@ -145,7 +147,7 @@ static void test_request_line_refusals(void **state)
         {"GET /\t HTTP/1.1", FM_REFUSE_BAD_TARGET},
         {"GET # HTTP/1.1", FM_REFUSE_BAD_TARGET},
         {"GET / HTTP/2.0", FM_REFUSE_VERSION_NOT_SUPPORTED},
-        {"GET / HTTP/1.9", FM_REFUSE_VERSION_NOT_SUPPORTED},
+        {"GET / HTTP/2.0", FM_REFUSE_VERSION_NOT_SUPPORTED},
         {"CONNECT a:1 HTTP/1.1", FM_REFUSE_CONNECT},
         {"CONNECT a:1 HTTP/2.0", FM_REFUSE_VERSION_NOT_SUPPORTED},
         {"GET h HTTP/1.1", FM_REFUSE_BAD_TARGET},
