@@ -16,12 +16,17 @@
 #include "fermata/util/log.h"
 
 #define MAX_KEPT (1 << 20)
-#define MAX_CONNS 256 /* a scraper or two and probes; more is a mistake */
+#define MAX_CONNS 256 /* a scraper or two and probes; more is a mistake, and the one idle for longest gives way */
+
+static const struct fm_listener_options listening = {.backlog = 128,
+                                                     .keepalive = 15,
+                                                     .user_timeout = 30000,
+                                                     .spares = 4};
 
 struct fm_admin {
     struct fm_listener listener;
     struct fm_admin_source source;
-    struct fm_list conns;
+    struct fm_list conns; /* the one whose last request is oldest first */
     unsigned nconns, idle_kind;
 };
 
@@ -31,6 +36,8 @@ struct admin_conn {
     struct fm_timer idle;
     struct fm_admin *admin;
     struct fm_parser *parser;
+    struct fm_buf ahead; /* requests behind the one that was answered in this turn of the loop */
+    struct fm_note more; /* posted while there are any */
     bool closing;
 };
 
@@ -41,11 +48,13 @@ static void close_conn(struct admin_conn *c) FM_ON_LOOP
     struct fm_admin *a = c->admin;
     fm_timer_stop(&c->idle);
     fm_list_remove(&c->node);
+    fm_loop_unpost(c->stream.loop, &c->more);
     fm_stream_fini(&c->stream);
     fm_parser_free(c->parser);
+    fm_buf_fini(&c->ahead);
     free(c);
     a->nconns--;
-    fm_listener_want(&a->listener, true);
+    fm_listener_refill(&a->listener);
 }
 
 static bool is(const struct fm_request *r, struct fm_span span, const char *text)
@@ -115,31 +124,73 @@ static void refuse(struct admin_conn *c)
     c->closing = true;
 }
 
-static void on_data(struct fm_stream *s, const char *data, size_t len)
+/* Answers at most one request of the len bytes at data; how many of them were taken, or -1: the connection is gone. */
+static int64_t take(struct admin_conn *c, const char *data, size_t len) FM_ON_LOOP
 {
-    struct admin_conn *c = FM_LIST_ENTRY(s, struct admin_conn, stream);
-    fm_assert_on_loop();
-    for (size_t used; !c->closing; data += used, len -= used) {
-        enum fm_parse parse = fm_parser_feed(c->parser, data, len, &used);
+    struct fm_loop *loop = c->stream.loop;
+    size_t at = 0;
+    for (;;) {
+        size_t used;
+        enum fm_parse parse = fm_parser_feed(c->parser, data + at, len - at, &used);
+        at += used;
+        if (parse == FM_PARSE_HEAD)
+            continue;
         if (parse == FM_PARSE_MORE)
-            return;
+            return (int64_t)len;
         if (parse == FM_PARSE_ERROR) {
             refuse(c);
-            break;
+            return (int64_t)len;
         }
-        if (parse == FM_PARSE_DONE) {
-            struct fm_request *r = fm_parser_take(c->parser);
-            int err = respond(c, r);
-            fm_request_free(r);
-            fm_timer_start(&s->loop->timers, &c->idle, c->admin->idle_kind, fm_loop_now(s->loop));
-            if (err != 0) {
-                close_conn(c);
-                return;
-            }
+        struct fm_request *r = fm_parser_take(c->parser);
+        int err = respond(c, r);
+        fm_request_free(r);
+        if (err != 0) {
+            close_conn(c);
+            return -1;
         }
+        fm_timer_start(&loop->timers, &c->idle, c->admin->idle_kind, fm_loop_now(loop));
+        fm_list_remove(&c->node);
+        fm_list_push(&c->admin->conns, &c->node);
+        return (int64_t)at;
     }
-    if (fm_stream_pending(s) == 0)
-        fm_stream_shutdown(s); /* the client closes, or the idle timeout does */
+}
+
+/* One request in a turn of the loop: a page of metrics takes it some 50 us, and a client may ask for thousands. */
+static void on_bytes(struct admin_conn *c, const char *data, size_t len) FM_ON_LOOP
+{
+    int64_t used = c->closing ? (int64_t)len : take(c, data, len);
+    if (used < 0)
+        return;
+    bool kept = fm_buf_size(&c->ahead) > 0; /* then data is what is kept */
+    if (kept)
+        fm_buf_consume(&c->ahead, (size_t)used);
+    else
+        fm_buf_append(&c->ahead, data + used, len - (size_t)used);
+    if (c->ahead.failed) {
+        close_conn(c);
+        return;
+    }
+    bool more = fm_buf_size(&c->ahead) > 0 && !c->closing;
+    fm_stream_set_reading(&c->stream, more ? FM_READ_PAUSED : FM_READ_ON);
+    if (more)
+        fm_loop_post(c->stream.loop, &c->more, 0, NULL);
+    else
+        fm_buf_fini(&c->ahead);
+    if (c->closing && fm_stream_pending(&c->stream) == 0)
+        fm_stream_shutdown(&c->stream); /* the client closes, or the idle timeout does */
+}
+
+static void on_data(struct fm_stream *s, const char *data, size_t len)
+{
+    fm_assert_on_loop();
+    on_bytes(FM_LIST_ENTRY(s, struct admin_conn, stream), data, len);
+}
+
+static void on_more(struct fm_note *note)
+{
+    struct admin_conn *c = FM_LIST_ENTRY(note, struct admin_conn, more);
+    fm_assert_on_loop();
+    on_bytes(c, fm_buf_head(&c->ahead), fm_buf_size(&c->ahead));
 }
 
 static void on_end(struct fm_stream *s, int err)
@@ -167,6 +218,15 @@ void fm_admin_timeout(struct fm_timer *t)
     close_conn(FM_LIST_ENTRY(t, struct admin_conn, idle));
 }
 
+/* Room for one more: the one that has been idle for longest goes. */
+static void make_room(struct fm_admin *a) FM_ON_LOOP
+{
+    struct fm_list *node = a->conns.next;
+    while (node->next != &a->conns && fm_stream_pending(&FM_LIST_ENTRY(node, struct admin_conn, node)->stream) > 0)
+        node = node->next;
+    close_conn(FM_LIST_ENTRY(node, struct admin_conn, node));
+}
+
 static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *peer)
 {
     struct fm_admin *a = l->owner;
@@ -188,8 +248,9 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
     fm_timer_init(&c->idle);
     fm_list_push(&a->conns, &c->node);
     fm_timer_start(&l->loop->timers, &c->idle, a->idle_kind, fm_loop_now(l->loop));
-    if (++a->nconns >= MAX_CONNS)
-        fm_listener_want(l, false);
+    fm_note_init(&c->more, on_more);
+    if (++a->nconns > MAX_CONNS)
+        make_room(a);
 }
 
 struct fm_admin *fm_admin_new(const struct fm_addr *addr, const struct fm_admin_source *source)
@@ -199,7 +260,7 @@ struct fm_admin *fm_admin_new(const struct fm_addr *addr, const struct fm_admin_
     struct fm_admin *a = fm_calloc(1, sizeof *a);
     fm_list_init(&a->conns);
     a->source = *source;
-    int err = fm_listener_open(&a->listener, addr, 128, &what);
+    int err = fm_listener_open(&a->listener, addr, &listening, &what);
     if (err == 0)
         return a;
     fm_addr_url(addr, url);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -28,10 +29,46 @@ static bool is_stale_socket(const struct fm_addr *addr)
     return stale;
 }
 
-int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, int backlog, const char **what)
+/* What accepted sockets inherit from the listening one, so that it costs no call for each of them. */
+static void set_tcp_options(int fd, const struct fm_listener_options *o)
+{
+    int on = 1, idle = (int)o->keepalive, user = (int)o->user_timeout, probes = FM_KEEPALIVE_PROBES, low = FM_NOT_SENT;
+    int interval = idle < FM_KEEPALIVE_INTERVAL ? idle : FM_KEEPALIVE_INTERVAL;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &low, sizeof low);
+    if (user > 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user, sizeof user);
+    if (idle == 0)
+        return;
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+}
+
+void fm_listener_refill(struct fm_listener *l)
+{
+    while (l->nspares < l->wanted_spares) {
+        int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            return;
+        l->spares[l->nspares++] = fd;
+    }
+}
+
+static bool take_spare(struct fm_listener *l)
+{
+    if (l->nspares == 0)
+        return false;
+    close(l->spares[--l->nspares]);
+    return true;
+}
+
+int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, const struct fm_listener_options *o,
+                     const char **what)
 {
     int on = 1, family = addr->u.sa.sa_family, err;
-    *l = (struct fm_listener){.addr = *addr, .fd = -1, .wanted = true};
+    *l = (struct fm_listener){.addr = *addr, .fd = -1, .wanted = true, .wanted_spares = o->spares};
     fm_timer_init(&l->retry);
     *what = "socket";
     l->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -42,7 +79,7 @@ int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, int back
             unlink(addr->u.un.sun_path);
     } else {
         setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* accepted sockets inherit it */
+        set_tcp_options(l->fd, o);
     }
     if (family == AF_INET6)
         setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on); /* so that 0.0.0.0 can be bound beside it */
@@ -51,7 +88,7 @@ int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, int back
     if (bind(l->fd, &addr->u.sa, addr->len) != 0)
         goto fail;
     *what = "listen";
-    if (listen(l->fd, backlog) != 0)
+    if (listen(l->fd, o->backlog) != 0)
         goto fail;
     if (family != AF_UNIX) {
         l->addr.len = sizeof l->addr.u;
@@ -82,6 +119,25 @@ static int above_standard(int conn)
     return up;
 }
 
+/* Errors of that one connection, which accept(2) reports as its own: the next one may be fine. */
+static bool is_of_the_network(int err)
+{
+    switch (err) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+    case EPERM: return true; /* a firewall's rule */
+    default: return false;
+    }
+}
+
 static void on_acceptable(evutil_socket_t fd, short events, void *arg)
 {
     struct fm_listener *l = arg;
@@ -101,10 +157,12 @@ static void on_acceptable(evutil_socket_t fd, short events, void *arg)
             l->on_accept(l, conn, &peer);
             continue;
         }
-        if (errno == EINTR || errno == ECONNABORTED)
-            continue; /* that one went away; the next may be fine */
+        if (is_of_the_network(errno))
+            continue;
         if (errno == EAGAIN)
             return;
+        if ((errno == EMFILE || errno == ENFILE) && take_spare(l))
+            continue;
         if (!l->complained) /* near its limit it works now and then */
             fm_error_seldom("accept: %s; accepting pauses and tries again", fm_strerror(-errno));
         l->complained = true;
@@ -138,6 +196,7 @@ int fm_listener_start(struct fm_listener *l, struct fm_loop *loop, unsigned retr
     l->retry_kind = retry_kind;
     l->on_accept = on_accept;
     l->owner = owner;
+    fm_listener_refill(l);
     l->event = event_new(loop->base, l->fd, EV_READ | EV_PERSIST, on_acceptable, l);
     return l->event && event_add(l->event, NULL) == 0 ? 0 : -ENOMEM;
 }
@@ -174,6 +233,8 @@ void fm_listener_close(struct fm_listener *l)
         event_free(l->event);
     l->event = NULL;
     fm_timer_stop(&l->retry);
+    while (take_spare(l))
+        ;
     if (l->fd >= 0) {
         fm_fds_close(l->fd);
         if (l->addr.u.sa.sa_family == AF_UNIX)

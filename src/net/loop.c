@@ -88,20 +88,18 @@ void fm_loop_fini(struct fm_loop *l)
     l->scratch = NULL;
 }
 
-/* Batch by batch: one lock for all. */
-void fm_loop_visit(struct fm_loop *l)
+/* One lock for all that are there.  What they post in their turn is for the next time, so that a turn ends. */
+bool fm_loop_visit(struct fm_loop *l)
 {
-    for (;;) {
-        fm_mutex_lock(&l->lock);
-        fm_list_append(&l->taken, &l->inbox);
-        fm_mutex_unlock(&l->lock);
-        if (fm_list_empty(&l->taken))
-            return;
-        for (struct fm_list *node; (node = fm_list_pop(&l->taken));) {
-            struct fm_note *note = FM_LIST_ENTRY(node, struct fm_note, node);
-            note->fn(note);
-        }
+    bool any = false;
+    fm_mutex_lock(&l->lock);
+    fm_list_append(&l->taken, &l->inbox);
+    fm_mutex_unlock(&l->lock);
+    for (struct fm_list *node; (node = fm_list_pop(&l->taken)); any = true) {
+        struct fm_note *note = FM_LIST_ENTRY(node, struct fm_note, node);
+        note->fn(note);
     }
+    return any;
 }
 
 #define ARM_SLACK (100 * FM_MS)

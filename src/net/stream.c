@@ -3,7 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -344,6 +347,14 @@ uint64_t fm_stream_taken(struct fm_stream *s)
         ioctl(s->fd, SIOCOUTQ, &in_kernel);
     fm_mutex_unlock(&s->lock);
     return sent - (uint64_t)in_kernel;
+}
+
+void fm_stream_be_patient(struct fm_stream *s, uint64_t ns)
+{
+    int now = 0, ms = ns / FM_MS < INT_MAX ? (int)(ns / FM_MS) : INT_MAX;
+    socklen_t len = sizeof now;
+    if (getsockopt(s->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &now, &len) == 0 && now != 0 && now < ms)
+        setsockopt(s->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
 }
 
 void fm_stream_kill(struct fm_stream *s)

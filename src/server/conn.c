@@ -101,6 +101,9 @@ static void on_request(struct fm_conn *c) FM_ON_LOOP
     fm_timer_stop(&c->timer);
     c->state = FM_CONN_BUSY;
     c->exchange = &c->own;
+    c->taken_stall = c->stream.sent; /* nobody else writes now */
+    c->taken_at = fm_loop_now(&c->server->loop);
+    c->stalled = false;
     fm_exchange_begin(&c->own, fm_parser_take(c->parser));
     if (c->ended && !c->server->options->allow_half_close)
         fm_exchange_end(c->exchange, FM_END_HALF_CLOSED);
@@ -288,11 +291,45 @@ static void on_end(struct fm_stream *s, int err)
 
 /* ---- writing ---- */
 
+/* How long a client may take nothing.  A receive buffer that is full opens in steps, when some eighth of it has been
+ * read, so one that has taken megabytes shows its reading only now and then: at SLOWEST bytes a second it may take that
+ * long, and at most three times --send-timeout more. */
+#define SLOWEST 4096
+
+static uint64_t send_patience(const struct fm_conn *c)
+{
+    uint64_t timeout = c->server->options->send_timeout, most = 3 * timeout;
+    double more = (double)(c->taken - c->taken_stall) / 8 / SLOWEST * FM_SEC;
+    return timeout + (more < (double)most ? (uint64_t)more : most);
+}
+
+/* TCP has a timeout of its own for a window that stays closed. */
+static void allow_for_steps(struct fm_conn *c) FM_ON_LOOP
+{
+    uint64_t patience = send_patience(c);
+    if (patience <= c->server->options->send_timeout + c->tcp_patience)
+        return;
+    c->tcp_patience = patience; /* so that it is changed a few times at most */
+    fm_stream_be_patient(&c->stream, patience + FM_SEC);
+}
+
+/* Has the client taken anything since it was last looked for? */
+static bool has_progressed(struct fm_conn *c) FM_ON_LOOP
+{
+    uint64_t taken = fm_stream_taken(&c->stream);
+    bool progress = taken != c->taken;
+    if (progress)
+        c->taken_at = fm_loop_now(&c->server->loop);
+    c->taken = taken;
+    return progress;
+}
+
 /* The client may take bytes for long before the socket becomes writable again, so the timeout looks at what it has
  * acknowledged. */
 static void start_send_timer(struct fm_conn *c) FM_ON_LOOP
 {
-    c->taken = fm_stream_taken(&c->stream);
+    has_progressed(c);
+    allow_for_steps(c);
     start_timer(c, FM_T_SEND);
 }
 
@@ -408,8 +445,16 @@ void fm_conn_timeout_send(struct fm_timer *t)
 {
     struct fm_conn *c = of_timer(t);
     fm_assert_on_loop();
-    if (fm_stream_taken(&c->stream) != c->taken) {
-        start_send_timer(c);
+    uint64_t before = c->taken;
+    if (has_progressed(c)) {
+        c->taken_stall = c->stalled ? before : c->taken_stall;
+        c->stalled = false;
+        start_timer(c, FM_T_SEND);
+        return;
+    }
+    c->stalled = true;
+    if (fm_loop_now(&c->server->loop) - c->taken_at < send_patience(c)) {
+        start_timer(c, FM_T_SEND);
         return;
     }
     if (c->state == FM_CONN_SENDING) {

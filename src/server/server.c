@@ -238,10 +238,15 @@ static void raise_nofile(unsigned connections)
 static int open_listeners(struct fm_server *s)
 {
     const struct fm_options *o = s->options;
+    const struct fm_listener_options how = {
+        .backlog = (int)o->backlog,
+        .keepalive = (unsigned)((o->tcp_keepalive + FM_SEC - 1) / FM_SEC),
+        .user_timeout = (unsigned)(o->tcp_user_timeout / FM_MS),
+    };
     for (unsigned i = 0; i < o->nbinds; i++) {
         const char *what;
         char url[FM_ADDR_TEXT];
-        int err = fm_listener_open(&s->listeners[i], &o->bind[i], (int)o->backlog, &what);
+        int err = fm_listener_open(&s->listeners[i], &o->bind[i], &how, &what);
         if (err != 0) {
             fm_addr_url(&o->bind[i], url);
             fm_log(FM_LOG_CRITICAL, "--bind %s: %s: %s", url, what, fm_strerror(err));
@@ -459,7 +464,8 @@ static void tear_down(struct fm_server *s) FM_UNCHECKED
     fm_role_take_loop();
     while (!fm_list_empty(&s->conns))
         fm_conn_close(FM_LIST_ENTRY(s->conns.next, struct fm_conn, node));
-    fm_loop_visit(&s->loop); /* parts of files and bodies that were over when their connections had ended */
+    while (fm_loop_visit(&s->loop))
+        ; /* parts of files and bodies that were over when their connections had ended */
     fm_admin_free(s->admin);
     close_listeners(s);
     if (s->access) {

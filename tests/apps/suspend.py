@@ -1117,3 +1117,17 @@ def effects(environ, start_response):
         probe.record(key, "three")
     finally:
         probe.record(key, "finally")
+
+
+@app.route
+def ticks(environ, start_response):
+    """A short block every so many seconds, until it is closed."""
+    asked = arguments(environ)
+    key, every = asked["key"], float(asked["every"])
+    start_response("200 OK", TEXT)
+    try:
+        for i in itertools.count():
+            yield b"tick\n"
+            yield probe.later(every, f"{key}-{i}")
+    finally:
+        probe.record(key, "closed")

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from harness.client import Malformed, NoResponse, Truncated, build, chunked
-from harness.limits import LONG, PROMPT, eventually, never
+from harness.limits import LONG, PROMPT, eventually, never, timeout
 
 
 @pytest.fixture
@@ -811,6 +811,23 @@ def test_send_timeout_is_for_silence_only(launch):
         while time.monotonic() - began < 4:
             got += len(c.read(8192))
             time.sleep(0.02)
+        assert c.read(size - got) == b"x" * (size - got)
+
+
+@timeout(60)
+def test_send_timeout_and_a_large_receive_buffer(launch):
+    """A client's window opens in steps: with a large buffer, one that reads steadily acknowledges nothing for longer than
+    --send-timeout, again and again."""
+    server = launch("basic", "--send-timeout", "1.5", "--threads", "1", "--request-timeout", "60")
+    size = 8_000_000
+    with server.connect(receive_buffer=1 << 20, timeout=LONG) as c:
+        c.send(build("GET", f"/declared?length={size}&size={size}&step=1000000&key=steps"))
+        c.read_head()
+        got = 0
+        began = time.monotonic()
+        while time.monotonic() - began < 12:
+            got += len(c.read(4096))
+            time.sleep(0.1)
         assert c.read(size - got) == b"x" * (size - got)
 
 

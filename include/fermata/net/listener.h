@@ -7,6 +7,22 @@
 #include "fermata/net/addr.h"
 #include "fermata/net/loop.h"
 
+#define FM_LISTENER_SPARES 4 /* at most */
+
+struct fm_listener_options {
+    int backlog;
+    unsigned keepalive;    /* seconds of silence until TCP asks for the client, FM_KEEPALIVE_PROBES times; 0: never */
+    unsigned user_timeout; /* milliseconds that TCP waits for an acknowledgement; 0: the system's minutes */
+    unsigned spares;       /* descriptors kept back for connections of this listener when there are no others */
+};
+
+#define FM_KEEPALIVE_PROBES 3
+#define FM_KEEPALIVE_INTERVAL 5 /* seconds between them, but no more than the silence before */
+
+/* Bytes that TCP takes beyond what it has sent.  A client that does not read costs the kernel this, not the megabytes
+ * that a send buffer grows to. */
+#define FM_NOT_SENT (256 * 1024)
+
 struct fm_listener;
 typedef void fm_accept_fn(struct fm_listener *l, int fd, const union fm_sockaddr *peer);
 
@@ -17,7 +33,9 @@ struct fm_listener {
     struct event *event;
     struct fm_timer retry; /* after EMFILE and the like */
     unsigned retry_kind;
-    bool wanted;     /* accepting is not paused by its owner */
+    bool wanted; /* accepting is not paused by its owner */
+    int spares[FM_LISTENER_SPARES];
+    unsigned nspares, wanted_spares;
     bool complained; /* a failing accept is logged once until it works again, and seldom */
     fm_accept_fn *on_accept;
     void *owner;
@@ -25,7 +43,11 @@ struct fm_listener {
 
 /* Socket, bind, listen.  0 or a negated errno, with *what set to the call that failed.  A unix socket that nobody
  * listens on any more is replaced. */
-int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, int backlog, const char **what);
+int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, const struct fm_listener_options *o,
+                     const char **what);
+
+/* A connection that this listener accepted has been closed: keeps its descriptor back, if a spare one is missing. */
+void fm_listener_refill(struct fm_listener *l) FM_ON_LOOP;
 
 /* Starts accepting on the loop; on_accept owns each fd (non-blocking, close-on-exec).  retry_kind is a kind of
  * l->loop->timers that the caller defined with fm_listener_retry. */

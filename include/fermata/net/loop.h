@@ -75,8 +75,8 @@ static inline uint64_t fm_loop_now(struct fm_loop *l)
 /* One turn: visit the inbox, run due timers, wait for events (if block and nothing is ready) and serve them. */
 void fm_loop_turn(struct fm_loop *l, bool block) FM_ON_LOOP FM_NO_GIL;
 
-/* Visits the notes that were posted, and does nothing else: part of a turn. */
-void fm_loop_visit(struct fm_loop *l) FM_ON_LOOP;
+/* Visits the notes that have been posted, and does nothing else: part of a turn.  True if there were any. */
+bool fm_loop_visit(struct fm_loop *l) FM_ON_LOOP;
 
 /* Asks the loop to call note->fn: at once, or, if due is not 0, at the next wake-up at or before that time.  `hurry`
  * (or NULL) turns such a note into one for at once: it is read under the inbox lock, so that if the loop sets it and

@@ -107,6 +107,10 @@ static inline bool fm_stream_has_room(const struct fm_stream *s, uint64_t low)
 /* Bytes that the peer has acknowledged, ever: does it take anything? */
 uint64_t fm_stream_taken(struct fm_stream *s) FM_ON_LOOP;
 
+/* The peer may leave what it is sent unacknowledged, or its window closed, for so many ns: TCP must not end the
+ * connection before (TCP_USER_TIMEOUT), if it would sooner. */
+void fm_stream_be_patient(struct fm_stream *s, uint64_t ns) FM_ON_LOOP;
+
 /* Gives up writing: drops what is kept, borrowed pieces included.  on_output is not called. */
 void fm_stream_kill(struct fm_stream *s) FM_ANY_THREAD;
 

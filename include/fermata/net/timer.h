@@ -33,8 +33,8 @@ void fm_timers_define(struct fm_timers *ts, unsigned kind, uint64_t duration, fm
 
 static inline void fm_timer_init(struct fm_timer *t) { fm_list_init(&t->node); }
 
-/* Starts (or starts over, of whichever kind it was) from `now`, which may lie a little in the past: then it takes as many
- * steps as timers of the kind have started since.  A kind that is off just stops it. */
+/* Starts (or starts over, of whichever kind it was) from `now`, which may lie a little in the past: then it takes as
+ * many steps as timers of the kind have started since.  A kind that is off just stops it. */
 void fm_timer_start(struct fm_timers *ts, struct fm_timer *t, unsigned kind, uint64_t now) FM_ON_LOOP;
 static inline void fm_timer_stop(struct fm_timer *t) { fm_list_remove(&t->node); }
 

@@ -48,12 +48,16 @@ struct fm_conn {
     uint8_t state;         /* enum fm_conn_state */
     uint8_t listener;      /* which one accepted it */
     bool ended;            /* the client ended its direction */
+    bool stalled;          /* the send timeout has passed without the client taking a byte; it may still be reading */
     bool slow_disk;        /* READING, but nothing is read until the body's file has taken what is there */
     uint8_t timing;        /* enum fm_timeout that `timer` runs for, while READING */
     uint16_t remote_port;
-    uint64_t taken;      /* fm_stream_taken when the send timeout was started */
-    uint64_t body_since; /* when --limit-body-rate began to look */
-    uint64_t body_seen;  /* ... and how much of the body was there then */
+    uint64_t taken;        /* fm_stream_taken when progress was last looked for */
+    uint64_t taken_at;     /* ... and when that was, if there was none since */
+    uint64_t tcp_patience; /* what fm_stream_be_patient was last told */
+    uint64_t taken_stall;  /* what it was at the last stall: since then the client has taken the difference */
+    uint64_t body_since;   /* when --limit-body-rate began to look */
+    uint64_t body_seen;    /* ... and how much of the body was there then */
     char remote[46];
 };
 

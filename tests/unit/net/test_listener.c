@@ -15,7 +15,9 @@
 #include "fermata/util/log.h"
 #include "loopback.h"
 
-enum { RETRY, BACKLOG = 16 };
+enum { RETRY };
+
+static const struct fm_listener_options how = {.backlog = 16, .keepalive = 7, .user_timeout = 9000, .spares = 2};
 
 static struct fm_loop l;
 static char dir[64], path[96];
@@ -81,7 +83,7 @@ static int finish(void **state)
 static void open_at(struct fm_listener *li, const struct fm_addr *addr)
 {
     const char *what = NULL;
-    int err = fm_listener_open(li, addr, BACKLOG, &what);
+    int err = fm_listener_open(li, addr, &how, &what);
     if (err != 0)
         fail_msg("%s: %s", what, fm_strerror(err));
 }
@@ -97,7 +99,7 @@ static void test_port_0(void **state)
         struct fm_addr addr = parsed(hosts[i]);
         char host[FM_ADDR_TEXT];
         const char *what;
-        if (fm_listener_open(&a, &addr, BACKLOG, &what) == -EADDRNOTAVAIL && i == 1)
+        if (fm_listener_open(&a, &addr, &how, &what) == -EADDRNOTAVAIL && i == 1)
             continue; /* no IPv6 here */
         open_at(&b, &addr);
         unsigned port = fm_addr_host(&a.addr.u, host);
@@ -134,7 +136,7 @@ static void test_busy_port(void **state)
     struct fm_addr addr = parsed("127.0.0.1:0");
     const char *what = NULL;
     open_at(&first, &addr);
-    assert_int_equal(fm_listener_open(&second, &first.addr, BACKLOG, &what), -EADDRINUSE);
+    assert_int_equal(fm_listener_open(&second, &first.addr, &how, &what), -EADDRINUSE);
     assert_true(strcmp(what, "bind") == 0 || strcmp(what, "listen") == 0);
     assert_int_equal(second.fd, -1);
     fm_listener_close(&second); /* nothing to close */
@@ -175,7 +177,7 @@ static void test_address_of_another_machine(void **state)
     struct fm_listener li;
     struct fm_addr addr = parsed("192.0.2.1:0"); /* RFC 5737 */
     const char *what = NULL;
-    assert_int_equal(fm_listener_open(&li, &addr, BACKLOG, &what), -EADDRNOTAVAIL);
+    assert_int_equal(fm_listener_open(&li, &addr, &how, &what), -EADDRNOTAVAIL);
     assert_string_equal(what, "bind");
 }
 
@@ -227,7 +229,7 @@ static void test_live_socket_is_not_replaced(void **state)
     struct fm_addr addr = at_path();
     const char *what = NULL;
     open_at(&first, &addr);
-    assert_int_equal(fm_listener_open(&second, &addr, BACKLOG, &what), -EADDRINUSE);
+    assert_int_equal(fm_listener_open(&second, &addr, &how, &what), -EADDRINUSE);
     assert_string_equal(what, "bind");
     fm_listener_close(&second);
     assert_true(exists()); /* it was never the second one's */
@@ -254,7 +256,7 @@ static void test_full_backlog(void **state)
     }
     assert_true(n < 8);
     uint64_t before = fm_now();
-    assert_int_equal(fm_listener_open(&li, &addr, BACKLOG, &what), -EADDRINUSE);
+    assert_int_equal(fm_listener_open(&li, &addr, &how, &what), -EADDRINUSE);
     assert_true(fm_now() - before < 10 * FM_SEC);
     assert_string_equal(what, "bind");
     assert_true(exists());
@@ -272,12 +274,12 @@ static void test_other_files_are_not_replaced(void **state)
     int file = open(path, O_CREAT | O_WRONLY, 0600);
     assert_true(file >= 0);
     close(file);
-    assert_int_equal(fm_listener_open(&li, &addr, BACKLOG, &what), -EADDRINUSE);
+    assert_int_equal(fm_listener_open(&li, &addr, &how, &what), -EADDRINUSE);
     assert_string_equal(what, "bind");
     assert_true(exists());
     unlink(path);
     assert_int_equal(symlink("nowhere", path), 0);
-    assert_int_equal(fm_listener_open(&li, &addr, BACKLOG, &what), -EADDRINUSE);
+    assert_int_equal(fm_listener_open(&li, &addr, &how, &what), -EADDRINUSE);
     assert_true(exists());
 }
 
@@ -288,7 +290,7 @@ static void test_no_such_directory(void **state)
     const char *what = NULL;
     snprintf(path, sizeof path, "%s/no/socket", dir);
     struct fm_addr addr = at_path();
-    assert_int_equal(fm_listener_open(&li, &addr, BACKLOG, &what), -ENOENT);
+    assert_int_equal(fm_listener_open(&li, &addr, &how, &what), -ENOENT);
     assert_string_equal(what, "bind");
 }
 
@@ -558,8 +560,8 @@ static int log_lines(const char *file)
     return lines;
 }
 
-/* It says so once, though it works now and then, tries again in a while and not all the time, and goes on when there are
- * some. */
+/* It says so once, though it works now and then, tries again in a while and not all the time, and goes on when there
+ * are some. */
 static void test_out_of_descriptors(void **state)
 {
     (void)state;
