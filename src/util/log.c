@@ -1,49 +1,73 @@
-/* The error log: every record is one write(2) to a descriptor opened for appending. */
+/* The error log: each record is put into its file as a whole (util/logfile.h). */
 #include "fermata/util/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "fermata/util/buf.h"
+#include "fermata/util/logfile.h"
 #include "fermata/util/clock.h"
 
 enum fm_log_level fm_log_threshold = FM_LOG_INFO;
-static int log_fd = 2; /* set before any thread starts */
+static struct fm_logfile *file; /* NULL: standard error; set before any thread starts */
 
 static const char *const level_names[] = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"};
 
+static void tell_dropped(struct fm_logfile *f, uint64_t dropped)
+{
+    (void)f;
+    fm_warn("%llu lines of this log were dropped while it could not be written", (unsigned long long)dropped);
+}
+
+static const struct fm_logfile_kind kind = {"error log", STDERR_FILENO, FM_C_LOST_ERROR, 0, tell_dropped};
+
 int fm_log_open(const char *path)
 {
-    if (strcmp(path, "-") == 0) {
-        log_fd = 2;
-        return 0;
-    }
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    if (fd < 0)
-        return -errno;
-    if (log_fd != 2)
-        close(log_fd);
-    log_fd = fd;
+    int err;
+    struct fm_logfile *f = fm_logfile_open(&kind, path, &err);
+    if (!f)
+        return err;
+    fm_logfile_close(file, fm_now());
+    file = f;
     return 0;
 }
 
+int fm_log_start(size_t ring) { return file ? fm_logfile_start(file, ring) : 0; }
+
+void fm_log_reopen(void)
+{
+    if (file)
+        fm_logfile_reopen(file);
+}
+
+bool fm_log_flush(uint64_t until) { return !file || fm_logfile_flush(file, until); }
+
 void fm_log_set_level(enum fm_log_level level) { fm_log_threshold = level; }
+
+static void put_out(const char *p, size_t n)
+{
+    if (file)
+        fm_logfile_put(file, p, n);
+    else
+        (void)!write(STDERR_FILENO, p, n);
+}
+
+#define PIECE (16 * 1024) /* of a text that may be of any length */
 
 void fm_log_raw(const char *p, size_t n)
 {
-    while (n > 0) {
-        ssize_t k = write(log_fd, p, n);
-        if (k < 0 && errno == EINTR)
-            continue;
-        if (k <= 0)
-            return; /* nowhere to report to */
+    while (n > PIECE) {
+        const char *end = memrchr(p, '\n', PIECE);
+        size_t k = end ? (size_t)(end - p) + 1 : PIECE;
+        put_out(p, k);
         p += k;
-        n -= (size_t)k;
+        n -= k;
     }
+    if (n > 0)
+        put_out(p, n);
 }
 
 /* Appends to a line of `size` bytes. */
@@ -58,16 +82,38 @@ static void put(struct line *l, char c)
         l->text[l->len++] = c;
 }
 
-/* Appends text with control characters as \xNN: one record stays one line. */
+/* How many bytes at s are one character that may stand in a line as it is; 0: the first one has to be escaped.  Not as
+ * they are: control characters, those of C1 too, which some terminals and viewers take for a new line (U+0085), the
+ * separators U+2028 and U+2029, and what is no UTF-8. */
+static size_t plain(const char *s)
+{
+    const unsigned char *c = (const unsigned char *)s;
+    if (c[0] < 0x80)
+        return c[0] >= 0x20 && c[0] != 0x7f;
+    size_t n = c[0] >= 0xf0 && c[0] <= 0xf4 ? 4 : c[0] >= 0xe0 ? 3 : c[0] >= 0xc2 ? 2 : 0;
+    if (c[0] > 0xf4)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((c[i] & 0xc0) != 0x80)
+            return 0;
+    bool c1 = n == 2 && c[0] == 0xc2 && c[1] < 0xa0;
+    bool separator = n == 3 && c[0] == 0xe2 && c[1] == 0x80 && (c[2] == 0xa8 || c[2] == 0xa9);
+    bool overlong = (c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xf0 && c[1] < 0x90);
+    return c1 || separator || overlong ? 0 : n;
+}
+
+/* Appends text with everything else as \xNN: one record stays one line. */
 static void put_escaped(struct line *l, const char *s)
 {
     static const char hex[] = "0123456789abcdef";
-    for (; *s; s++) {
-        unsigned char c = (unsigned char)*s;
-        if (c >= 0x20 && c != 0x7f) {
-            put(l, *s);
+    while (*s) {
+        size_t n = plain(s);
+        for (size_t i = 0; i < n; i++)
+            put(l, s[i]);
+        s += n;
+        if (n > 0)
             continue;
-        }
+        unsigned char c = (unsigned char)*s++;
         put(l, '\\');
         put(l, 'x');
         put(l, hex[c >> 4]);

@@ -45,6 +45,9 @@
     X(SEND_TIMEOUTS, "fermata_send_timeouts_total", "", "counter", "Connections ended by --send-timeout.")             \
     X(APP_ERRORS, "fermata_application_errors_total", "", "counter", "Exceptions that reached the server.")            \
     X(PARKS, "fermata_parks_total", "", "counter", "Times a request was parked on a future.")                          \
+    X(LOST_ERROR, "fermata_log_dropped_lines_total", "log=\"error\"", "counter",                                         \
+      "Log lines dropped because the log could not be written in time.")                                              \
+    X(LOST_ACCESS, "fermata_log_dropped_lines_total", "log=\"access\"", "counter", "")                                   \
     X(STALLS, "fermata_stalls_total", "", "counter",                                                                   \
       "Times a step held up the event loop and another thread took over.")
 

@@ -1,5 +1,6 @@
-/* The error log: one line per call, written with a single write(2), so that lines of different threads and processes
- * never mix.  Any thread; fm_log_open and fm_log_set_level before any thread starts. */
+/* The error log: one line per call, put into its file as a whole, so that lines of different threads never mix.  Once it
+ * was started nobody who logs waits for the file (util/logfile.h).  Any thread; fm_log_open, fm_log_start and
+ * fm_log_set_level before any other thread starts. */
 #ifndef FERMATA_UTIL_LOG_H
 #define FERMATA_UTIL_LOG_H
 
@@ -16,6 +17,15 @@ extern enum fm_log_level fm_log_threshold;
 /* Opens path for appending ("-" is standard error).  0 or a negated errno; on failure the old file stays. */
 int fm_log_open(const char *path);
 void fm_log_set_level(enum fm_log_level level);
+
+/* From now on a thread writes, through a ring of so many bytes.  0, or a negated errno, and callers go on writing. */
+int fm_log_start(size_t ring);
+
+/* Opens the file anew, for logrotate. */
+void fm_log_reopen(void);
+
+/* Waits until all is written; false if it is not by `until` (fm_now). */
+bool fm_log_flush(uint64_t until);
 
 /* Is a message of this level written?  For callers that would have to build an argument. */
 static inline bool fm_log_on(enum fm_log_level level) { return level >= fm_log_threshold; }
@@ -40,7 +50,7 @@ struct fm_seldom {         /* static, one for each place */
 void fm_log_seldom(struct fm_seldom *place, enum fm_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Raw bytes to the error log (wsgi.errors): one write. */
+/* Raw bytes to the error log (wsgi.errors): lines that end, whole if they are shorter than 16 KiB. */
 void fm_log_raw(const char *p, size_t n);
 
 #define fm_debug(...)                                                                                                  \

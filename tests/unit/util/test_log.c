@@ -123,7 +123,7 @@ static void test_control_characters(void **state)
     for (unsigned c = 1; c < 256; c++) {
         char raw[8], expected[32], *text;
         snprintf(raw, sizeof raw, "a%cb", (int)c);
-        if (c < 0x20 || c == 0x7f)
+        if (c < 0x20 || c >= 0x7f) /* alone, a byte from 0x80 on is no UTF-8 */
             snprintf(expected, sizeof expected, "[ERROR] a\\x%02xb\n", c);
         else
             snprintf(expected, sizeof expected, "[ERROR] a%cb\n", (int)c);
@@ -131,6 +131,25 @@ static void test_control_characters(void **state)
         text = written();
         assert_int_equal(lines(text), 1);
         assert_string_equal(strstr(text, "[ERROR]"), expected);
+    }
+    static const char *const texts[][2] = {
+        {"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x8e\xb5", "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x8e\xb5"}, /* text stays */
+        {"a\xc2\x85[ERROR] forged", "a\\xc2\\x85[ERROR] forged"},                                   /* U+0085 */
+        {"\xc2\x9b"
+         "31m",
+         "\\xc2\\x9b"
+         "31m"},                                                        /* C1's CSI */
+        {"\xc2\xa0", "\xc2\xa0"},                                       /* the first one behind C1 */
+        {"\xe2\x80\xa8\xe2\x80\xa9", "\\xe2\\x80\\xa8\\xe2\\x80\\xa9"}, /* separators of lines, paragraphs */
+        {"\xe0\x82\x85", "\\xe0\\x82\\x85"},                            /* U+0085 in too many bytes */
+        {"\xc3", "\\xc3"},                                              /* cut off */
+        {"\xff\xfe", "\\xff\\xfe"},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        char expected[64];
+        fm_error("%s", texts[i][0]);
+        snprintf(expected, sizeof expected, "[ERROR] %s\n", texts[i][1]);
+        assert_string_equal(strstr(written(), "[ERROR]"), expected);
     }
     fm_error("one\r\n[2026-01-01 00:00:00 +0000] [1] [INFO] two");
     assert_int_equal(lines(written()), 1);

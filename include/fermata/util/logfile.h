@@ -1,0 +1,48 @@
+/* A file that lines are written to by a thread of its own.
+ *
+ * A log can stand still: a pipe that nobody reads, a disk that hangs.  Whoever has a line puts it into a bounded ring
+ * and goes on; the file's thread writes it.  What does not fit is dropped, whole lines at a time, counted, and told in
+ * one line when the file takes again.  Until fm_logfile_start, and in a child that the application has forked, lines
+ * are written at once by the caller. */
+#ifndef FERMATA_UTIL_LOGFILE_H
+#define FERMATA_UTIL_LOGFILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fermata/util/annotate.h"
+#include "fermata/util/counter.h"
+
+struct fm_logfile;
+
+/* What a file is for, which does not change. */
+struct fm_logfile_kind {
+    const char *name;        /* "error log" */
+    int standard;            /* the descriptor that "-" means: 1 or 2 */
+    enum fm_counter dropped; /* counts lines */
+    uint64_t gather;         /* ns that the thread lets lines come together after it was woken */
+    /* Tells of lines that were dropped; called on the file's thread when it takes again. */
+    void (*tell)(struct fm_logfile *f, uint64_t dropped);
+};
+
+/* Opens path for appending ("-", or /dev/stdout and /dev/stderr also where these are sockets).  NULL with *err a
+ * negated errno. */
+struct fm_logfile *fm_logfile_open(const struct fm_logfile_kind *kind, const char *path, int *err);
+
+/* From now on a thread writes, with a ring of so many bytes.  0, or a negated errno, and callers go on writing. */
+int fm_logfile_start(struct fm_logfile *f, size_t ring);
+
+/* Whole lines, the last one with its line feed.  Never waits once the file was started. */
+void fm_logfile_put(struct fm_logfile *f, const char *p, size_t n) FM_ANY_THREAD;
+
+/* Has the path opened anew (after logrotate has moved the file away), by the thread; on failure it stays as it was. */
+void fm_logfile_reopen(struct fm_logfile *f) FM_ANY_THREAD;
+
+/* Waits until all is written; false if it is not by `until` (fm_now). */
+bool fm_logfile_flush(struct fm_logfile *f, uint64_t until);
+
+/* Writes what it can until then, and ends the thread; one that is stuck in a write is left, with the file's memory. */
+void fm_logfile_close(struct fm_logfile *f, uint64_t until);
+
+#endif
