@@ -16,11 +16,7 @@ static struct fm_logfile *file; /* NULL: standard error; set before any thread s
 
 static const char *const level_names[] = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"};
 
-static void tell_dropped(struct fm_logfile *f, uint64_t dropped)
-{
-    (void)f;
-    fm_warn("%llu lines of this log were dropped while it could not be written", (unsigned long long)dropped);
-}
+static size_t tell_dropped(char *line, size_t size, uint64_t dropped);
 
 static const struct fm_logfile_kind kind = {"error log", STDERR_FILENO, FM_C_LOST_ERROR, 0, tell_dropped};
 
@@ -143,6 +139,26 @@ head_line(char out[LINE_SIZE], enum fm_log_level level, const char *fmt, va_list
     put_escaped(&l, text);
     out[l.len++] = '\n';
     return l.len;
+}
+
+static size_t __attribute__((format(printf, 3, 4)))
+make_line(char out[LINE_SIZE], enum fm_log_level level, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    size_t n = head_line(out, level, fmt, ap);
+    va_end(ap);
+    return n;
+}
+
+static size_t tell_dropped(char *line, size_t size, uint64_t dropped)
+{
+    char whole[LINE_SIZE];
+    size_t n = make_line(whole, FM_LOG_WARNING, "%llu lines of this log were dropped while it could not be written",
+                         (unsigned long long)dropped);
+    n = n < size ? n : size;
+    memcpy(line, whole, n);
+    return n;
 }
 
 static void __attribute__((format(printf, 2, 0))) log_line(enum fm_log_level level, const char *fmt, va_list ap)

@@ -227,12 +227,19 @@ static bool wait_for_work(struct fm_logfile *f)
 /* The file takes again: says what is missing. */
 static void tell_dropped(struct fm_logfile *f)
 {
+    char line[256];
     pthread_mutex_lock(&f->lock);
     uint64_t dropped = f->dropped;
     f->dropped = 0;
     pthread_mutex_unlock(&f->lock);
-    if (dropped > 0)
-        f->kind->tell(f, dropped);
+    if (dropped == 0)
+        return;
+    size_t n = f->kind->tell(line, sizeof line, dropped); /* straight to the file: the ring may be full again */
+    if (n == 0 || write_lines(f, line, n))
+        return;
+    pthread_mutex_lock(&f->lock);
+    f->dropped += dropped;
+    pthread_mutex_unlock(&f->lock);
 }
 
 static void *run(void *arg)
