@@ -26,5 +26,5 @@ int main(int argc, char **argv)
         fprintf(stderr, "fermata: --chdir %s: %s\n", options.chdir, fm_strerror(-errno));
         return 2;
     }
-    return fm_server_run(&options, argc, argv);
+    return fm_server_run(&options, argv[0]);
 }

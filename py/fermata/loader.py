@@ -14,6 +14,13 @@ __all__ = ["load", "watch_signals"]
 _HERE = "fermata/loader.py"  # what the binary calls it
 _DEFAULT_NAMES = ("application", "app")
 
+# Libraries that put cooperative threads in the place of real ones: the module, its function that says whether it has
+# done so, what that takes for threads.
+_GREEN_THREADS = (
+    ("gevent.monkey", "is_module_patched", ("threading", "_thread", "thread")),
+    ("eventlet.patcher", "is_monkey_patched", ("thread",)),
+)
+
 
 class _Refused(Exception):
     """The specification leads to no application; the message says why."""
@@ -26,7 +33,10 @@ def load(spec: str) -> Any:
     Without it ``application``, then ``app``, is looked for.
     """
     try:
-        return _load(spec)
+        try:
+            return _load(spec)
+        finally:
+            _refuse_green_threads()  # which is why the import may have failed
     except _Refused as reason:
         print(f"fermata: cannot load {spec!r}: {reason}", file=sys.stderr, flush=True)
     except SystemExit as exit:
@@ -73,14 +83,33 @@ def _load(spec: str) -> Any:
     return found
 
 
+def _refuse_green_threads() -> None:
+    """Raises if the application's import has replaced what the server's threads are made of."""
+    for name, function, wanted in _GREEN_THREADS:
+        module = sys.modules.get(name)
+        is_patched = getattr(module, function, None)
+        if is_patched is not None and any(is_patched(what) for what in wanted):
+            library = name.partition(".")[0]
+            raise _Refused(
+                f"it has replaced Python's threads by those of {library}; threads are real here, and waiting requests "
+                f"need none: take the monkey-patching of {library} out of the application"
+            )
+
+
 def _default(module: Any) -> Any:
+    """``from .application import app`` in a package makes ``application`` a name of the package too: a module is passed
+    over."""
+    modules = []
     for name in _DEFAULT_NAMES:
         found = getattr(module, name, None)
-        if found is not None:
+        if isinstance(found, type(sys)):
+            modules.append(found.__name__)
+        elif found is not None:
             if not callable(found):
                 raise _Refused(f"{name!r} is {type(found).__name__}, which cannot be called")
             return found
-    raise _Refused(f"module {module.__name__!r} has neither 'application' nor 'app'; name the callable as MODULE:CALLABLE")
+    hint = f"name the callable as {modules[0] if modules else 'MODULE'}:CALLABLE"
+    raise _Refused(f"module {module.__name__!r} has neither 'application' nor 'app'; {hint}")
 
 
 def _evaluate(module: Any, module_name: str, expression: str) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from ._outcome import failure
 from ._types import Application, Environ
 
 __all__ = ["blocking"]
@@ -45,10 +46,7 @@ class _Waiting:
         return block
 
     def _after(self, future: Future[Any]) -> Any:
-        try:
-            error = future.exception()  # waits
-        except BaseException as cancelled:  # CancelledError
-            error = cancelled
+        error = failure(future)  # waits
         if error is None:
             return next(self._iterator)
         throw = getattr(self._iterator, "throw", None)

@@ -14,6 +14,8 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
+from ._outcome import failure
+
 __all__ = ["Body", "Gate", "close", "gated", "watch"]
 
 
@@ -70,18 +72,11 @@ def gated(items: Iterable[Any]) -> Generator[Any, None, Any]:
             error = None
             if isinstance(item, Future) and not isinstance(item, Gate):
                 yield Gate(item)
-                error = _failure(item)
+                error = failure(item, 0)  # it may have called its callbacks and not be done (S5.9)
             else:
                 yield item
     finally:
         del item, error  # the traceback has this frame: no cycle
-
-
-def _failure(fut: Future[Any]) -> BaseException | None:
-    try:
-        return fut.exception(timeout=0)
-    except BaseException as raised:  # CancelledError (S5.3), or it has called its callbacks and is not done (S5.9)
-        return raised
 
 
 class Body:

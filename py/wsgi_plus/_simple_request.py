@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 from wsgiref.util import FileWrapper
 
+from ._outcome import Throw
 from ._simple_http import SOFTWARE, Body, Head, answer, check_head, message
 from ._types import Environ
 
@@ -169,6 +170,7 @@ class Request:
         # Of the application
         self.iterable: Any = None
         self.iterator: Iterator[Any] | None = None
+        self.thrown: Throw | None = None  # into the iterator, in this step
         self.future: Future[Any] | None = None  # that it waits for: nobody else may refer to it (S2.6)
         self.wait: Wait | None = None  # the last one
         self.thread: int | None = None  # that runs a step of it
@@ -220,6 +222,9 @@ class Request:
                 fate = self.handle(item)
         except BaseException as error:
             self.fail(error)
+        if self.thrown is not None:
+            self.thrown.over()
+            self.thrown = None
         if fate is Fate.OVER:
             self.thread = None  # what follows is no step (S6.6)
             self.close()
@@ -270,6 +275,7 @@ class Request:
         """Hands a failure to the application: raises it, or gives the next item (S5.2, S5.4)."""
         if not hasattr(iterator, "throw"):
             raise error  # S5.4
+        self.thrown = Throw(error)  # until it has been logged, if it comes back
         return iterator.throw(error)  # S5.2
 
     def known_length(self, iterable: Any) -> int | None:

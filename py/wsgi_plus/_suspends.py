@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
+from ._outcome import failure
+
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec
 
@@ -106,10 +108,7 @@ class Steps(Generic[R]):
         try:
             item = next(steps)
             while True:
-                try:
-                    error = item.exception()
-                except BaseException as cancelled:  # CancelledError
-                    error = cancelled
+                error = failure(item)
                 item = next(steps) if error is None else steps.throw(error)
         except StopIteration as end:
             response: R = end.value

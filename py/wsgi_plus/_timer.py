@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ._fork import forget_in_child
+from ._outcome import result
 from ._wait import cancel_all, hold, open_gate
 
 __all__ = ["sleep", "timeout"]
@@ -54,7 +55,7 @@ def timeout(seconds: float, fut: Future[T]) -> Generator[Future[Any], None, T]:
             # It may have been completed since, and then that is the outcome.
             if fut.cancelled() or not fut.done():
                 raise TimeoutError(f"no result within {seconds:g} s")
-        return fut.result()
+        return result(fut)
     finally:
         alarm.cancel()
         del fut, gate  # the traceback has this frame: no cycle with the exception

@@ -16,6 +16,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar, overload
 
+from ._outcome import follow, result
+
 __all__ = ["first", "gather", "settled", "shield", "wait"]
 
 T = TypeVar("T")
@@ -81,7 +83,7 @@ def gather(*futs: Future[Any]) -> Generator[Future[Any], None, tuple[Any, ...]]:
             failed = yield from hold(_all_done(futs), futs)
             if failed is not None:
                 cancel_all(futs)
-                futs[failed].result()
+                result(futs[failed])
         return tuple(fut.result() for fut in futs)
     finally:
         del futs  # the traceback has this frame: no cycle with the exception
@@ -151,11 +153,7 @@ def _follow(copy: Future[T], fut: Future[T]) -> None:
         copy.cancel()
         copy.set_running_or_notify_cancel()
     elif copy.set_running_or_notify_cancel():  # from here on nobody can cancel it
-        error = fut.exception()
-        if error is not None:
-            copy.set_exception(error)
-        else:
-            copy.set_result(fut.result())
+        follow(copy, fut)
 
 
 # For the modules of this package
@@ -168,7 +166,7 @@ def hold(fut: Future[T], cancels: Iterable[Future[Any]]) -> Generator[Future[T],
     """
     try:
         yield fut
-        return fut.result()
+        return result(fut)
     except BaseException:
         cancel_all(cancels)
         raise

@@ -71,6 +71,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 from wsgiref.headers import Headers as ResponseHeaders
 
+from ._outcome import failure as failure_of
 from ._testing_environ import Headers, build_environ
 from ._testing_output import Output
 from ._testing_steps import (
@@ -568,10 +569,7 @@ class Request:
             )
 
     def _resumed_from(self, future: Future[Any]) -> BaseException | None:
-        try:
-            failure = future.exception(timeout=0)  # S5.9
-        except BaseException as raised:  # S5.3
-            failure = raised
+        failure = failure_of(future, 0)  # S5.3, S5.9
         self._output.steps.append(Resumed(future) if failure is None else Failed(future, failure))
         return failure
 

@@ -25,8 +25,7 @@ RULES = {
     "P9": "Headers MUST NOT be sent before the first block that is not empty, so that they can be replaced with "
     "exc_info. [The start_response() Callable]",
     "P10": "Once headers are sent, start_response with exc_info MUST raise. [The start_response() Callable]",
-    "P11": "A second start_response without exc_info MUST be an error, also where the first has raised. [The "
-    "start_response() Callable]",
+    "P11": "A second start_response without exc_info MUST be an error. [The start_response() Callable]",
     "P12": "Hop-by-hop header fields from the application SHOULD be an error. [The start_response() Callable]",
     "P13": "CR, LF and NUL in status or headers MUST NOT reach the client: they can forge a response. [The "
     "start_response() Callable; RFC 9110 5.5]",
@@ -81,4 +80,7 @@ RULES = {
     "P44": "start_response SHOULD NOT keep exc_info when it has returned. [The start_response() Callable]",
     "P45": "Blocks SHOULD be taken as binary: no byte, no line ending is changed. [Specification Details]",
     "P46": "A request body that the application does not read MUST NOT be taken for the next request. [RFC 9112 9.3]",
+    # To the PEP that is fatal as well; but the answer that the client then gets is the only one there is.
+    "P47": "A second start_response without exc_info SHOULD be an error also where the first has raised. [The "
+    "start_response() Callable]",
 }

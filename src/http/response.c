@@ -59,8 +59,8 @@ static enum special classify(const char *name, size_t len)
 
 int fm_response_start(struct fm_response *r, const char *status, size_t len, const char **why)
 {
-    if (len < 4 || status[0] < '2' || status[0] > '9' || status[1] < '0' || status[1] > '9' || status[2] < '0' ||
-        status[2] > '9' || status[3] != ' ') {
+    if (len < 3 || status[0] < '2' || status[0] > '9' || status[1] < '0' || status[1] > '9' || status[2] < '0' ||
+        status[2] > '9' || (len > 3 && status[3] != ' ')) {
         *why = "it takes three digits from 200 on, a space and a reason";
         return FM_EINVAL;
     }
@@ -77,6 +77,8 @@ int fm_response_start(struct fm_response *r, const char *status, size_t len, con
         return 0;
     memcpy(to, "HTTP/1.1 ", 9);
     memcpy(to + 9, status, len);
+    to[9 + len] = ' '; /* RFC 9112, 4: the space stays where there is no reason */
+    len += len == 3;
     memcpy(to + 9 + len, "\r\n", 2);
     r->head.len += len + 11;
     return 0;
@@ -97,20 +99,33 @@ static bool has_token(const char *value, size_t len, const char *token)
     return false;
 }
 
+static bool is_blank(char c) { return c == ' ' || c == '\t'; }
+
+/* Without the blanks around, which are no part of a value (RFC 9110, 5.5). */
+static void strip(const char **value, size_t *len)
+{
+    for (; *len > 0 && is_blank(**value); (*len)--)
+        ++*value;
+    while (*len > 0 && is_blank((*value)[*len - 1]))
+        --*len;
+}
+
+/* 0; 1 if the field says again what is known already; FM_EINVAL. */
 static int set_length(struct fm_response *r, const char *value, size_t len, const char **why)
 {
     int64_t n = 0;
-    bool ok = len > 0 && len <= 18 && r->length < 0;
+    bool ok = len > 0 && len <= 18;
     for (size_t i = 0; ok && i < len; i++) {
         ok = value[i] >= '0' && value[i] <= '9';
         n = n * 10 + (value[i] - '0');
     }
-    if (!ok) {
-        *why = r->length >= 0 ? "Content-Length is given twice" : "Content-Length is not a number";
+    if (!ok || (r->length >= 0 && r->length != n)) {
+        *why = ok ? "Content-Length is given twice, with different values" : "Content-Length is not a number";
         return FM_EINVAL;
     }
+    int again = r->length >= 0;
     r->length = n;
-    return 0;
+    return again;
 }
 
 int fm_response_name(const char *name, size_t len)
@@ -142,10 +157,10 @@ int fm_response_put(struct fm_response *r, int what, const char *name, size_t nl
         r->close = true;
         return 0; /* written when the head is finished */
     case CONTENT_LENGTH:
-        if (set_length(r, value, vlen, why) != 0)
-            return FM_EINVAL;
-        if (r->status == 204)
-            return 0; /* RFC 9110, 8.6: must not be sent */
+        strip(&value, &vlen);
+        int again = set_length(r, value, vlen, why);
+        if (again != 0 || r->status == 204) /* sent once, and not with 204 (RFC 9110, 8.6) */
+            return again < 0 ? again : 0;
         break;
     case DATE: r->has_date = true; break;
     case SERVER: r->has_server = true; break;

@@ -29,7 +29,7 @@ void fm_writer_reset(struct fm_writer *w, int minor, bool is_head, bool keep_ali
     fm_buf_fini(&w->held);
     w->resp = (struct fm_response){.length = -1};
     w->held_since = w->body = 0;
-    w->left = -1;
+    w->left = w->expected = -1;
     w->framing = FM_FRAME_NONE;
     w->minor = (uint8_t)minor;
     w->is_head = is_head;
@@ -38,11 +38,12 @@ void fm_writer_reset(struct fm_writer *w, int minor, bool is_head, bool keep_ali
 }
 
 /* Decides the framing and makes the head, in front of whatever else is sent.  total: the length of the whole body, or
- * -1 if it is not known. */
+ * -1 if only fm_writer_expect may have told it. */
 static void make_head(struct fm_writer *w, int64_t total) FM_REQUIRES(w->lock)
 {
     struct fm_response *r = &w->resp;
     bool keep = w->keep && !r->close && w->ops->may_keep(w->sink);
+    total = total >= 0 ? total : w->expected;
     int64_t length = r->length >= 0 ? r->length : total;
     if (!fm_status_has_body(r->status)) {
         w->framing = FM_FRAME_NONE;
@@ -135,11 +136,25 @@ static int64_t send_all(struct fm_writer *w, const char *p, size_t n, bool borro
     return pending;
 }
 
+/* Has no byte of the body come yet? */
+static bool is_untouched(const struct fm_writer *w) FM_REQUIRES(w->lock)
+{
+    return w->body == 0 && !w->head_made && fm_buf_size(&w->first) == 0;
+}
+
+/* The length of a body that is sent, where it is known from the beginning. */
+static int64_t known_length(const struct fm_writer *w) FM_REQUIRES(w->lock)
+{
+    if (w->is_head || !fm_status_has_body(w->resp.status))
+        return -1;
+    return w->resp.length >= 0 ? w->resp.length : w->expected;
+}
+
 /* Holds the application to its Content-Length: how much of n may be sent. */
 static size_t admit(struct fm_writer *w, size_t n) FM_REQUIRES(w->lock)
 {
-    if (w->body == 0 && !w->head_made && fm_buf_size(&w->first) == 0)
-        w->left = w->is_head || !fm_status_has_body(w->resp.status) ? -1 : w->resp.length;
+    if (is_untouched(w))
+        w->left = known_length(w);
     if (w->left >= 0 && n > (uint64_t)w->left) {
         n = (size_t)w->left;
         w->cut = true;
@@ -180,6 +195,17 @@ int64_t fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borro
     int64_t pending = add_block(w, p, n, borrow, false);
     fm_mutex_unlock(&w->lock);
     return pending;
+}
+
+void fm_writer_expect(struct fm_writer *w, int64_t n)
+{
+    fm_mutex_lock(&w->lock);
+    if (!w->head_made && w->resp.length < 0 && n <= INT64_MAX - (int64_t)w->body) {
+        w->expected = (int64_t)w->body + n;
+        if (!is_untouched(w) && known_length(w) >= 0)
+            w->left = n;
+    }
+    fm_mutex_unlock(&w->lock);
 }
 
 int64_t fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow)

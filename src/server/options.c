@@ -216,9 +216,11 @@ static const char *apply(struct fm_options *o, const struct option *opt, const c
 
 void fm_options_help(FILE *to)
 {
-    fprintf(to, "usage: fermata [options] MODULE[:CALLABLE]\n\n"
-                "Serves a WSGI or WSGI+ application.  CALLABLE may be dotted, or a call such as create_app(\"prod\");\n"
-                "without it `application`, then `app`, is looked for.\n\noptions:\n");
+    fprintf(to,
+            "usage: fermata [options] MODULE[:CALLABLE] [-- ARGUMENTS]\n\n"
+            "Serves a WSGI or WSGI+ application.  CALLABLE may be dotted, or a call such as create_app(\"prod\");\n"
+            "without it `application`, then `app`, is looked for.  ARGUMENTS are the application's: sys.argv[1:].\n\n"
+            "options:\n");
     for (size_t i = 0; i < NOPTIONS; i++) {
         const struct option *o = &table[i];
         char left[64], letter[5] = "    ";
@@ -303,6 +305,36 @@ static enum fm_options_outcome default_bind(struct fm_options *o)
     return FM_OPTIONS_RUN;
 }
 
+/* The virtual environment's absolute path; without --venv it is the active one. */
+static enum fm_options_outcome find_venv(struct fm_options *o)
+{
+    const char *active = getenv("VIRTUAL_ENV");
+    if (!o->venv)
+        o->venv = active && *active ? active : NULL;
+    if (!o->venv || *o->venv == '/')
+        return FM_OPTIONS_RUN;
+    size_t size = sizeof o->venv_path, len;
+    if (!getcwd(o->venv_path, size))
+        return wrong("--venv %s: the current directory is gone, or its path too long", o->venv);
+    len = strlen(o->venv_path);
+    if (snprintf(o->venv_path + len, size - len, "/%s", o->venv) >= (int)(size - len))
+        return wrong("--venv %s: the path is too long", o->venv);
+    o->venv = o->venv_path;
+    return FM_OPTIONS_RUN;
+}
+
+/* Behind `--` come operands: the application, if it was not named before, and its own arguments. */
+static void take_operands(struct fm_options *o, int argc, char **argv)
+{
+    if (!o->app && argc > 0) {
+        o->app = argv[0];
+        argc--;
+        argv++;
+    }
+    o->args = argv;
+    o->nargs = argc;
+}
+
 enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **argv)
 {
     memset(o, 0, sizeof *o);
@@ -310,16 +342,17 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
         if (table[i].fallback)
             apply(o, &table[i], table[i].fallback);
     o->tcp_user_timeout = FM_LIKE_SEND_TIMEOUT;
-    bool only_operands = false;
     for (int i = 1; i < argc; i++) {
-        if (!only_operands && strcmp(argv[i], "--") == 0) {
-            only_operands = true;
-        } else if (!only_operands && argv[i][0] == '-' && argv[i][1]) {
+        if (strcmp(argv[i], "--") == 0) {
+            take_operands(o, argc - i - 1, argv + i + 1);
+            break;
+        } else if (argv[i][0] == '-' && argv[i][1]) {
             enum fm_options_outcome outcome = parse_one(o, argc, argv, &i);
             if (outcome != FM_OPTIONS_RUN)
                 return outcome;
         } else if (o->app) {
-            return wrong("one application is served, but two are named: %s and %s", o->app, argv[i]);
+            return wrong("one application is served, but two are named: %s and %s (its arguments come behind --)",
+                         o->app, argv[i]);
         } else {
             o->app = argv[i];
         }
@@ -330,9 +363,7 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
         return wrong("--admin-bind takes HOST:PORT");
     if (o->tcp_user_timeout == FM_LIKE_SEND_TIMEOUT)
         o->tcp_user_timeout = o->send_timeout;
-    if (!o->venv) {
-        const char *active = getenv("VIRTUAL_ENV");
-        o->venv = active && *active ? active : NULL;
-    }
+    if (find_venv(o) != FM_OPTIONS_RUN)
+        return FM_OPTIONS_WRONG;
     return o->nbinds > 0 ? FM_OPTIONS_RUN : default_bind(o);
 }

@@ -76,13 +76,15 @@ static void catch_signals(void)
         signal(SIGPIPE, SIG_IGN);
 }
 
+static int alarm_code = EXIT_OTHER;
+
 static void on_alarm(int number)
 {
     static const char text[] =
         "fermata: the application's threads or atexit handlers do not end; exiting without them\n";
     (void)number;
     (void)!write(2, text, sizeof text - 1);
-    _exit(EXIT_OTHER);
+    _exit(alarm_code);
 }
 
 /* Whatever the application has done to signals. */
@@ -440,7 +442,7 @@ static void watch(struct fm_server *s)
         if (n > 0 && fds[2].revents)
             handle = take_app_signals();
         if (handle && atomic_load(&terminations) == 0)
-            fm_interp_check_signals(); /* a handler that the application installed */
+            fm_wsgi_check_signals(); /* a handler that the application installed */
         if (n > 0 && fds[0].revents)
             fm_monitor_woken(&monitor);
         if (n > 0 && fds[1].revents) {
@@ -500,11 +502,27 @@ static int finish(struct fm_server *s, int code) FM_UNCHECKED
     tear_down(s);
     fm_wsgi_fini();
     fm_interp_stop();
+    if (atomic_load(&fm_forked)) /* in an atexit handler */
+        _exit(code);
     alarm(0);
     fm_crew_fini(&s->crew);
     fm_loop_fini(&s->loop);
     fm_fds_close(signal_fd);
     return code;
+}
+
+/* The application could not be loaded, and that is the exit code: also where its import has started threads, which
+ * nothing could end.  The GIL is held to the last, so that the crew's threads do not come back to Python: the import
+ * may have changed what threads are there. */
+static _Noreturn void abandon(struct fm_server *s) FM_UNCHECKED
+{
+    alarm_code = EXIT_APP;
+    set_last_alarm();
+    fm_interp_abandon();
+    fm_crew_stop(&s->crew);
+    fm_crew_join(&s->crew, fm_now() + LAST_TIME);
+    tear_down(s);
+    _exit(EXIT_APP);
 }
 
 /* What went wrong has been said.  Paths of unix sockets must not stay behind. */
@@ -514,7 +532,7 @@ static int not_started(struct fm_server *s, int code)
     return code;
 }
 
-int fm_server_run(const struct fm_options *o, int argc, char **argv) FM_UNCHECKED
+int fm_server_run(const struct fm_options *o, const char *program) FM_UNCHECKED
 {
     static struct fm_server server; /* zeroed; used by threads to the very end */
     struct fm_server *s = &server;
@@ -527,17 +545,15 @@ int fm_server_run(const struct fm_options *o, int argc, char **argv) FM_UNCHECKE
     raise_nofile(o->worker_connections);
     if (set_up(s) != 0)
         return not_started(s, EXIT_OTHER);
-    struct fm_interp_config config = {o->venv, o->pythonpath, argc, argv};
+    struct fm_interp_config config = {o->venv, o->pythonpath, program, o->args, o->nargs};
     if (fm_interp_start(&config) != 0)
         return not_started(s, o->venv ? EXIT_USAGE : EXIT_OTHER);
     if (fm_wsgi_init(s->options->threads > 1) != 0 || start_threads(s) != 0) {
         fm_interp_print_error();
         return not_started(s, EXIT_OTHER);
     }
-    if (fm_wsgi_load(o->app) != 0) {
-        fm_interp_release();
-        return finish(s, EXIT_APP);
-    }
+    if (fm_wsgi_load(o->app) != 0)
+        abandon(s);
     app_signal_fd = fm_wsgi_signal_fd();
     fm_interp_release();
     catch_signals();

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "fermata/py/interp.h"
 #include "fermata/util/log.h"
 #include "fermata/wsgi/gateway.h"
 #include "loader.inc" /* fm_loader_source: py/fermata/loader.py, made by the Makefile */
@@ -24,6 +25,7 @@ void fm_wsgi_fini(void)
     fm_environ_fini();
     fm_run_fini();
     fm_future_fini();
+    fm_file_wrapper_fini();
     fm_names_fini();
 }
 
@@ -44,6 +46,16 @@ int fm_wsgi_signal_fd(void)
         close(ends[1]);
     }
     return fd;
+}
+
+void fm_wsgi_check_signals(void) FM_UNCHECKED
+{
+    fm_interp_acquire();
+    int raised = PyErr_CheckSignals();
+    fm_child_check();
+    if (raised != 0)
+        PyErr_WriteUnraisable(NULL); /* nobody here to raise to */
+    fm_interp_release();
 }
 
 int fm_wsgi_load(const char *spec)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "fermata/py/error.h"
+#include "fermata/py/interp.h"
 #include "fermata/util/log.h"
 
 /* What sys.exit(value) makes of its value. */
@@ -29,14 +30,6 @@ static int exit_code(PyObject *value)
     return n;
 }
 
-static void flush(const char *stream)
-{
-    PyObject *file = PySys_GetObject(stream); /* borrowed */
-    PyObject *none = file && file != Py_None ? PyObject_CallMethod(file, "flush", NULL) : NULL;
-    Py_XDECREF(none);
-    PyErr_Clear();
-}
-
 void fm_child_end(void) FM_UNCHECKED
 {
     static const char said[] = "a child that the application has forked came back to the server; it ends here";
@@ -51,7 +44,6 @@ void fm_child_end(void) FM_UNCHECKED
     } else {
         fm_error("%s", said);
     }
-    flush("stdout");
-    flush("stderr");
+    fm_interp_flush();
     _exit(code);
 }

@@ -16,6 +16,8 @@
 
 static PyObject *template;
 
+static PyObject *no_input; /* wsgi.input of a request without a body; borrowed from the template */
+
 /* What most requests share with the one before. */
 static struct steady {
     enum fm_name_id key;
@@ -112,10 +114,21 @@ static int set_const(const char *key, PyObject *value) /* steals value */
 /* A place in the template for what a request sets, in any case or unless this is its value. */
 static int set_place(enum fm_name_id key, PyObject *value) { return PyDict_SetItem(template, fm_name[key], value); }
 
+/* A new input for the template.  It has a position, and can be closed, so each request must have one of its own; but
+ * one that no other request holds any more, and that is as new, is used again. */
+static int renew_input(void)
+{
+    struct fm_body no_body;
+    fm_body_init(&no_body);
+    PyObject *input = fm_input_new(&no_body);
+    if (set_const("wsgi.input", input) != 0)
+        return -1;
+    no_input = input;
+    return 0;
+}
+
 int fm_environ_init(bool multithread)
 {
-    struct fm_body no_body; /* the template's input is that of all requests without a body: it has no state */
-    fm_body_init(&no_body);
     if (!(template = PyDict_New()))
         return -1;
     return set_const("wsgi.version", Py_BuildValue("(ii)", 1, 0)) ||
@@ -133,8 +146,7 @@ int fm_environ_init(bool multithread)
                    follow_text(&server_name, "") || follow_text(&server_port, "") || follow_text(&request_uri, "/") ||
                    follow_text(&path_info, "/") || follow_text(&query_string, "") ||
                    set_place(FM_N_SERVER_PROTOCOL, fm_name[FM_N_HTTP_1_1]) || set_place(FM_N_REMOTE_PORT, Py_None) ||
-                   follow_text(&http_host, "") || set_const("wsgi.errors", fm_errors_new()) ||
-                   set_const("wsgi.input", fm_input_new(&no_body))
+                   follow_text(&http_host, "") || set_const("wsgi.errors", fm_errors_new()) || renew_input()
                ? -1
                : 0;
 }
@@ -219,6 +231,9 @@ static int put_field(PyObject *env, const struct fm_request *r, const struct fm_
 {
     if (f->id == FM_H_HOST)
         return 0; /* the template has it */
+    if (f->id == FM_H_TRANSFER_ENCODING)
+        return 0; /* the body is decoded (RFC 9112, 7.1.3): who believed the field would decode it again, or pass it on
+                   */
     const char *name = r->head + f->name_off;
     bool known = f->id < FM_H_OTHER;
     PyObject *key = known ? Py_NewRef(fm_header_key[f->id]) : make_key(name, f->name_len);
@@ -297,7 +312,8 @@ PyObject *fm_environ_new(struct fm_call *call)
     if ((!is_text(request_method.value, method, r->method.len) &&
          follow(&request_method, latin1(method, r->method.len))) ||
         follow_text(&remote_addr, peer->remote_addr) || follow_text(&server_name, peer->server_name) ||
-        follow_text(&server_port, peer->server_port) || follow_target(r))
+        follow_text(&server_port, peer->server_port) || follow_target(r) ||
+        (r->body.size == 0 && !fm_input_is_unused(no_input) && renew_input()))
         return NULL;
     /* An absolute-form target names the host that counts, else it is the field (RFC 9112, 3.2.2). */
     const char *host = fm_request_text(r, r->host);

@@ -1,8 +1,14 @@
 /* wsgi.file_wrapper (PEP 3333, "Optional Platform-Specific File Handling"): an iterable like any other; where the
- * application returns it as it is and it wraps a regular file, the file goes out by sendfile(2) instead. */
+ * application returns it as it is and it wraps a regular file, the file goes out by sendfile(2) instead.
+ *
+ * That is right only where read() gives the bytes that lie in the file.  Much has a fileno() and reads something else:
+ * what gzip opens, text files, objects that limit or decrypt.  So it is done for the types of io that open(path, "rb")
+ * makes, and for nothing else. */
 #include "internal.h"
 
 #include <sys/stat.h>
+
+static PyTypeObject *raw_type, *reader_type, *random_type; /* of io: FileIO, BufferedReader, BufferedRandom */
 
 struct wrapper {
     PyObject_HEAD
@@ -93,9 +99,68 @@ PyTypeObject fm_file_wrapper_type = {
     .tp_free = PyObject_GC_Del,
 };
 
-int fm_file_wrapper_init(void) { return PyType_Ready(&fm_file_wrapper_type); }
+static PyTypeObject *io_type(PyObject *io, const char *name)
+{
+    PyObject *type = io ? PyObject_GetAttrString(io, name) : NULL;
+    return (PyTypeObject *)type;
+}
 
-/* An int method of the file without arguments; -1 if there is none or it fails. */
+int fm_file_wrapper_init(void)
+{
+    PyObject *io = PyImport_ImportModule("_io");
+    raw_type = io_type(io, "FileIO");
+    reader_type = io_type(io, "BufferedReader");
+    random_type = io_type(io, "BufferedRandom");
+    Py_XDECREF(io);
+    return raw_type && reader_type && random_type ? PyType_Ready(&fm_file_wrapper_type) : -1;
+}
+
+void fm_file_wrapper_fini(void)
+{
+    Py_CLEAR(raw_type);
+    Py_CLEAR(reader_type);
+    Py_CLEAR(random_type);
+}
+
+/* Are the methods of the file those of its type?  An object of io takes attributes: file.read = limited. */
+static bool is_unchanged(PyObject *file)
+{
+    static const enum fm_name_id asked[] = {FM_N_read, FM_N_readinto, FM_N_readable, FM_N_tell, FM_N_fileno};
+    PyObject *own = PyObject_GenericGetDict(file, NULL);
+    bool is = own != NULL;
+    for (size_t i = 0; is && i < sizeof asked / sizeof *asked; i++)
+        is = PyDict_Contains(own, fm_name[asked[i]]) == 0;
+    Py_XDECREF(own);
+    PyErr_Clear();
+    return is;
+}
+
+/* Is it a FileIO, or does it buffer just that?  Then nothing of the application's is run by its methods. */
+static bool is_plain_file(PyObject *file)
+{
+    if (!Py_IS_TYPE(file, raw_type) && !Py_IS_TYPE(file, reader_type) && !Py_IS_TYPE(file, random_type))
+        return false;
+    if (!is_unchanged(file))
+        return false;
+    if (Py_IS_TYPE(file, raw_type))
+        return true;
+    PyObject *raw = PyObject_GetAttr(file, fm_name[FM_N_raw]);
+    bool is = raw && Py_IS_TYPE(raw, raw_type) && is_unchanged(raw);
+    Py_XDECREF(raw);
+    PyErr_Clear(); /* it was detached */
+    return is;
+}
+
+static bool is_readable(PyObject *file)
+{
+    PyObject *answer = PyObject_CallMethodNoArgs(file, fm_name[FM_N_readable]);
+    bool is = answer == Py_True;
+    Py_XDECREF(answer);
+    PyErr_Clear();
+    return is;
+}
+
+/* An int method of the file without arguments; -1 if it fails. */
 static int64_t ask_file(PyObject *file, PyObject *method)
 {
     PyObject *answer = PyObject_CallMethodNoArgs(file, method);
@@ -108,14 +173,19 @@ static int64_t ask_file(PyObject *file, PyObject *method)
 int fm_file_wrapper_region(PyObject *o, int *fd, int64_t *pos, int64_t *len)
 {
     struct stat st;
-    if (!Py_IS_TYPE(o, &fm_file_wrapper_type))
+    if (!fm_is_file_wrapper(o))
         return 0;
     PyObject *file = ((struct wrapper *)o)->file;
+    if (!is_plain_file(file) || !is_readable(file))
+        return 0;
     int64_t no = ask_file(file, fm_name[FM_N_fileno]), at = no >= 0 ? ask_file(file, fm_name[FM_N_tell]) : -1;
     if (no < 0 || no > INT32_MAX || at < 0 || fstat((int)no, &st) != 0 || !S_ISREG(st.st_mode))
         return 0;
+    /* Files of /proc say that they are empty, those of /sys that they have a page; neither has a block on any disk. */
+    if (st.st_size <= at || st.st_blocks == 0)
+        return 0;
     *fd = (int)no;
     *pos = at;
-    *len = st.st_size > at ? st.st_size - at : 0;
+    *len = st.st_size - at;
     return 1;
 }

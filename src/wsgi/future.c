@@ -21,7 +21,8 @@ static PyObject *wakeup_call(PyObject *self, PyObject *const *args, size_t nargs
 {
     (void)args, (void)nargs, (void)kwnames;
     struct fm_wakeup *w = (struct fm_wakeup *)self;
-    fm_wait_fire(&w->wait, w->crew);
+    if (!atomic_load_explicit(&fm_forked, memory_order_relaxed)) /* a child has a copy of the future, not the request */
+        fm_wait_fire(&w->wait, w->crew);
     Py_RETURN_NONE;
 }
 
@@ -57,6 +58,7 @@ int fm_future_done(PyObject *future)
     PyObject *answer = PyObject_CallMethodNoArgs(future, fm_name[FM_N_done]);
     int done = answer ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(answer);
+    fm_child_check();
     return done;
 }
 
@@ -74,6 +76,7 @@ int fm_future_park(struct fm_run *run, PyObject *future)
     run->parked_at = fm_now();
     fm_task_park(&run->call->task, &w->wait);
     PyObject *none = PyObject_CallMethodOneArg(future, fm_name[FM_N_add_done_callback], (PyObject *)w);
+    fm_child_check();
     if (none) {
         Py_DECREF(none);
         return 0;
@@ -96,6 +99,7 @@ int fm_future_outcome(PyObject *future, PyObject **exc)
     PyObject *zero = PyLong_FromLong(0); /* seconds: a future that is not done after all must not block us */
     PyObject *answer = zero ? PyObject_CallMethodOneArg(future, fm_name[FM_N_exception], zero) : NULL;
     Py_XDECREF(zero);
+    fm_child_check();
     *exc = NULL;
     if (answer == Py_None) {
         Py_DECREF(answer);

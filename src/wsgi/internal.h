@@ -32,7 +32,10 @@
     X(done, "done")                                                                                                    \
     X(exception, "exception")                                                                                          \
     X(fileno, "fileno")                                                                                                \
+    X(raw, "raw")                                                                                                      \
     X(read, "read")                                                                                                    \
+    X(readable, "readable")                                                                                            \
+    X(readinto, "readinto")                                                                                            \
     X(tell, "tell")                                                                                                    \
     X(throw_, "throw")
 
@@ -59,19 +62,23 @@ enum fm_phase {
 
 struct fm_run {
     PyObject_HEAD vectorcallfunc vectorcall;
-    struct fm_call *call; /* NULL once the request is over: late calls get an exception */
-    PyObject *context;    /* contextvars.Context of all steps */
-    PyObject *iterable;   /* what the application returned */
-    PyObject *iterator;   /* iter() of it */
-    PyObject *future;     /* parked on, or about to be looked at */
-    PyObject *wakeup;     /* struct fm_wakeup that is registered with it */
-    PyObject *block;      /* lent to the connection until it is sent */
-    struct fm_buf errors; /* an unfinished line of wsgi.errors */
+    struct fm_call *call;         /* NULL once the request is over: late calls get an exception */
+    PyObject *context;            /* contextvars.Context of all steps */
+    PyObject *iterable;           /* what the application returned */
+    PyObject *iterator;           /* iter() of it */
+    PyObject *future;             /* parked on, or about to be looked at */
+    PyObject *wakeup;             /* struct fm_wakeup that is registered with it */
+    PyObject *block;              /* lent to the connection until it is sent */
+    PyObject *thrown;             /* the failure that was thrown in last */
+    PyObject *traceback;          /* what it had before, or NULL */
+    struct fm_run *next_throwing; /* see failure.c */
+    struct fm_buf errors;         /* an unfinished line of wsgi.errors */
     uint64_t parked_at;
     unsigned streak; /* futures in a row that were done at once */
     uint8_t phase;   /* enum fm_phase */
-    bool called;     /* start_response was called; for good, even if it raised (PEP 3333) */
+    bool called;     /* start_response was called, or is being called */
     bool started;    /* and there is a head */
+    bool throws;     /* `thrown` is on its way through the application, or to the log */
     bool warned_cut;
 };
 
@@ -88,6 +95,8 @@ void fm_future_fini(void);
 /* Is it a concurrent.futures.Future (S1)? */
 bool fm_is_future(PyObject *o);
 
+/* Of the functions below those that call the future's methods end a child that the application has forked in them. */
+
 /* done(): 1 or 0, -1 with an exception set. */
 int fm_future_done(PyObject *future);
 
@@ -103,6 +112,16 @@ struct fm_wait *fm_future_wait(struct fm_run *run);
 
 /* How a done future ended: 0 with a result; 1 with *exc (a new reference) to be thrown in; -1 with an exception set. */
 int fm_future_outcome(PyObject *future, PyObject **exc);
+
+/* ---- failures (failure.c) ---- */
+
+/* Before exc is thrown into the application: notes its traceback in run->thrown and run->traceback. */
+void fm_failure_begin(struct fm_run *run, PyObject *exc);
+
+/* When the application has dealt with it, or it has been logged: it has the traceback again that it had.  No-op if
+ * nothing was thrown; may be repeated, as an application may raise again later what it has caught.  An exception that
+ * is set stays so. */
+void fm_failure_end(struct fm_run *run);
 
 /* Sets the TypeError for an item that is neither bytes nor a Future. */
 void fm_wrong_item(PyObject *item);
@@ -126,6 +145,7 @@ int fm_environ_init(bool multithread);
 void fm_environ_fini(void);
 
 PyObject *fm_input_new(struct fm_body *body); /* input.c: moves the body */
+bool fm_input_is_unused(PyObject *input);     /* has nobody but its one owner seen it? */
 int fm_input_init(void);
 
 PyObject *fm_errors_new(void);           /* errors.c: the stream of all requests */
@@ -133,8 +153,11 @@ void fm_errors_end(struct fm_buf *line); /* the end of a request whose last line
 
 extern PyTypeObject fm_file_wrapper_type; /* file_wrapper.c */
 int fm_file_wrapper_init(void);
-/* If o is our wrapper around a regular file: 1 with descriptor, position and bytes to its end; 0 if it is anything
- * else; no exception is set. */
+void fm_file_wrapper_fini(void);
+static inline bool fm_is_file_wrapper(PyObject *o) { return Py_IS_TYPE(o, &fm_file_wrapper_type); }
+/* If o is our wrapper around a regular file whose read() gives what lies in it: 1 with descriptor, position and bytes
+ * to its end, which are some; 0 if it is anything else, and is to be iterated; no exception is set.  Runs nothing of
+ * the application's. */
 int fm_file_wrapper_region(PyObject *o, int *fd, int64_t *pos, int64_t *len);
 
 extern PyObject *fm_application; /* app.c */

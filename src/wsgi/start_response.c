@@ -116,6 +116,14 @@ static int build(struct fm_response *r, PyObject *status, PyObject *headers)
     return err;
 }
 
+/* None, (), and what sys.exc_info() gives where no exception is handled, say that there is none. */
+static bool is_no_exc_info(PyObject *exc_info)
+{
+    return exc_info == Py_None ||
+           (PyTuple_Check(exc_info) && (PyTuple_GET_SIZE(exc_info) == 0 ||
+                                        (PyTuple_GET_SIZE(exc_info) == 3 && PyTuple_GET_ITEM(exc_info, 0) == Py_None)));
+}
+
 static int check_exc_info(PyObject *exc_info)
 {
     if (PyTuple_Check(exc_info) && PyTuple_GET_SIZE(exc_info) == 3 &&
@@ -183,6 +191,27 @@ static PyObject *write_block(struct fm_run *run, PyObject *data)
     Py_RETURN_NONE;
 }
 
+/* Makes the head of the response; the new reference that start_response returns, or NULL with an exception set. */
+static PyObject *set_head(struct fm_run *run, PyObject *status, PyObject *headers, PyObject *exc_info)
+{
+    struct fm_response response = {.length = -1};
+    if (build(&response, status, headers) != 0) {
+        fm_response_fini(&response);
+        return NULL;
+    }
+    /* Read run->call only now: converting the arguments may have run Python code. */
+    if (!run->call || fm_writer_set_response(&run->call->writer, &response) != 0) {
+        fm_response_fini(&response);
+        if (exc_info)
+            raise_exc_info(exc_info);
+        else
+            PyErr_SetString(PyExc_AssertionError, "start_response called after the body has begun");
+        return NULL;
+    }
+    run->started = true;
+    return Py_NewRef((PyObject *)run);
+}
+
 /* start_response(status, response_headers, exc_info=None) -> write; and write(data), once it has been called. */
 static PyObject *run_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
@@ -198,7 +227,7 @@ static PyObject *run_call(PyObject *self, PyObject *const *args, size_t nargsf, 
         PyErr_SetString(PyExc_TypeError, "start_response(status, response_headers, exc_info=None)");
         return NULL;
     }
-    if (exc_info == Py_None)
+    if (exc_info && is_no_exc_info(exc_info))
         exc_info = NULL;
     if (exc_info && check_exc_info(exc_info) != 0)
         return NULL;
@@ -209,22 +238,9 @@ static PyObject *run_call(PyObject *self, PyObject *const *args, size_t nargsf, 
         return NULL;
     }
     run->called = true;
-    struct fm_response response = {.length = -1};
-    if (build(&response, args[0], args[1]) != 0) {
-        fm_response_fini(&response);
-        return NULL;
-    }
-    /* Read run->call again: converting the arguments may have run Python code. */
-    if (!run->call || fm_writer_set_response(&run->call->writer, &response) != 0) {
-        fm_response_fini(&response);
-        if (exc_info)
-            raise_exc_info(exc_info);
-        else
-            PyErr_SetString(PyExc_AssertionError, "start_response called after the body has begun");
-        return NULL;
-    }
-    run->started = true;
-    return Py_NewRef(self);
+    PyObject *write = set_head(run, args[0], args[1], exc_info);
+    run->called = run->started; /* a call that was rejected is as if it had not been made */
+    return write;
 }
 
 static int run_traverse(PyObject *self, visitproc visit, void *arg)
@@ -235,6 +251,8 @@ static int run_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(run->iterator);
     Py_VISIT(run->future);
     Py_VISIT(run->block);
+    Py_VISIT(run->thrown);
+    Py_VISIT(run->traceback);
     return 0;
 }
 
@@ -247,6 +265,8 @@ static int run_clear(PyObject *self)
     Py_CLEAR(run->future);
     Py_CLEAR(run->wakeup);
     Py_CLEAR(run->block);
+    Py_CLEAR(run->thrown);
+    Py_CLEAR(run->traceback);
     return 0;
 }
 

@@ -39,6 +39,8 @@ static void note_cut(struct fm_run *run)
     if (!run->call->writer.cut || run->warned_cut)
         return;
     run->warned_cut = true;
+    if (fm_is_file_wrapper(run->iterable))
+        return; /* a range of a file: its end is what Content-Length is for */
     fm_request_describe(run->call->request, what, sizeof what);
     fm_error("%s: the application sent more than its Content-Length; the rest is cut off", what);
 }
@@ -143,14 +145,18 @@ static int item_after_future(struct fm_run *run, PyObject **item)
     if (failed < 0)
         return -1;
     PyObject *method = PyObject_GetAttr(run->iterator, fm_name[FM_N_throw_]);
+    fm_child_check();
     if (!method) {
         if (PyErr_ExceptionMatches(PyExc_AttributeError)) /* no throw: an iterable that could not handle it */
             PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
         Py_DECREF(exc);
         return -1;
     }
+    fm_failure_begin(run, exc);
     *item = PyObject_CallOneArg(method, exc);
     int got = item_or_end(*item, exc);
+    if (got >= 0)
+        fm_failure_end(run); /* otherwise when it has been logged */
     Py_DECREF(method);
     Py_DECREF(exc);
     return got;
@@ -216,6 +222,38 @@ static PyObject *only_block(PyObject *iterable)
     return PyBytes_CheckExact(item) ? item : NULL;
 }
 
+/* The length of a body that is a list or tuple of blocks, and the blocks, which nobody can change any more; -1 if it is
+ * anything else. */
+static int64_t known_length(PyObject *iterable, PyObject **blocks)
+{
+    int64_t total = 0;
+    PyObject *all = PyList_CheckExact(iterable) || PyTuple_CheckExact(iterable) ? PySequence_Tuple(iterable) : NULL;
+    Py_ssize_t n = all ? PyTuple_GET_SIZE(all) : 0;
+    PyErr_Clear(); /* no memory: it is iterated as it is */
+    for (Py_ssize_t i = 0; i < n && total >= 0; i++) {
+        PyObject *block = PyTuple_GET_ITEM(all, i);
+        bool ok = PyBytes_CheckExact(block) && PyBytes_GET_SIZE(block) <= INT64_MAX - total;
+        total = ok ? total + PyBytes_GET_SIZE(block) : -1;
+    }
+    if (n == 0 || total < 0)
+        Py_CLEAR(all);
+    *blocks = all;
+    return all ? total : -1;
+}
+
+/* Begins to iterate what the application has returned. */
+static enum fate begin_iteration(struct fm_run *run, struct fm_hand *hand)
+{
+    PyObject *blocks = NULL;
+    int64_t total = run->started ? known_length(run->iterable, &blocks) : -1;
+    if (total >= 0)
+        fm_writer_expect(&run->call->writer, total);
+    run->iterator = PyObject_GetIter(blocks ? blocks : run->iterable);
+    Py_XDECREF(blocks);
+    fm_child_check();
+    return run->iterator ? iterate(run, hand) : FATE_ERROR;
+}
+
 /* The connection has all there is; end when it keeps nothing of what it has borrowed. */
 static enum fate ending(struct fm_run *run, int64_t kept)
 {
@@ -260,8 +298,7 @@ static enum fate begin(struct fm_run *run, struct fm_hand *hand)
         enum fate fate = ending(run, kept > 0 ? FM_OUTPUT_HIGH + 1 : kept); /* the file must stay open to the end */
         return fate == FATE_DONE ? end_response(run, hand) : fate;
     }
-    run->iterator = PyObject_GetIter(run->iterable);
-    return run->iterator ? iterate(run, hand) : FATE_ERROR;
+    return begin_iteration(run, hand);
 }
 
 static enum fate drive(struct fm_run *run, struct fm_hand *hand)
@@ -287,6 +324,7 @@ static void close_iterable(struct fm_run *run) FM_NEEDS_GIL
     if (!iterable || PyList_CheckExact(iterable) || PyTuple_CheckExact(iterable))
         return;
     PyObject *method = PyObject_GetAttr(iterable, fm_name[FM_N_close]);
+    fm_child_check();
     if (!method) {
         if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
             PyErr_Clear();
@@ -299,6 +337,7 @@ static void close_iterable(struct fm_run *run) FM_NEEDS_GIL
         fm_request_describe(run->call->request, what, sizeof what);
         fm_count(FM_C_APP_ERRORS);
         fm_py_log_exception(FM_LOG_ERROR, "Error in close() after request %s", what);
+        fm_child_check();
     }
     Py_XDECREF(answer);
     Py_XDECREF(method);
@@ -314,7 +353,9 @@ static enum fm_outcome fail(struct fm_call *call) FM_NEEDS_GIL
         return FM_OUTCOME_ABORTED;
     }
     fm_count(FM_C_APP_ERRORS);
+    fm_child_check(); /* the application may be called by anything that makes an exception */
     fm_py_log_exception(FM_LOG_ERROR, "Error handling request %s", what);
+    fm_child_check();
     if (fm_writer_claim(&call->writer)) {
         call->ops->answer(call, 500);
         return FM_OUTCOME_DONE;
@@ -329,6 +370,7 @@ static enum fm_outcome wind_up(struct fm_run *run, enum fate fate) FM_NEEDS_GIL
     enum fm_outcome outcome = fate == FATE_ERROR  ? fail(call)
                               : fate == FATE_DONE ? FM_OUTCOME_DONE
                                                   : FM_OUTCOME_ABORTED;
+    fm_failure_end(run);
     close_iterable(run);
     fm_errors_end(&run->errors);
     run->call = NULL; /* from here on start_response and write raise */
@@ -337,6 +379,8 @@ static enum fm_outcome wind_up(struct fm_run *run, enum fate fate) FM_NEEDS_GIL
     Py_CLEAR(run->iterable);
     Py_CLEAR(run->future);
     Py_CLEAR(run->block);
+    Py_CLEAR(run->thrown);
+    Py_CLEAR(run->traceback);
     return outcome;
 }
 
@@ -360,7 +404,6 @@ void fm_wsgi_step(struct fm_call *call, struct fm_hand *hand)
 {
     struct fm_run *run = call->run;
     call->task.begun = true;
-    atomic_store_explicit(&call->thread, PyThread_get_thread_ident(), memory_order_relaxed);
     if (!run) {
         call->run = run = fm_run_new(call);
         if (!run) {
@@ -375,6 +418,7 @@ void fm_wsgi_step(struct fm_call *call, struct fm_hand *hand)
         /* Our own references: once the task is given away, another thread may end the run. */
         PyObject *context = Py_NewRef(run->context);
         enum fm_outcome outcome = FM_OUTCOME_DONE;
+        atomic_store_explicit(&call->thread, PyThread_get_thread_ident(), memory_order_relaxed);
         PyContext_Enter(context);
         enum fate fate = drive(run, hand);
         bool last = fate == FATE_DONE || fate == FATE_ERROR || fate == FATE_ABORTED;
@@ -384,6 +428,7 @@ void fm_wsgi_step(struct fm_call *call, struct fm_hand *hand)
         }
         PyContext_Exit(context);
         Py_DECREF(context);
+        fm_child_check(); /* what has been dropped may have had a destructor */
         if (last) {
             atomic_store_explicit(&call->thread, 0, memory_order_relaxed);
             fm_hand_release(hand);

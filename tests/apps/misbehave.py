@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import faulthandler
 import gc
+import io
 import json
 import locale
 import logging
@@ -831,6 +832,145 @@ def forks(environ, start_response):
     return text(start_response, str(_wait(pid)))
 
 
+def _forks(key):
+    """Both come back from here; the parent when it knows how the child has ended."""
+    pid = os.fork()
+    if pid:
+        probe.record(key, "child", _wait(pid))
+
+
+class ForkingFuture(Future):
+    """Forks in one of the methods that the server calls."""
+
+    def __init__(self, key, where):
+        super().__init__()
+        self.key, self.where = key, where
+
+    def _in(self, where):
+        if where == self.where:
+            _forks(self.key)
+
+    def done(self):
+        self._in("done")
+        return super().done()
+
+    def add_done_callback(self, fn):
+        super().add_done_callback(fn)
+        self._in("add_done_callback")
+
+    def exception(self, timeout=None):
+        self._in("exception")
+        return super().exception(timeout)
+
+
+class ForkingBody:
+    """Forks in one of the places of an iterable."""
+
+    def __init__(self, key, where, future=None):
+        self.key, self.where, self.future = key, where, future
+
+    def _in(self, where):
+        if where == self.where:
+            _forks(self.key)
+
+    def __iter__(self):
+        self._in("iter")
+        return self
+
+    def __next__(self):
+        if self.future is None:
+            self._in("next")
+            raise StopIteration
+        future, self.future = self.future, None
+        return future
+
+    def __getattr__(self, name):
+        if name not in ("close", "throw"):
+            raise AttributeError(name)
+        self._in(f"look up {name}")
+        return getattr(self, f"_{name}")
+
+    def _throw(self, error):
+        self._in("throw")
+        return b"thrown"
+
+    def _close(self):
+        self._in("close")
+
+    def __del__(self):
+        self._in("del")
+
+
+class ForkingError(Exception):
+    """Forks when it is logged."""
+
+    def __str__(self):
+        _forks(self.args[0])
+        return "shown"
+
+
+class ForkingFile(io.BytesIO):
+    def __init__(self, key, where):
+        super().__init__(b"file")
+        self.key, self.where = key, where
+
+    def _in(self, where):
+        if where == self.where:
+            _forks(self.key)
+
+    def fileno(self):
+        self._in("fileno")
+        raise OSError
+
+    def tell(self):
+        self._in("tell")
+        return super().tell()
+
+    def read(self, size=-1):
+        self._in("read")
+        return super().read(size)
+
+    def close(self):
+        self._in("close of the file")
+        super().close()
+
+
+def _failed(future=None):
+    future = future or Future()
+    future.set_exception(LookupError("a failure"))
+    return future
+
+
+FORKS = {
+    **dict.fromkeys(("done", "exception"), lambda key, where: ForkingBody(key, "", _failed(ForkingFuture(key, where)))),
+    "add_done_callback": lambda key, where: ForkingBody(key, "", complete_soon(ForkingFuture(key, where))),
+    **dict.fromkeys(("iter", "next", "look up close", "close", "del"), ForkingBody),
+    **dict.fromkeys(("look up throw", "throw"), lambda key, where: ForkingBody(key, where, _failed())),
+    **dict.fromkeys(("read", "close of the file"), ForkingFile),
+}
+
+
+def complete_soon(future):
+    threading.Timer(0.05, future.set_result, [None]).start()
+    return future
+
+
+@app.route
+def forks_in(environ, start_response):
+    """A child that comes to life in whatever the server calls, and goes on where the server has called it."""
+    key, where = arguments(environ)["key"], arguments(environ)["where"]
+    if where == "message":
+        raise ForkingError(key)
+    if where == "message of a failed close":
+        start_response("200 OK", TEXT)
+        body = ForkingBody(key, "")
+        body._close = lambda: _raise(ForkingError(key))
+        return body
+    start_response("200 OK", TEXT)
+    made = FORKS[where](key, where)
+    return environ["wsgi.file_wrapper"](made) if isinstance(made, ForkingFile) else made
+
+
 def _child_generator():
     yield b"THE "
     yield b"CHILD"
@@ -1178,6 +1318,21 @@ def import_signals():
 
 def _on_alarm(*_):
     probe.record("alarms", "alarm", threading.current_thread() is threading.main_thread())
+
+
+def import_forking_handler():
+    signal.signal(signal.SIGALRM, lambda *_: _forks("alarms"))
+
+
+def import_forking_atexit():
+    """The child comes back to the end of Python, and goes on with that."""
+
+    def forks():
+        pid = os.fork()
+        if pid:
+            print("child", _wait(pid), flush=True)
+
+    atexit.register(forks)
 
 
 def import_raising_handler():

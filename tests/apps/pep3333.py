@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
+import codecs
+import contextlib
+import gzip
 import io
 import json
+import lzma
 import os
+import re
+import shutil
 import sys
 import tempfile
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -101,7 +109,17 @@ def mixed(f):
     return [first, f.read(2), f.readline(), next(f), f.read()]
 
 
+def read_sized_large(f):
+    return list(iter(lambda: f.read(100_000), b""))
+
+
+def readinto(f):
+    buffer = bytearray(100_000)
+    return [bytes(buffer[:n]) for n in iter(lambda: f.readinto(buffer), 0)]
+
+
 READERS = {f.__name__: f for f in (
+    read_sized_large, readinto,
     read_all, read_minus_one, read_none, read_sized, read_past_the_end, read_zero, readline_all, readline_sized,
     readline_minus_one, readlines_all, readlines_hint, iterate, mixed,
 )}  # fmt: skip
@@ -113,6 +131,31 @@ def input(environ, start_response):
     pieces = READERS[arguments(environ)["how"]](environ["wsgi.input"])
     assert all(type(piece) is bytes for piece in pieces), pieces
     return text(start_response, json.dumps([piece.decode("latin-1") for piece in pieces]))
+
+
+@app.route
+def input_size(environ, start_response):
+    """How much a way of reading gives."""
+    pieces = READERS[arguments(environ)["how"]](environ["wsgi.input"])
+    return text(start_response, json.dumps(sum(map(len, pieces))))
+
+
+@app.route
+def input_closed_meanwhile(environ, start_response):
+    """A thread closes it while this one reads: the events say when."""
+    f, key = environ["wsgi.input"], arguments(environ)["key"]
+    with ThreadPoolExecutor(1) as pool:
+        data = pool.submit(f.read, 100_000)
+        while f.tell() == 0:
+            time.sleep(0.001)
+        f.close()
+        probe.record(key, "closed")
+        said = [data.result().decode()]
+        try:
+            f.read(1)
+        except ValueError as error:
+            said.append(type(error).__name__)
+    return text(start_response, json.dumps(said))
 
 
 @app.route
@@ -160,13 +203,125 @@ kept_inputs: list = []
 
 @app.route
 def input_wrapped(environ, start_response):
-    """io.BufferedReader and TextIOWrapper over it are not promised, but read(size) into a parser is: multipart."""
+    """read(size) into a parser: multipart."""
     from email.parser import BytesParser
     from email.policy import HTTP
 
     head = b"Content-Type: %s\r\n\r\n" % environ["CONTENT_TYPE"].encode()
     parts = BytesParser(policy=HTTP).parsebytes(head + environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
     return text(start_response, json.dumps([part.get_content() for part in parts.iter_parts()]))
+
+
+def calls(f, data):
+    """The same calls on io.BytesIO say what is right."""
+    for reference in (io.BytesIO(data), f):
+        buffer = bytearray(10)
+        yield [
+            reference.tell(), reference.read(5), reference.tell(), reference.seek(2), reference.readline(),
+            reference.seek(0), reference.readinto(buffer), bytes(buffer), reference.seek(-4, 1), reference.read(3),
+            reference.seek(-6, 2), reference.read(), reference.read(), reference.seek(len(data) + 100), reference.tell(),
+            reference.read(), reference.readline(), list(reference), reference.readinto(buffer), reference.seek(0, 0),
+            reference.read1(7), reference.read1(), reference.seek(3, 0), next(iter(reference)), reference.tell(),
+            reference.readable(), reference.seekable(), reference.isatty(), reference.closed, reference.seek(0),
+        ]  # fmt: skip
+
+
+@app.route
+def input_as_a_stream(environ, start_response):
+    """Whether it does what io.BytesIO does."""
+    f = environ["wsgi.input"]
+    data = f.read()
+    assert f.seek(0) == 0
+    expected, found = calls(f, data)
+    return text(start_response, "the same" if expected == found else f"{expected}\n{found}")
+
+
+WRAPPED = {
+    "text": lambda f: io.TextIOWrapper(f, encoding="latin-1", newline="").read(),
+    "text-lines": lambda f: "".join(io.TextIOWrapper(f, encoding="latin-1", newline="")),
+    "text-seek": lambda f: (lambda t: (t.readline(), t.seek(0), t.read())[2])(
+        io.TextIOWrapper(f, encoding="latin-1", newline="")
+    ),
+    "buffered": lambda f: io.BufferedReader(f).read().decode("latin-1"),
+    "buffered-lines": lambda f: b"".join(io.BufferedReader(f, 16)).decode("latin-1"),
+    "buffered-seek": lambda f: (lambda b: (b.read(9), b.seek(0), b.peek(3), b.read())[3])(io.BufferedReader(f)).decode("latin-1"),
+    "with": lambda f: contextlib.ExitStack().enter_context(f).read().decode("latin-1"),
+    "zip": lambda f: zipfile.ZipFile(f).read("name").decode(),
+    "copied": lambda f: (lambda g: (shutil.copyfileobj(f, g), g.getvalue().decode("latin-1"))[1])(io.BytesIO()),
+}
+
+
+@app.route
+def input_in(environ, start_response):
+    """What others make of it that take a stream."""
+    return text(start_response, WRAPPED[arguments(environ)["how"]](environ["wsgi.input"]).encode("latin-1"))
+
+
+@app.route
+def input_closed(environ, start_response):
+    """What closed ones say: to each way of reading, and to whatever else may be called."""
+    f = environ["wsgi.input"]
+    said = [f.closed, f.close(), f.close(), f.closed]
+    for call in (
+        f.read, f.readline, f.readlines, f.tell, f.readable, f.seekable, f.writable, f.flush, f.isatty, f.__enter__,
+        lambda: next(f), lambda: f.seek(0), lambda: f.readinto(bytearray(1)),
+    ):  # fmt: skip
+        try:
+            said.append(repr(call()))
+        except ValueError as error:
+            said.append(type(error).__name__)
+    return text(start_response, json.dumps(said))
+
+
+@app.route
+def input_left(environ, start_response):
+    """Closes and moves it, and keeps environ: it must be this request's only."""
+    f = environ["wsgi.input"]
+    said = f"{f.tell()} {f.closed} {f.read()!r}"
+    if "closes" in arguments(environ):
+        f.close()
+    else:
+        f.seek(5)
+    kept.append(environ)
+    start_response("200 OK", TEXT)
+    yield b""
+    yield said.encode()
+
+
+@app.route
+def input_held(environ, start_response):
+    """Reads when the gate opens."""
+    start_response("200 OK", TEXT)
+    yield b"held "
+    probe.wait_gate(arguments(environ)["key"])
+    yield repr(environ["wsgi.input"].read()).encode()
+
+
+@app.route
+def input_by_threads(environ, start_response):
+    """Eight threads that read lines at once: how many lines they get of each kind, and whether close() meanwhile ends
+    that in no other way than ValueError."""
+    f, closes = environ["wsgi.input"], "closes" in arguments(environ)
+    lines, errors = [], []
+    start = threading.Barrier(8)
+
+    def read(number):
+        start.wait()
+        try:
+            while line := f.readline() if number % 2 else f.readline(1 << 20):
+                lines.append(line)
+                if closes and number == 0 and len(lines) > 100:
+                    f.close()
+        except ValueError as error:
+            errors.append(str(error))
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wrong = [line for line in lines if not re.fullmatch(rb"(\d+) (x*)\n", line) or len(line) != 1000]
+    return text(start_response, json.dumps([len(lines), len(set(lines)), len(wrong), sorted(set(errors))]))
 
 
 # wsgi.errors
@@ -306,6 +461,131 @@ def file_kind(environ, start_response):
     raise LookupError(kind)
 
 
+class Limited(io.FileIO):
+    """Gives less than the file has."""
+
+    def read(self, size=-1):
+        return super().read(size if 0 <= size < 3 else 3)[:3] if self.tell() < 3 else b""
+
+
+class Rot13(io.BufferedReader):
+    def read(self, size=-1):
+        return codecs.encode(super().read(size).decode(), "rot13").encode()
+
+
+class Range:
+    """What frameworks put around a file to send a part of it; fileno() is that of the file."""
+
+    def __init__(self, f, length):
+        self._f, self._left = f, length
+
+    def read(self, size):
+        data = self._f.read(min(size, self._left))
+        self._left -= len(data)
+        return data
+
+    def fileno(self):
+        return self._f.fileno()
+
+    def tell(self):
+        return self._f.tell()
+
+
+def compressed(opener):
+    path = tempfile.mktemp()
+    with opener(path, "wb") as f:
+        f.write(b"uncompressed")
+    f = opener(path, "rb")
+    os.unlink(path)
+    return f
+
+
+def plain(data, mode="w+b", **how):
+    f = tempfile.TemporaryFile(mode, **how)
+    f.write(data)
+    f.seek(0)
+    return f
+
+
+def instead(f, **methods):
+    for name, method in methods.items():
+        setattr(f, name, method)
+    return f
+
+
+def detached():
+    f = plain(b"detached")
+    f.detach()
+    return f
+
+
+def closed():
+    f = plain(b"closed")
+    f.close()
+    return f
+
+
+def unwritten():
+    """What it has been given last is in its buffer, not in the file."""
+    f = tempfile.TemporaryFile()
+    f.write(b"x" * 5000)
+    f.seek(0)
+    f.read(1)
+    f.write(b"buffered")
+    return f
+
+
+def write_only():
+    fd, path = tempfile.mkstemp()
+    os.close(fd)
+    f = open(path, "wb", buffering=0)
+    f.write(b"not to be read")
+    f.seek(0)
+    os.unlink(path)
+    return f
+
+
+def limited():
+    with tempfile.NamedTemporaryFile() as f:
+        f.write(b"limited")
+        f.flush()
+        return Limited(f.name)
+
+
+FILES = {
+    "plain": lambda: plain(b"plain"),
+    "raw": lambda: plain(b"raw", buffering=0),
+    "gzip": lambda: compressed(gzip.open),
+    "bz2": lambda: compressed(bz2.open),
+    "lzma": lambda: compressed(lzma.open),
+    "subclass": limited,
+    "buffered-subclass": lambda: io.BufferedReader(limited()),
+    "rot13": lambda: Rot13(plain(b"rot13", buffering=0)),
+    "range": lambda: Range(plain(b"range of it"), 5),
+    "own-read": lambda: instead(plain(b"in the file"), read=io.BytesIO(b"its own").read),
+    "text": lambda: plain("text", "w+"),
+    "detached": detached,
+    "closed": closed,
+    "unwritten": unwritten,
+    "write-only": write_only,
+    "sparse": lambda: (lambda f: (f.truncate(7), f)[1])(tempfile.TemporaryFile()),
+    "proc": lambda: open("/proc/self/status", "rb"),
+    "sys": lambda: open("/sys/devices/system/cpu/online", "rb"),
+    "memory": lambda: io.BytesIO(b"memory " * 5000),
+}
+
+
+@app.route
+def file_of(environ, start_response):
+    """file_wrapper over one of FILES; length: its Content-Length; read: instead, what its read() gives."""
+    asked = arguments(environ)
+    f = FILES[asked["kind"]]()
+    if "read" in asked:
+        return text(start_response, b"".join(iter(lambda: f.read(8192), b"")))
+    start_response("200 OK", [*TEXT, *([("Content-Length", asked["length"])] if "length" in asked else [])])
+    return environ["wsgi.file_wrapper"](f)
+
+
 @app.route
 def file_growing(environ, start_response):
     """A file that is shorter by the time it is sent than its Content-Length says."""
@@ -419,7 +699,7 @@ def misuse(environ, start_response):
 
 @app.route
 def misuse_caught(environ, start_response):
-    """Catches what a wrong call raises, and answers, with exc_info unless it forgets."""
+    """Catches what a wrong call raises, and answers, with exc_info unless it "forgets"."""
     asked = arguments(environ)
     try:
         MISUSES[asked["how"]](start_response)
@@ -430,6 +710,28 @@ def misuse_caught(environ, start_response):
             return [b"recovered"]
     start_response("200 OK", TEXT)
     return [b"recovered"]
+
+
+HEADS = {
+    "exc-info-nothing": ("200 OK", TEXT, (None, None, None)),
+    "exc-info-empty": ("200 OK", TEXT, ()),
+    "no-reason": ("200", TEXT),
+    "length-twice": ("200 OK", [*TEXT, ("Content-Length", "4"), ("content-length", "4")]),
+    "length-thrice": ("200 OK", [*TEXT, *[("Content-Length", "4")] * 3]),
+    "length-blanks": ("200 OK", [*TEXT, ("Content-Length", " \t4 ")]),
+    "length-twice-and-blanks": ("200 OK", [*TEXT, ("Content-Length", "4"), ("Content-Length", " 4")]),
+    "length-zeros": ("200 OK", [*TEXT, ("Content-Length", "4"), ("Content-Length", "04")]),
+}
+
+
+@app.route
+def head_of(environ, start_response):
+    """start_response with one of HEADS."""
+    asked = arguments(environ)
+    if "after" in asked:
+        start_response("201 First", TEXT)
+    start_response(*HEADS[asked["kind"]])
+    return [b"body"]
 
 
 @app.route
@@ -473,6 +775,13 @@ def write(environ, start_response):
     said = [w(b"written "), w(b""), w(b"twice ")]
     assert said == [None, None, None]
     return [b"and ", b"returned"]
+
+
+@app.route
+def write_then_list(environ, start_response):
+    w = start_response("200 OK", TEXT)
+    w(b"x" * int(arguments(environ)["n"]))
+    return [b" and", b" a list"]
 
 
 @app.route
@@ -636,12 +945,16 @@ class Octets(bytes):
 def iterable(environ, start_response):
     asked = arguments(environ)
     kind, key = asked["kind"], asked.get("key", "-")
-    start_response("200 OK", TEXT)
+    start_response(asked.get("status", "200 OK"), [*TEXT, *([("Content-Length", asked["length"])] if "length" in asked else [])])
     return {
         "list": lambda: [b"a ", b"list"],
         "tuple": lambda: (b"a ", b"tuple"),
         "iterator": lambda: iter([b"an ", b"iterator"]),
         "generator": lambda: (b for b in (b"a ", b"generator")),
+        "large-list": lambda: [b"x" * 100_000, b"", b"y" * 300_000, b"z"],
+        "large-tuple": lambda: tuple(b"%d," % i * 50 for i in range(5000)),
+        "empty-blocks": lambda: [b"", b"", b""],
+        "octets-among-others": lambda: [b"not ", Octets(b"known")],
         "map": lambda: map(str.encode, ("a ", "map")),
         "set": lambda: {b"a set"},
         "dict": lambda: {b"a dict": 1},

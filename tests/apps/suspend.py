@@ -306,6 +306,93 @@ def _stack():
     return frames
 
 
+class Hasty(Future):
+    """Is completed by the first who registers a callback, before that returns."""
+
+    def add_done_callback(self, fn):
+        super().add_done_callback(fn)
+        self.set_result(None)
+
+
+@app.route
+def done_meanwhile_then_block(environ, start_response):
+    """A future that completes while the server registers with it, then a step that does not come back for long."""
+    yield Hasty()
+    probe.wait_gate(arguments(environ)["key"])
+    start_response("200 OK", TEXT)
+    yield b"late"
+
+
+shared_failures: dict = {}
+
+
+def _length(error):
+    tb, n = error.__traceback__, 0
+    while tb is not None:
+        tb, n = tb.tb_next, n + 1
+    return n
+
+
+def _raised():
+    try:
+        raise ValueError("a failure that is shared")
+    except ValueError as error:
+        return error
+
+
+@app.route
+def shares_a_failure(environ, start_response):
+    """One failed future for all who ask with this key; how: what they do about the failure.  The answer is how long its
+    traceback was when it came, and the frames in it of another request."""
+    asked = arguments(environ)
+    future = shared_failures.get(asked["key"])
+    if future is None:
+        future = shared_failures[asked["key"]] = Future()
+        future.set_exception(_raised())
+    return _SHARING[asked["how"]](future, start_response)
+
+
+def share_length(key):
+    return _length(shared_failures[key].exception())
+
+
+def _caught(future, start_response):
+    try:
+        yield future
+    except ValueError as error:
+        start_response("200 OK", TEXT)
+        yield str(_length(error)).encode()
+
+
+def _caught_and_parked(future, start_response):
+    """And raises it again later, into nobody's hands."""
+    try:
+        yield future
+    except ValueError as error:
+        length = _length(error)
+        parked = Future()
+        threading.Timer(0.01, parked.set_result, [None]).start()
+        yield parked
+        start_response(f"500 {length}", TEXT)
+        raise
+
+
+def _uncaught(future, start_response):
+    yield from _delegated(future)
+
+
+def _delegated(future):
+    yield future
+
+
+_SHARING = {
+    "caught": _caught,
+    "parked": _caught_and_parked,
+    "uncaught": _uncaught,
+    "no-throw": lambda future, start_response: iter([future]),
+}
+
+
 @app.route
 def done_many_then_block(environ, start_response):
     """A block, then more done futures than are resumed in one go, then a step that does not come back for long."""

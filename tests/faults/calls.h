@@ -63,6 +63,7 @@
     X(PyList_New)                                                                                                      \
     X(PyLong_FromLong)                                                                                                 \
     X(PyLong_FromSsize_t)                                                                                              \
+    X(PyLong_FromUnsignedLongLong)                                                                                     \
     X(PyLong_FromUnsignedLong)                                                                                         \
     X(PyMem_Malloc)                                                                                                    \
     X(PyMem_RawMalloc)                                                                                                 \
@@ -71,11 +72,13 @@
     X(PyObject_CallObject)                                                                                             \
     X(PyObject_CallOneArg)                                                                                             \
     X(PyObject_GetAttr)                                                                                                \
+    X(PyObject_GenericGetDict)                                                                                         \
     X(PyObject_GetAttrString)                                                                                          \
     X(PyObject_GetIter)                                                                                                \
     X(PyObject_Vectorcall)                                                                                             \
     X(PyObject_VectorcallMethod)                                                                                       \
     X(PyObject_Str)                                                                                                    \
+    X(PySequence_Tuple)                                                                                                \
     X(PySequence_Fast)                                                                                                 \
     X(PyTuple_New)                                                                                                     \
     X(PyUnicode_AsEncodedString)                                                                                       \
@@ -99,6 +102,7 @@
 
 /* X(name): CPython functions that answer an int or a Py_ssize_t, -1 with an exception. */
 #define FM_FAULT_PY_NUMBERS(X)                                                                                         \
+    X(PyDict_Contains)                                                                                                 \
     X(PyDict_DelItem)                                                                                                  \
     X(PyDict_SetItem)                                                                                                  \
     X(PyDict_SetItemString)                                                                                            \
@@ -108,12 +112,15 @@
     X(PyLong_AsLong)                                                                                                   \
     X(PyLong_AsLongLong)                                                                                               \
     X(PyNumber_AsSsize_t)                                                                                              \
+    X(PyObject_GetBuffer)                                                                                              \
     X(PyObject_IsTrue)                                                                                                 \
     X(PyType_Ready)
 
 /* X(name): CPython functions that answer 0 with an exception. */
 #define FM_FAULT_PY_TRUTHS(X)                                                                                          \
     X(PyArg_ParseTupleAndKeywords)                                                                                     \
-    X(_PyArg_ParseTupleAndKeywords_SizeT)
+    X(_PyArg_ParseTupleAndKeywords_SizeT)                                                                              \
+    X(PyArg_ParseTuple)                                                                                                \
+    X(_PyArg_ParseTuple_SizeT)
 
 #endif

@@ -13,8 +13,8 @@ CANNOT = re.compile(
     r"Py(Err|GILState|Thread|Config|Status|OS)_\w+|PyEval_(Save|Restore)Thread|PyEval_SetTrace|Py_GetVersion"
     r"|Py_FinalizeEx|PyObject_GC_(Un)?Track|PyObject_GC_Del|PyObject_Free|PyMem_(Raw)?Free|_Py_Dealloc|PyType_IsSubtype"
     r"|PyObject_HasAttr|PySys_GetObject|PyContext_(Enter|Exit)|PyBool_FromLong|PyCapsule_GetPointer"
-    r"|PyUnicode_CompareWithASCIIString|_?PyUnicode_Ready|PyObject_SelfIter|PyVectorcall_Call|PyType_GenericAlloc"
-    r"|_PyTrash_\w+|_PyErr_BadInternalCall|_Py_(Fatal|Negative|IncRef|DecRef)\w*|_Py_FatalErrorFunc|PyException_\w+"
+    r"|PyBuffer_Release|PyUnicode_CompareWithASCIIString|_?PyUnicode_Ready|PyObject_SelfIter|PyVectorcall_Call"
+    r"|PyType_GenericAlloc|_PyTrash_\w+|_PyErr_BadInternalCall|_Py_(Fatal|Negative|IncRef|DecRef)\w*|_Py_FatalErrorFunc|PyException_\w+"
 )
 
 

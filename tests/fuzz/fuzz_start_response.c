@@ -114,14 +114,20 @@ static void fields_of(PyObject *list, struct check_response *c, struct fm_buf *f
         bool drop = false;
         for (size_t k = 0; k < sizeof dropped / sizeof *dropped; k++)
             drop |= strcasecmp(n, dropped[k]) == 0;
-        if (strcasecmp(n, "content-length") == 0) {
+        const char *t = (const char *)PyUnicode_1BYTE_DATA(text);
+        size_t len = (size_t)PyUnicode_GET_LENGTH(text);
+        if (strcasecmp(n, "content-length") == 0) { /* once, and without blanks around it */
+            drop = c->status == 204 || c->length >= 0;
+            for (; len > 0 && strchr(" \t", *t); t++)
+                len--;
+            while (len > 0 && strchr(" \t", t[len - 1]))
+                len--;
             c->length = strtoll(PyUnicode_AsUTF8(text), NULL, 10);
-            drop = c->status == 204;
         }
         if (drop)
             continue;
         fm_buf_printf(fields, "%s: ", n);
-        fm_buf_append(fields, PyUnicode_1BYTE_DATA(text), (size_t)PyUnicode_GET_LENGTH(text));
+        fm_buf_append(fields, t, len);
         fm_buf_puts(fields, "\r\n");
     }
 }

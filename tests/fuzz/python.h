@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     static char name[] = "fuzz", *args[] = {name, NULL};
-    const struct fm_interp_config config = {.argc = 1, .argv = args};
+    const struct fm_interp_config config = {.program = args[0]};
     (void)argc, (void)argv;
     fm_log_set_level(FM_LOG_ERROR);
     if (fm_interp_start(&config) != 0 || fm_wsgi_init(true) != 0)

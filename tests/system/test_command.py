@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from harness.client import Connection
-from harness.limits import APPS, PROMPT, eventually, fermata
+from harness.limits import APPS, LONG, PROMPT, eventually, fermata
 from harness.server import environment, run
 
 OPTIONS = {
@@ -101,6 +101,8 @@ def test_version_names_server_and_python():
         (["--no-such-option", "about"], "--no-such-option"),
         (["-x", "about"], "-x"),
         (["about", "about"], "about"),
+        (["--"], "MODULE"),
+        (["--threads", "--", "about"], "--threads"),
         (["about", "--threads"], "--threads"),
         (["--threads", "0", "about"], "--threads"),
         (["--threads", "-1", "about"], "--threads"),
@@ -181,6 +183,8 @@ def test_option_value_forms(launch, form):
         ("loading.both", "application"),
         ("loading.both:app", "app"),
         ("loading.only_app", "app"),
+        ("loading.package", "of the package"),
+        ("loading.package:app", "of the package"),
         ("loading.shop:site.inner", "dotted"),
         ("loading.shop:site.inner.bound", "bound dotted"),
         ("loading.shop:create_app()", "default 0 None"),
@@ -204,6 +208,7 @@ def test_module_and_callable(launch, target, answer):
         ("no_such_module", r"no_such_module"),
         ("loading.no_such_module", r"no_such_module"),
         ("loading.neither", r"application"),
+        ("loading.modules", r"name the callable as loading\.modules\.app:CALLABLE"),
         (":application", r":application"),
         ("about:", r"about:"),
         ("about:create_app(", r"create_app\("),
@@ -225,6 +230,58 @@ def test_application_that_cannot_be_loaded(launch, target, said):
     server = launch(target, ready=False, expect=3)
     assert server.wait_exit() == 3
     assert re.search(said, server.log()), server.log()
+
+
+@pytest.mark.parametrize("how", ["threads", "pool", "daemon"])
+def test_failed_load_does_not_wait_for_threads(launch, tmp_path, how):
+    """A load that fails exits with 3, at once, also where its import had started a thread that nobody ends; what was
+    printed is there, and atexit handlers run."""
+    start = {
+        "threads": "threading.Thread(target=threading.Event().wait).start()",
+        "daemon": "threading.Thread(target=threading.Event().wait, daemon=True).start()",
+        "pool": "concurrent.futures.ThreadPoolExecutor(2).submit(threading.Event().wait)",
+    }[how]
+    (tmp_path / "started.py").write_text(
+        f"import atexit, concurrent.futures, threading\n{start}\natexit.register(print, 'at exit')\n"
+        "print('printed')\nraise LookupError('on purpose')\n"
+    )
+    path = tmp_path / "s"
+    server = launch("started", bind=[f"unix:{path}"], cwd=tmp_path, ready=False, expect=3)
+    assert server.wait_exit(within=PROMPT) == 3
+    assert server.stdout() == "printed\nat exit\n"
+    assert "LookupError: on purpose" in server.log()
+    assert not path.exists()
+
+
+GREEN = {
+    "gevent": ("gevent/monkey.py", "def is_module_patched(name): return name == 'threading'"),
+    "gevent, old": ("gevent/monkey.py", "def is_module_patched(name): return name == 'thread'"),
+    "eventlet": ("eventlet/patcher.py", "def is_monkey_patched(name): return name == 'thread'"),
+    "none": ("gevent/monkey.py", "def is_module_patched(name): return name in ('socket', 'ssl')"),
+}
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["loads", "fails"])
+@pytest.mark.parametrize("library", GREEN)
+def test_green_threads_are_refused(launch, tmp_path, library, fails):
+    """A library that puts threads of its own in the place of Python's: one line that says what to do, exit code 3; not
+    what becomes of the server's threads then, nor what the import may have failed of for that."""
+    name, text = GREEN[library]
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_text(text)
+    module = name.removesuffix(".py").replace("/", ".")
+    (tmp_path / "green.py").write_text(f"import {module}\nfrom about import application\n{'1 / 0' if fails else ''}\n")
+    refused = library != "none"
+    how = {"ready": False, "expect": 3} if refused or fails else {}
+    server = launch("green", "--pythonpath", str(APPS), cwd=tmp_path, **how)
+    if refused or fails:
+        assert server.wait_exit() == 3
+    else:
+        assert server.get("/").status == 200
+    assert ("monkey-patching" in server.log()) == refused
+    if refused:
+        assert "Traceback" not in server.log()
+        assert re.search(rf"take the monkey-patching of {library[:6]}\w* out of the application", server.log())
 
 
 def test_syntax_error_in_the_application(launch, tmp_path):
@@ -262,6 +319,26 @@ def test_pythonpath(launch):
     assert server.get("/").text.endswith("library/only_here.py")
 
 
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (["about"], []),
+        (["--threads", "2", "about"], []),
+        (["about", "--"], []),
+        (["about", "--", "--x", "-b", "y z"], ["--x", "-b", "y z"]),
+        (["--", "about"], []),
+        (["--", "about", "--threads", "0", "--"], ["--threads", "0", "--"]),
+        (["about", "--threads", "2", "--", "about"], ["about"]),
+    ],
+    ids=" ".join,
+)
+def test_arguments_of_the_application(launch, command, arguments):
+    """sys.argv is the application's: the command, and what follows --, which is none of the server's business."""
+    at = command.index("--") if "--" in command else len(command)
+    server = launch(None, *command[:at], "--bind", "127.0.0.1:0", *command[at:], bind=None)
+    assert about(server)["argv"] == [str(fermata()), *arguments]
+
+
 def test_env(launch):
     """--env NAME=VALUE, repeatable, is in os.environ before the application is loaded; values may have = in them."""
     facts = about(launch("about", "--env", "FIRST=1", "--env", "SECOND=a=b", "--env", "EMPTY="))
@@ -292,6 +369,65 @@ def test_virtual_environment(launch, tmp_path, how):
     assert facts["prefix"] == prefix
     assert [p for p in facts["path"] if str(packages) in p] == [p for p in path if str(packages) in p]
     assert facts["base_prefix"] != facts["prefix"]
+
+
+def test_relative_virtual_environment(launch, tmp_path):
+    """A relative --venv, and VIRTUAL_ENV, are relative to where the command was given, not to --chdir."""
+    venv.create(tmp_path / "env", with_pip=False, symlinks=True)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "local.py").write_text("from about import application\n")
+    options = ("--pythonpath", str(APPS), "--chdir", "site")
+    assert about(launch("local", *options, "--venv", "env", cwd=tmp_path))["prefix"] == str(tmp_path / "env")
+    assert about(launch("local", *options, env={"VIRTUAL_ENV": "./env"}, cwd=tmp_path))["prefix"].endswith("/env")
+
+
+def change_home(folder: Path, line: str) -> None:
+    config = folder / "pyvenv.cfg"
+    config.write_text(re.sub("(?m)^home = .*$", line, config.read_text()))
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_virtual_environment_of_another_build(launch, tmp_path, how):
+    """One that was made with another Python of the same minor version has modules that do not fit: exit code 2, and the
+    message says with which Python it was made, and how to make it anew."""
+    other = tmp_path / "other" / "bin"
+    other.mkdir(parents=True)
+    (other / "python{}.{}".format(*sys.version_info)).write_text("#!/bin/sh\n")
+    folder = tmp_path / "env"
+    venv.create(folder, with_pip=False, symlinks=True)
+    change_home(folder, f"home = {other}")
+    more = {"env": {"VIRTUAL_ENV": str(folder)}} if how == "variable" else {}
+    options = ("--venv", str(folder)) if how == "option" else ()
+    server = launch("about", *options, ready=False, expect=2, **more)
+    assert server.wait_exit() == 2
+    assert str(other) in server.log()
+    command = re.search(r"make it anew with: (\S+ -m venv --clear \S+)", server.log())
+    assert command, server.log()
+    subprocess.run([*command[1].split(), "--without-pip"], check=True, env=environment(), timeout=LONG)
+    assert about(launch("about", *options, **more))["prefix"] == str(folder)
+
+
+def test_virtual_environment_whose_home_is_a_link(launch, tmp_path):
+    """Its home may be another name of the directory, or have links to the same Python: it fits."""
+    folder = tmp_path / "env"
+    venv.create(folder, with_pip=False, symlinks=True)
+    home = Path(re.search("(?m)^home = (.*)$", (folder / "pyvenv.cfg").read_text())[1])  # type: ignore[index]
+    (tmp_path / "bin").symlink_to(home)
+    change_home(folder, f"  HOME=\t{tmp_path / 'bin'}  ".rstrip())
+    assert launch("about", "--venv", str(folder)).get("/").status == 200
+
+
+@pytest.mark.parametrize("text", [None, "version = 3.11\n", "home =\n", "homes = /usr/bin\n"])
+def test_virtual_environment_without_a_home(launch, tmp_path, text):
+    """What has no pyvenv.cfg that names its home is none: exit code 2."""
+    folder = tmp_path / "env"
+    venv.create(folder, with_pip=False, symlinks=True)
+    (folder / "pyvenv.cfg").unlink()
+    if text is not None:
+        (folder / "pyvenv.cfg").write_text(text)
+    server = launch("about", "--venv", str(folder), ready=False, expect=2)
+    assert server.wait_exit() == 2
+    assert f"--venv {folder}" in server.log() and "pyvenv.cfg" in server.log()
 
 
 def test_option_venv_wins_over_the_variable(launch, tmp_path):

@@ -125,6 +125,15 @@ def test_deadline_while_running(server, key):
     assert names(server, key).count("next") == 1, "iterated after the deadline"
 
 
+def test_deadline_of_a_step_that_went_on_without_parking(server, key):
+    """S12.4: a step that goes on because its future completed while the server registered with it has a stack, too."""
+    start = server.log_size()
+    with server.begin(f"/done-meanwhile-then-block?key={key}") as c:
+        assert c.read_response().status == 504
+        server.wait_log(r"GET /done-meanwhile-then-block\b[\s\S]*suspend\.py[\s\S]*wait_gate", start=start)
+        server.call("probe.open_gate", key)
+
+
 def test_deadline_while_running_after_headers(server, key):
     """S12: where headers have left the client sees the cut at the deadline, not when the step ends."""
     began = time.monotonic()

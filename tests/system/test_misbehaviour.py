@@ -18,6 +18,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from harness.client import NoResponse, Truncated, build
@@ -315,15 +316,16 @@ def test_start_response_and_write_from_elsewhere(server, key):
             assert [text.partition(" called ")[2] for text in late] == ["after the request was over"] * 6
 
 
-def test_empty_reason(server, key):
-    """An empty reason is allowed (RFC 9112, 4)."""
+@pytest.mark.parametrize("kind", ["empty-reason", "no-reason"])
+def test_empty_reason(server, key, kind):
+    """An empty reason is allowed (RFC 9112, 4), and none is sent as an empty one."""
     with bystander(server, key), server.connect() as c:
-        answer = c.request("GET", "/bad-head?kind=empty-reason")
+        answer = c.request("GET", f"/bad-head?kind={kind}")
         assert (answer.status, answer.reason, answer.body) == (200, "", b"hello")
         assert c.request("GET", "/hello").text == "hello"
 
 
-BAD_HEADS = """no-reason status-100 status-99 status-1000 status-words status-empty status-crlf status-nul
+BAD_HEADS = """status-100 status-99 status-1000 status-words status-empty status-crlf status-nul
     header-crlf header-lf header-fold header-nul name-crlf name-colon name-space name-empty length-negative length-words
     length-plus length-twice length-huge length-list""".split()
 
@@ -573,6 +575,51 @@ def test_fork(launch, key, tmp_path, how, code, logged):
     if how == "starts":
         said = (tmp_path / "said").read_text()
         assert said == "start_response called in a child of the process that serves the request"
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["done", "add_done_callback", "exception", "iter", "next", "look up throw", "throw", "look up close", "close", "del",
+     "read", "close of the file", "message", "message of a failed close"],
+)  # fmt: skip
+def test_fork_anywhere(launch, key, where):
+    """Whatever the server calls may fork: the child comes back to the place of the call, and no further.  The response
+    is the parent's, whole and once, and the server is one process."""
+    server = launch("misbehave:app", "--threads", "4", "--keep-alive", "60", admin=True)
+    with bystander(server, key):
+        target = f"/forks-in?key={key}&where={quote(where)}"
+        with server.connect(timeout=LONG) as c:
+            answer = c.request("GET", target)
+            bodies = {"throw": b"thrown", "look up throw": b"thrown", "read": b"file", "close of the file": b"file"}
+            bodies.update(done=b"thrown", exception=b"thrown", message=b"Internal Server Error\n")
+            assert (answer.status, answer.body) == (500 if where == "message" else 200, bodies.get(where, b""))
+            if where != "message":
+                assert c.request("GET", "/hello").text == "hello"
+            else:
+                c.ended()
+        events = server.wait_events(key, "child")
+        assert {code for name, code in events if name == "child"} == {1}
+    assert "a child that the application has forked came back" in server.log()
+
+
+def test_fork_in_a_signal_handler(launch, key):
+    """Handlers run on the main thread, which watches over everything: a child does not."""
+    server = launch("misbehave:app", "--threads", "2", env={"MISBEHAVE": "forking_handler"}, admin=True)
+    with bystander(server, key):
+        server.signal(signal.SIGALRM)
+        assert server.wait_events("alarms", "child") == [["child", 1]]
+        assert server.get("/hello").text == "hello"
+    assert "a child that the application has forked came back" in server.log()
+
+
+def test_fork_at_exit(launch, key):
+    """The child of an atexit handler ends as the server does, without what is left for the server to do."""
+    server = launch("misbehave:app", env={"MISBEHAVE": "forking_atexit"})
+    assert server.get("/hello").text == "hello"
+    server.signal(signal.SIGTERM)
+    assert server.wait_exit() == 0
+    assert server.stdout() == "child 0\n"
+    assert server.log().count("Drained") == 1
 
 
 def test_fork_that_stays(launch, key):

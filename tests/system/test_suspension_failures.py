@@ -84,6 +84,42 @@ def test_failure_in_a_1_0_response_that_only_the_end_ends(server, key):
         c.read_cut()
 
 
+def tracebacks(log: str) -> list[str]:
+    return re.findall(r"Traceback[\s\S]*?ValueError: a failure that is shared", log)
+
+
+@pytest.mark.parametrize("how", ["caught", "parked", "uncaught", "no-throw"])
+def test_failure_that_many_share(server, key, how):
+    """S5: a future that failed belongs to all who wait for it: a thousand requests do not add their frames to its
+    traceback, so that each finds, logs and keeps those of all before."""
+    start = server.log_size()
+    with server.connect() as c:
+        first = None
+        for i in range(1000):
+            if first is None or not first.keeps_alive:
+                answer = server.get(f"/shares-a-failure?how={how}&key={key}")
+            else:
+                answer = c.request("GET", f"/shares-a-failure?how={how}&key={key}")
+            first = first or answer
+            assert (answer.status, answer.body) == (first.status, first.body), f"request {i}"
+    assert first.status == (200 if how == "caught" else 500)
+    assert server.call("suspend.share_length", key) == 1  # as it was when it was raised
+    found = tracebacks(server.log(start))
+    if how != "caught":
+        assert len(found) == 1000
+        assert len(set(found)) == 1, "the tracebacks in the log differ"
+
+
+def test_failure_that_many_share_at_once(server, key):
+    """S5: the same where threads throw it at the same time."""
+    held = [server.begin(f"/shares-a-failure?how=caught&key={key}") for _ in range(200)]
+    for c in held:
+        assert c.read_response().status == 200
+    for c in held:
+        c.close()
+    assert server.call("suspend.share_length", key) == 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_failure_caught_becomes_a_502(server, kind):
     """S5: an application that catches it can answer as it likes; it is the very same exception object."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import zipfile
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -120,6 +123,18 @@ def test_environ_of_a_chunked_body(server):
     facts = environ(server, headers=[("Transfer-Encoding", "chunked")], body=chunked(b"abc", b"de"))
     assert facts["wsgi.input_terminated"] == ["bool", "True"]
     assert facts.get("CONTENT_LENGTH", ["str", "''"])[1] in ("''", "'5'")
+
+
+@pytest.mark.parametrize("name", ["Transfer-Encoding", "transfer-encoding"])
+def test_environ_has_no_coding_of_a_decoded_body(server, name):
+    """The body is decoded, and CONTENT_LENGTH is its length: who saw Transfer-Encoding would decode it again, or send
+    both on (RFC 9112, 7.1.3; RFC 3875, 4.1.2)."""
+    with server.connect() as c:
+        facts = json.loads(c.request("POST", "/environ", [(name, "chunked"), ("TE", "trailers")], chunked(b"abc")).text)
+        assert facts["CONTENT_LENGTH"] == ["str", "'3'"]
+        assert "HTTP_TRANSFER_ENCODING" not in facts
+        assert facts["HTTP_TE"] == ["str", "'trailers'"]  # nothing else is taken away
+        assert "HTTP_TRANSFER_ENCODING" not in json.loads(c.request("GET", "/environ").text)
 
 
 def test_headers_in_environ(server):
@@ -332,6 +347,75 @@ def test_multipart_form(server):
     ]
 
 
+LINES = b"".join(b"%d " % i + b"x" * (998 - len(str(i))) + b"\n" for i in range(20_000))  # a thousand bytes each
+
+
+@pytest.mark.parametrize("size", [50, 9_000_000], ids=["memory", "file"])
+def test_input_as_a_stream(server, size):
+    """The whole body is there, so wsgi.input is what io calls a raw stream: whatever is asked, it answers as BytesIO."""
+    answer = server.request("POST", "/input-as-a-stream", (), (BODY * (size // len(BODY) + 1))[:size], timeout=LONG)
+    assert answer.text == "the same"
+
+
+@pytest.mark.parametrize("size", [50, 9_000_000], ids=["memory", "file"])
+@pytest.mark.parametrize(
+    "how", ["text", "text-lines", "text-seek", "buffered", "buffered-lines", "buffered-seek", "with", "copied"]
+)
+def test_input_wrapped_by_others(server, how, size):
+    """io.TextIOWrapper, io.BufferedReader, shutil and the with statement take it for a file, wherever it lies."""
+    body = (BODY * (size // len(BODY) + 1))[:size]
+    assert server.request("POST", f"/input-in?how={how}", (), body, timeout=LONG).body == body
+
+
+def test_input_as_a_zip_file(server):
+    """What must be sought in can be read: a zip file."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as z:
+        z.writestr("name", "content")
+    assert server.request("POST", "/input-in?how=zip", (), archive.getvalue()).text == "content"
+
+
+@pytest.mark.parametrize("body", [None, b"body", b"x" * 9_000_000], ids=["none", "memory", "file"])
+def test_input_closed(server, body):
+    """Closed twice it is closed; whatever is asked of it then raises ValueError, and the server goes on."""
+    with server.connect(timeout=LONG) as c:
+        answer = c.request("POST", "/input-closed", (), body)
+        assert json.loads(answer.text) == [False, None, None, True, *["ValueError"] * 13]
+        assert c.request("GET", "/hello").text == "hello"
+
+
+@pytest.mark.parametrize("how", ["closes", "moves"])
+def test_input_of_no_body_is_the_request_s_own(server, how):
+    """What one request without a body does to its wsgi.input, which it keeps, no other request sees."""
+    for _ in range(3):
+        assert server.get(f"/input-left?{how}").text == "0 False b''"
+        assert server.request("HEAD", f"/input-left?{how}").status == 200
+
+
+def test_input_of_no_body_while_others_are_served(server):
+    """Nor do those that are served at the same time."""
+    with server.begin("/input-held?key=input-held") as held:
+        head = held.read_head()
+        for _ in range(3):
+            assert server.get("/input-left?closes").text == "0 False b''"
+        server.call("probe.open_gate", "input-held")
+        assert b"".join(held.iter_body(head)) == b"held b''"
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_input_lines_by_threads(server, closes):
+    """Threads that read lines of a body in a file at once, without the GIL, get whole lines, each of them once; and when
+    one of them closes it the others get ValueError, not somebody else's bytes."""
+    answer = server.request(
+        "POST", "/input-by-threads" + ("?closes" if closes else ""), (), LINES, timeout=LONG
+    )
+    lines, different, wrong, errors = json.loads(answer.text)
+    assert lines == different
+    assert wrong == 0
+    assert errors == (["I/O operation on a wsgi.input that is closed"] if closes else [])
+    assert (lines < 20_000) if closes else (lines == 20_000)
+
+
 # wsgi.errors
 
 
@@ -390,6 +474,76 @@ def test_file_with_offset_and_length(server, at, length):
         expected = content(size)[at:]
         assert answer.body == (expected if length is None else expected[:length])
         assert c.request("GET", "/hello").text == "hello"
+
+
+@pytest.mark.parametrize("kind", ["plain", "memory", "gzip", "range"])
+def test_range_of_a_file_is_no_error(server, kind):
+    """A Content-Length that is shorter than the file is how a part of it is sent: nothing is wrong with that."""
+    start = server.log_size()
+    with server.connect() as c:
+        whole = c.request("GET", f"/file-of?kind={kind}").body
+        answer = c.request("GET", f"/file-of?kind={kind}&length=3")
+        assert (answer.framing, answer.body) == ("length", whole[:3])
+        assert c.request("GET", "/hello").text == "hello"
+    assert "ERROR" not in server.log(start)
+
+
+FILES = {
+    "plain": b"plain",
+    "raw": b"raw",
+    "gzip": b"uncompressed",
+    "bz2": b"uncompressed",
+    "lzma": b"uncompressed",
+    "subclass": b"lim",
+    "buffered-subclass": b"limited",
+    "rot13": b"ebg13",
+    "range": b"range",
+    "own-read": b"its own",
+    "unwritten": b"x" * 4991,
+    "sparse": bytes(7),
+    "proc": None,
+    "memory": b"memory " * 5000,
+    **({"sys": None} if Path("/sys/devices/system/cpu/online").exists() else {}),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_file_is_what_read_gives(server, kind):
+    """What the object's read() gives is sent, not what lies in the file that it may have: files that are decompressed,
+    decrypted or cut on the way, what has been written and not flushed, files of /proc and /sys."""
+    with server.connect() as c:
+        expected = c.request("GET", f"/file-of?kind={kind}&read").body
+        assert expected
+        if FILES[kind] is not None:
+            assert expected == FILES[kind]
+        found = c.request("GET", f"/file-of?kind={kind}").body
+        if kind == "proc":  # the process's status changes
+            expected, found = expected[:20], found[:20]
+        assert found == expected
+        assert c.request("GET", "/hello").text == "hello"
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("text", "TypeError"),
+        ("detached", "ValueError"),
+        ("closed", "ValueError"),
+        ("write-only", "UnsupportedOperation"),
+    ],
+)
+def test_file_that_cannot_be_read(server, kind, error):
+    """What read() does not give, as bytes, is not sent either: 500, as for any other iterable."""
+    start = server.log_size()
+    assert server.get(f"/file-of?kind={kind}").status == 500
+    server.wait_log(error, start=start)
+
+
+def test_file_is_sent_by_the_kernel(server):
+    """An ordinary file has its length in the response: it is not iterated."""
+    for kind in ("plain", "raw"):
+        answer = server.get(f"/file-of?kind={kind}")
+        assert (answer.framing, answer.header("Content-Length")) == ("length", str(len(answer.body)))
 
 
 def test_file_shorter_than_declared(server):
@@ -526,11 +680,37 @@ def test_start_response_misuse_caught(server, how):
     assert len(server.events(f"caught-{how}")) == 1
 
 
-@pytest.mark.parametrize("how", ["status-bytes", "header-value-int", "headers-none"])
+@pytest.mark.parametrize("how", [how for how in MISUSES if how not in ("twice", "exc-info-text")])
 def test_start_response_misuse_forgotten(server, how):
-    """PEP 3333: after a call, even one that raised, another without exc_info is an error."""
+    """A call that was rejected is as if it had not been made: the next one needs no exc_info.  (PEP 3333 has it
+    otherwise; what can be said of an answer is that it is the only one.)"""
+    answer = server.get(f"/misuse-caught?how={how}&key=forgotten-{how}&forgets")
+    assert (answer.status, answer.body) == (200, b"recovered")
+    assert len(server.events(f"forgotten-{how}")) == 1
+
+
+HEADS = ("exc-info-nothing", "exc-info-empty", "no-reason", "length-twice", "length-thrice", "length-blanks",
+         "length-twice-and-blanks", "length-zeros")  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_what_others_take(server, kind):
+    """What other servers take and means only one thing: exc_info of no exception, a status without a reason, a
+    Content-Length twice or with blanks around it.  It is sent in the form that HTTP has for it."""
+    with server.connect() as c:
+        answer = c.request("GET", f"/head-of?kind={kind}")
+        assert (answer.status, answer.reason, answer.body) == (200, "" if kind == "no-reason" else "OK", b"body")
+        assert answer.framing == "length"
+        if kind.startswith("length"):
+            assert answer.all("Content-Length") == ["4"]
+        assert c.request("GET", "/hello").text == "hello"
+
+
+@pytest.mark.parametrize("kind", ["exc-info-nothing", "exc-info-empty"])
+def test_exc_info_of_no_exception_replaces_nothing(server, kind):
+    """It is as if none were given: a second call is an error."""
     start = server.log_size()
-    assert server.get(f"/misuse-caught?how={how}&key=forgotten-{how}&forgets").status == 500
+    assert server.get(f"/head-of?kind={kind}&after").status == 500
     server.wait_log("start_response called twice without exc_info", start=start)
 
 
@@ -642,6 +822,10 @@ def test_callables_kept_beyond_the_end(server, target):
         ("separate", "not its own iterator"),
         ("subclass", "a subclass"),
         ("octets", "a subclass of bytes"),
+        ("large-list", "x" * 100_000 + "y" * 300_000 + "z"),
+        ("large-tuple", "".join(f"{i}," * 50 for i in range(5000))),
+        ("empty-blocks", ""),
+        ("octets-among-others", "not known"),
         ("closing", "closing"),
         ("empty-closing", ""),
         ("many", "x" * 20_000_000),
@@ -650,6 +834,55 @@ def test_callables_kept_beyond_the_end(server, target):
 def test_iterables(server, kind, body):
     """Any iterable of bytes is a body."""
     assert server.get(f"/iterable?kind={kind}", timeout=LONG).text == body
+
+
+@pytest.mark.parametrize("kind", ["list", "tuple", "bytes-list", "large-list", "large-tuple", "empty-blocks"])
+def test_blocks_that_are_all_there_have_a_length(server, kind):
+    """A list or tuple of blocks, however many, has a length: it is said, also to HTTP/1.0 and for HEAD."""
+    with server.connect(timeout=LONG) as c:
+        answer = c.request("GET", f"/iterable?kind={kind}")
+        assert (answer.framing, answer.header("Content-Length")) == ("length", str(len(answer.body)))
+        head = c.request("HEAD", f"/iterable?kind={kind}")
+        assert head.header("Content-Length") in (str(len(answer.body)), None)
+        assert head.header("Transfer-Encoding") is None
+        if answer.body:
+            assert head.header("Content-Length") is not None
+        old = c.request("GET", f"/iterable?kind={kind}", [("Connection", "keep-alive")], version="1.0")
+        assert (old.body, old.framing, old.keeps_alive) == (answer.body, "length", True)
+        assert c.request("GET", "/hello").text == "hello"
+
+
+@pytest.mark.parametrize("kind", ["generator", "iterator", "octets-among-others"])
+def test_blocks_that_come_one_by_one_have_none(server, kind):
+    """What is not known beforehand is not said (a single block of bytes aside)."""
+    assert server.get(f"/iterable?kind={kind}").framing == "chunked"
+
+
+@pytest.mark.parametrize("status", ["204 None", "304 Same"])
+def test_blocks_of_a_response_without_a_body(server, status):
+    """Where there is no body no length is made up."""
+    with server.connect() as c:
+        answer = c.request("GET", f"/iterable?kind=list&status={status.replace(' ', '%20')}")
+        assert (answer.status, answer.header("Content-Length"), answer.body) == (int(status[:3]), None, b"")
+        assert c.request("GET", "/hello").text == "hello"
+
+
+def test_blocks_and_the_application_s_own_length(server):
+    """A Content-Length of the application's counts: more is cut off, less is broken off."""
+    assert server.get("/iterable?kind=list&length=3").body == b"a l"
+    with server.connect() as c:
+        c.send(build("GET", "/iterable?kind=list&length=10"))
+        c.read_failed()
+
+
+@pytest.mark.parametrize("n", [0, 5, 9000])
+def test_blocks_after_write(server, n):
+    """What write() has sent, or holds, comes before the list, and counts where the head has not left."""
+    with server.connect() as c:
+        answer = c.request("GET", f"/write-then-list?n={n}")
+        assert answer.text == "x" * n + " and a list"
+        assert answer.framing == ("chunked" if n > 8192 else "length")
+        assert c.request("GET", "/hello").text == "hello"
 
 
 @pytest.mark.parametrize(

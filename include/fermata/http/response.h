@@ -25,8 +25,8 @@ enum fm_framing {
     FM_FRAME_CLOSE,   /* until the connection ends (HTTP/1.0) */
 };
 
-/* Starts over with a status such as "200 OK" (RFC 9112, 4; PEP 3333).  0, or FM_EINVAL with *why.  A 1xx is no final
- * response, so it is refused. */
+/* Starts over with a status such as "200 OK" (RFC 9112, 4; PEP 3333); "200" alone has an empty reason.  0, or FM_EINVAL
+ * with *why.  A 1xx is no final response, so it is refused. */
 int fm_response_start(struct fm_response *r, const char *status, size_t len, const char **why);
 
 /* What is to be done with fields of this name, or FM_EINVAL if it is no token. */
@@ -34,7 +34,8 @@ int fm_response_name(const char *name, size_t len);
 
 /* Adds one field; what is of fm_response_name.  0; 1 if it is hop-by-hop and was dropped (PEP 3333 forbids it;
  * `Connection: close` is honoured); FM_EINVAL with *why if it may not be sent: a value with CR, LF, NUL or other
- * controls, a malformed or repeated Content-Length. */
+ * controls, a Content-Length that is no number or another one than before.  A Content-Length is sent once, without the
+ * blanks that were around it. */
 int fm_response_put(struct fm_response *r, int what, const char *name, size_t nlen, const char *value, size_t vlen,
                     const char **why);
 

@@ -39,7 +39,8 @@ struct fm_writer {
     struct fm_buf held;  /* framed bytes not yet given to the sink */
     uint64_t held_since; /* when the oldest held byte came; 0: nothing is held */
     uint64_t body;       /* body bytes accepted */
-    int64_t left;        /* of the Content-Length that the application gave; -1: none given */
+    int64_t left;        /* of the body's length, where that is known from the beginning; else -1 */
+    int64_t expected;    /* see fm_writer_expect; else -1 */
     uint8_t framing;     /* enum fm_framing, once head_made */
     uint8_t minor;       /* of the request */
     bool is_head;        /* the request is HEAD */
@@ -64,6 +65,10 @@ int64_t fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borro
 
 /* The same for a body of exactly this one block, without holding it: what ends the response too. */
 int64_t fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
+
+/* The caller knows that n bytes more make the body complete: they are its Content-Length, unless the application has
+ * given one, or the head has left. */
+void fm_writer_expect(struct fm_writer *w, int64_t n) FM_ANY_THREAD;
 
 /* After fm_writer_whole, by the same thread: has the response nothing to add, so that fm_writer_end need not be called?
  */

@@ -9,19 +9,29 @@
 struct fm_interp_config {
     const char *venv;       /* directory of a virtual environment, or NULL */
     const char *pythonpath; /* directories to put in front of sys.path, separated by commas or colons, or NULL */
-    int argc;
-    char **argv;            /* becomes sys.argv */
+    const char *program;    /* becomes sys.argv[0] */
+    char *const *args;      /* and these the rest of it */
+    int nargs;
 };
 
 /* "3.11.7": of the library in use. */
 const char *fm_interp_version(void);
 
-/* Starts Python; the calling thread holds the GIL afterwards.  0, or FM_EINVAL after a message in the log. */
+/* Starts Python; the calling thread holds the GIL afterwards.  What the server itself needs of the standard library is
+ * imported before the current directory is on sys.path, so that a project's own signal.py is not taken for it.  0, or
+ * FM_EINVAL after a message in the log. */
 int fm_interp_start(const struct fm_interp_config *config) FM_TAKES_GIL;
 
 /* Ends Python: atexit handlers run, non-daemon threads of the application are waited for.  0, or -1 if flushing
  * standard streams failed. */
 int fm_interp_stop(void) FM_DROPS_GIL;
+
+/* Runs what atexit handlers would do at the end, and flushes standard streams; threads go on and are not waited for.
+ * The process is to exit then, without fm_interp_stop. */
+void fm_interp_abandon(void) FM_NEEDS_GIL;
+
+/* Flushes sys.stdout and sys.stderr, if they can be. */
+void fm_interp_flush(void) FM_NEEDS_GIL;
 
 /* Prints the exception that is set to standard error and clears it. */
 void fm_interp_print_error(void) FM_NEEDS_GIL;
@@ -33,8 +43,7 @@ void fm_interp_acquire(void) FM_TAKES_GIL;
 /* Starts a daemon `threading` thread called `name` that runs fn(arg, index) without the GIL.  That thread may take
  * and drop the GIL with the next two, given the pointer that fm_interp_thread_state returns to it.  0, or -1 with an
  * exception set. */
-int fm_interp_spawn(const char *name, void (*fn)(void *arg, unsigned index), void *arg,
-                    unsigned index) FM_NEEDS_GIL;
+int fm_interp_spawn(const char *name, void (*fn)(void *arg, unsigned index), void *arg, unsigned index) FM_NEEDS_GIL;
 
 /* Waits until the spawned threads have ended, which they are about to: their bodies have returned. */
 void fm_interp_join(void) FM_NEEDS_GIL;
@@ -43,8 +52,5 @@ void fm_interp_join(void) FM_NEEDS_GIL;
 void *fm_interp_thread_state(void) FM_ANY_THREAD;
 void fm_gil_take(void *state) FM_TAKES_GIL;
 void fm_gil_drop(void *state) FM_DROPS_GIL;
-
-/* Runs Python's signal handlers that are due (those the application installed); takes the GIL for it. */
-void fm_interp_check_signals(void) FM_NO_GIL;
 
 #endif

@@ -31,16 +31,20 @@ struct fm_options {
     uint64_t request_timeout, queue_timeout, graceful_timeout;       /* ns */
     bool allow_half_close;
     struct fm_http_limits limits;
-    const char *chdir, *pythonpath, *venv;
+    const char *chdir, *pythonpath;
+    const char *venv;     /* absolute: it is relative to where the command was given, not to --chdir */
+    char venv_path[4096]; /* where a relative one is kept */
+    char **args;          /* what follows --, without an application that is named there: the application's arguments */
+    int nargs;
     enum fm_log_level log_level;
     const char *error_logfile, *access_logfile;
 };
 
 enum fm_options_outcome { FM_OPTIONS_RUN, FM_OPTIONS_SHOWN, FM_OPTIONS_WRONG };
 
-/* Reads the command line; the options point into argv and the environment.  SHOWN: --help or --version went to stdout,
- * exit 0.  WRONG: a message that names the option and what it takes went to stderr, exit 2.  --env has been put into
- * the environment. */
+/* Reads the command line; the options point into argv, the environment and themselves.  SHOWN: --help or --version went
+ * to stdout, exit 0.  WRONG: a message that names the option and what it takes went to stderr, exit 2.  --env has been
+ * put into the environment. */
 enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **argv);
 
 /* --help's text. */

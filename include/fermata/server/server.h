@@ -47,8 +47,9 @@ struct fm_server {
     struct fm_note drain, open;     /* posted by the main thread */
 };
 
-/* Binds, starts threads, loads the application, serves until a signal, drains.  Returns the exit code. */
-int fm_server_run(const struct fm_options *o, int argc, char **argv);
+/* Binds, starts threads, loads the application, serves until a signal, drains.  program is how the command was called.
+ * Returns the exit code. */
+int fm_server_run(const struct fm_options *o, const char *program);
 
 /* Called by connections, on the loop: one is gone. */
 void fm_server_conn_gone(struct fm_server *s) FM_ON_LOOP;

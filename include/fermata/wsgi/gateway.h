@@ -15,6 +15,9 @@ int fm_wsgi_load(const char *spec) FM_NEEDS_GIL;
  * thread; -1 if it has none, or sees to it itself (signal.set_wakeup_fd).  Once, after fm_wsgi_load. */
 int fm_wsgi_signal_fd(void) FM_NEEDS_GIL;
 
+/* Runs the application's signal handlers that are due; takes the GIL for it. */
+void fm_wsgi_check_signals(void) FM_NO_GIL;
+
 /* Drops the application and all constants: before the interpreter ends. */
 void fm_wsgi_fini(void) FM_NEEDS_GIL;
 

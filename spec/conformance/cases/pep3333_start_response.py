@@ -100,7 +100,7 @@ def second_call_later(t: Trial) -> None:
     t.shows_failure("pep3333_start_response.twice_with_none")
 
 
-@case("P11")
+@case("P47")
 def second_call_after_an_error(t: Trial) -> None:
     """An application whose first call of start_response has raised cannot call it again without exc_info."""
     t.shows_failure("pep3333_start_response.twice_after_an_error")

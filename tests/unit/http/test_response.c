@@ -85,12 +85,24 @@ static void test_status(void **state)
     }
 }
 
+/* RFC 9112, 4: the reason may be empty, the space before it stays. */
+static void test_status_without_reason(void **state)
+{
+    (void)state;
+    assert_int_equal(start_with("200"), 0);
+    assert_int_equal(r.status, 200);
+    assert_head("HTTP/1.1 200 \r\n");
+    assert_int_equal(start_with("404"), 0);
+    assert_int_equal(add("X-A", "b"), 0);
+    assert_head("HTTP/1.1 404 \r\nX-A: b\r\n");
+}
+
 static void test_bad_status(void **state)
 {
     (void)state;
     static const char *const cases[] = {
         "",
-        "200",
+        "20",
         "20 OK",
         "2000 OK",
         "200OK",
@@ -237,17 +249,28 @@ static void test_content_length(void **state)
         assert_int_equal(r.length, good[i].length);
         snprintf(expected, sizeof expected, "HTTP/1.1 200 OK\r\ncontent-LENGTH: %s\r\n", good[i].value);
         assert_head(expected);
-        assert_int_equal(add("Content-Length", good[i].value), FM_EINVAL); /* repeated */
+        assert_int_equal(add("Content-Length", good[i].value), 0); /* repeated, it is said once */
+        assert_int_equal(add("Content-Length", "12345"), FM_EINVAL);
         assert_int_equal(r.length, good[i].length);
         assert_head(expected);
     }
+    static const char *const blanks[] = {"7", " 7", "7 ", "\t 7 \t", "007"};
+    assert_int_equal(start_with("200 OK"), 0);
+    for (size_t i = 0; i < sizeof blanks / sizeof *blanks; i++)
+        assert_int_equal(add("Content-Length", blanks[i]), 0);
+    assert_int_equal(r.length, 7);
+    assert_head("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n");
+    assert_int_equal(start_with("200 OK"), 0);
+    assert_int_equal(add("Content-Length", " \t7\t"), 0);
+    assert_head("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n");
     static const char *const bad[] = {"",
                                       " ",
                                       "-1",
                                       "+1",
-                                      "1 ",
-                                      " 1",
+                                      "\t",
+                                      "1 1",
                                       "1,1",
+                                      "1, 1",
                                       "0x10",
                                       "1.0",
                                       "1e3",
@@ -375,6 +398,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_status),
+        TEST(test_status_without_reason),
         TEST(test_bad_status),
         TEST(test_starts_over),
         TEST(test_fields),

@@ -167,6 +167,69 @@ static void test_two_blocks_are_chunked(void **state)
     assert_true(w.keep);
 }
 
+/* Who knows how much there will be says it before: then several blocks are no chunks. */
+static void test_expected_length(void **state)
+{
+    (void)state;
+    for (int minor = 0; minor < 2; minor++)
+        for (int flushed = 0; flushed < 2; flushed++) {
+            char expected[256];
+            next(minor, false, true);
+            assert_int_equal(respond("200 OK", NULL), 0);
+            fm_writer_expect(&w, 6);
+            assert_int_equal(block("abc"), 0);
+            if (flushed)
+                fm_writer_flush(&w, UINT64_MAX);
+            assert_int_equal(block(""), 0);
+            assert_int_equal(block("def"), 0);
+            assert_int_equal(fm_writer_end(&w), 0);
+            snprintf(expected, sizeof expected, HEAD("200 OK") "Content-Length: 6\r\n%s\r\nabcdef",
+                     minor ? "" : "Connection: keep-alive\r\n");
+            assert_sent(expected);
+            assert_true(w.keep);
+            assert_false(w.cut);
+            assert_int_equal(sink.sends, 1 + flushed); /* the last block is known as such, and waits for nobody */
+        }
+}
+
+static void test_expected_length_is_no_more_than_that(void **state)
+{
+    (void)state;
+    const struct {
+        const char *status, *length;
+        bool is_head;
+        int before; /* blocks before it is known, and flushed if there are two */
+        const char *expected;
+    } cases[] = {
+        {"200 OK", "8", false, 0, HEAD("200 OK") "Content-Length: 8\r\n\r\nabcdef"}, /* the application's counts */
+        {"200 OK", NULL, true, 0, HEAD("200 OK") "Content-Length: 6\r\n\r\n"},
+        {"204 No", NULL, false, 0, HEAD("204 No") "\r\n"},
+        {"304 No", NULL, false, 0, HEAD("304 No") "\r\n"},
+        {"200 OK", NULL, false, 1, HEAD("200 OK") "Content-Length: 9\r\n\r\nabcabcdef"},
+        {"200 OK", NULL, false, 2,
+         HEAD("200 OK") "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\nabc\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        next(1, cases[i].is_head, true);
+        assert_int_equal(respond(cases[i].status, cases[i].length), 0);
+        for (int b = 0; b < cases[i].before; b++)
+            assert_int_equal(block("abc"), 0);
+        if (cases[i].before > 1)
+            fm_writer_flush(&w, UINT64_MAX);
+        fm_writer_expect(&w, 6);
+        assert_int_equal(block("abc"), 0);
+        assert_int_equal(block("def"), 0);
+        assert_int_equal(fm_writer_end(&w), cases[i].length ? FM_EINVAL : 0);
+        assert_sent(cases[i].expected);
+        assert_false(w.cut);
+    }
+    next(1, false, true); /* nothing of it is left for the next response */
+    assert_int_equal(respond("200 OK", NULL), 0);
+    assert_int_equal(block("a"), 0);
+    assert_int_equal(fm_writer_end(&w), 0);
+    assert_sent(HEAD("200 OK") "Content-Length: 1\r\n\r\na");
+}
+
 static void test_1_0_ends_with_the_connection(void **state)
 {
     (void)state;
@@ -324,10 +387,12 @@ static void test_random_blocks(void **state)
             sizes[i] = rnd(&seed) % 3 ? rnd(&seed) % 300 : rnd(&seed) % 17000;
             total += sizes[i];
         }
-        bool given = rnd(&seed) % 2;
+        bool given = rnd(&seed) % 2, known = rnd(&seed) % 2;
         snprintf(length, sizeof length, "%zu", total);
         next(1, false, true);
         assert_int_equal(respond("200 OK", given ? length : NULL), 0);
+        if (known)
+            fm_writer_expect(&w, (int64_t)total);
         size_t at = 0;
         for (size_t i = 0; i < blocks; i++) {
             assert_int_equal(fm_writer_block(&w, data + at, sizes[i], rnd(&seed) % 2), 0);
@@ -340,7 +405,8 @@ static void test_random_blocks(void **state)
         fm_buf_append(&sink.out, "", 1);
         sink.out.len--;
         char *head = fm_buf_head(&sink.out), *p = strstr(head, "\r\n\r\n") + 4;
-        if (strstr(head, "Transfer-Encoding: chunked\r\n") && !given)
+        assert_true(!(given || known) || !strstr(head, "chunked"));
+        if (strstr(head, "Transfer-Encoding: chunked\r\n"))
             unchunk(p, head + fm_buf_size(&sink.out), &body);
         else
             fm_buf_append(&body, p, fm_buf_size(&sink.out) - (size_t)(p - head));
@@ -830,6 +896,8 @@ int main(void)
         TEST(test_single_block_has_a_length),
         TEST(test_no_block),
         TEST(test_two_blocks_are_chunked),
+        TEST(test_expected_length),
+        TEST(test_expected_length_is_no_more_than_that),
         TEST(test_1_0_ends_with_the_connection),
         TEST(test_connection_close),
         TEST(test_head_request),
