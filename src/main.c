@@ -5,6 +5,7 @@
 
 #include "fermata/server/options.h"
 #include "fermata/server/server.h"
+#include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
 
@@ -26,5 +27,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "fermata: --chdir %s: %s\n", options.chdir, fm_strerror(-errno));
         return 2;
     }
-    return fm_server_run(&options, argv[0]);
+    int code = fm_server_run(&options, argv[0]);
+    fm_log_flush(fm_now() + FM_SEC);
+    return code;
 }

@@ -573,19 +573,27 @@ bool fm_parser_is_head(const struct fm_parser *p)
     return len >= 5 && memcmp(r ? r->head : fm_buf_head(&p->buf), "HEAD ", 5) == 0;
 }
 
+const char *fm_parser_line(const struct fm_parser *p, size_t *len)
+{
+    const char *text = p->request ? p->request->head : fm_buf_size(&p->buf) > 0 ? fm_buf_head(&p->buf) : "";
+    size_t n = p->request ? p->request->head_len : fm_buf_size(&p->buf), end = 0;
+    while (end < n && end < DESCRIBE_MAX && text[end] != '\r' && text[end] != '\n')
+        end++;
+    *len = end;
+    return text;
+}
+
 /* Method and target up to its query: a query may hold secrets, and error logs have other readers than access logs. */
 void fm_parser_describe(const struct fm_parser *p, char *buf, size_t size)
 {
-    const char *text = p->request ? p->request->head : fm_buf_size(&p->buf) > 0 ? fm_buf_head(&p->buf) : "";
-    size_t len = p->request ? p->request->head_len : fm_buf_size(&p->buf);
-    size_t n = 0;
+    size_t len, n = 0;
+    const char *text = fm_parser_line(p, &len);
     unsigned spaces = 0;
-    for (; n < len && n + 1 < size && n < DESCRIBE_MAX; n++) {
-        char c = text[n];
-        spaces += c == ' ';
-        if (c == '\r' || c == '\n' || c == '?' || c == '#' || spaces == 2)
+    for (; n < len && n + 1 < size; n++) {
+        spaces += text[n] == ' ';
+        if (text[n] == '?' || text[n] == '#' || spaces == 2)
             break;
-        buf[n] = c;
+        buf[n] = text[n];
     }
     if (size > 0)
         buf[n] = '\0';

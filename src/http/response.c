@@ -247,4 +247,6 @@ size_t fm_response_plain(char text[FM_PLAIN_SIZE], int status, bool is_head)
     return n > 0 && n < FM_PLAIN_SIZE ? (size_t)n : 0;
 }
 
+size_t fm_response_plain_body(int status, bool is_head) { return is_head ? 0 : strlen(fm_status_reason(status)) + 1; }
+
 void fm_response_fini(struct fm_response *r) { fm_buf_fini(&r->head); }

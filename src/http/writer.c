@@ -29,6 +29,7 @@ void fm_writer_reset(struct fm_writer *w, int minor, bool is_head, bool keep_ali
     fm_buf_fini(&w->held);
     w->resp = (struct fm_response){.length = -1};
     w->held_since = w->body = 0;
+    w->head_len = 0;
     w->left = w->expected = -1;
     w->framing = FM_FRAME_NONE;
     w->minor = (uint8_t)minor;
@@ -63,6 +64,7 @@ static void make_head(struct fm_writer *w, int64_t total) FM_REQUIRES(w->lock)
     w->keep = keep;
     w->head_made = true;
     w->held = r->head; /* moves */
+    w->head_len = (uint32_t)fm_buf_size(&w->held);
     r->head = (struct fm_buf)FM_BUF_INIT;
 }
 

@@ -59,21 +59,37 @@ static bool linger(struct fm_conn *c) FM_ON_LOOP
 
 /* ---- reading ---- */
 
+/* Says why: each time at level debug, else seldom, for it may happen very often. */
+static void log_refusal(struct fm_conn *c, const struct fm_http_error *error) FM_ON_LOOP
+{
+    static struct fm_seldom places[FM_REFUSALS_END]; /* one for each reason */
+    char what[256];
+    bool debug = fm_log_on(FM_LOG_DEBUG);
+    const char *remote = *c->remote ? c->remote : "unix";
+    fm_parser_describe(c->parser, what, sizeof what);
+    if (debug)
+        fm_debug("refused with %d (%s): %s; from %s: \"%s\"", error->status, error->slug, error->reason, remote, what);
+    else
+        fm_log_seldom(&places[error->id], FM_LOG_WARNING, "refused with %d (%s): %s; from %s: \"%s\"", error->status,
+                      error->slug, error->reason, remote, what);
+}
+
 /* Exactly one answer, and nothing after the error is ever treated as a request.  False: the connection is gone. */
 static bool refuse(struct fm_conn *c, const struct fm_http_error *error) FM_ON_LOOP
 {
-    char what[256], text[FM_PLAIN_SIZE];
-    const struct fm_request *r = fm_parser_request(c->parser);
+    char text[FM_PLAIN_SIZE];
+    bool is_head = fm_parser_is_head(c->parser);
     fm_count_refused(error->id);
     fm_count((enum fm_counter)(FM_C_REQ_1XX + error->status / 100 - 1));
-    if (fm_log_on(FM_LOG_DEBUG)) {
-        fm_parser_describe(c->parser, what, sizeof what);
-        fm_debug("refused with %d (%s): %s; from %s: \"%s\"", error->status, error->slug, error->reason,
-                 *c->remote ? c->remote : "unix", what);
+    log_refusal(c, error);
+    if (c->server->access) {
+        struct fm_access_entry e = {.remote = c->remote, .status = (unsigned)error->status, .end = '-'};
+        e.request = fm_parser_request(c->parser);
+        e.line = fm_parser_line(c->parser, &e.line_len);
+        e.bytes = fm_response_plain_body(error->status, is_head);
+        fm_access_log_add(c->server->access, &e);
     }
-    if (error->id == FM_REFUSE_QUEUE_FULL && c->server->access) /* a whole request, in the log as any other */
-        fm_access_log_add(c->server->access, c->remote, r, (unsigned)error->status, 0);
-    struct iovec piece = {text, fm_response_plain(text, error->status, fm_parser_is_head(c->parser))};
+    struct iovec piece = {text, fm_response_plain(text, error->status, is_head)};
     fm_stream_send(&c->stream, &piece, 1, 0);
     return linger(c);
 }

@@ -81,6 +81,7 @@ void fm_exchange_answer(struct fm_exchange *x, int status)
     char text[FM_PLAIN_SIZE];
     struct iovec piece = {text, fm_response_plain(text, status, x->call.writer.is_head)};
     x->status = (uint16_t)status;
+    x->answer_len = (uint16_t)piece.iov_len;
     fm_stream_send(&x->conn->stream, &piece, 1, 0);
 }
 
@@ -156,6 +157,8 @@ void fm_exchange_begin(struct fm_exchange *x, struct fm_request *request)
     atomic_store_explicit(&x->hurry, false, memory_order_relaxed); /* the queue's lock shows it to the thread */
     atomic_store_explicit(&x->status, 0, memory_order_relaxed);
     x->over = 0;
+    x->sent_before = x->conn->stream.sent; /* nobody else writes now */
+    x->outcome = FM_OUTCOME_DONE;
     x->ending = false;
     x->begun = fm_loop_now(&s->loop);
     fm_timer_start(&s->loop.timers, &x->deadline, FM_T_REQUEST, x->begun);
@@ -253,14 +256,32 @@ void fm_exchange_output(struct fm_exchange *x)
     fm_mutex_unlock(&s->lock);
 }
 
+/* Bytes of the body that were sent: of a response that was broken off those that the kernel has taken. */
+static uint64_t body_sent(const struct fm_exchange *x)
+{
+    const struct fm_writer *w = &x->call.writer;
+    uint64_t body = x->status                     ? fm_response_plain_body(x->status, w->is_head)
+                    : w->framing == FM_FRAME_NONE ? 0
+                                                  : w->body;
+    uint64_t sent = x->conn->stream.sent - x->sent_before; /* nobody writes any more */
+    uint64_t head = x->status ? x->answer_len - body : w->head_len;
+    sent = sent > head ? sent - head : 0;
+    return body < sent ? body : sent;
+}
+
 void fm_exchange_account(struct fm_exchange *x, bool complete)
 {
     const struct fm_writer *w = &x->call.writer;
+    struct fm_access_log *log = x->conn->server->access;
     unsigned status = x->status ? x->status : w->head_left ? w->resp.status : 0;
     unsigned class = status / 100;
     fm_count(class >= 1 && class <= 5 ? (enum fm_counter)(FM_C_REQ_1XX + class - 1) : FM_C_REQ_NONE);
     fm_observe(FM_HG_REQUEST, x->over - x->begun);
-    if (x->conn->server->access)
-        fm_access_log_add(x->conn->server->access, x->conn->remote, x->call.request, status || complete ? status : 499,
-                          w->is_head ? 0 : w->body);
+    if (!log)
+        return;
+    complete = complete && x->outcome != FM_OUTCOME_BROKEN;
+    struct fm_access_entry e = {.remote = x->conn->remote, .request = x->call.request, .bytes = body_sent(x)};
+    e.status = status ? status : 499;
+    e.end = !complete ? 'X' : w->keep && !atomic_load(&x->conn->server->draining) ? '+' : '-';
+    fm_access_log_add(log, &e);
 }

@@ -60,6 +60,8 @@
     X(0, "error-logfile", TEXT, error_logfile, "-", "FILE", "where the log goes; - is standard error")                 \
     X(0, "access-logfile", TEXT, access_logfile, NULL, "FILE",                                                         \
       "where a line per request goes, in combined format; - is standard output [none]")                                \
+    X(0, "log-buffer", BUFFER, log_buffer, "1048576", "BYTES",                                                         \
+      "lines of each log that may wait for its file; what does not fit is dropped and counted")                        \
     X(0, "admin-bind", ADMIN, admin, NULL, "HOST:PORT", "serve /healthz, /readyz and /metrics here [off]")             \
     X('h', "help", HELP, app, NULL, NULL, "show this text and exit")                                                   \
     X('v', "version", VERSION, app, NULL, NULL, "show the version and exit")
@@ -72,6 +74,7 @@ enum kind {
     KIND_FLAG,
     KIND_LIMIT,
     KIND_SIZE,
+    KIND_BUFFER,
     KIND_TEXT,
     KIND_ENV,
     KIND_LEVEL,
@@ -141,6 +144,11 @@ static const char *parse_size(uint64_t *to, const char *text)
     return parse_number(text, 0, INT64_MAX, to) ? "takes a number of bytes" : NULL;
 }
 
+static const char *parse_buffer(uint64_t *to, const char *text)
+{
+    return parse_number(text, 64 << 10, 1 << 30, to) ? "takes a number of bytes from 65536 to 1073741824" : NULL;
+}
+
 static const char *parse_seconds(uint64_t *to, const char *text)
 {
     char *end;
@@ -199,6 +207,7 @@ static const char *apply(struct fm_options *o, const struct option *opt, const c
     case KIND_MAYBE: return parse_maybe(field, text);
     case KIND_LIMIT: return parse_limit(field, text);
     case KIND_SIZE: return parse_size(field, text);
+    case KIND_BUFFER: return parse_buffer(field, text);
     case KIND_SECONDS: return parse_seconds(field, text);
     case KIND_LEVEL: return parse_level(field, text);
     case KIND_ENV: return parse_env(text);

@@ -38,6 +38,7 @@
 #define SPARE_FDS 128 /* beside connections: libraries, the application's own */
 #define LINGER_TIME (5 * FM_SEC)
 #define LAST_TIME (2 * FM_SEC) /* for close() of requests cut off at the graceful timeout */
+#define LOG_TIME FM_SEC        /* for the last lines of a log */
 #define ACCEPT_PAUSE (FM_SEC / 4)
 #define ADMIN_IDLE (5 * FM_SEC) /* where --keep-alive is off */
 #define FINALIZE_SECONDS 10     /* for atexit handlers and the application's own threads */
@@ -355,9 +356,14 @@ static int set_up(struct fm_server *s) FM_UNCHECKED
     fm_timers_define(ts, FM_T_LAST, LAST_TIME, on_last);
     fm_timers_define(ts, FM_T_ACCEPT, ACCEPT_PAUSE, fm_listener_retry);
     fm_timers_define(ts, FM_T_ADMIN, o->keep_alive ? o->keep_alive : ADMIN_IDLE, fm_admin_timeout);
-    if (o->access_logfile && !(s->access = fm_access_log_open(o->access_logfile))) {
-        fm_log(FM_LOG_CRITICAL, "--access-logfile %s: %s", o->access_logfile, fm_strerror(-errno));
+    if (o->access_logfile && !(s->access = fm_access_log_open(o->access_logfile, o->log_buffer, &err))) {
+        fm_log(FM_LOG_CRITICAL, "--access-logfile %s: %s", o->access_logfile, fm_strerror(err));
         return FM_EINVAL;
+    }
+    err = fm_log_start(o->log_buffer);
+    if (err != 0) {
+        fm_log(FM_LOG_CRITICAL, "cannot start the thread of the log: %s", fm_strerror(err));
+        return err;
     }
     struct fm_admin_source source = {is_ready, count_threads, s, is_healthy};
     if (o->has_admin) {
@@ -470,11 +476,20 @@ static void tear_down(struct fm_server *s) FM_UNCHECKED
         ; /* parts of files and bodies that were over when their connections had ended */
     fm_admin_free(s->admin);
     close_listeners(s);
-    if (s->access) {
-        fm_access_log_flush(s->access);
-        fm_access_log_close(s->access);
-    }
+    fm_access_log_close(s->access, fm_now() + LOG_TIME);
+    s->access = NULL;
     fm_role_drop_loop();
+}
+
+/* Ends the process with threads that do not end; what was logged is written first.  Paths of unix sockets must not stay
+ * behind. */
+static _Noreturn void leave(struct fm_server *s, int code) FM_UNCHECKED
+{
+    fm_role_take_loop();
+    close_listeners(s);
+    fm_access_log_close(s->access, fm_now() + LOG_TIME);
+    fm_log_flush(fm_now() + LOG_TIME);
+    _exit(code);
 }
 
 /* Stops the threads and ends Python.  The GIL is not held.  The exit code, given what it would be if all goes well. */
@@ -485,15 +500,11 @@ static int finish(struct fm_server *s, int code) FM_UNCHECKED
     unsigned left = fm_crew_join(&s->crew, until);
     if (left == 0 && !fm_files_stop(until)) {
         fm_error("files are still being read or written, and their storage does not answer; exiting without them");
-        fm_role_take_loop();
-        close_listeners(s);
-        _exit(EXIT_OTHER);
+        leave(s, EXIT_OTHER);
     }
     if (left > 0) {
         fm_error("%u steps are still running and cannot be interrupted; exiting without them", left);
-        fm_role_take_loop();
-        close_listeners(s);
-        _exit(EXIT_OTHER);
+        leave(s, EXIT_OTHER);
     }
     fm_report_wait(1);
     set_last_alarm();
@@ -522,6 +533,7 @@ static _Noreturn void abandon(struct fm_server *s) FM_UNCHECKED
     fm_crew_stop(&s->crew);
     fm_crew_join(&s->crew, fm_now() + LAST_TIME);
     tear_down(s);
+    fm_log_flush(fm_now() + LOG_TIME);
     _exit(EXIT_APP);
 }
 

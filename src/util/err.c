@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fermata/util/clock.h"
 #include "fermata/util/log.h"
 
 const char *fm_strerror(int err)
@@ -30,6 +31,7 @@ void fm_die(const char *fmt, ...)
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     fm_log(FM_LOG_CRITICAL, "%s", text);
+    fm_log_flush(fm_now() + FM_SEC);
     abort();
 }
 

@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "fermata/util/clock.h"
 #include "fermata/util/log.h"
 
 #define MAX_FD (1 << 20) /* the kernel's own default of fs.nr_open */
@@ -56,6 +57,7 @@ void fm_fds_lost(const char *what)
     static atomic_bool said;
     if (!atomic_exchange(&said, true)) {
         fm_log(FM_LOG_CRITICAL, "%s of the server was closed by somebody else in the process; it cannot go on", what);
+        fm_log_flush(fm_now() + FM_SEC);
         _exit(1);
     }
     for (;;)

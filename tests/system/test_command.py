@@ -48,6 +48,7 @@ OPTIONS = {
     "--log-level": "info",
     "--error-logfile": "-",
     "--access-logfile": "",
+    "--log-buffer": "1048576",
     "--admin-bind": "HOST:PORT",
     "--version": "",
     "--help": "",
@@ -683,7 +684,7 @@ def test_error_logfile_that_cannot_be_opened(launch):
 COMBINED = re.compile(
     r"(?P<host>\S+) - (?P<user>\S+) \[(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] "
     r'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) (?P<size>\d+|-) '
-    r'"(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"'
+    r'"(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)" (?P<end>[X+-])'
 )
 
 

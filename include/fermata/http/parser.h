@@ -98,6 +98,9 @@ const struct fm_http_error *fm_parser_error(const struct fm_parser *p);
  * 9.3.2), whatever else is wrong with it. */
 bool fm_parser_is_head(const struct fm_parser *p);
 
+/* What came of the request line that is being read, or was refused: up to 256 bytes, as they are. */
+const char *fm_parser_line(const struct fm_parser *p, size_t *len);
+
 /* "GET /path" of what is known of the request line so far, for log lines; NUL-terminated into buf (control characters
  * are escaped by the log).  Without the query, which may hold secrets.  Empty if nothing is known. */
 void fm_parser_describe(const struct fm_parser *p, char *buf, size_t size);

@@ -59,6 +59,9 @@ const char *fm_status_reason(int status);
 #define FM_PLAIN_SIZE 512
 size_t fm_response_plain(char text[FM_PLAIN_SIZE], int status, bool is_head);
 
+/* Bytes of the body of such an answer. */
+size_t fm_response_plain_body(int status, bool is_head);
+
 void fm_response_fini(struct fm_response *r);
 
 #endif

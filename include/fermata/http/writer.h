@@ -39,6 +39,7 @@ struct fm_writer {
     struct fm_buf held;  /* framed bytes not yet given to the sink */
     uint64_t held_since; /* when the oldest held byte came; 0: nothing is held */
     uint64_t body;       /* body bytes accepted */
+    uint32_t head_len;   /* bytes of the head, once head_made */
     int64_t left;        /* of the body's length, where that is known from the beginning; else -1 */
     int64_t expected;    /* see fm_writer_expect; else -1 */
     uint8_t framing;     /* enum fm_framing, once head_made */

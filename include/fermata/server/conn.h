@@ -32,6 +32,8 @@ struct fm_exchange { /* one request and its response; used again for the next on
     uint64_t begun;           /* when the request was complete */
     uint64_t over;            /* when its last step or its last byte was, whichever is later */
     _Atomic uint16_t status;  /* answered by the server itself, or 0; written by whoever claimed the writer */
+    uint64_t sent_before;     /* what the stream had sent before the response */
+    uint16_t answer_len;      /* bytes of the server's own answer; written with status */
     bool ending;              /* ended from outside; loop only */
     uint8_t outcome;          /* enum fm_outcome, once finished */
 };

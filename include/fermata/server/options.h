@@ -38,6 +38,7 @@ struct fm_options {
     int nargs;
     enum fm_log_level log_level;
     const char *error_logfile, *access_logfile;
+    uint64_t log_buffer; /* bytes, of each log */
 };
 
 enum fm_options_outcome { FM_OPTIONS_RUN, FM_OPTIONS_SHOWN, FM_OPTIONS_WRONG };
