@@ -73,7 +73,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check tests unit interleave fuzz fuzz-replay system injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck soak abuse coverage fmt layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check tests unit interleave fuzz fuzz-replay system quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck soak abuse coverage fmt layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 all: $(O)/fermata
 
@@ -177,6 +177,8 @@ SKIP.coverage := --ignore=tests/system/test_hardening.py
 # ThreadSanitizer's runtime has a thread of its own that wakes up, so there is no "idle" to look at.
 SKIP.tsan := $(SKIP.asan) $(addprefix --ignore=tests/system/test_,idle.py large.py)
 
+TESTS = tests/system $(if $(filter release,$(FLAVOR)),tests/bench tests/wsgi_plus)
+
 system: all venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan: the same, sanitized)
 	FERMATA=$(CURDIR)/$(O)/fermata FERMATA_TEST_SLOW=$(SLOW.$(FLAVOR)) \
 		$(if $(filter asan tsan,$(FLAVOR)),FERMATA_SANITIZED=1) \
@@ -184,7 +186,14 @@ system: all venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan
 		UBSAN_OPTIONS="print_stacktrace=1" \
 		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp:exitcode=99:halt_on_error=0:report_thread_leaks=0:second_deadlock_stack=1" \
 		$(if $(filter asan,$(FLAVOR)),PYTHONMALLOC=malloc) \
-		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 5 --dist worksteal tests/system $(if $(filter release,$(FLAVOR)),tests/bench tests/wsgi_plus) $(SKIP.$(FLAVOR)) $(PYTEST)
+		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 5 --dist worksteal $(TESTS) $(SKIP.$(FLAVOR)) $(PYTEST)
+
+QUICK := $(addprefix tests/system/test_,http.py wsgi.py suspension.py shutdown.py command.py readme.py) tests/wsgi_plus/test_django.py
+
+quick: ## build, unit tests, a few of the system tests: two minutes
+	$(MAKE) -j2 tests
+	$(MAKE) unit layers
+	$(MAKE) system TESTS='$(QUICK)'
 
 # FERMATA_INJECT=all tries every fault, otherwise a share of them, chosen by FERMATA_INJECT_SEED.
 injection: venv ## calls of the server fail one by one, at the start, while requests are served, at the end
