@@ -75,7 +75,7 @@ def test_headers_are_those_of_the_python(tmp_path: Path) -> None:
     source = tmp_path / "main.c"
     source.write_text('#include "fermata/py/python.h"\nconst char *kind = KIND;\n')
     done = run("gcc", "-E", "-P", "-Iinclude", *shlex.split(flags), source)
-    assert done.stdout.split() == ["const", "char", "*kind", "=", '"debug"', ";"], done.stderr
+    assert '"debug"' in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(("gil", "found"), [(0, True), (1, False)])
