@@ -68,7 +68,8 @@ def test_headers_are_those_of_the_python(tmp_path: Path) -> None:
     (debug / "Python.h").symlink_to("../python3.x/Python.h")
     python = pretend(tmp_path / "python", INCLUDEPY=str(debug))
     (tmp_path / "python" / "lib" / "sitecustomize.py").open("a").write(
-        f"sysconfig.get_path = lambda name, get=sysconfig.get_path: {str(debug)!r} if 'include' in name else get(name)\n"
+        f"get, include = sysconfig.get_path, {str(debug)!r}\n"
+        "sysconfig.get_path = lambda name: include if 'include' in name else get(name)\n"
     )
     facts = run("scripts/python-facts", python).stdout
     flags = next(line for line in facts.splitlines() if line.startswith("PY_CFLAGS")).partition(":=")[2]
@@ -83,7 +84,7 @@ def test_other_pythons(tmp_path: Path, gil: int, found: bool) -> None:
     """scripts/pythons names one of each version that can be embedded, and none that the build uses."""
     python = pretend(tmp_path / "versions" / "mine", Py_GIL_DISABLED=gil)
     (tmp_path / "versions" / "mine" / "lib" / "sitecustomize.py").open("a").write(
-        "import sys\nsys.version_info = (3, 15, 0, 'final', 0)\nsys._base_executable = __import__('os').environ['MINE']\n"
+        "import os, sys\nsys.version_info = (3, 15, 0, 'final', 0)\nsys._base_executable = os.environ['MINE']\n"
     )
     done = run("scripts/pythons", PYENV_ROOT=str(tmp_path), MINE=str(python))
     assert done.returncode == 0, done.stderr

@@ -95,4 +95,5 @@ def test_a_failure_says_how_to_repeat_it(folder: Path, more: tuple[str, ...]) ->
     _, output = run(folder, 11, *more, "test_fail.py")
     assert "1 failed" in output
     report = output[output.index("= FAILURES") :]
-    assert re.search(r"order of the tests.*\nFERMATA_TEST_SEED=11; before it this process ran \d+ tests", report), output
+    said = r"order of the tests.*\nFERMATA_TEST_SEED=11; before it this process ran \d+ tests"
+    assert re.search(said, report), output
