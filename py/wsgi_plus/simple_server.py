@@ -557,6 +557,10 @@ def main(arguments: Sequence[str] | None = None, *, server_class: type[Server] =
     signal.signal(signal.SIGUSR1, lambda *_: server.call(server.log_parked))
     log.info("Listening at: %s", server.url)
     server.serve_forever()
+    # The end may be asked for again.  Python gives its own handlers up when it is finalized, which would be death by the
+    # signal; what is ignored stays ignored.
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     return 0
 
 

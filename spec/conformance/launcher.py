@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shlex
 import signal
 import socket
@@ -80,11 +81,25 @@ class Settings:
     """Directories for the server's PYTHONPATH."""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+class FreePort:
+    """A port of 127.0.0.1 that nobody uses: below those that the kernel gives away by itself, and another than those of
+    suites that run beside this one, until release()."""
+
+    def __init__(self) -> None:
+        for _ in range(1000):
+            self.number = random.randrange(10_000, 32_000)
+            self._claim = socket.socket(socket.AF_UNIX)
+            try:
+                self._claim.bind(f"\0wsgi_plus-conformance-{self.number}")
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", self.number))
+                return
+            except OSError:
+                self.release()
+        raise CannotStart("no port of 127.0.0.1 is free")
+
+    def release(self) -> None:
+        self._claim.close()
 
 
 class Server:
@@ -96,16 +111,17 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._dir = tempfile.TemporaryDirectory(prefix="conformance-")
         self.address: Address
-        self.extra_port = free_port()
+        self._ports = FreePort(), FreePort()
+        self.extra_port = self._ports[1].number
         if settings.url:
             if options:
-                self._dir.cleanup()
+                self._let_go()
                 raise NotSupported("needs a server of its own: use --server")
             parts = urlsplit(settings.url)
             self.address = (parts.hostname or "127.0.0.1", parts.port or 80)
             self.control_address = settings.control
             if not self._answers():
-                self._dir.cleanup()
+                self._let_go()
                 raise CannotStart(f"{settings.url} does not answer as {APP} does")
         else:
             try:
@@ -123,7 +139,7 @@ class Server:
     # Life
 
     def _start(self) -> None:
-        self.address = ("127.0.0.1", free_port())
+        self.address = ("127.0.0.1", self._ports[0].number)
         self.control_address = f"{self._dir.name}/control"
         words = self._command()
         with open(f"{self._dir.name}/log", "ab") as log:  # the command may have it written to by name as well
@@ -232,6 +248,11 @@ class Server:
             except ProcessLookupError:
                 pass
             process.wait()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for port in self._ports:
+            port.release()
         self._dir.cleanup()
 
     # Looking into it

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "fermata/util/err.h"
 
@@ -41,12 +42,23 @@ static int parse_port(const char *text, unsigned *port)
     return value > 65535 ? FM_EINVAL : 0;
 }
 
+/* RFC 6761, 6.3: localhost, and whatever ends in .localhost, is the loopback interface; nobody needs to be asked, and
+ * where there is no /etc/hosts nobody would know. */
+static bool is_localhost(const char *host)
+{
+    static const char name[] = "localhost";
+    size_t n = strlen(host), own = sizeof name - 1;
+    if (n > 0 && host[n - 1] == '.') /* the root */
+        n--;
+    return n >= own && strncasecmp(host + n - own, name, own) == 0 && (n == own || host[n - own - 1] == '.');
+}
+
 static int resolve(const char *host, unsigned port, struct fm_addr *out)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
     char service[8];
     snprintf(service, sizeof service, "%u", port);
-    if (getaddrinfo(host, service, &hints, &found) != 0 || !found)
+    if (getaddrinfo(is_localhost(host) ? "127.0.0.1" : host, service, &hints, &found) != 0 || !found)
         return FM_EINVAL;
     memcpy(&out->u, found->ai_addr, found->ai_addrlen);
     out->len = found->ai_addrlen;

@@ -104,18 +104,21 @@ fail:
 }
 
 /* Where the application has closed a standard stream, its number is free: it must not become a connection's, or what is
- * printed would go to a client.  The number that the connection has instead; the stream becomes /dev/null. */
+ * printed would go to a client.  The number that the connection has instead, or -1 and errno says why there is none;
+ * the stream becomes /dev/null. */
 static int above_standard(int conn)
 {
     if (conn > STDERR_FILENO)
         return conn;
-    int up = fcntl(conn, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int up = fcntl(conn, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), err = errno;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null >= 0)
         dup2(null, conn);
     else
         close(conn);
     if (null > STDERR_FILENO)
         close(null);
+    errno = err;
     return up;
 }
 

@@ -1,6 +1,5 @@
 /* Exceptions and stacks as text, through the traceback module: it knows chains, notes and groups. */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "fermata/py/python.h"
 
 #include "fermata/py/error.h"
 

@@ -1,6 +1,5 @@
 /* Starting and ending the embedded interpreter, and threads that are real `threading` threads. */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "fermata/py/python.h"
 
 #include "fermata/py/interp.h"
 

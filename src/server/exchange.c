@@ -191,8 +191,12 @@ static void count_end(enum fm_end why, enum fm_task_state found)
         fm_count(FM_C_SEND_TIMEOUTS);
 }
 
-static const char *const end_names[] = {"the client is gone", "the client is gone", "--request-timeout",
+static const char *end_name(enum fm_end why)
+{
+    static const char *const names[] = {"the client is gone", "the client is gone", "--request-timeout",
                                         "the graceful timeout has passed", "--send-timeout"};
+    return (size_t)why < sizeof names / sizeof *names ? names[why] : "?";
+}
 
 /* A step that runs cannot be interrupted: say so, with its stack as soon as the GIL can be had. */
 static void report_stuck(struct fm_exchange *x, const char *what)
@@ -228,7 +232,7 @@ bool fm_exchange_end(struct fm_exchange *x, enum fm_end why)
     if (fm_log_on(FM_LOG_DEBUG) || (why == FM_END_DEADLINE && found == FM_TASK_RUNNING)) {
         char what[512];
         fm_request_describe(call->request, what, sizeof what);
-        fm_debug("%s: ended in state %s: %s", what, fm_task_state_name(found), end_names[why]);
+        fm_debug("%s: ended in state %s: %s", what, fm_task_state_name(found), end_name(why));
         if (why == FM_END_DEADLINE && found == FM_TASK_RUNNING)
             report_stuck(x, what);
     }

@@ -170,10 +170,8 @@ static void all_done(struct fm_server *s)
     (void)!eventfd_write(signal_fd, 1);
 }
 
-static void on_graceful(struct fm_timer *t)
+static void end_connections(struct fm_server *s) FM_ON_LOOP
 {
-    struct fm_server *s = FM_LIST_ENTRY(t, struct fm_server, graceful);
-    fm_assert_on_loop();
     if (s->nconns == 0)
         return;
     fm_warn("the graceful timeout has passed with %u connections open; ending them", s->nconns);
@@ -182,6 +180,12 @@ static void on_graceful(struct fm_timer *t)
         next = node->next; /* expiring a connection frees that one at most */
         fm_conn_expire(FM_LIST_ENTRY(node, struct fm_conn, node));
     }
+}
+
+static void on_graceful(struct fm_timer *t)
+{
+    fm_assert_on_loop();
+    end_connections(FM_LIST_ENTRY(t, struct fm_server, graceful));
 }
 
 static void on_last(struct fm_timer *t)
@@ -203,7 +207,7 @@ static void on_drain(struct fm_note *note)
     if (s->nconns == 0)
         all_done(s);
     else if (s->options->graceful_timeout == 0)
-        on_graceful(&s->graceful);
+        end_connections(s);
 }
 
 void fm_server_conn_gone(struct fm_server *s)

@@ -2,8 +2,7 @@
 #ifndef FERMATA_WSGI_INTERNAL_H
 #define FERMATA_WSGI_INTERNAL_H
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "fermata/py/python.h"
 
 #include "fermata/http/headers.h"
 #include "fermata/util/buf.h"

@@ -1,7 +1,6 @@
 /* Stack reports.  The lookout asks for them and must not wait, so each gets a thread that waits in its place: they are
  * rare (a request over its deadline with a step still running), and at most MAX at a time. */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "fermata/py/python.h"
 
 #include "fermata/wsgi/report.h"
 

@@ -291,11 +291,11 @@ def test_expect_continue_refused_when_too_large(serve):
     """413 instead of the 100 where the announced length is too large; the application is not called."""
     server = serve("basic", "--limit-request-body", "1000")
     with server.connect() as c:
-        c.send(build("POST", "/echo", [("Expect", "100-continue"), ("Content-Length", "1001")]))
+        c.send(build("POST", "/echo/announced", [("Expect", "100-continue"), ("Content-Length", "1001")]))
         answer = c.read_response()
         assert (answer.status, answer.interim) == (413, [])
         assert not answer.keeps_alive
-    assert server.call("probe.count", "calls", "/echo") == 0
+    assert server.call("probe.count", "calls", "/echo/announced") == 0
 
 
 def test_body_limit(serve):

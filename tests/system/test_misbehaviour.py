@@ -98,7 +98,7 @@ ANSWERED_500 = {
     "is-an-async-generator": "TypeError: 'async_generator' object is not iterable",
     "returns-dict": "TypeError: the application yielded str, .*encode text first",
     "iter-raises": "LookupError: raised in __iter__",
-    "iter-is-no-iterator": "TypeError: iter.. returned non-iterator of type 'int'",
+    "iter-is-no-iterator": "TypeError: .*iter.* (returned non-iterator of type 'int'|must return an iterator, not int)",
     "first-next-raises": "LookupError: raised in the first __next__",
     "close-raises-after-a-raise": r"LookupError: the first error[\s\S]*Error in close\(\) after request GET "
     r"/fault[^\n]*\n[\s\S]*ValueError: the second error",

@@ -30,7 +30,7 @@ from conformance import results
 from conformance.check import LONG, Failed, NotSupported, eventually, holds, never, same
 from conformance.client import Connection, NoResponse, request
 from conformance.document import with_cases
-from conformance.launcher import PLACEHOLDERS, CannotStart, Server, Settings
+from conformance.launcher import PLACEHOLDERS, CannotStart, FreePort, Server, Settings
 from conformance.pep3333 import RULES
 from conformance.registry import SPEC, Case, all_cases, case, level, requirements
 from conformance.report import document, table
@@ -61,6 +61,25 @@ def conformance(
 
 def made(name: str, function: Callable[[Any], None], *, requirements: tuple[str, ...] = ("P1",), **more: Any) -> Case:
     return Case(name, requirements, function, **more)
+
+
+# Ports
+
+
+def test_a_port_is_given_to_one_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not to another before it is given back, although nobody listens there yet; and not where somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        first, spare = FreePort(), FreePort()
+        spare.release()
+        offered = [somebody.getsockname()[1], first.number, first.number, spare.number, first.number]
+        monkeypatch.setattr("random.randrange", lambda *_: offered.pop(0))
+        second = FreePort()
+        assert (second.number, len(offered)) == (spare.number, 1)
+        first.release()
+        third = FreePort()
+        assert third.number == first.number
+        second.release()
+        third.release()
 
 
 # The registry

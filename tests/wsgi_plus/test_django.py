@@ -184,7 +184,7 @@ def form(request):
 
 @suspends
 def log_in(request):
-    user, _ = User.objects.get_or_create(username="anna")
+    user = User.objects.create(username="anna")
     yield from wait(done())
     login(request, user, "django.contrib.auth.backends.ModelBackend")
     return HttpResponse("in")
@@ -429,9 +429,9 @@ def test_a_view_that_yields_something_else(ask, log, item):
 
 
 @pytest.fixture
-def anna():
+def anna(fresh):
     """The cookie of a user who may everything."""
-    user, _ = User.objects.get_or_create(username="anna", is_superuser=True, is_staff=True)
+    user = User.objects.create(username="anna", is_superuser=True, is_staff=True)
     session = SessionStore()
     session[SESSION_KEY], session[HASH_SESSION_KEY] = str(user.pk), user.get_session_auth_hash()
     session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"

@@ -158,8 +158,9 @@ static void say(struct client *k, const char *text)
 /* More of what comes; false at the end. */
 static bool hear(struct client *k)
 {
-    assert_true(k->len < sizeof k->buf);
-    ssize_t n = read(k->fd, k->buf + k->len, sizeof k->buf - k->len);
+    size_t room = k->len < sizeof k->buf ? sizeof k->buf - k->len : 0;
+    assert_true(room > 0);
+    ssize_t n = read(k->fd, k->buf + k->len, room);
     assert_true(n >= 0);
     k->len += (size_t)n;
     return n > 0;

@@ -117,7 +117,7 @@ static void read_sample(const char *line)
         const char *close = strchr(p, '}');
         assert_non_null(close);
         size_t n = (size_t)(close - p - 1);
-        assert_in_range(n, 1, 63);
+        assert_true(n >= 1 && n <= 63);
         memcpy(s->labels, p + 1, n);
         s->labels[n] = '\0';
         const char *q = read_name(s->labels, label); /* there is one */

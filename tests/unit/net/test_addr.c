@@ -100,6 +100,7 @@ static void test_invalid(void **state)
         {"[:::]:80", literal},
         {"a..b:80", unresolved},
         {LONG_LABEL ".example:80", unresolved},
+        {LONG_LABEL "localhost:80", unresolved},
         {LONG_LABEL LONG_LABEL LONG_LABEL LONG_LABEL ":80", "the host name is too long"},
         {"unix:", "the path is empty"},
         {"unix:" PATH_107 "6", "the path is too long for a unix socket (107 bytes)"},
@@ -126,15 +127,21 @@ static void test_brackets_hold_ipv6_only(void **state)
     }
 }
 
-static void test_host_name(void **state)
+/* RFC 6761, 6.3: loopback whatever resolvers say, and where there is none. */
+static void test_localhost(void **state)
 {
     (void)state;
-    struct fm_addr a;
-    char host[FM_ADDR_TEXT];
-    const char *why;
-    assert_int_equal(fm_addr_parse("localhost:81", &a, &why), 0);
-    assert_int_equal(fm_addr_host(&a.u, host), 81);
-    assert_true(strcmp(host, "127.0.0.1") == 0 || strcmp(host, "::1") == 0);
+    static const char *const names[] = {"localhost", "LocalHost", "localhost.", "api.localhost", "a.b.LOCALHOST."};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct fm_addr a;
+        char text[FM_ADDR_TEXT], host[FM_ADDR_TEXT];
+        const char *why;
+        snprintf(text, sizeof text, "%s:81", names[i]);
+        if (fm_addr_parse(text, &a, &why) != 0)
+            fail_msg("%s: %s", text, why);
+        assert_int_equal(fm_addr_host(&a.u, host), 81);
+        assert_string_equal(host, "127.0.0.1");
+    }
 }
 
 /* A peer of a unix socket has no name: the kernel gives a family and nothing else. */
@@ -173,7 +180,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_valid),     cmocka_unit_test(test_ipv4_text),
         cmocka_unit_test(test_invalid),   cmocka_unit_test(test_brackets_hold_ipv6_only),
-        cmocka_unit_test(test_host_name), cmocka_unit_test(test_peer_without_a_name),
+        cmocka_unit_test(test_localhost), cmocka_unit_test(test_peer_without_a_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

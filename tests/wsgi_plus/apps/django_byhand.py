@@ -17,12 +17,13 @@ from byhand import BOUND, outcome
 from django.core.cache import cache
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import got_request_exception, request_finished, request_started
+from django.db import connections
 from django.test import override_settings
 from django.urls import re_path
 from django_config import configure
 from wsgi_plus.django import SuspendingWSGIHandler
 
-__all__ = ["Exchange", "Threads", "ask", "environ", "only", "signals", "threads"]
+__all__ = ["Exchange", "Threads", "ask", "environ", "fresh", "only", "signals", "threads"]
 
 END = object()
 
@@ -164,7 +165,19 @@ def threads() -> Iterator[Threads]:
 
 
 @pytest.fixture
-def ask(request: pytest.FixtureRequest, threads: Threads) -> Iterator[Ask]:
+def fresh() -> None:
+    """Nothing of other tests of this process is in the database or the cache, and this thread has no connection."""
+    from django.contrib.auth.models import User  # these want Django set up
+    from django.contrib.sessions.models import Session
+
+    cache.clear()
+    for model in (Session, User):
+        model.objects.all().delete()
+    connections.close_all()
+
+
+@pytest.fixture
+def ask(request: pytest.FixtureRequest, fresh: None, threads: Threads) -> Iterator[Ask]:
     """ask("/path", on="ab", ...): a request to the URLs of the test's module, which is not begun.
 
     ``on`` are the threads of its steps.  ``handler`` is a class, and ``settings`` is what is not as usual.
@@ -184,7 +197,6 @@ def ask(request: pytest.FixtureRequest, threads: Threads) -> Iterator[Ask]:
         exchanges.append(Exchange(app, environ(target, **more), threads, on))
         return exchanges[-1]
 
-    cache.clear()
     with override_settings(ROOT_URLCONF=request.module.__name__):
         yield make
         for exchange in exchanges:

@@ -268,6 +268,21 @@ def test_graceful_timeout(launched: Start, key: str, tmp_path_factory: pytest.Te
     assert text.count('"finally"') == 2 and text.count('"exit"') == 1
 
 
+@pytest.mark.parametrize(
+    ("server_name", "number"),
+    [("fermata", signal.SIGTERM), ("simple_server", signal.SIGTERM), ("simple_server", signal.SIGUSR1)],
+)
+def test_signals_to_the_very_end(launched: Start, number: signal.Signals) -> None:
+    """Whoever asks it to end may ask again: that does not change how it ends, even while Python is finalized."""
+    server = launched("suspend:app")
+    server.signal(signal.SIGTERM)
+    deadline = time.monotonic() + LONG
+    while server.alive() and time.monotonic() < deadline:
+        server.signal(number)
+        time.sleep(0.0005)  # handlers in handlers would be too deep a recursion
+    assert server.wait_exit() == 0
+
+
 def test_second_interrupt(launched: Start, key: str) -> None:
     """It ends at once, whatever there is."""
     server = launched("suspend:app", "--graceful-timeout", "60")

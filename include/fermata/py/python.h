@@ -1,0 +1,16 @@
+/* Python.h.  Its directory is given with -I: -isystem would have gcc shorten paths through symbolic links, and compile
+ * a debug build of Python, whose headers are links, against the release build's pyconfig.h.  What compilers have to say
+ * about these headers is not for us to mend, so they are system headers all the same. */
+#ifndef FERMATA_PY_PYTHON_H
+#define FERMATA_PY_PYTHON_H
+
+#pragma GCC system_header
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#ifdef Py_GIL_DISABLED
+#error "this CPython is free-threaded: Fermata needs one with a GIL"
+#endif
+
+#endif

@@ -1,0 +1,91 @@
+"""How a Python is found and embedded: scripts/python-facts, scripts/pythons and the Makefile."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness.limits import LONG, ROOT
+
+PRETEND = """
+import sysconfig
+sysconfig.get_config_vars().update({changes!r})
+"""
+
+
+def pretend(folder: Path, **changes: object) -> Path:
+    """The Python of these tests, with another configuration."""
+    (folder / "lib").mkdir(parents=True)
+    (folder / "lib" / "sitecustomize.py").write_text(PRETEND.format(changes=changes))
+    python = folder / "bin" / "python3"
+    python.parent.mkdir()
+    base = getattr(sys, "_base_executable", sys.executable)
+    python.write_text(f"#!/bin/sh\nPYTHONPATH={shlex.quote(str(folder / 'lib'))} exec {shlex.quote(base)} \"$@\"\n")
+    python.chmod(0o755)
+    return python
+
+
+def run(*command: object, **env: str) -> subprocess.CompletedProcess[str]:
+    words = [str(word) for word in command]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")} | env
+    return subprocess.run(
+        words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=LONG, check=False
+    )
+
+
+def embeds(python: Path) -> bool:
+    return run("bash", "-c", '. scripts/lib.sh; python_embeds "$1"', "-", python).returncode == 0
+
+
+def test_a_free_threaded_python_is_refused(tmp_path: Path) -> None:
+    """Nothing in it is made for threads without a GIL."""
+    python = pretend(tmp_path, Py_GIL_DISABLED=1)
+    assert not embeds(python)
+    for command in (["scripts/python-facts", python], ["make", f"O={tmp_path}/build", f"PYTHON={python}", "all"]):
+        done = run(*command)
+        assert done.returncode != 0
+        assert "is a free-threaded CPython" in done.stderr
+    assert not (tmp_path / "build" / "fermata").exists()
+
+
+def test_the_ordinary_one_is_taken(tmp_path: Path) -> None:
+    done = run("scripts/python-facts", pretend(tmp_path, Py_GIL_DISABLED=0))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_headers_are_those_of_the_python(tmp_path: Path) -> None:
+    """Those of Debian's debug builds are symbolic links to the others: what they include has to come from beside the
+    links, which gcc does not look for in a directory that is given with -isystem."""
+    release, debug = tmp_path / "usr" / "python3.x", tmp_path / "usr" / "python3.xd"
+    for folder, kind in ((release, "release"), (debug, "debug")):
+        folder.mkdir(parents=True)
+        (folder / "pyconfig.h").write_text(f'#define KIND "{kind}"\n')
+    (release / "Python.h").write_text('#include "pyconfig.h"\n')
+    (debug / "Python.h").symlink_to("../python3.x/Python.h")
+    python = pretend(tmp_path / "python", INCLUDEPY=str(debug))
+    (tmp_path / "python" / "lib" / "sitecustomize.py").open("a").write(
+        f"get, include = sysconfig.get_path, {str(debug)!r}\n"
+        "sysconfig.get_path = lambda name: include if 'include' in name else get(name)\n"
+    )
+    facts = run("scripts/python-facts", python).stdout
+    flags = next(line for line in facts.splitlines() if line.startswith("PY_CFLAGS")).partition(":=")[2]
+    source = tmp_path / "main.c"
+    source.write_text('#include "fermata/py/python.h"\nconst char *kind = KIND;\n')
+    done = run("gcc", "-E", "-P", "-Iinclude", *shlex.split(flags), source)
+    assert '"debug"' in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("gil", "found"), [(0, True), (1, False)])
+def test_other_pythons(tmp_path: Path, gil: int, found: bool) -> None:
+    """scripts/pythons names one of each version that can be embedded, and none that the build uses."""
+    python = pretend(tmp_path / "versions" / "mine", Py_GIL_DISABLED=gil)
+    (tmp_path / "versions" / "mine" / "lib" / "sitecustomize.py").open("a").write(
+        "import os, sys\nsys.version_info = (3, 15, 0, 'final', 0)\nsys._base_executable = os.environ['MINE']\n"
+    )
+    done = run("scripts/pythons", PYENV_ROOT=str(tmp_path), MINE=str(python))
+    assert done.returncode == 0, done.stderr
+    assert (str(python) in done.stdout.splitlines()) == found
