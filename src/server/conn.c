@@ -570,7 +570,7 @@ void fm_conn_accept(struct fm_listener *l, int fd, const union fm_sockaddr *peer
     fm_count(FM_C_CONNS_TOTAL);
     fm_count(FM_C_CONNS);
     start_timer(c, FM_T_HEADER);
-    if (++server->nconns >= server->options->worker_connections)
+    if (++server->nconns >= server->max_conns)
         for (unsigned i = 0; i < server->nlisteners; i++)
             fm_listener_want(&server->listeners[i], false);
 }

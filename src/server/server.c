@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "fermata/admin/admin.h"
@@ -35,7 +34,6 @@
 #define EXIT_USAGE 2
 #define EXIT_APP 3
 
-#define SPARE_FDS 128 /* beside connections: libraries, the application's own */
 #define LINGER_TIME (5 * FM_SEC)
 #define LAST_TIME (2 * FM_SEC) /* for close() of requests cut off at the graceful timeout */
 #define LOG_TIME FM_SEC        /* for the last lines of a log */
@@ -217,30 +215,13 @@ void fm_server_conn_gone(struct fm_server *s)
     if (atomic_load(&s->draining)) {
         if (s->nconns == 0)
             all_done(s);
-    } else if (s->nconns + 1 == s->options->worker_connections) {
+    } else if (s->nconns + 1 == s->max_conns) {
         for (unsigned i = 0; i < s->nlisteners; i++)
             fm_listener_want(&s->listeners[i], true);
     }
 }
 
 /* ---- start ---- */
-
-/* Descriptors for --worker-connections, or a warning that says what is missing. */
-static void raise_nofile(unsigned connections)
-{
-    struct rlimit limit;
-    rlim_t need = (rlim_t)connections + SPARE_FDS;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need)
-        return;
-    struct rlimit more = {.rlim_cur = need, .rlim_max = limit.rlim_max > need ? limit.rlim_max : need};
-    if (setrlimit(RLIMIT_NOFILE, &more) == 0)
-        return;
-    more = (struct rlimit){limit.rlim_max, limit.rlim_max};
-    setrlimit(RLIMIT_NOFILE, &more);
-    fm_warn("--worker-connections %u needs %llu open files, but the limit is %llu (ulimit -n): connections beyond it "
-            "will wait to be accepted",
-            connections, (unsigned long long)need, (unsigned long long)limit.rlim_max);
-}
 
 static int open_listeners(struct fm_server *s)
 {
@@ -343,7 +324,7 @@ static int set_up(struct fm_server *s) FM_UNCHECKED
     fm_fds_own(signal_fd);
     fm_files_start();
     fm_spools_start(&s->loop);
-    fm_body_limit(o->limit_body_files, o->limit_body_disk);
+    fm_body_limit(s->max_body_files, o->limit_body_disk);
     fm_list_init(&s->conns);
     fm_timer_init(&s->graceful);
     fm_timer_init(&s->last);
@@ -558,7 +539,7 @@ int fm_server_run(const struct fm_options *o, const char *program) FM_UNCHECKED
      * wave of connections needed (5,000 parked twice: 26.2 and 36.3 MB, with one arena 26.2 and 26.4). */
     mallopt(M_ARENA_MAX, 1);
     fm_fds_guard_fork();
-    raise_nofile(o->worker_connections);
+    fm_server_share_descriptors(s);
     if (set_up(s) != 0)
         return not_started(s, EXIT_OTHER);
     struct fm_interp_config config = {o->venv, o->pythonpath, program, o->args, o->nargs};

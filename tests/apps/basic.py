@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 import probe
@@ -113,6 +114,35 @@ def gate(environ, start_response):
     probe.record(key, "entered")
     probe.wait_gate(key)
     return text(start_response, "opened\n")
+
+
+@app.route
+def files(environ, start_response):
+    """Opens so many files at once."""
+    opened = [open(os.devnull) for _ in range(int(arguments(environ)["n"]))]
+    for f in opened:
+        f.close()
+    return text(start_response, f"{len(opened)}\n")
+
+
+_leaked = []
+
+
+@app.route
+def leak(environ, start_response):
+    """Opens files until there are none."""
+    try:
+        while True:
+            _leaked.append(open(os.devnull))
+    except OSError:
+        return text(start_response, f"{len(_leaked)}\n")
+
+
+@app.route
+def unleak(environ, start_response):
+    while _leaked:
+        _leaked.pop().close()
+    return text(start_response, "ok\n")
 
 
 @app.route

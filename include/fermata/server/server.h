@@ -37,19 +37,23 @@ struct fm_server {
     char names[FM_MAX_BINDS][FM_ADDR_TEXT]; /* SERVER_NAME of each */
     char ports[FM_MAX_BINDS][8];
     unsigned nlisteners;
-    struct fm_admin *admin;         /* or NULL */
-    struct fm_access_log *access;   /* or NULL */
-    struct fm_list conns;           /* all connections; loop only */
-    unsigned nconns;                /* loop only */
-    atomic_bool ready;              /* the application is loaded */
-    atomic_bool draining;           /* no new requests */
-    struct fm_timer graceful, last; /* loop only */
-    struct fm_note drain, open;     /* posted by the main thread */
+    struct fm_admin *admin;             /* or NULL */
+    struct fm_access_log *access;       /* or NULL */
+    struct fm_list conns;               /* all connections; loop only */
+    unsigned max_conns, max_body_files; /* set before any thread starts */
+    unsigned nconns;                    /* loop only */
+    atomic_bool ready;                  /* the application is loaded */
+    atomic_bool draining;               /* no new requests */
+    struct fm_timer graceful, last;     /* loop only */
+    struct fm_note drain, open;         /* posted by the main thread */
 };
 
 /* Binds, starts threads, loads the application, serves until a signal, drains.  program is how the command was called.
  * Returns the exit code. */
 int fm_server_run(const struct fm_options *o, const char *program);
+
+/* descriptors.c: raises the limit of open files, and says how many of them connections and bodies may take. */
+void fm_server_share_descriptors(struct fm_server *s);
 
 /* Called by connections, on the loop: one is gone. */
 void fm_server_conn_gone(struct fm_server *s) FM_ON_LOOP;
