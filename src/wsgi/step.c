@@ -4,6 +4,8 @@
  * is left and the monitor has been told (fm_hand_release) is the task given away, because then it may run elsewhere. */
 #include "internal.h"
 
+#include <sys/uio.h>
+
 #include "fermata/py/error.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
@@ -264,6 +266,49 @@ static enum fate ending(struct fm_run *run, int64_t kept)
     return kept > FM_OUTPUT_HIGH ? FATE_WRITE : FATE_DONE;
 }
 
+/* The whole body is this one block. */
+static enum fate send_block(struct fm_run *run, struct fm_hand *hand, PyObject *block)
+{
+    struct fm_call *call = run->call;
+    run->block = block;
+    PyThreadState *state = let_others(call, hand);
+    int64_t kept = fm_writer_whole(&call->writer, PyBytes_AS_STRING(block), (size_t)PyBytes_GET_SIZE(block), true);
+    take_back(state);
+    enum fate fate = ending(run, kept);
+    return fate == FATE_DONE && !fm_writer_is_complete(&call->writer) ? end_response(run, hand) : fate;
+}
+
+#define SMALL_FILE (256 * 1024)
+
+/* The region of a file as bytes, if it is small and in the page cache, so that reading it does not wait; or NULL. */
+static PyObject *cached_region(int fd, int64_t pos, int64_t len)
+{
+    PyObject *bytes = len > 0 && len <= SMALL_FILE ? PyBytes_FromStringAndSize(NULL, len) : NULL;
+    if (!bytes) {
+        PyErr_Clear();
+        return NULL;
+    }
+    struct iovec to = {PyBytes_AS_STRING(bytes), (size_t)len};
+    if (preadv2(fd, &to, 1, pos, RWF_NOWAIT) == len)
+        return bytes;
+    Py_DECREF(bytes); /* not all of it, or the file system cannot tell */
+    return NULL;
+}
+
+/* The whole body is this region of a file: what is at hand goes out like any block, everything else by a file thread.
+ */
+static enum fate send_file(struct fm_run *run, struct fm_hand *hand, int fd, int64_t pos, int64_t len)
+{
+    struct fm_call *call = run->call;
+    int64_t length = call->writer.resp.length;
+    PyObject *bytes = cached_region(fd, pos, length >= 0 && length < len ? length : len);
+    if (bytes)
+        return send_block(run, hand, bytes);
+    int64_t kept = fm_writer_file(&call->writer, fd, pos, len);         /* waits for nothing */
+    enum fate fate = ending(run, kept > 0 ? FM_OUTPUT_HIGH + 1 : kept); /* the file must stay open to the end */
+    return fate == FATE_DONE ? end_response(run, hand) : fate;
+}
+
 static enum fate begin(struct fm_run *run, struct fm_hand *hand)
 {
     struct fm_call *call = run->call;
@@ -283,21 +328,10 @@ static enum fate begin(struct fm_run *run, struct fm_hand *hand)
         return FATE_ABORTED;
 
     PyObject *block = run->started ? only_block(run->iterable) : NULL;
-    if (block) {
-        run->block = Py_NewRef(block);
-        PyThreadState *state = let_others(call, hand);
-        int64_t kept = fm_writer_whole(&call->writer, PyBytes_AS_STRING(block), (size_t)PyBytes_GET_SIZE(block), true);
-        take_back(state);
-        enum fate fate = ending(run, kept);
-        return fate == FATE_DONE && !fm_writer_is_complete(&call->writer) ? end_response(run, hand) : fate;
-    }
-    if (run->started && fm_file_wrapper_region(run->iterable, &fd, &pos, &len)) {
-        PyThreadState *state = let_others(call, hand);
-        int64_t kept = fm_writer_file(&call->writer, fd, pos, len);
-        take_back(state);
-        enum fate fate = ending(run, kept > 0 ? FM_OUTPUT_HIGH + 1 : kept); /* the file must stay open to the end */
-        return fate == FATE_DONE ? end_response(run, hand) : fate;
-    }
+    if (block)
+        return send_block(run, hand, Py_NewRef(block));
+    if (run->started && fm_file_wrapper_region(run->iterable, &fd, &pos, &len))
+        return send_file(run, hand, fd, pos, len);
     return begin_iteration(run, hand);
 }
 
