@@ -282,10 +282,13 @@ def input_left(environ, start_response):
         f.close()
     else:
         f.seek(5)
-    kept.append(environ)
+    left.append(environ)
     start_response("200 OK", TEXT)
     yield b""
     yield said.encode()
+
+
+left: list = []
 
 
 @app.route
@@ -310,7 +313,7 @@ def input_by_threads(environ, start_response):
         try:
             while line := f.readline() if number % 2 else f.readline(1 << 20):
                 lines.append(line)
-                if closes and number == 0 and len(lines) > 100:
+                if closes and len(lines) > 100:
                     f.close()
         except ValueError as error:
             errors.append(str(error))
