@@ -221,7 +221,7 @@ tsan: ## all tests with the thread sanitizer
 	$(MAKE) FLAVOR=tsan unit system
 
 # Everything that depends on the version of Python: the rest has been tested with the main one.
-PYTHON_TESTS := $(addprefix tests/system/test_,suspension.py suspension_failures.py wsgi.py threads.py)
+PYTHON_TESTS := $(addprefix tests/system/test_,suspension.py suspension_failures.py wsgi.py threads.py own_modules.py)
 
 pythons: venv ## builds with every other CPython found, and runs what depends on it
 	@set -e; for p in $$(PYTHON='$(PYTHON)' scripts/pythons); do \

@@ -99,20 +99,19 @@ PyTypeObject fm_file_wrapper_type = {
     .tp_free = PyObject_GC_Del,
 };
 
-static PyTypeObject *io_type(PyObject *io, const char *name)
+static bool find_type(PyObject *io, const char *name, PyTypeObject **type)
 {
-    PyObject *type = io ? PyObject_GetAttrString(io, name) : NULL;
-    return (PyTypeObject *)type;
+    *type = (PyTypeObject *)PyObject_GetAttrString(io, name);
+    return *type != NULL;
 }
 
 int fm_file_wrapper_init(void)
 {
     PyObject *io = PyImport_ImportModule("_io");
-    raw_type = io_type(io, "FileIO");
-    reader_type = io_type(io, "BufferedReader");
-    random_type = io_type(io, "BufferedRandom");
+    bool found = io && find_type(io, "FileIO", &raw_type) && find_type(io, "BufferedReader", &reader_type) &&
+                 find_type(io, "BufferedRandom", &random_type);
     Py_XDECREF(io);
-    return raw_type && reader_type && random_type ? PyType_Ready(&fm_file_wrapper_type) : -1;
+    return found ? PyType_Ready(&fm_file_wrapper_type) : -1;
 }
 
 void fm_file_wrapper_fini(void)

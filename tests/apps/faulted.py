@@ -58,7 +58,11 @@ def echo(environ, start_response):
     """The body, read in each of the ways there are."""
     body = environ["wsgi.input"]
     data = body.read(1) + body.readline(100_000) + b"".join(body.readlines(1)) + b"".join(body) + body.read()
-    return text(start_response, data)
+    again = bytearray(body.tell())
+    body.seek(0)
+    size = body.readinto(again)
+    body.close()
+    return text(start_response, data if data == again[:size] else b"other bytes")
 
 
 @app.route
