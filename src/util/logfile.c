@@ -166,7 +166,6 @@ void fm_logfile_put(struct fm_logfile *f, const char *p, size_t n)
         if (f->waiting)
             pthread_cond_signal(&f->work);
         f->waiting = false;
-        n = 0;
     } else {
         uint64_t lines = count_lines(p, n);
         f->dropped += lines;

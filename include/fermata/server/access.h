@@ -26,7 +26,7 @@ struct fm_access_entry {
 struct fm_access_log *fm_access_log_open(const char *path, size_t ring, int *err);
 
 /* Waits until `until` (fm_now) for the last lines to be written. */
-void fm_access_log_close(struct fm_access_log *a, uint64_t until);
+void fm_access_log_close(struct fm_access_log *a, uint64_t until) FM_ON_LOOP;
 
 /* Opens the file anew, for logrotate. */
 void fm_access_log_reopen(struct fm_access_log *a) FM_ANY_THREAD;
