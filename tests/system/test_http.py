@@ -792,7 +792,8 @@ def kernel_keeps(port: int, client: int) -> int:
     """Bytes in the send queue of the server's side of a connection."""
     with open("/proc/net/tcp") as table:
         rows = [row.split() for row in table.readlines()[1:]]
-    (queues,) = [r[4] for r in rows if r[1].endswith(f":{port:04X}") and r[2].endswith(f":{client:04X}")]
+    ends, established = [f"0100007F:{port:04X}", f"0100007F:{client:04X}"], "01"
+    (queues,) = [r[4] for r in rows if r[1:3] == ends and r[3] == established]
     return int(queues.split(":")[0], 16)
 
 
