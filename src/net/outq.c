@@ -50,10 +50,10 @@ int fm_outq_add(struct fm_outq *q, const struct iovec *pieces, int n, size_t ski
 {
     for (int i = 0; i < n; i++) {
         size_t gone = skip < pieces[i].iov_len ? skip : pieces[i].iov_len, len = pieces[i].iov_len - gone;
-        const char *rest = (const char *)pieces[i].iov_base + gone;
         skip -= gone;
         if (len == 0)
             continue;
+        const char *rest = (const char *)pieces[i].iov_base + gone;
         if (len >= borrow && !q->borrowed) {
             q->borrowed = rest;
             push(q, FM_PIECE_BORROWED, len);

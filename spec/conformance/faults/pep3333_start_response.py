@@ -112,7 +112,7 @@ class NoneIsSomething(Request):
         return super().start_response(*arguments)
 
 
-@fault("P11-error")
+@fault("P47")
 class AnErrorDoesNotCount(Request):
     """A call of start_response that has raised has not been."""
 

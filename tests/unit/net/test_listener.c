@@ -17,7 +17,7 @@
 
 enum { RETRY };
 
-static const struct fm_listener_options how = {.backlog = 16, .keepalive = 7, .user_timeout = 9000, .spares = 2};
+static const struct fm_listener_options how = {.backlog = 16, .keepalive = 7, .user_timeout = 9000};
 
 static struct fm_loop l;
 static char dir[64], path[96];
@@ -609,6 +609,59 @@ static void test_out_of_descriptors(void **state)
     unlink(log);
 }
 
+/* A listener that has kept descriptors back goes on accepting with them, and keeps them back again. */
+static void test_spare_descriptors(void **state)
+{
+    (void)state;
+    struct fm_listener li;
+    struct fm_addr addr = parsed("127.0.0.1:0");
+    const struct fm_listener_options with_spares = {.backlog = 16, .spares = 2};
+    const char *what;
+    int clients[3];
+    assert_int_equal(fm_listener_open(&li, &addr, &with_spares, &what), 0);
+    assert_int_equal(fm_listener_start(&li, &l, RETRY, on_accept, &accepted), 0);
+    assert_int_equal(li.nspares, 2);
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 3; i++)
+            clients[i] = connected(&li);
+        rlim_t before = use_up_descriptors();
+        TURN_UNTIL(&l, accepted.n == 2 && li.complained);
+        assert_int_equal(li.nspares, 0);
+        free_descriptors(before);
+        TURN_UNTIL(&l, accepted.n == 3);
+        close_accepted();
+        fm_listener_refill(&li);
+        assert_int_equal(li.nspares, 2);
+        for (int i = 0; i < 3; i++)
+            close(clients[i]);
+    }
+    fm_listener_close(&li);
+    assert_int_equal(li.nspares, 0);
+}
+
+/* What accepted sockets have inherited. */
+static void test_socket_options(void **state)
+{
+    (void)state;
+    static const int options[][2] = {{TCP_NODELAY, 1}, {TCP_KEEPIDLE, 7},        {TCP_KEEPINTVL, 5},
+                                     {TCP_KEEPCNT, 3}, {TCP_USER_TIMEOUT, 9000}, {TCP_NOTSENT_LOWAT, FM_NOT_SENT}};
+    struct fm_listener li;
+    struct fm_addr addr = parsed("127.0.0.1:0");
+    listen_at(&li, &addr);
+    int fd = connected(&li), value = 0;
+    socklen_t len = sizeof value;
+    TURN_UNTIL(&l, accepted.n == 1);
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        assert_int_equal(getsockopt(accepted.fd[0], IPPROTO_TCP, options[i][0], &value, &len), 0);
+        assert_int_equal(i == 0 ? value != 0 : value, options[i][1]);
+    }
+    assert_int_equal(getsockopt(accepted.fd[0], SOL_SOCKET, SO_KEEPALIVE, &value, &len), 0);
+    assert_true(value);
+    close(fd);
+    close_accepted();
+    fm_listener_close(&li);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -632,6 +685,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_number_of_another, start, finish),
         cmocka_unit_test_setup_teardown(test_closed_by_another, start, finish),
         cmocka_unit_test_setup_teardown(test_out_of_descriptors, start, finish),
+        cmocka_unit_test_setup_teardown(test_spare_descriptors, start, finish),
+        cmocka_unit_test_setup_teardown(test_socket_options, start, finish),
     };
     no_longer_than(120);
     return cmocka_run_group_tests(tests, NULL, NULL);
