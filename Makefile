@@ -122,6 +122,8 @@ UNITS := $(patsubst tests/unit/%.c,$(O)/unit/%,$(wildcard tests/unit/*/test_*.c)
 # What a unit test puts its own function in the place of.
 UNIT_WRAP.net/test_stream := sendfile
 UNIT_WRAP.net/test_output := send sendmsg
+UNIT_WRAP.http/test_spool := realloc
+UNIT_WRAP.net/test_listener := accept4
 
 # Compiles these of the product again, with its own idea of threads.
 UNIT_OWN.sched/test_interleave := sched/task sched/crew sched/monitor net/loop

@@ -96,6 +96,9 @@ static void run(struct fm_file_job *job)
 
 /* ---- on the loop ---- */
 
+/* What is wrong, as far as the loop may know: 0 or a negated errno. */
+static int trouble(const struct fm_spool *s) { return s->lost ? -ENOMEM : s->busy ? 0 : s->err; }
+
 /* Has what is gathered written. */
 static void start(struct fm_spool *s)
 {
@@ -116,7 +119,7 @@ static void start(struct fm_spool *s)
 static void start_if_worth_it(struct fm_spool *s)
 {
     size_t n = fm_buf_size(&s->gathered);
-    if (!s->busy && s->err == 0 && (n >= PIECE || (s->ending && n > 0)))
+    if (!s->busy && trouble(s) == 0 && (n >= PIECE || (s->ending && n > 0)))
         start(s);
 }
 
@@ -136,17 +139,17 @@ int fm_spool_append(struct fm_spool *s, const char *p, size_t n)
 {
     start_if_worth_it(s); /* before memory that is large already has to grow */
     fm_buf_append(&s->gathered, p, n);
-    if (s->gathered.failed && s->err == 0)
-        s->err = -ENOMEM;
+    s->lost |= s->gathered.failed;
     start_if_worth_it(s);
-    return s->busy ? 0 : s->err;
+    return trouble(s);
 }
 
 int fm_spool_end(struct fm_spool *s)
 {
     s->ending = true;
     start_if_worth_it(s);
-    return s->busy ? FM_EBUSY : s->err;
+    int err = trouble(s);
+    return err == 0 && s->busy ? FM_EBUSY : err;
 }
 
 bool fm_spool_is_full(const struct fm_spool *s) { return s->busy && fm_buf_size(&s->gathered) >= FULL; }

@@ -21,6 +21,7 @@ struct fm_spool {
     bool busy;              /* a file thread writes */
     bool dropped;           /* nobody wants it any more: it is freed when the write is over */
     bool ending;            /* nothing more comes */
+    bool lost;              /* bytes are missing, for want of memory */
     int fd;                 /* -1 until it is opened */
     int err;                /* why it failed, for good: a negated errno, or 0 */
     uint64_t written;       /* bytes in the file */

@@ -67,6 +67,9 @@ MEMORY = ("malloc", "calloc", "realloc")
 # These need no refusal: the call is tried again, or what it does can be done without.
 HARMLESS = {SHORT, OVERFLOW, errno.EINTR, errno.EAGAIN, errno.ENOBUFS, errno.ECONNABORTED, errno.EINVAL, errno.ENOTCONN}
 
+# Of these calls they are no passing trouble, but the answer.
+FINAL = {("pthread_create", errno.EAGAIN), ("fcntl", errno.EINVAL)}
+
 # What the log must name when somebody was refused for it.
 NAMED = {
     FAIL: "memory|MemoryError",
@@ -192,9 +195,14 @@ def try_fault(rig: Rig, fault: Fault, first: bool = True) -> list[str]:
     complaints = [f"{name}: {outcome}" for name, outcome in outcomes.items() if outcome.startswith("wrong")]
     hit = {name: outcome for name, outcome in outcomes.items() if outcome}
     log = server.log(start)
-    if not fault.endless and (len(hit) > 1 or (hit and (fault.how in HARMLESS or not fired))):
+    harmless = fault.how in HARMLESS and (fault.site.function, fault.how) not in FINAL
+    if not fault.endless and (len(hit) > 1 or (hit and (harmless or not fired))):
         complaints.append(f"refused: {hit}")
     named = NAMED.get(fault.how)
+    end = time.monotonic() + 1
+    while hit and named and not re.search(named, log) and time.monotonic() < end:
+        time.sleep(0.01)  # a thread writes the log
+        log = server.log(start)
     if hit and named and not re.search(named, log):
         if first:  # it may just have said it of another fault: what is frequent is logged every tenth of a second here
             time.sleep(0.2)

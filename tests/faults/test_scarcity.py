@@ -69,10 +69,10 @@ def test_no_descriptors_for_a_while(control: Control, server: Server, error: int
 def test_file_system_without_nameless_files(control: Control, server: Server) -> None:
     """O_TMPFILE is not everywhere: then it is a file that is unlinked at once; if that fails too, 503."""
     right(server, "post_spilled")
-    control.order(site(control, "open", "body.c"), errno.EOPNOTSUPP, ENDLESS)
+    control.order(site(control, "open", "spool.c"), errno.EOPNOTSUPP, ENDLESS)
     right(server, "post_spilled")
     for error in (errno.ENOSPC, errno.EMFILE):
-        control.order(site(control, "mkostemp", "body.c"), error, 1, number=1)
+        control.order(site(control, "mkostemp", "spool.c"), error, 1, number=1)
         start = server.log_size()
         ((_, outcome),) = run(server, [part("post_spilled")])
         assert control.cancel(number=1) == 1

@@ -66,7 +66,9 @@ def try_start(control: Control, directory: Path, fault: Fault) -> list[str]:
     try:
 
         def decided() -> bool:
-            return not server.alive() or (len(server.addresses()) > 0 and server.admin_address() is not None)
+            lost = "dropped while it could not be written" in server.log()  # where it listens, perhaps
+            there = len(server.addresses()) > 0 and (lost or server.admin_address() is not None)
+            return not server.alive() or there
 
         eventually(decided, "it listens or ends", within=LONG)
         if server.alive():

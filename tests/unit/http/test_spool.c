@@ -193,6 +193,33 @@ static void test_disk_full(void **state)
     assert_int_equal(fm_body_end(&b), -ENOSPC);
 }
 
+/* There is no memory for what arrives while a piece is being written: that is an error for good, also when the write is
+ * over and went well. */
+static bool no_memory;
+
+void *__real_realloc(void *p, size_t n);
+void *__wrap_realloc(void *p, size_t n);
+void *__wrap_realloc(void *p, size_t n)
+{
+    return no_memory && pthread_equal(pthread_self(), loop) ? NULL : __real_realloc(p, n);
+}
+
+static void test_no_memory_meanwhile(void **state)
+{
+    (void)state;
+    atomic_store(&slow, true);
+    assert_int_equal(append(FM_BODY_MEMORY + 1), 0);
+    WAIT_FOR(atomic_load(&writing) == 1);
+    no_memory = true;
+    assert_int_equal(append(100), -ENOMEM);
+    no_memory = false;
+    assert_int_equal(append(100), -ENOMEM);
+    assert_int_equal(fm_body_end(&b), -ENOMEM);
+    atomic_store(&slow, false);
+    WAIT_FOR(turn(&b));
+    assert_int_equal(fm_body_end(&b), -ENOMEM);
+}
+
 static void test_budget(void **state)
 {
     (void)state;
@@ -225,6 +252,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_slow_disk, start, finish),
         cmocka_unit_test_setup_teardown(test_gone_meanwhile, start, finish),
         cmocka_unit_test_setup_teardown(test_disk_full, start, finish),
+        cmocka_unit_test_setup_teardown(test_no_memory_meanwhile, start, finish),
         cmocka_unit_test_setup_teardown(test_budget, start, finish),
     };
     no_longer_than(300);
