@@ -8,7 +8,6 @@
 
 #include <netinet/tcp.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "fermata/net/listener.h"
 #include "fermata/util/err.h"
@@ -358,37 +357,6 @@ static void test_accepts(void **state)
         assert_int_equal(write(accepted.fd[i - 1], "x", 1), 1);
         char c;
         assert_int_equal(read(fd, &c, 1), 1);
-        close(fd);
-    }
-    close_accepted();
-    fm_listener_close(&li);
-}
-
-/* In place of the C library's: fails once with accept_fails. */
-static int accept_fails;
-
-int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
-{
-    if (accept_fails == 0)
-        return (int)syscall(SYS_accept4, fd, addr, len, flags);
-    errno = accept_fails;
-    accept_fails = 0;
-    return -1;
-}
-
-static void test_errors_of_the_network(void **state)
-{
-    (void)state;
-    static const int errors[] = {ECONNABORTED, EPROTO,    ENOPROTOOPT,  EOPNOTSUPP, ENETDOWN,
-                                 ENETUNREACH,  EHOSTDOWN, EHOSTUNREACH, ENONET,     EPERM};
-    struct fm_listener li;
-    struct fm_addr addr = parsed("127.0.0.1:0");
-    listen_at(&li, &addr);
-    for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++) {
-        int fd = connected(&li);
-        accept_fails = errors[i];
-        TURN_UNTIL(&l, accept_fails == 0);
-        assert_int_equal(accepted.n, i + 1); /* it went on with the next one in the same turn */
         close(fd);
     }
     close_accepted();
@@ -745,7 +713,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_other_files_are_not_replaced, start, finish),
         cmocka_unit_test_setup_teardown(test_no_such_directory, start, finish),
         cmocka_unit_test_setup_teardown(test_accepts, start, finish),
-        cmocka_unit_test_setup_teardown(test_errors_of_the_network, start, finish),
         cmocka_unit_test_setup_teardown(test_accepts_unix, start, finish),
         cmocka_unit_test_setup_teardown(test_pause_and_resume, start, finish),
         cmocka_unit_test_setup_teardown(test_want_before_start_and_after_close, start, finish),
