@@ -8,7 +8,12 @@
 /* Makes the types and constants; multithread: steps may run at the same time.  0, or -1 with an exception set. */
 int fm_wsgi_init(bool multithread) FM_NEEDS_GIL;
 
-/* Imports the application MODULE[:CALLABLE].  0, or -1 after the traceback or a message went to standard error. */
+/* Before fm_wsgi_load: has fm_interp_interrupt interrupt it.  Python takes SIGINT for that, and the caller takes it
+ * back.  0, or -1 with an exception set. */
+int fm_wsgi_prepare(void) FM_NEEDS_GIL;
+
+/* Imports the application MODULE[:CALLABLE].  0, or -1 after the traceback or a message went to standard error; it says
+ * nothing where it was interrupted. */
 int fm_wsgi_load(const char *spec) FM_NEEDS_GIL;
 
 /* A descriptor that becomes readable when a signal has come that the application has a handler for, in whichever
