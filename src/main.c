@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "fermata/server/options.h"
+#include "fermata/server/process.h"
 #include "fermata/server/server.h"
 #include "fermata/server/signals.h"
 #include "fermata/util/clock.h"
@@ -14,7 +15,8 @@
 int main(int argc, char **argv)
 {
     struct fm_options options;
-    fm_signals_first();
+    fm_process_streams();
+    fm_process_orphans(fm_signals_first);
     switch (fm_options_parse(&options, argc, argv)) {
     case FM_OPTIONS_SHOWN: return 0;
     case FM_OPTIONS_WRONG: return 2;

@@ -71,15 +71,15 @@ def load(spec: str) -> Any:
     return None
 
 
-def watch_signals(fd: int) -> bool:
-    """Has Python write a byte to fd for each signal that the application handles, if there are such; whether it does.
+def watch_signals(fd: int) -> bool | None:
+    """Has Python write a byte to fd for each signal that the application handles; whether it does. None: there are none.
 
     Handlers run on the main thread, which sleeps; but a signal may be taken by any thread, SIGCHLD by the one that has
     forked.  Handlers can only be set on the main thread, so there will be no others later.
     """
     handlers = [signal.getsignal(number) for number in signal.valid_signals()]
     if not any(callable(handler) and handler is not _stop for handler in handlers):
-        return False
+        return None
     before = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
     if before != -1:
         signal.set_wakeup_fd(before)

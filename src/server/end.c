@@ -234,7 +234,7 @@ _Noreturn void fm_end_leave(struct fm_server *s, enum fm_left what, int code)
         fm_crew_stop(&s->crew);
         fm_crew_join(&s->crew, now + STOP_TIME);
         left = fm_crew_left(&s->crew, tids, MOST_TIDS, &polling);
-        what = polling || left == 0 ? FM_LEFT_LOOP : FM_LEFT_STEPS;
+        what = polling ? FM_LEFT_LOOP : left > 0 ? FM_LEFT_STEPS : FM_LEFT_MAIN;
     }
     for (unsigned i = 0; i < s->nlisteners; i++)
         fm_listener_unlink(&s->listeners[i]);

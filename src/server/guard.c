@@ -150,6 +150,9 @@ void fm_guard_serve(void)
 uint64_t fm_guard_end(void)
 {
     uint64_t now = fm_now(), end = now + FM_END_TIME - FM_END_LEAVE;
+    enum fm_left what;
+    int code;
+    take(fm_signals_taken(), &what, &code); /* the thread may not have come to it */
     fm_mutex_lock(&guard.lock);
     if (guard.stage == SERVING && guard.deadline - AFTER < end)
         end = guard.deadline - AFTER;

@@ -38,6 +38,7 @@
 #define ADMIN_IDLE (5 * FM_SEC) /* where --keep-alive is off */
 
 static int app_signal_fd = -1; /* see fm_wsgi_signal_fd */
+static bool app_signals;       /* the application has handlers */
 
 /* ---- the crew's work ---- */
 
@@ -280,11 +281,11 @@ static void watch(struct fm_server *s)
         int n = ppoll(fds, 2, pause == UINT64_MAX ? NULL : &until, NULL);
         if (n > 0 && (fds[0].revents & POLLNVAL))
             fm_fds_lost("an eventfd");
-        bool handle = n < 0 && errno == EINTR;
+        bool handle = n < 0 && errno == EINTR && app_signals && app_signal_fd < 0;
         if (n > 0 && fds[1].revents)
             handle = take_app_signals();
-        if (handle && !atomic_load(&s->leaving))
-            fm_wsgi_check_signals(); /* a handler that the application installed */
+        if (handle && !fm_signals_end_noted())
+            fm_wsgi_check_signals(); /* it waits for the GIL, perhaps for ever */
         if (n > 0 && fds[0].revents)
             fm_monitor_woken(&monitor);
         if (fm_crew_has_stopped(&s->crew))
@@ -369,7 +370,7 @@ static void load(struct fm_server *s) FM_NEEDS_GIL
         abandon(s);
     fm_signals_interrupt(false);
     fm_signals_again(true);
-    app_signal_fd = fm_wsgi_signal_fd();
+    app_signal_fd = fm_wsgi_signal_fd(&app_signals);
 }
 
 int fm_server_run(const struct fm_options *o, const char *program) FM_UNCHECKED

@@ -96,8 +96,10 @@ unsigned fm_signals_wait(uint64_t until)
     int err = until == UINT64_MAX ? sem_wait(&wanted) : sem_clockwait(&wanted, CLOCK_MONOTONIC, &at);
     while (err == 0 && sem_trywait(&wanted) == 0)
         ;
-    return atomic_exchange(&noted, 0);
+    return fm_signals_taken();
 }
+
+unsigned fm_signals_taken(void) { return atomic_exchange(&noted, 0); }
 
 void fm_signals_poke(void) { sem_post(&wanted); }
 

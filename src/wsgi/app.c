@@ -29,14 +29,16 @@ void fm_wsgi_fini(void)
     fm_names_fini();
 }
 
-int fm_wsgi_signal_fd(void)
+int fm_wsgi_signal_fd(bool *handlers)
 {
     int ends[2];
+    *handlers = true;
     if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0)
         return -1;
     PyObject *loader = PyImport_ImportModule("_fermata_loader");
     PyObject *wanted = loader ? PyObject_CallMethod(loader, "watch_signals", "i", ends[1]) : NULL;
     int fd = wanted == Py_True ? ends[0] : -1;
+    *handlers = wanted != Py_None;
     if (!wanted)
         PyErr_Print();
     Py_XDECREF(wanted);

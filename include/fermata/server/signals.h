@@ -26,8 +26,11 @@ void fm_signals_interrupt(bool on);
 /* Has one of those that end the process come? */
 bool fm_signals_end_noted(void);
 
-/* Waits until a signal is noted, fm_signals_poke is called, or `until` (fm_now).  What was noted, and is not any more.
- * One thread calls it.  It waits on a semaphore: a descriptor could be closed by somebody else in the process. */
+/* What was noted, and is not any more.  Any thread. */
+unsigned fm_signals_taken(void);
+
+/* The same, but it waits until a signal is noted, fm_signals_poke is called, or `until` (fm_now).  One thread calls it.
+ * It waits on a semaphore: a descriptor could be closed by somebody else in the process. */
 unsigned fm_signals_wait(uint64_t until);
 void fm_signals_poke(void);
 

@@ -17,8 +17,8 @@ int fm_wsgi_prepare(void) FM_NEEDS_GIL;
 int fm_wsgi_load(const char *spec) FM_NEEDS_GIL;
 
 /* A descriptor that becomes readable when a signal has come that the application has a handler for, in whichever
- * thread; -1 if it has none, or sees to it itself (signal.set_wakeup_fd).  Once, after fm_wsgi_load. */
-int fm_wsgi_signal_fd(void) FM_NEEDS_GIL;
+ * thread; -1 if it sees to it itself (signal.set_wakeup_fd), or has no *handlers.  Once, after fm_wsgi_load. */
+int fm_wsgi_signal_fd(bool *handlers) FM_NEEDS_GIL;
 
 /* Runs the application's signal handlers that are due; takes the GIL for it. */
 void fm_wsgi_check_signals(void) FM_NO_GIL;
