@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "fermata/admin/admin.h"
+#include "fermata/http/body.h"
 #include "fermata/py/interp.h"
 #include "fermata/sched/monitor.h"
 #include "fermata/server/access.h"
@@ -209,6 +210,15 @@ static int start_helpers(struct fm_server *s)
     return err;
 }
 
+/* It may wait for a disk; the guard is there already. */
+static void check_tmpdir(void)
+{
+    int err = fm_body_try_dir();
+    if (err != 0)
+        fm_warn("%s: %s; request bodies that need a file there will be answered 503 (set TMPDIR to another directory)",
+                fm_body_dir(), fm_strerror(err));
+}
+
 static int start_admin(struct fm_server *s) FM_UNCHECKED
 {
     const struct fm_options *o = s->options;
@@ -233,6 +243,8 @@ static int set_up(struct fm_server *s)
     int err = set_up_loop(s);
     if (err == 0)
         err = start_helpers(s);
+    if (err == 0)
+        check_tmpdir();
     if (err == 0)
         err = start_admin(s);
     return err == 0 ? fm_server_listen(s) : err;

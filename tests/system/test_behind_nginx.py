@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +49,7 @@ http {{
 
 
 class Nginx:
-    def __init__(self, directory: Path, upstream: str) -> None:
+    def __init__(self, directory: Path, upstream: str, user: str | None = None) -> None:
         self.dir = directory
         # nginx cannot be asked which port it got, so one is chosen that was free a moment ago.
         with socket.socket() as s:
@@ -60,6 +62,7 @@ class Nginx:
         self.process = subprocess.Popen(
             [program, "-p", str(directory), "-c", str(directory / "nginx.conf"), "-e", str(directory / "error.log")],
             stdin=subprocess.DEVNULL,
+            user=user,
         )
         eventually(self.listens, "nginx listens", within=LONG)
 
@@ -129,3 +132,21 @@ def test_uploads(nginx):
     connection.request("POST", "/digest", body)
     assert connection.getresponse().read().decode() == hashlib.sha256(body).hexdigest()
     connection.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+def test_unix_socket_for_another_user(launch, tmp_path_factory):
+    """A proxy runs as a user of its own, and may connect, unless the mode of the socket says otherwise."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        (directory / "nginx").mkdir()
+        shutil.chown(directory / "nginx", "nobody")
+        for mode, status in ((None, 200), ("700", 502)):
+            server = launch("blocks", *(("--socket-mode", mode) if mode else ()), bind=[f"unix:{directory}/app"])
+            nginx = Nginx(directory / "nginx", f"unix:{directory}/app", user="nobody")
+            connection = nginx.connect()
+            connection.request("GET", "/list?size=1000&count=1")
+            assert connection.getresponse().status == status
+            nginx.stop()
+            server.stop()
