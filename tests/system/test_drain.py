@@ -1,4 +1,4 @@
-"""What has arrived before the signal is answered (S18.1), what has not holds nobody up, and signals that end nothing."""
+"""What has arrived before the signal is answered (S18.1), what has not holds nobody up; signals that end nothing."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def bind(request, tmp_path):
 def test_no_request_is_lost(launch, bind, options):
     """Requests in the moment before SIGTERM, on connections that nobody has accepted yet, as the first and as the next
     ones of others, two at once: each is answered, and its connection then ends without a reset. Also where there are
-    more connections than are served at once."""
+    more connections than are served at once, and where the server has read nothing until the signal is there."""
     kinds = ("new",) if options else ("new", "fresh", "kept", "pipelined")
-    for _ in range(3):
+    for stopped in (False, False, True):
         server = launch("basic", *options, bind=bind)
-        burst = Burst(server, 200 if options else 50, kinds=kinds).run()
+        burst = Burst(server, 200 if options else 50, kinds=kinds).run(stopped=stopped)
         assert not burst.lost, burst.outcomes
         assert sum(burst.outcomes.values()) >= 200
         assert server.wait_exit(PROMPT) == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from harness.client import Connection
-from harness.limits import PROMPT, eventually
+from harness.limits import APPS, PROMPT, eventually
 from harness.server import run
 from test_command import free_port
 
@@ -67,12 +67,12 @@ def test_mode_of_a_unix_socket(launch, tmp_path, options, wanted, before):
 
 
 def test_umask_of_the_process(launch, tmp_path):
-    """--umask is for what the application makes, too, and for log files; without it the umask is what it was."""
+    """--umask is for what the application makes, too; without it the umask is what it was."""
     (tmp_path / "makes.py").write_text("open('made', 'w')\nfrom about import application\n")
     for options, wanted in (("--umask", "137"), 0o640), ((), 0o604):
         before = os.umask(0o062)
         try:
-            launch("makes", *options, "--access-logfile", "log", "--pythonpath", str(Path("tests/apps").resolve()), cwd=tmp_path)
+            launch("makes", *options, "--pythonpath", str(APPS), cwd=tmp_path)
         finally:
             os.umask(before)
         assert mode(tmp_path / "made") == wanted
@@ -115,7 +115,7 @@ def test_socket_of_a_successor_at_the_last_resort(launch, tmp_path):
 def test_abstract_socket(launch, tmp_path):
     """unix:@NAME has no path, no mode, and nothing stays behind; a second server cannot have the same name."""
     name = f"@fermata-{os.getpid()}-abstract"
-    server = launch("basic", bind=[f"unix:{name}"], cwd=tmp_path, env={"PYTHONPATH": str(Path("tests/apps").resolve())})
+    server = launch("basic", bind=[f"unix:{name}"], cwd=tmp_path, env={"PYTHONPATH": str(APPS)})
     assert server.addresses() == [name]
     facts = seen(server, name)
     assert (facts["SERVER_NAME"], facts["SERVER_PORT"], facts["REMOTE_ADDR"]) == ("localhost", "80", "")
@@ -232,7 +232,7 @@ HINTS = {
 }
 
 
-@pytest.mark.parametrize(("words", "hint"), HINTS.items(), ids=lambda item: " ".join(item) if isinstance(item, tuple) else "")
+@pytest.mark.parametrize(("words", "hint"), HINTS.items(), ids=[" ".join(words) for words in HINTS])
 def test_hint_for_an_option_of_gunicorn(words, hint):
     done = run(*words, "about")
     assert done.returncode == 2

@@ -40,8 +40,8 @@ void fm_interp_flush(void) FM_NEEDS_GIL;
  * as if the signal had come.  In a signal handler, too. */
 void fm_interp_interrupt(void) FM_ANY_THREAD;
 
-/* The Python threads that the interpreter would wait for at its end, as kernel's id and name, for a message.  Appends to
- * text[size]: "1234 'worker', ...". */
+/* The Python threads that the interpreter would wait for at its end, for a message.  Appends to text[size], by the
+ * kernel's id and by name: "1234 'worker', ...". */
 void fm_interp_name_threads(char *text, size_t size) FM_NEEDS_GIL;
 
 /* In a thread that Python does not know: takes the GIL and calls fn.  False: there is no interpreter (any more). */

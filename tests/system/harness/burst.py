@@ -26,20 +26,26 @@ class Burst:
         self.one = build("GET", target)
         self.outcomes: Counter[str] = Counter()
 
-    def run(self, sent: int = signal.SIGTERM) -> Burst:
-        """Sends all of them, then the signal, and reads the answers."""
+    def run(self, sent: int = signal.SIGTERM, *, stopped: bool = False) -> Burst:
+        """Sends all of them, then the signal, and reads the answers; to a server that is ``stopped`` until then, so that it
+        has read none of them."""
         address, connections = self.server.address, []
-        ready = {kind: [Connection(address, timeout=LONG) for _ in range(self.number)] for kind in self.kinds if kind != "new"}
+        made_before = [kind for kind in self.kinds if kind != "new"]
+        ready = {kind: [Connection(address, timeout=LONG) for _ in range(self.number)] for kind in made_before}
         for kind in ("kept", "pipelined"):
             for c in ready.get(kind, ()):
                 c.send(self.one)
             for c in ready.get(kind, ()):
                 c.read_response()
+        if stopped:
+            os.kill(self.server.pid, signal.SIGSTOP)
         for kind in self.kinds:
             for c in ready.get(kind) or (Connection(address, timeout=LONG) for _ in range(self.number)):
                 c.send(self.one * (2 if kind == "pipelined" else 1))
                 connections.append((kind, c))
         os.kill(self.server.pid, sent)
+        if stopped:
+            os.kill(self.server.pid, signal.SIGCONT)
         for kind, c in connections:
             for i in range(2 if kind == "pipelined" else 1):
                 self.outcomes[f"{kind}: {self._outcome(c, last=i == (kind == 'pipelined'))}"] += 1
@@ -47,7 +53,7 @@ class Burst:
         return self
 
     def _outcome(self, c: Connection, *, last: bool) -> str:
-        """The status, if the connection then ends as it should: one that has been answered before the signal is idle."""
+        """The status, if the connection then ends as it should, without a reset."""
         try:
             answer = c.read_response()
             if last and c.ended() == "reset":
