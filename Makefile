@@ -123,6 +123,7 @@ UNITS := $(patsubst tests/unit/%.c,$(O)/unit/%,$(wildcard tests/unit/*/test_*.c)
 UNIT_WRAP.net/test_stream := sendfile
 UNIT_WRAP.net/test_output := send sendmsg
 UNIT_WRAP.http/test_spool := realloc
+UNIT_WRAP.net/test_listener := accept4
 
 # Compiles these of the product again, with its own idea of threads.
 UNIT_OWN.sched/test_interleave := sched/task sched/crew sched/monitor net/loop
@@ -177,7 +178,7 @@ SLOW.coverage := 2
 
 # What is about Python code or the command, and the tables of requests, which the unit tests replay with sanitizers too.
 SKIP.asan := --ignore-glob=*/test_example_* \
-	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py replay.py refusals.py behind_nginx.py)
+	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py replay.py refusals.py behind_nginx.py behind_haproxy.py deployment.py reliability.py)
 SKIP.coverage := --ignore=tests/system/test_hardening.py
 # ThreadSanitizer's runtime has a thread of its own that wakes up, so there is no "idle" to look at.
 SKIP.tsan := $(SKIP.asan) $(addprefix --ignore=tests/system/test_,idle.py large.py)

@@ -171,6 +171,7 @@ class Upstream:
             (key[5:].replace("_", "-").title(), value) for key, value in environ.items() if key.startswith("HTTP_")
         ]
         replaced = {"host", "expect", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "via"}
+        replaced |= {"content-type", "content-length"}  # some servers let Content_Length pass for a header of its own
         headers = [(name, value) for name, value in end_to_end(received) if name.lower() not in replaced]
         headers += [
             ("Host", host),

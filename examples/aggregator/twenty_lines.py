@@ -7,10 +7,10 @@ What it leaves out is in README.md.
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 from urllib.request import urlopen
 
-pool = ThreadPoolExecutor(100)
-SERVICES = ["price", "stock", "reviews", "shipping", "similar"]
+pool, services = ThreadPoolExecutor(100), ["price", "stock", "reviews", "shipping", "similar"]
 
 
 def ask(url):
@@ -19,8 +19,8 @@ def ask(url):
 
 
 def app(environ, start_response):
-    target = f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}"
-    asked = {name: pool.submit(ask, f"http://127.0.0.1:9000/{name}{target}") for name in SERVICES}
+    target = f"{quote(environ['PATH_INFO'].encode('latin-1'))}?{environ['QUERY_STRING']}"  # the path is decoded
+    asked = {name: pool.submit(ask, f"http://127.0.0.1:9000/{name}{target}") for name in services}
     found = {}
     for name, future in asked.items():  # all have been started, so to wait in turn takes no longer
         try:

@@ -5,8 +5,7 @@
 What it leaves out is in README.md.
 """
 
-import asyncio
-import threading
+import asyncio, re, threading
 from contextlib import closing
 
 threading.Thread(target=(loop := asyncio.new_event_loop()).run_forever, daemon=True).start()
@@ -20,7 +19,8 @@ async def fetch(path):
 
 
 def application(environ, start_response):
-    future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(fetch(environ["REQUEST_URI"]), 2), loop)
+    path = re.sub("^([^/?]+://[^/?]*)?/?", "/", environ["REQUEST_URI"])  # PATH_INFO is decoded, and may have line ends
+    future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(fetch(path), 2), loop)
     try:
         yield future  # the request is parked: no thread waits
         head, body = future.result()

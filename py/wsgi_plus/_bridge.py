@@ -3,7 +3,7 @@
     bridge = AsyncBridge()
 
     def app(environ, start_response):
-        status, headers, pieces = yield from wait(bridge.run(fetch(environ["PATH_INFO"])))
+        status, headers, pieces = yield from wait(bridge.run(fetch("/price")))
         start_response(status, headers)
         yield from bridge.iterate(pieces)
 

@@ -25,7 +25,8 @@ log = logging.getLogger("wsgi_plus.simple_server")
 
 SOFTWARE = "wsgi_plus.simple_server"
 
-LINE, FIELD, FIELDS = 4094, 8190, 100  # bytes of a request line, bytes of a field, fields: at most
+EMPTY_LINES = 8  # before a request line
+LINE, FIELD, FIELDS = 8190, 8190, 100  # bytes of a request line, bytes of a field, fields: at most
 CHUNK_LINE, EXTENSIONS = 256, 4096  # bytes of the line before a chunk, of extensions beyond those of data: at most
 LENGTHS = 1 << 63  # what no length reaches
 BODY_IN_MEMORY = 512 << 10  # bytes of a body that are kept out of a file (S14.2)
@@ -97,6 +98,7 @@ class Reader:
         self.buffer = bytearray()
         self.phase = Phase.IDLE
         self.since = time.monotonic()  # when the phase began; while a body comes, when its last byte has come
+        self._line_is_head: bool | None = None  # None: the request line is not whole
         self._limit, self._put = limit, put
         self._requests = self._read()
 
@@ -106,6 +108,12 @@ class Reader:
         None: more bytes are needed.  Raises Refusal; then, and after close(), there are no more.
         """
         return next(self._requests, None)
+
+    @property
+    def is_head(self) -> bool:
+        """Whether the request that is being read, or was refused, has the method HEAD: its answer has no body."""
+        whole = self._line_is_head
+        return self.buffer.startswith(b"HEAD ") if whole is None else whole
 
     def close(self) -> None:
         self._requests.close()
@@ -136,7 +144,12 @@ class Reader:
             yield head, body
 
     def _head(self) -> Generator[None, None, Head]:
-        line = (yield from self._line(LINE, 414)) or (yield from self._line(LINE, 414))  # one empty line is allowed
+        self._line_is_head = None
+        for _ in range(EMPTY_LINES + 1):  # RFC 9112, 2.2: at least one empty line is skipped
+            line = yield from self._line(LINE, 414)
+            if line:
+                break
+        self._line_is_head = line.startswith(b"HEAD ")
         method, target, version = _parse_request_line(line)
         lines = yield from self._fields(431)
         return _make_head(method, target, version, lines)
@@ -202,9 +215,9 @@ def _parse_request_line(line: bytes) -> tuple[str, str, str]:
     if found is None:
         raise Refusal
     method, target, version = (part.decode("latin-1") for part in found.groups())
-    if version not in ("1.0", "1.1"):
+    if not version.startswith("1."):
         raise Refusal(505)
-    return method, target, version
+    return method, target, "1.0" if version == "1.0" else "1.1"  # RFC 9110, 2.5: a higher one is processed as ours
 
 
 def _make_head(method: str, target: str, version: str, lines: Iterable[bytes]) -> Head:
@@ -262,8 +275,8 @@ def _is_host(text: str) -> bool:
 def _parse_length(fields: dict[str, list[str]], version: str) -> int | None:
     lengths, codings = fields.get("content-length", []), fields.get("transfer-encoding", [])
     if codings:
-        names = [name.strip(" \t").lower() for name in codings[0].split(",")]
-        if lengths or version == "1.0" or len(codings) > 1 or names[-1] != "chunked" or names.count("chunked") > 1:
+        names = [name.strip(" \t").lower() for name in ",".join(codings).split(",")]  # RFC 9110, 5.3: one list
+        if lengths or version == "1.0" or names[-1] != "chunked" or names.count("chunked") > 1:
             raise Refusal
         if not all(map(_NAME.fullmatch, names)):
             raise Refusal

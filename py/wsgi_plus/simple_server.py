@@ -131,7 +131,7 @@ class Connection:
 
     def refuse(self, status: int) -> None:
         """Answers what is no request with this status, and closes."""
-        self.output.put(answer(status))
+        self.output.put(answer(status, with_body=not self.reader.is_head))  # RFC 9110, 9.3.2
         self.closing = After.CLOSE
         self.changed()
 

@@ -326,14 +326,14 @@ static uint64_t send_patience(const struct fm_conn *c)
     return timeout + (more < (double)most ? (uint64_t)more : most);
 }
 
-/* TCP has a timeout of its own for a window that stays closed. */
+/* TCP has a timeout of its own for a window that stays closed, which is not to come before ours. */
 static void allow_for_steps(struct fm_conn *c) FM_ON_LOOP
 {
     uint64_t patience = send_patience(c);
     if (patience <= c->server->options->send_timeout + c->tcp_patience)
         return;
     c->tcp_patience = patience; /* so that it is changed a few times at most */
-    fm_stream_be_patient(&c->stream, patience + FM_SEC);
+    fm_stream_be_patient(&c->stream, patience + 2 * c->server->options->send_timeout); /* ours looks now and then */
 }
 
 /* Has the client taken anything since it was last looked for? */

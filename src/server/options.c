@@ -59,7 +59,8 @@
     X(0, "tcp-keepalive", SECONDS, tcp_keepalive, "15", "SEC",                                                         \
       "silence after which TCP asks whether the client is still there, three times at most; 0 is off")                 \
     X(0, "tcp-user-timeout", SECONDS, tcp_user_timeout, NULL, "SEC",                                                   \
-      "how long TCP waits for a client's acknowledgement until it ends the connection; 0 is off [--send-timeout]")     \
+      "how long TCP waits for a client's acknowledgement until it ends the connection; 0 is off [1.25 * "              \
+      "--send-timeout]")                                                                                               \
     X(0, "chdir", TEXT, chdir, NULL, "DIR", "change to this directory before the application is loaded")               \
     X(0, "pythonpath", TEXT, pythonpath, NULL, "DIRS", "directories to put on sys.path, separated by commas")          \
     X('e', "env", ENV, app, NULL, "NAME=VALUE", "set an environment variable; repeatable")                             \
@@ -417,7 +418,7 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
     if (o->has_admin && o->admin.u.sa.sa_family == AF_UNIX)
         return wrong("--admin-bind takes HOST:PORT");
     if (o->tcp_user_timeout == FM_LIKE_SEND_TIMEOUT)
-        o->tcp_user_timeout = o->send_timeout;
+        o->tcp_user_timeout = o->send_timeout + o->send_timeout / 4; /* --send-timeout comes first, where it can tell */
     if (o->socket_mode == 0)
         o->socket_mode = 0777 & ~(unsigned)(o->umask < 0 ? 0 : o->umask);
     if (find_venv(o) != FM_OPTIONS_RUN)

@@ -57,21 +57,27 @@ static int standard_of(const struct fm_logfile *f)
     return -1;
 }
 
-/* The descriptor, or a negated errno.  A standard stream is duplicated: a socket could not be opened by its name, and
- * what the application does to its own stream does not matter. */
+/* The descriptor, or a negated errno.  A standard stream is used as it is: a socket could not be opened by its name, and
+ * applications that close what is open behind 2 are not rare. */
 static int open_path(const struct fm_logfile *f)
 {
-    int standard = standard_of(f);
-    int fd = standard >= 0 ? fcntl(standard, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)
-                           : open(f->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
+    int fd = standard_of(f);
+    if (fd < 0)
+        fd = open(f->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
     return fd < 0 ? -errno : fd; /* not noted as the server's: a child that the application forks may log */
+}
+
+static void close_fd(struct fm_logfile *f)
+{
+    if (f->fd > STDERR_FILENO)
+        close(f->fd);
+    f->fd = -1;
 }
 
 static void use(struct fm_logfile *f, int fd)
 {
     struct stat st;
-    if (f->fd >= 0)
-        close(f->fd);
+    close_fd(f);
     f->fd = fd;
     f->is_pipe = fstat(fd, &st) != 0 || !S_ISREG(st.st_mode);
     f->torn = false;
@@ -338,7 +344,7 @@ void fm_logfile_close(struct fm_logfile *f, uint64_t until)
         if (!wait_idle(f, until, true))
             return; /* it may still be using all of this */
     }
-    close(f->fd);
+    close_fd(f);
     pthread_cond_destroy(&f->work);
     pthread_cond_destroy(&f->idle);
     pthread_mutex_destroy(&f->lock);

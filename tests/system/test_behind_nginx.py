@@ -1,22 +1,24 @@
-"""Behind a real nginx, as most sites are: responses arrive whole, over TCP and unix sockets, however its buffers and ours
-happen to meet."""
+"""Behind a real nginx, as most sites are, with the configuration that spec/deployment.md shows: responses arrive whole, over
+TCP and unix sockets, however its buffers and ours happen to meet; and what that page says of nginx is so."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
 import os
+import json
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from harness.limits import LONG, eventually, timeout
+from harness.proxies import Closing, free_port, shown
 
 pytestmark = [timeout(120)]
 
@@ -34,16 +36,7 @@ http {{
     fastcgi_temp_path {dir}/fastcgi;
     uwsgi_temp_path {dir}/uwsgi;
     scgi_temp_path {dir}/scgi;
-    client_max_body_size 0;
-    upstream app {{ server {upstream}; keepalive 4; }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://app;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-        }}
-    }}
+    {shown}
 }}
 """
 
@@ -51,11 +44,9 @@ http {{
 class Nginx:
     def __init__(self, directory: Path, upstream: str, user: str | None = None) -> None:
         self.dir = directory
-        # nginx cannot be asked which port it got, so one is chosen that was free a moment ago.
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
-        conf = CONF.format(dir=directory, upstream=upstream, port=self.port)
+        self.port = free_port()
+        ours = {"unix:/run/app/http": upstream, "listen 80;": f"listen 127.0.0.1:{self.port};"}
+        conf = CONF.format(dir=directory, shown=shown("nginx", ours))
         (directory / "nginx.conf").write_text(conf)
         program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/bin")
         assert program, "there is no nginx: scripts/install-deps check"
@@ -129,9 +120,67 @@ def test_large_responses(nginx, size, how):
 def test_uploads(nginx):
     connection = nginx.connect()
     body = bytes(range(256)) * 40_000
-    connection.request("POST", "/digest", body)
-    assert connection.getresponse().read().decode() == hashlib.sha256(body).hexdigest()
+    for more in ({}, {"encode_chunked": True, "headers": {"Transfer-Encoding": "chunked"}}):
+        blocks = (body[i : i + 100_000] for i in range(0, len(body), 100_000)) if more else body
+        connection.request("POST", "/digest", blocks, **more)
+        assert connection.getresponse().read().decode() == hashlib.sha256(body).hexdigest()
     connection.close()
+
+
+@pytest.fixture
+def behind(tmp_path) -> Iterator[Callable[[str], Nginx]]:
+    """behind(upstream): an nginx of this test alone."""
+    with ExitStack() as stack:
+
+        def start(upstream: str) -> Nginx:
+            nginx = Nginx(tmp_path, upstream)
+            stack.callback(nginx.stop)
+            return nginx
+
+        yield start
+
+
+def test_connections_are_kept_and_headers_are_set(behind, launch):
+    """One connection serves all, and what the page passes on arrives; what a client says under these names does not."""
+    server = launch("basic", "--keep-alive", "75", admin=True)
+    connection = behind(f"127.0.0.1:{server.port}").connect()
+    for _ in range(10):
+        connection.request("GET", "/seen", headers={"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1"})
+        environ = json.loads(connection.getresponse().read())
+        assert environ["HTTP_X_FORWARDED_PROTO"] == environ["wsgi.url_scheme"] == "http"
+        assert environ["HTTP_X_FORWARDED_FOR"] == environ["REMOTE_ADDR"] == environ["HTTP_HOST"] == "127.0.0.1"
+    connection.close()
+    assert server.admin.metrics().value("fermata_connections_total") == 1
+
+
+def test_client_that_leaves(behind, launch):
+    """nginx passes it on: the parked request ends at once."""
+    server = launch("suspend", "--keep-alive", "75", admin=True)
+    connection = behind(f"127.0.0.1:{server.port}").connect()
+    connection.request("GET", "/park?key=leaver")
+    server.wait_events("leaver", "parking")
+    connection.close()
+    server.wait_events("leaver", "exit")
+
+
+@pytest.mark.parametrize("method, status", [("GET", 200), ("POST", 502)])
+def test_request_that_meets_a_closing_connection(behind, method, status):
+    """Why --keep-alive has to be longer than keepalive_timeout: nginx repeats a GET, but not a POST."""
+    with ExitStack() as stack:
+        upstream = stack.enter_context(closing(Closing()))
+        nginx = behind(f"127.0.0.1:{upstream.port}")
+        stack.callback(nginx.stop)  # before the upstream, whose connections it keeps
+        connection = nginx.connect()
+        statuses = []
+        for each in ("GET", method):
+            connection.request(each, "/")
+            answer = connection.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+        connection.close()
+        assert statuses == [200, status]
+        assert upstream.asked[:2] == [(0, "GET"), (0, method)]
+        assert upstream.asked[2:] == ([(1, "GET")] if method == "GET" else [])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")

@@ -273,6 +273,7 @@ def test_they_are_twenty():
     assert names | {node.module for node in imports if isinstance(node, ast.ImportFrom)} == {
         "json",
         "concurrent.futures",
+        "urllib.parse",
         "urllib.request",
     }
 

@@ -788,6 +788,27 @@ def test_body_that_comes_steadily(serve):
         assert c.read_response().body == b"x" * 2000
 
 
+def kernel_keeps(port: int, client: int) -> int:
+    """Bytes in the send queue of the server's side of a connection."""
+    with open("/proc/net/tcp") as table:
+        rows = [row.split() for row in table.readlines()[1:]]
+    ends, established = [f"0100007F:{port:04X}", f"0100007F:{client:04X}"], "01"
+    (queues,) = [r[4] for r in rows if r[1:3] == ends and r[3] == established]
+    return int(queues.split(":")[0], 16)
+
+
+def test_a_client_that_does_not_read_costs_the_kernel_little(launch):
+    """Not the megabytes that a send buffer grows to, of bytes that cannot be sent anyway."""
+    server = launch("basic")
+    with server.connect(timeout=LONG) as fast:  # its acknowledgements have let the server's buffers grow
+        assert len(fast.request("GET", "/big?mb=20").body) == 20 << 20
+    with server.connect(receive_buffer=4096, timeout=LONG) as c:
+        c.send(build("GET", "/declared?length=100000000&size=100000000&step=1000000&key=unread"))
+        port, client = server.port, c.sock.getsockname()[1]
+        eventually(lambda: kernel_keeps(port, client) > 100_000, "it sends")
+        never(lambda: kernel_keeps(port, client) > 700_000, "the kernel keeps more")
+
+
 def test_send_timeout(launch):
     """A client that takes no byte for --send-timeout is cut off, and the application is closed."""
     server = launch("basic", "--send-timeout", "1", "--threads", "1")

@@ -173,6 +173,27 @@ def test_refused_before_the_line_ends(data: bytes) -> None:
     assert read([data], 10)[1] == 400
 
 
+@pytest.mark.parametrize(
+    ("data", "is_head"),
+    [
+        (b"HEAD / HTTP/2.0\r\n", True),
+        (b"HEAD /" + b"x" * 9000, True),
+        (b"HEAD / HTTP/1.1\r\n\r\n", True),
+        (b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n", True),
+        (b"HEADER / HTTP/1.1\r\n\r\n", False),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nHEAD \r\n", False),
+    ],
+)
+def test_refused_head(data: bytes, is_head: bool) -> None:
+    """RFC 9110, 9.3.2: the answer to HEAD has no body, however early it is refused."""
+    reader = http.Reader(limit=100, put=lambda _: None)
+    reader.buffer += data
+    with pytest.raises(http.Refusal):
+        while reader.next() is None:
+            pass
+    assert reader.is_head is is_head
+
+
 def test_long_white_space_is_quick() -> None:
     """No expression goes over a field again and again."""
     field = b"X: " + b" " * 8000 + b"a" + b" " * 100

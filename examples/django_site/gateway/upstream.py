@@ -21,6 +21,8 @@ async def fetch(path: str) -> tuple[int, str, bytes]:
 
 
 async def _fetch(path: str) -> tuple[int, str, bytes]:
+    if not re.fullmatch("/[!-~]*", path):  # else it could end the request line: not only forms write to the database
+        raise ValueError("no path that can be asked for")
     host, _, port = settings.UPSTREAM.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:

@@ -25,6 +25,13 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+def plain(path: str) -> str:
+    """It comes decoded from the client of the proxy, and must not end the request line."""
+    if not path.isascii() or not path.isprintable() or " " in path:
+        raise ValueError("no path that can be asked for")
+    return path
+
+
 class Client(Protocol):
     """To be made and used in one event loop.  As many connections as there are requests, each kept and used again."""
 
@@ -46,7 +53,7 @@ class AiohttpClient:
         )
 
     async def fetch(self, path: str) -> Fetched:
-        async with self._session.get(self._url(self._base + path, encoded=True)) as response:
+        async with self._session.get(self._url(self._base + plain(path), encoded=True)) as response:
             return response.status, response.content_type, await response.read()
 
 
@@ -114,7 +121,7 @@ class SmallClient:
         connection = self._idle.pop() if self._idle else None
         if connection is None or connection.closed():
             _, connection = await asyncio.get_running_loop().create_connection(Connection, *self._address)
-        fetched = await connection.request(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode("latin-1"))
+        fetched = await connection.request(f"GET {plain(path)} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode("latin-1"))
         self._idle.append(connection)
         return fetched
 

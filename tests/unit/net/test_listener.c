@@ -609,6 +609,42 @@ static void test_out_of_descriptors(void **state)
     unlink(log);
 }
 
+/* Errors that accept(2) reports of the connection it would have accepted (man 2 accept, "Error handling"). */
+static int fail_with, fails;
+
+int __real_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags);
+int __wrap_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags);
+int __wrap_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+    if (fails > 0) {
+        fails--;
+        errno = fail_with;
+        return -1;
+    }
+    return __real_accept4(fd, addr, len, flags);
+}
+
+static void test_errors_of_the_network(void **state)
+{
+    (void)state;
+    static const int errors[] = {ENETDOWN,   EPROTO,      ENOPROTOOPT,  EHOSTDOWN, ENONET, EHOSTUNREACH,
+                                 EOPNOTSUPP, ENETUNREACH, ECONNABORTED, EINTR,     EPERM};
+    struct fm_listener li;
+    struct fm_addr addr = parsed("127.0.0.1:0");
+    listen_at(&li, &addr);
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        int fd = connected(&li);
+        fail_with = errors[i];
+        fails = 5;
+        TURN_UNTIL(&l, accepted.n == 1); /* the next one, at once */
+        assert_int_equal(fails, 0);
+        assert_false(li.complained);
+        close(fd);
+        close_accepted();
+    }
+    fm_listener_close(&li);
+}
+
 /* A listener that has kept descriptors back goes on accepting with them, and keeps them back again. */
 static void test_spare_descriptors(void **state)
 {
@@ -685,6 +721,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_number_of_another, start, finish),
         cmocka_unit_test_setup_teardown(test_closed_by_another, start, finish),
         cmocka_unit_test_setup_teardown(test_out_of_descriptors, start, finish),
+        cmocka_unit_test_setup_teardown(test_errors_of_the_network, start, finish),
         cmocka_unit_test_setup_teardown(test_spare_descriptors, start, finish),
         cmocka_unit_test_setup_teardown(test_socket_options, start, finish),
     };

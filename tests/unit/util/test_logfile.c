@@ -176,12 +176,12 @@ static void test_non_blocking(void **state)
     int fd[2];
     char name[32], text[4096];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+    fflush(stdout);
     int out = dup(1), small = 4096;
     setsockopt(fd[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
     dup2(fd[1], 1); /* "-", which is a socket: it could not be opened by name */
     snprintf(name, sizeof name, "%s", "/dev/stdout");
     open_it(name, 1 << 20);
-    dup2(out, 1);
     for (int i = 0; i < MANY; i++)
         put("a line of thirty bytes, always\n");
     size_t got = 0, size = MANY * strlen("a line of thirty bytes, always\n");
@@ -195,6 +195,7 @@ static void test_non_blocking(void **state)
     assert_int_equal(got, size);
     assert_int_equal(lost(), lost_before);
     fm_logfile_close(f, soon());
+    dup2(out, 1);
     close(out);
     close(fd[0]);
     close(fd[1]);
