@@ -1,10 +1,13 @@
 /* fermata: the command. */
 #include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fermata/server/options.h"
+#include "fermata/server/process.h"
 #include "fermata/server/server.h"
+#include "fermata/server/signals.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
@@ -12,11 +15,15 @@
 int main(int argc, char **argv)
 {
     struct fm_options options;
+    fm_process_streams();
+    fm_process_orphans(fm_signals_first);
     switch (fm_options_parse(&options, argc, argv)) {
     case FM_OPTIONS_SHOWN: return 0;
     case FM_OPTIONS_WRONG: return 2;
     case FM_OPTIONS_RUN: break;
     }
+    if (options.umask >= 0)
+        umask((mode_t)options.umask);
     fm_log_set_level(options.log_level);
     int err = fm_log_open(options.error_logfile);
     if (err != 0) {

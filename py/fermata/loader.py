@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import Any
 
-__all__ = ["load", "watch_signals"]
+__all__ = ["load", "prepare", "watch_signals"]
 
 _HERE = "fermata/loader.py"  # what the binary calls it
 _DEFAULT_NAMES = ("application", "app")
@@ -26,17 +26,40 @@ class _Refused(Exception):
     """The specification leads to no application; the message says why."""
 
 
+class _Stopped(KeyboardInterrupt):
+    """The process was told to end while the application was being loaded."""
+
+
+_loading = False
+
+
+def _stop(_number: int, _frame: object) -> None:
+    if _loading:
+        raise _Stopped
+
+
+def prepare() -> None:
+    """Has Python call _stop on the main thread when the server simulates a SIGINT, which is how it interrupts an import.
+    The server then takes the signal itself back."""
+    signal.signal(signal.SIGINT, _stop)
+
+
 def load(spec: str) -> Any:
     """Returns the callable that ``MODULE[:CALLABLE]`` names, or None after saying on standard error why not.
 
     CALLABLE is a name, dotted or not, or one call of it with literal arguments: ``shop:create_app("prod", debug=True)``.
     Without it ``application``, then ``app``, is looked for.
     """
+    global _loading
     try:
         try:
+            _loading = True
             return _load(spec)
         finally:
+            _loading = False
             _refuse_green_threads()  # which is why the import may have failed
+    except _Stopped:
+        pass  # the server says so
     except _Refused as reason:
         print(f"fermata: cannot load {spec!r}: {reason}", file=sys.stderr, flush=True)
     except SystemExit as exit:
@@ -48,14 +71,15 @@ def load(spec: str) -> Any:
     return None
 
 
-def watch_signals(fd: int) -> bool:
-    """Has Python write a byte to fd for each signal that the application handles, if there are such; whether it does.
+def watch_signals(fd: int) -> bool | None:
+    """Has Python write a byte to fd for each signal that the application handles; whether it does. None: there are none.
 
     Handlers run on the main thread, which sleeps; but a signal may be taken by any thread, SIGCHLD by the one that has
     forked.  Handlers can only be set on the main thread, so there will be no others later.
     """
-    if not any(callable(signal.getsignal(number)) for number in signal.valid_signals()):
-        return False
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    if not any(callable(handler) and handler is not _stop for handler in handlers):
+        return None
     before = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
     if before != -1:
         signal.set_wakeup_fd(before)

@@ -228,7 +228,7 @@ class Connection:
     # Shutdown
 
     def drain(self) -> None:
-        """S18.1: what has begun to arrive may still be served."""
+        """S18.1: what has begun to arrive is still served."""
         self.attend(select.POLLIN)
         if self.request is None and self.closing is None and self.reader.phase is Phase.IDLE:
             self.close()
@@ -403,6 +403,13 @@ class Server:
             return
         self.connections[sock.fileno()] = self.connection_class(self, sock, peer)
 
+    def _accept_waiting(self) -> None:
+        """Accepts the connections that wait: requests may have arrived on them (S18.1)."""
+        before = -1
+        while before < len(self.connections):
+            before = len(self.connections)
+            self._accept()
+
     def _tick(self, now: float) -> None:
         for connection in list(self.connections.values()):
             connection.tick(now)
@@ -417,6 +424,7 @@ class Server:
         if self.draining_since is None:
             log.info("Draining")
             self.draining_since = time.monotonic()
+            self._accept_waiting()
             self.poll.unregister(self._listener)
             self._listener.close()  # S18.1
             for connection in list(self.connections.values()):

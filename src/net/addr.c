@@ -11,10 +11,12 @@
 
 #include "fermata/util/err.h"
 
+/* An abstract name (unix(7)) begins with NUL where it is written with @, and is as long as its length says. */
 static int parse_unix(const char *path, struct fm_addr *out, const char **why)
 {
-    if (!*path) {
-        *why = "the path is empty";
+    bool abstract = *path == '@';
+    if (!path[abstract]) {
+        *why = abstract ? "the name is empty" : "the path is empty";
         return FM_EINVAL;
     }
     if (strlen(path) >= sizeof out->u.un.sun_path) {
@@ -24,6 +26,10 @@ static int parse_unix(const char *path, struct fm_addr *out, const char **why)
     out->u.un.sun_family = AF_UNIX;
     memcpy(out->u.un.sun_path, path, strlen(path) + 1);
     out->len = sizeof out->u.un;
+    if (abstract) {
+        out->u.un.sun_path[0] = '\0';
+        out->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+    }
     return 0;
 }
 
@@ -63,7 +69,23 @@ static int resolve(const char *host, unsigned port, struct fm_addr *out)
     memcpy(&out->u, found->ai_addr, found->ai_addrlen);
     out->len = found->ai_addrlen;
     freeaddrinfo(found);
+    out->is_localhost = is_localhost(host);
     return 0;
+}
+
+void fm_addr_other_localhost(const struct fm_addr *a, unsigned port, struct fm_addr *other)
+{
+    memset(other, 0, sizeof *other);
+    other->is_localhost = true;
+    if (a->u.sa.sa_family == AF_INET) {
+        other->u.in6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+        other->u.in6.sin6_port = htons((uint16_t)port);
+        other->len = sizeof other->u.in6;
+    } else {
+        other->u.in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+        other->u.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        other->len = sizeof other->u.in;
+    }
 }
 
 int fm_addr_parse(const char *text, struct fm_addr *out, const char **why)
@@ -143,11 +165,20 @@ unsigned fm_addr_host(const union fm_sockaddr *u, char *host)
     return 0;
 }
 
+unsigned fm_addr_port(const struct fm_addr *a)
+{
+    char host[FM_ADDR_TEXT];
+    return fm_addr_host(&a->u, host);
+}
+
+bool fm_addr_is_path(const struct fm_addr *a) { return a->u.sa.sa_family == AF_UNIX && a->u.un.sun_path[0]; }
+
 void fm_addr_url(const struct fm_addr *a, char *text)
 {
     char host[FM_ADDR_TEXT];
     if (a->u.sa.sa_family == AF_UNIX) {
-        snprintf(text, FM_ADDR_TEXT, "unix:%s", a->u.un.sun_path);
+        bool path = fm_addr_is_path(a);
+        snprintf(text, FM_ADDR_TEXT, path ? "unix:%s" : "unix:@%s", a->u.un.sun_path + !path);
         return;
     }
     unsigned port = fm_addr_host(&a->u, host);

@@ -19,7 +19,7 @@
 static bool is_stale_socket(const struct fm_addr *addr)
 {
     struct stat st;
-    if (lstat(addr->u.un.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode))
+    if (!fm_addr_is_path(addr) || lstat(addr->u.un.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode))
         return false;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); /* a full backlog must not block us */
     if (fd < 0)
@@ -64,16 +64,40 @@ static bool take_spare(struct fm_listener *l)
     return true;
 }
 
+/* Binds, a path with its mode.  Nobody can connect before the socket listens, so there is no moment with another one;
+ * the umask has it right from the start where the directory has no default ACL.  0 or a negated errno. */
+static int bind_to(struct fm_listener *l, const struct fm_addr *addr, unsigned mode)
+{
+    const char *path = addr->u.un.sun_path;
+    struct stat st;
+    if (!fm_addr_is_path(addr))
+        return bind(l->fd, &addr->u.sa, addr->len) == 0 ? 0 : -errno;
+    mode_t before = umask(0777);
+    umask(mode ? ~mode & 0777 : before);
+    int err = bind(l->fd, &addr->u.sa, addr->len) == 0 ? 0 : -errno;
+    umask(before);
+    if (err == 0 && lstat(path, &st) == 0) {
+        l->device = st.st_dev;
+        l->inode = st.st_ino;
+        if (mode && (st.st_mode & 0777) != mode)
+            err = chmod(path, mode) == 0 ? 0 : -errno;
+        if (err != 0)
+            unlink(path);
+    }
+    return err;
+}
+
 int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, const struct fm_listener_options *o,
                      const char **what)
 {
-    int on = 1, family = addr->u.sa.sa_family, err;
-    *l = (struct fm_listener){.addr = *addr, .fd = -1, .wanted = true, .wanted_spares = o->spares};
+    int on = 1, only = o->only_ipv6, family = addr->u.sa.sa_family, err;
+    *l = (struct fm_listener){
+        .addr = *addr, .fd = -1, .wanted = true, .wanted_spares = o->spares, .backlog = o->backlog};
     fm_timer_init(&l->retry);
     *what = "socket";
     l->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (l->fd < 0)
-        goto fail;
+        return -errno;
     if (family == AF_UNIX) {
         if (is_stale_socket(addr))
             unlink(addr->u.un.sun_path);
@@ -82,25 +106,27 @@ int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, const st
         set_tcp_options(l->fd, o);
     }
     if (family == AF_INET6)
-        setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on); /* so that 0.0.0.0 can be bound beside it */
+        setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only); /* whatever the system's default is */
     fm_fds_own(l->fd);
     *what = "bind";
-    if (bind(l->fd, &addr->u.sa, addr->len) != 0)
+    err = bind_to(l, addr, o->mode);
+    if (err != 0)
         goto fail;
     *what = "listen";
-    if (listen(l->fd, o->backlog) != 0)
+    if (listen(l->fd, o->backlog) != 0) {
+        err = -errno;
+        fm_listener_unlink(l);
         goto fail;
+    }
     if (family != AF_UNIX) {
         l->addr.len = sizeof l->addr.u;
         getsockname(l->fd, &l->addr.u.sa, &l->addr.len);
     }
     return 0;
 fail:
-    err = errno;
-    if (l->fd >= 0)
-        fm_fds_close(l->fd);
+    fm_fds_close(l->fd);
     l->fd = -1;
-    return -err;
+    return err;
 }
 
 /* Where the application has closed a standard stream, its number is free: it must not become a connection's, or what is
@@ -141,33 +167,39 @@ static bool is_of_the_network(int err)
     }
 }
 
+/* One connection: 0, or a negated errno. */
+static int accept_one(struct fm_listener *l) FM_ON_LOOP
+{
+    union fm_sockaddr peer;
+    socklen_t len = sizeof peer;
+    memset(&peer.sa, 0, sizeof peer.sa);
+    int conn = accept4(l->fd, &peer.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (conn >= 0)
+        conn = above_standard(conn);
+    if (conn < 0) {
+        bool again = is_of_the_network(errno) || ((errno == EMFILE || errno == ENFILE) && take_spare(l));
+        return again ? 0 : -errno;
+    }
+    l->complained = false;
+    if (fm_fds_is_own(conn) && !(l->loop->lost && l->loop->lost(l->loop->lost_ctx, conn)))
+        fm_fds_lost("a descriptor");
+    l->on_accept(l, conn, &peer);
+    return 0;
+}
+
 static void on_acceptable(evutil_socket_t fd, short events, void *arg)
 {
     struct fm_listener *l = arg;
-    (void)events;
+    (void)fd, (void)events;
     fm_assert_on_loop();
     for (int i = 0; i < ACCEPTS_PER_WAKE && l->wanted && l->fd >= 0; i++) {
-        union fm_sockaddr peer;
-        socklen_t len = sizeof peer;
-        memset(&peer.sa, 0, sizeof peer.sa);
-        int conn = accept4(fd, &peer.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (conn >= 0)
-            conn = above_standard(conn);
-        if (conn >= 0) {
-            l->complained = false;
-            if (fm_fds_is_own(conn) && !(l->loop->lost && l->loop->lost(l->loop->lost_ctx, conn)))
-                fm_fds_lost("a descriptor");
-            l->on_accept(l, conn, &peer);
+        int err = accept_one(l);
+        if (err == 0)
             continue;
-        }
-        if (is_of_the_network(errno))
-            continue;
-        if (errno == EAGAIN)
+        if (err == -EAGAIN)
             return;
-        if ((errno == EMFILE || errno == ENFILE) && take_spare(l))
-            continue;
         if (!l->complained) /* near its limit it works now and then */
-            fm_error_seldom("accept: %s; accepting pauses and tries again", fm_strerror(-errno));
+            fm_error_seldom("accept: %s; accepting pauses and tries again", fm_strerror(err));
         l->complained = true;
         event_del(l->event);
         fm_timer_start(&l->loop->timers, &l->retry, l->retry_kind, fm_loop_now(l->loop));
@@ -230,6 +262,24 @@ bool fm_listener_is_open(const struct fm_listener *l)
     return getsockopt(l->fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && listening;
 }
 
+/* While the socket is open, and keeps its inode, no other path can have the number. */
+void fm_listener_unlink(struct fm_listener *l)
+{
+    struct stat st;
+    if (l->inode != 0 && lstat(l->addr.u.un.sun_path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode)
+        unlink(l->addr.u.un.sun_path);
+    l->inode = 0;
+}
+
+void fm_listener_finish(struct fm_listener *l)
+{
+    if (l->fd >= 0)
+        fm_listener_unlink(l); /* nobody comes any more */
+    for (int i = 0; i <= l->backlog && l->fd >= 0 && accept_one(l) == 0; i++)
+        ;
+    fm_listener_close(l);
+}
+
 void fm_listener_close(struct fm_listener *l)
 {
     if (l->event)
@@ -239,9 +289,8 @@ void fm_listener_close(struct fm_listener *l)
     while (take_spare(l))
         ;
     if (l->fd >= 0) {
+        fm_listener_unlink(l);
         fm_fds_close(l->fd);
-        if (l->addr.u.sa.sa_family == AF_UNIX)
-            unlink(l->addr.u.un.sun_path);
     }
     l->fd = -1;
 }

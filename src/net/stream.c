@@ -109,6 +109,12 @@ void fm_stream_set_reading(struct fm_stream *s, enum fm_stream_reading mode)
     arm_read(s);
 }
 
+bool fm_stream_has_unread(const struct fm_stream *s)
+{
+    char byte;
+    return s->fd >= 0 && recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 /* ---- writing ---- */
 
 int64_t fm_stream_pending_owned(const struct fm_stream *s) { return (int64_t)s->q.size; }

@@ -202,6 +202,46 @@ void fm_interp_flush(void)
     flush("stderr");
 }
 
+void fm_interp_interrupt(void) { PyErr_SetInterrupt(); }
+
+/* "1234 'worker'"; nothing of a thread that nobody waits for: a daemon, the main thread, one of the crew. */
+static void name_thread(PyObject *thread, char *text, size_t size)
+{
+    size_t at = strlen(text);
+    PyObject *name = PyObject_GetAttrString(thread, "name"), *id = PyObject_GetAttrString(thread, "native_id");
+    PyObject *daemon = PyObject_GetAttrString(thread, "daemon");
+    const char *shown = name && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+    bool waited_for = daemon && PyObject_IsTrue(daemon) == 0 && id && PyLong_Check(id);
+    long tid = waited_for ? PyLong_AsLong(id) : 0;
+    if (waited_for && tid != (long)getpid())
+        snprintf(text + at, size - at, "%s%ld '%s'", at ? ", " : "", tid, shown ? shown : "?");
+    PyErr_Clear();
+    Py_XDECREF(daemon);
+    Py_XDECREF(id);
+    Py_XDECREF(name);
+}
+
+void fm_interp_name_threads(char *text, size_t size)
+{
+    PyObject *module = PyImport_ImportModule("threading");
+    PyObject *all = module ? PyObject_CallMethod(module, "enumerate", NULL) : NULL;
+    for (Py_ssize_t i = 0; all && PyList_Check(all) && i < PyList_GET_SIZE(all); i++)
+        name_thread(PyList_GET_ITEM(all, i), text, size);
+    PyErr_Clear();
+    Py_XDECREF(all);
+    Py_XDECREF(module);
+}
+
+bool fm_interp_call(void (*fn)(void *arg), void *arg) FM_UNCHECKED
+{
+    if (!Py_IsInitialized())
+        return false;
+    PyGILState_STATE state = PyGILState_Ensure();
+    fn(arg);
+    PyGILState_Release(state);
+    return true;
+}
+
 void fm_interp_abandon(void)
 {
     PyObject *module = PyImport_ImportModule("atexit");

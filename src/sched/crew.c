@@ -345,6 +345,7 @@ void fm_crew_run(struct fm_crew *c, unsigned index)
     fm_counters_attach();
     fm_mutex_lock(&c->lock);
     c->alive++;
+    h->here = true;
     if (!c->lookout)
         c->lookout = h;
     while (!c->stop) {
@@ -357,6 +358,7 @@ void fm_crew_run(struct fm_crew *c, unsigned index)
     leave_gil(h);
     fm_mutex_lock(&c->lock);
     c->alive--;
+    h->here = false;
     pthread_cond_signal(&c->all_gone);
     fm_mutex_unlock(&c->lock);
     self = NULL;
@@ -406,6 +408,20 @@ unsigned fm_crew_join(struct fm_crew *c, uint64_t deadline)
     while (c->alive > 0 && pthread_cond_timedwait(&c->all_gone, &c->lock.m, &until) != ETIMEDOUT)
         ;
     unsigned left = c->alive;
+    fm_mutex_unlock(&c->lock);
+    return left;
+}
+
+unsigned fm_crew_left(struct fm_crew *c, int *tids, unsigned n, bool *polling)
+{
+    unsigned left = 0;
+    fm_mutex_lock(&c->lock);
+    *polling = c->lookout && c->lookout->here && atomic_load(&c->inline_hand) != c->lookout;
+    for (unsigned i = 0; i <= c->pool; i++) {
+        if (c->hands[i].here && left < n)
+            tids[left] = c->hands[i].tid;
+        left += c->hands[i].here;
+    }
     fm_mutex_unlock(&c->lock);
     return left;
 }

@@ -55,6 +55,13 @@ void fm_access_log_close(struct fm_access_log *a, uint64_t until)
     free(a);
 }
 
+void fm_access_log_leave(struct fm_access_log *a, bool gathered, uint64_t until) FM_UNCHECKED
+{
+    if (gathered)
+        fm_access_log_flush(a);
+    fm_logfile_flush(a->file, until);
+}
+
 void fm_access_log_reopen(struct fm_access_log *a) { fm_logfile_reopen(a->file); }
 
 void fm_access_log_flush(struct fm_access_log *a)

@@ -18,8 +18,11 @@
 static struct fm_conn *of_stream(struct fm_stream *s) { return FM_LIST_ENTRY(s, struct fm_conn, stream); }
 static struct fm_conn *of_timer(struct fm_timer *t) { return FM_LIST_ENTRY(t, struct fm_conn, timer); }
 
+/* In a drain, what is no request yet, or no more, has little time. */
 static void start_timer(struct fm_conn *c, enum fm_timeout kind) FM_ON_LOOP
 {
+    if ((kind == FM_T_HEADER || kind == FM_T_LINGER) && atomic_load(&c->server->draining))
+        kind = FM_T_HURRY;
     c->timing = (uint8_t)kind;
     fm_timer_start(&c->server->loop.timers, &c->timer, kind, fm_loop_now(&c->server->loop));
 }
@@ -117,7 +120,9 @@ static void on_request(struct fm_conn *c) FM_ON_LOOP
     fm_timer_stop(&c->timer);
     c->state = FM_CONN_BUSY;
     c->exchange = &c->own;
-    c->taken_stall = c->stream.sent; /* nobody else writes now */
+    if (atomic_load(&c->server->draining))
+        fm_stream_set_reading(&c->stream, FM_READ_PAUSED); /* no further ones */
+    c->taken_stall = c->stream.sent;                       /* nobody else writes now */
     c->taken_at = fm_loop_now(&c->server->loop);
     c->stalled = false;
     fm_exchange_begin(&c->own, fm_parser_take(c->parser));
@@ -144,7 +149,7 @@ static bool wait_for_more(struct fm_conn *c) FM_ON_LOOP
 {
     struct fm_spool *spool = fm_parser_spool(c->parser);
     if (!fm_parser_request(c->parser)) {
-        if (c->timing != FM_T_HEADER && fm_parser_started(c->parser))
+        if (c->timing != FM_T_HEADER && c->timing != FM_T_HURRY && fm_parser_started(c->parser))
             start_timer(c, FM_T_HEADER); /* once for the whole head */
         return true;
     }
@@ -198,6 +203,7 @@ static int64_t take(struct fm_conn *c, const char *data, size_t len) FM_ON_LOOP
         if (parse == FM_PARSE_HEAD) {
             on_head(c, at < len);
         } else if (parse == FM_PARSE_DONE) {
+            atomic_store_explicit(&c->more, at < len, memory_order_relaxed); /* before a thread has the request */
             if (!on_complete(c))
                 return -1;
         } else if (parse == FM_PARSE_ERROR) {
@@ -273,9 +279,10 @@ static void on_data(struct fm_stream *s, const char *data, size_t len)
         fm_stream_give_up(s, -ENOMEM);
         return;
     }
+    atomic_store_explicit(&c->more, true, memory_order_relaxed);
     if (c->exchange)
         atomic_store(&c->exchange->hurry, true);
-    if (fm_buf_size(&c->ahead) >= READ_AHEAD)
+    if (fm_buf_size(&c->ahead) >= READ_AHEAD || c->last_read)
         fm_stream_set_reading(&c->stream, FM_READ_PAUSED);
 }
 
@@ -405,7 +412,7 @@ static const struct fm_stream_ops stream_ops = {room, on_data, on_end, on_output
 void fm_conn_exchange_over(struct fm_conn *c, bool broken)
 {
     struct fm_exchange *x = c->exchange;
-    bool keep = x->call.writer.keep && !broken && !atomic_load(&c->server->draining);
+    bool keep = x->call.writer.keep && !broken, draining = atomic_load(&c->server->draining);
     bool client_closes = !x->call.request->keep_alive;
     if (x->over == 0) /* it was still being sent, or had not begun */
         x->over = fm_loop_now(&c->server->loop);
@@ -413,6 +420,7 @@ void fm_conn_exchange_over(struct fm_conn *c, bool broken)
     fm_exchange_account(x, !broken);
     fm_exchange_drop(x);
     c->exchange = NULL;
+    c->served = true;
     if (broken) {
         fm_stream_reset(&c->stream);
         fm_conn_close(c);
@@ -426,10 +434,14 @@ void fm_conn_exchange_over(struct fm_conn *c, bool broken)
         fm_timer_start(&c->server->loop.timers, &c->timer, FM_T_KEEP_ALIVE, over);
         if (!take_ahead(c))
             return;
-        if (c->ended && c->state == FM_CONN_READING)
+        if (c->ended && c->state == FM_CONN_READING) {
             fm_conn_close(c); /* no more requests can come */
-        else if (fm_buf_size(&c->ahead) < READ_AHEAD && !c->slow_disk)
+            return;
+        }
+        if (fm_buf_size(&c->ahead) < READ_AHEAD && !c->slow_disk && (c->state == FM_CONN_READING || !draining))
             fm_stream_set_reading(&c->stream, FM_READ_ON);
+        if (draining && c->state == FM_CONN_READING)
+            fm_conn_drain(c);
     }
 }
 
@@ -489,6 +501,15 @@ void fm_conn_timeout_linger(struct fm_timer *t)
     fm_conn_close(of_timer(t));
 }
 
+void fm_conn_timeout_hurry(struct fm_timer *t)
+{
+    fm_assert_on_loop();
+    if (of_timer(t)->state == FM_CONN_READING)
+        fm_conn_timeout_header(t);
+    else
+        fm_conn_close(of_timer(t));
+}
+
 /* The request had not begun, so the server's own answer could be given. */
 static void answered(struct fm_conn *c) FM_ON_LOOP
 {
@@ -530,16 +551,32 @@ void fm_conn_timeout_queue(struct fm_timer *t)
 
 /* ---- life ---- */
 
+/* A request that has arrived is served, the rest of its body awaited.  What nobody has read yet is read as usual.  A
+ * new connection is a client that is about to send. */
 void fm_conn_drain(struct fm_conn *c)
 {
-    if (c->state == FM_CONN_READING && !fm_parser_started(c->parser) && !fm_parser_request(c->parser))
-        fm_conn_close(c);
+    bool unread = fm_stream_has_unread(&c->stream);
+    if (c->state == FM_CONN_LINGERING) {
+        start_timer(c, FM_T_HURRY);
+    } else if (c->state != FM_CONN_READING) {
+        c->last_read = unread; /* what has arrived behind its request */
+        if (!unread)
+            fm_stream_set_reading(&c->stream, FM_READ_PAUSED);
+    } else if (!fm_parser_request(c->parser)) {
+        if (c->served && !unread && !fm_parser_started(c->parser))
+            fm_conn_close(c);
+        else
+            start_timer(c, FM_T_HURRY);
+    }
 }
 
 void fm_conn_expire(struct fm_conn *c)
 {
+    bool arrived = fm_parser_request(c->parser) || fm_parser_started(c->parser) || fm_stream_has_unread(&c->stream);
     if (c->state == FM_CONN_BUSY || c->state == FM_CONN_SENDING)
         end_exchange(c, FM_END_SHUTDOWN);
+    else if (c->state != FM_CONN_LINGERING && arrived)
+        refuse(c, fm_refusal_error(FM_REFUSE_SHUTDOWN));
     else
         fm_conn_close(c);
 }

@@ -35,8 +35,12 @@ static int64_t sink_send_file(void *sink, const struct iovec *head, int fd, int6
 
 static bool sink_may_keep(void *sink)
 {
-    const struct fm_server *s = ((struct fm_exchange *)sink)->conn->server;
-    return s->options->keep_alive > 0 && !atomic_load_explicit(&s->draining, memory_order_relaxed);
+    const struct fm_conn *c = ((struct fm_exchange *)sink)->conn;
+    const struct fm_server *s = c->server;
+    if (atomic_load_explicit(&s->leaving, memory_order_relaxed) &&
+        !atomic_load_explicit(&c->more, memory_order_relaxed))
+        return false; /* where the next request has arrived it is answered, too */
+    return s->options->keep_alive > 0;
 }
 
 static void sink_give_up(void *sink) { fm_stream_give_up(&((struct fm_exchange *)sink)->conn->stream, -ENOMEM); }
@@ -286,6 +290,6 @@ void fm_exchange_account(struct fm_exchange *x, bool complete)
     complete = complete && x->outcome != FM_OUTCOME_BROKEN;
     struct fm_access_entry e = {.remote = x->conn->remote, .request = x->call.request, .bytes = body_sent(x)};
     e.status = status ? status : 499;
-    e.end = !complete ? 'X' : w->keep && !atomic_load(&x->conn->server->draining) ? '+' : '-';
+    e.end = !complete ? 'X' : w->keep ? '+' : '-';
     fm_access_log_add(log, &e);
 }

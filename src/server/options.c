@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "fermata/py/interp.h"
@@ -20,7 +21,12 @@
  * KIND is a parse_KIND function below; a field of what it fills.  FLAG options take no argument. */
 #define FM_OPTIONS(X)                                                                                                  \
     X('b', "bind", BIND, bind, NULL, "ADDRESS",                                                                        \
-      "HOST:PORT, [IPv6]:PORT or unix:PATH to serve on; repeatable [127.0.0.1:8000, or 0.0.0.0:$PORT if PORT is set]") \
+      "HOST:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME (abstract) to serve on; repeatable "                            \
+      "[127.0.0.1:8000, or 0.0.0.0:$PORT if PORT is set]")                                                             \
+    X(0, "socket-mode", MODE, socket_mode, NULL, "MODE",                                                               \
+      "permissions of unix sockets, octal [777 without the bits of --umask]")                                          \
+    X('m', "umask", MASK, umask, NULL, "MASK",                                                                         \
+      "permissions that files made by this process do not have, octal [as it is]")                                     \
     X(0, "threads", COUNT, threads, "8", "N", "threads that run the application")                                      \
     X(0, "backlog", COUNT, backlog, "2048", "N", "connections the kernel keeps waiting to be accepted")                \
     X(0, "worker-connections", COUNT, worker_connections, "10000", "N",                                                \
@@ -35,6 +41,8 @@
       "requests that may wait for a thread; one more is answered 503; 0 is off")                                       \
     X(0, "queue-timeout", SECONDS, queue_timeout, "0", "SEC",                                                          \
       "how long a request may wait for a thread until it is answered 503; 0 is off")                                   \
+    X(0, "drain-delay", SECONDS, drain_delay, "0", "SEC",                                                              \
+      "time after SIGTERM in which all is served still, but /readyz says 503 and responses Connection: close")         \
     X(0, "graceful-timeout", SECONDS, graceful_timeout, "30", "SEC", "time for requests to end after SIGTERM")         \
     X(0, "allow-half-close", FLAG, allow_half_close, NULL, NULL,                                                       \
       "a client that ended its direction still gets the response of a parked request")                                 \
@@ -79,6 +87,8 @@ enum kind {
     KIND_BUFFER,
     KIND_TEXT,
     KIND_ENV,
+    KIND_MODE,
+    KIND_MASK,
     KIND_LEVEL,
     KIND_ADMIN,
     KIND_HELP,
@@ -168,19 +178,50 @@ static const char *parse_address(struct fm_addr *to, const char *text)
     const char *reason = "";
     if (fm_addr_parse(text, to, &reason) == 0)
         return NULL;
-    snprintf(why, sizeof why, "takes HOST:PORT, [IPv6]:PORT or unix:PATH: %s", reason);
+    snprintf(why, sizeof why, "takes HOST:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME: %s", reason);
     return why;
 }
 
 static const char *parse_level(enum fm_log_level *to, const char *text)
 {
-    static const char *const names[] = {"debug", "info", "warning", "error", "critical"};
-    for (unsigned i = 0; i < 5; i++)
-        if (strcmp(text, names[i]) == 0) {
-            *to = (enum fm_log_level)i;
+    static const struct {
+        const char *name;
+        enum fm_log_level level;
+    } names[] = {{"debug", FM_LOG_DEBUG},  {"info", FM_LOG_INFO},   {"warning", FM_LOG_WARNING},
+                 {"warn", FM_LOG_WARNING}, {"error", FM_LOG_ERROR}, {"critical", FM_LOG_CRITICAL}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcasecmp(text, names[i].name) == 0) {
+            *to = names[i].level;
             return NULL;
         }
     return "takes debug, info, warning, error or critical";
+}
+
+/* As chmod and umask take it; 0o in front is Python's way to say that it is octal. */
+static bool is_octal(const char *text, unsigned *out)
+{
+    unsigned n = 0;
+    text += strncmp(text, "0o", 2) == 0 ? 2 : 0;
+    if (!*text || strlen(text) > 5)
+        return false;
+    for (; *text >= '0' && *text <= '7'; text++)
+        n = n * 8 + (unsigned)(*text - '0');
+    *out = n;
+    return !*text && n <= 0777;
+}
+
+static const char *parse_mode(unsigned *to, const char *text)
+{
+    return is_octal(text, to) && *to > 0 ? NULL : "takes an octal number from 1 to 777";
+}
+
+static const char *parse_mask(int *to, const char *text)
+{
+    unsigned n;
+    if (!is_octal(text, &n))
+        return "takes an octal number from 0 to 777";
+    *to = (int)n;
+    return NULL;
 }
 
 static const char *parse_env(const char *text)
@@ -213,6 +254,8 @@ static const char *apply(struct fm_options *o, const struct option *opt, const c
     case KIND_SECONDS: return parse_seconds(field, text);
     case KIND_LEVEL: return parse_level(field, text);
     case KIND_ENV: return parse_env(text);
+    case KIND_MODE: return parse_mode(field, text);
+    case KIND_MASK: return parse_mask(field, text);
     case KIND_FLAG: *(bool *)field = true; return NULL;
     case KIND_TEXT:
         if (!*text)
@@ -289,8 +332,10 @@ static enum fm_options_outcome parse_one(struct fm_options *o, int argc, char **
         if (text[2])
             value = text + 2 + (text[2] == '=');
     }
-    if (!opt)
-        return wrong("there is no option %s", text);
+    if (!opt) {
+        const char *hint = fm_options_hint(text);
+        return wrong("there is no option %s%s%s", text, hint ? ": " : "", hint ? hint : "");
+    }
     if (!opt->arg && value)
         return wrong("--%s takes no argument", opt->name);
     if (opt->kind == KIND_HELP || opt->kind == KIND_VERSION)
@@ -353,6 +398,7 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
         if (table[i].fallback)
             apply(o, &table[i], table[i].fallback);
     o->tcp_user_timeout = FM_LIKE_SEND_TIMEOUT;
+    o->umask = -1;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--") == 0) {
             take_operands(o, argc - i - 1, argv + i + 1);
@@ -374,6 +420,8 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
         return wrong("--admin-bind takes HOST:PORT");
     if (o->tcp_user_timeout == FM_LIKE_SEND_TIMEOUT)
         o->tcp_user_timeout = o->send_timeout + o->send_timeout / 4; /* --send-timeout comes first, where it can tell */
+    if (o->socket_mode == 0)
+        o->socket_mode = 0777 & ~(unsigned)(o->umask < 0 ? 0 : o->umask);
     if (find_venv(o) != FM_OPTIONS_RUN)
         return FM_OPTIONS_WRONG;
     return o->nbinds > 0 ? FM_OPTIONS_RUN : default_bind(o);

@@ -56,6 +56,7 @@ static struct fm_list *next_job(void)
 static void *serve(void *arg)
 {
     struct fm_list *node;
+    pthread_setname_np(pthread_self(), "fermata-file");
     pthread_mutex_lock(&pool.lock);
     while ((node = next_job())) {
         pthread_mutex_unlock(&pool.lock);

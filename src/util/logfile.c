@@ -250,6 +250,7 @@ static void tell_dropped(struct fm_logfile *f)
 static void *run(void *arg)
 {
     struct fm_logfile *f = arg;
+    pthread_setname_np(pthread_self(), "fermata-log");
     pthread_mutex_lock(&f->lock);
     while (wait_for_work(f)) {
         bool again = f->reopen, good = true;

@@ -29,14 +29,16 @@ void fm_wsgi_fini(void)
     fm_names_fini();
 }
 
-int fm_wsgi_signal_fd(void)
+int fm_wsgi_signal_fd(bool *handlers)
 {
     int ends[2];
+    *handlers = true;
     if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0)
         return -1;
     PyObject *loader = PyImport_ImportModule("_fermata_loader");
     PyObject *wanted = loader ? PyObject_CallMethod(loader, "watch_signals", "i", ends[1]) : NULL;
     int fd = wanted == Py_True ? ends[0] : -1;
+    *handlers = wanted != Py_None;
     if (!wanted)
         PyErr_Print();
     Py_XDECREF(wanted);
@@ -58,13 +60,22 @@ void fm_wsgi_check_signals(void) FM_UNCHECKED
     fm_interp_release();
 }
 
-int fm_wsgi_load(const char *spec)
+int fm_wsgi_prepare(void)
 {
     PyObject *code = Py_CompileString(fm_loader_source, "fermata/loader.py", Py_file_input);
     PyObject *module = code ? PyImport_ExecCodeModule("_fermata_loader", code) : NULL;
-    PyObject *app = module ? PyObject_CallMethod(module, "load", "s", spec) : NULL;
+    PyObject *none = module ? PyObject_CallMethod(module, "prepare", NULL) : NULL;
+    Py_XDECREF(none);
     Py_XDECREF(module);
     Py_XDECREF(code);
+    return none ? 0 : -1;
+}
+
+int fm_wsgi_load(const char *spec)
+{
+    PyObject *module = PyImport_ImportModule("_fermata_loader");
+    PyObject *app = module ? PyObject_CallMethod(module, "load", "s", spec) : NULL;
+    Py_XDECREF(module);
     fm_child_check();
     if (app == Py_None) { /* the loader has said why */
         Py_DECREF(app);

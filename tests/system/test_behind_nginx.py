@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import json
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -40,7 +42,7 @@ http {{
 
 
 class Nginx:
-    def __init__(self, directory: Path, upstream: str) -> None:
+    def __init__(self, directory: Path, upstream: str, user: str | None = None) -> None:
         self.dir = directory
         self.port = free_port()
         ours = {"unix:/run/app/http": upstream, "listen 80;": f"listen 127.0.0.1:{self.port};"}
@@ -51,6 +53,7 @@ class Nginx:
         self.process = subprocess.Popen(
             [program, "-p", str(directory), "-c", str(directory / "nginx.conf"), "-e", str(directory / "error.log")],
             stdin=subprocess.DEVNULL,
+            user=user,
         )
         eventually(self.listens, "nginx listens", within=LONG)
 
@@ -178,3 +181,21 @@ def test_request_that_meets_a_closing_connection(behind, method, status):
         assert statuses == [200, status]
         assert upstream.asked[:2] == [(0, "GET"), (0, method)]
         assert upstream.asked[2:] == ([(1, "GET")] if method == "GET" else [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+def test_unix_socket_for_another_user(launch, tmp_path_factory):
+    """A proxy runs as a user of its own, and may connect, unless the mode of the socket says otherwise."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        (directory / "nginx").mkdir()
+        shutil.chown(directory / "nginx", "nobody")
+        for mode, status in ((None, 200), ("700", 502)):
+            server = launch("blocks", *(("--socket-mode", mode) if mode else ()), bind=[f"unix:{directory}/app"])
+            nginx = Nginx(directory / "nginx", f"unix:{directory}/app", user="nobody")
+            connection = nginx.connect()
+            connection.request("GET", "/list?size=1000&count=1")
+            assert connection.getresponse().status == status
+            nginx.stop()
+            server.stop()

@@ -31,7 +31,10 @@ OPTIONS = {
     "--request-timeout": "",
     "--limit-queue": "0",
     "--queue-timeout": "0",
+    "--drain-delay": "0",
     "--graceful-timeout": "30",
+    "--socket-mode": "777",
+    "--umask": "",
     "--allow-half-close": "",
     "--limit-body-rate": "500",
     "--limit-body-files": "1000",
@@ -76,7 +79,7 @@ def test_help_names_every_option_with_its_default():
     assert "MODULE" in done.stdout
     entries = re.split(r"^\s+(?=-)", done.stdout, flags=re.MULTILINE)
     for option, default in OPTIONS.items():
-        mine = [entry for entry in entries if re.search(rf"(^|\s){option}\b", entry.splitlines()[0])]
+        mine = [entry for entry in entries if re.search(rf"(^|\s){option}\b", entry.partition("  ")[0])]
         assert len(mine) == 1, f"{option}: {mine}"
         assert default in mine[0], f"{option} does not say {default}: {mine[0]}"
     assert re.search(r"^\s+-b\b", done.stdout, re.MULTILINE)

@@ -196,18 +196,18 @@ def test_step_that_never_ends_at_the_graceful_timeout(launch, key):
 @timeout(60)
 def test_last_step_behind_one_that_ends_late(launch, key, events):
     """A request that is cut off while the only thread is busy is closed even if that thread comes back so late that
-    polling has ended: two seconds after the graceful timeout, but within the two that it is waited for."""
+    polling has ended: a second after the graceful timeout, but before threads are not waited for any more."""
     server = launch("suspend:app", "--threads", "1", "--graceful-timeout", "1", admin=True, env=events.env)
     with server.park(f"/park?key={key}", key) as parked, server.begin(f"/gate?key={key}-gate") as running:
         server.wait_events(f"{key}-gate", "entered")
         server.signal(signal.SIGTERM)
         assert parked.read_response().status == 503
         assert running.read_response().status == 503
-        time.sleep(3)
+        time.sleep(1.2)
         server.call("probe.open_gate", f"{key}-gate")
         server.expect = server.wait_exit(LONG)
     assert server.expect in (0, 1)
-    if server.expect == 0:  # not on a machine so slow that four seconds have passed
+    if server.expect == 0:  # not on a machine so slow that two seconds have passed
         assert events.names(key)[-2:] == ["exit", "finally"]
 
 

@@ -47,14 +47,14 @@ def test_kernel_names(server):
 
 
 def test_number_of_threads(launch):
-    """--threads P makes a crew of P + 1 and a monitor: at most P + 3 threads in all, from the start, under load too."""
+    """--threads P makes a crew of P + 1, a monitor and a guard: at most P + 4 threads in all, from the start, under load too."""
     server = launch("scale", "--threads", "3")
     assert server.get("/").text == "hello"
-    assert 3 <= len(server.process.threads()) <= 3 + 3
+    assert 3 <= len(server.process.threads()) <= 3 + 4
     held = [server.begin("/park") for _ in range(100)]
     try:
         eventually(lambda: server.get("/").text == "hello", "it answers")
-        assert len(server.process.threads()) <= 3 + 3
+        assert len(server.process.threads()) <= 3 + 4
         server.get("/release")
         assert [c.read_response().text for c in held] == ["resumed"] * 100
     finally:

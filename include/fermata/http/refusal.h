@@ -47,7 +47,8 @@
     X(BODY_TIMEOUT, 408, "body_timeout", "the body did not arrive in time")                                            \
     X(BODY_RATE, 408, "body_rate", "the body came more slowly than --limit-body-rate")                                 \
     X(QUEUE_FULL, 503, "queue_full", "--limit-queue requests wait for a thread")                                       \
-    X(QUEUE_TIMEOUT, 503, "queue_timeout", "no thread was free within --queue-timeout")
+    X(QUEUE_TIMEOUT, 503, "queue_timeout", "no thread was free within --queue-timeout")                                \
+    X(SHUTDOWN, 503, "shutdown", "the server ends, and the request had not come")
 
 enum fm_refusal {
     FM_REFUSE_NOTHING = 0, /* acceptable */

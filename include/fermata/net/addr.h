@@ -3,6 +3,7 @@
 #define FERMATA_NET_ADDR_H
 
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -17,19 +18,28 @@ union fm_sockaddr {
 struct fm_addr {
     union fm_sockaddr u;
     socklen_t len;
+    bool is_localhost; /* written as that name, which has two addresses: see fm_addr_other_localhost */
 };
 
 #define FM_ADDR_TEXT 128 /* room for any text made here */
 
-/* Reads HOST:PORT, [IPv6]:PORT, :PORT (all IPv4 interfaces) or unix:PATH; a host name is resolved to its first address,
- * localhost and *.localhost to 127.0.0.1 without asking (RFC 6761, 6.3).  0, or -FM_EINVAL with *why set to a static
- * text. */
+/* Reads HOST:PORT, [IPv6]:PORT, :PORT (all IPv4 interfaces), unix:PATH or unix:@NAME, an abstract socket; a host name
+ * is resolved to its first address, localhost and *.localhost to 127.0.0.1 without asking (RFC 6761, 6.3).  0, or
+ * -FM_EINVAL with *why set to a static text. */
 int fm_addr_parse(const char *text, struct fm_addr *out, const char **why);
 
 /* The host ("127.0.0.1", "::1", "" for unix) into host[FM_ADDR_TEXT]; returns the port (0 for unix). */
 unsigned fm_addr_host(const union fm_sockaddr *u, char *host);
 
-/* "http://127.0.0.1:8000", "http://[::1]:8000" or "unix:/path" into text[FM_ADDR_TEXT]. */
+unsigned fm_addr_port(const struct fm_addr *a);
+
+/* A unix socket with a path, rather than an abstract name? */
+bool fm_addr_is_path(const struct fm_addr *a);
+
+/* The IPv6 address of localhost for its IPv4 address, and the reverse. */
+void fm_addr_other_localhost(const struct fm_addr *a, unsigned port, struct fm_addr *other);
+
+/* "http://127.0.0.1:8000", "http://[::1]:8000", "unix:/path" or "unix:@name" into text[FM_ADDR_TEXT]. */
 void fm_addr_url(const struct fm_addr *a, char *text);
 
 #endif

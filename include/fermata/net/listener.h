@@ -3,6 +3,7 @@
 #define FERMATA_NET_LISTENER_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "fermata/net/addr.h"
 #include "fermata/net/loop.h"
@@ -13,6 +14,8 @@ struct fm_listener_options {
     int backlog;
     unsigned keepalive;    /* seconds of silence until TCP asks for the client, FM_KEEPALIVE_PROBES times; 0: never */
     unsigned user_timeout; /* milliseconds that TCP waits for an acknowledgement; 0: the system's minutes */
+    unsigned mode;         /* of the path of a unix socket; 0: what the umask leaves of 0777 */
+    bool only_ipv6;        /* [::] takes IPv6 alone, so that an IPv4 address can be bound beside it */
     unsigned spares;       /* descriptors kept back for connections of this listener when there are no others */
 };
 
@@ -29,6 +32,9 @@ typedef void fm_accept_fn(struct fm_listener *l, int fd, const union fm_sockaddr
 struct fm_listener {
     struct fm_addr addr; /* as bound: port 0 is replaced by the real one */
     int fd;
+    int backlog;
+    dev_t device; /* of the path of a unix socket, with the next: is it ours still? */
+    ino_t inode;
     struct fm_loop *loop;
     struct event *event;
     struct fm_timer retry; /* after EMFILE and the like */
@@ -63,6 +69,12 @@ void fm_listener_lost(struct fm_listener *l) FM_ON_LOOP;
 
 /* False if somebody else has closed the socket. */
 bool fm_listener_is_open(const struct fm_listener *l) FM_ON_LOOP;
+
+/* Accepts the connections that wait for it, paused or not, as far as there are descriptors, and closes. */
+void fm_listener_finish(struct fm_listener *l) FM_ON_LOOP;
+
+/* Removes the path of a unix socket, unless a successor's is there by now.  Whatever the loop does. */
+void fm_listener_unlink(struct fm_listener *l) FM_ANY_THREAD;
 
 /* Closes the socket and removes the path of a unix one; repeatable. */
 void fm_listener_close(struct fm_listener *l);

@@ -77,6 +77,9 @@ void fm_stream_fini(struct fm_stream *s) FM_ON_LOOP;
 
 void fm_stream_set_reading(struct fm_stream *s, enum fm_stream_reading mode) FM_ON_LOOP;
 
+/* Has the peer sent something that nobody has read? */
+bool fm_stream_has_unread(const struct fm_stream *s) FM_ON_LOOP;
+
 #define FM_STREAM_BORROW (128 * 1024) /* a rest of this many bytes is borrowed rather than copied */
 
 enum fm_send_flags {

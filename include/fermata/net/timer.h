@@ -8,7 +8,7 @@
 #include "fermata/util/annotate.h"
 #include "fermata/util/list.h"
 
-#define FM_TIMER_KINDS 12
+#define FM_TIMER_KINDS 14
 #define FM_NEVER UINT64_MAX
 
 struct fm_timer {

@@ -4,6 +4,9 @@
 #ifndef FERMATA_PY_INTERP_H
 #define FERMATA_PY_INTERP_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "fermata/util/annotate.h"
 
 struct fm_interp_config {
@@ -32,6 +35,17 @@ void fm_interp_abandon(void) FM_NEEDS_GIL;
 
 /* Flushes sys.stdout and sys.stderr, if they can be. */
 void fm_interp_flush(void) FM_NEEDS_GIL;
+
+/* Has the handler that the application, or the gateway before it, has set for SIGINT be called on the main thread soon,
+ * as if the signal had come.  In a signal handler, too. */
+void fm_interp_interrupt(void) FM_ANY_THREAD;
+
+/* The Python threads that the interpreter would wait for at its end, for a message.  Appends to text[size], by the
+ * kernel's id and by name: "1234 'worker', ...". */
+void fm_interp_name_threads(char *text, size_t size) FM_NEEDS_GIL;
+
+/* In a thread that Python does not know: takes the GIL and calls fn.  False: there is no interpreter (any more). */
+bool fm_interp_call(void (*fn)(void *arg), void *arg) FM_NO_GIL;
 
 /* Prints the exception that is set to standard error and clears it. */
 void fm_interp_print_error(void) FM_NEEDS_GIL;

@@ -52,6 +52,7 @@ struct fm_hand { /* one crew thread */
     struct fm_task *task; /* its own: the step that runs here, or NULL */
     pthread_cond_t order_changed;
     enum fm_order order;       /* crew's lock */
+    bool here;                 /* crew's lock: it has come and not left */
     struct fm_hand *next_idle; /* crew's lock */
     struct fm_mutex lock;      /* guards what follows; written by the hand alone */
     struct fm_task *held;      /* the step, once it has held output back; or NULL */
@@ -115,6 +116,9 @@ bool fm_crew_has_stopped(struct fm_crew *c) FM_ANY_THREAD;
 
 /* Waits until all threads have left, at most until `deadline` (fm_now): the number still there. */
 unsigned fm_crew_join(struct fm_crew *c, uint64_t deadline) FM_NO_GIL;
+
+/* How many have not left, with the kernel's ids of n of them at most; does one of them poll, rather than run a step? */
+unsigned fm_crew_left(struct fm_crew *c, int *tids, unsigned n, bool *polling) FM_ANY_THREAD;
 
 /* When all have left: runs what they left in the queue, in the calling thread, which has the GIL.  All of it has been
  * aborted before, so that each step is the last one. */

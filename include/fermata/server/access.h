@@ -4,6 +4,7 @@
 #ifndef FERMATA_SERVER_ACCESS_H
 #define FERMATA_SERVER_ACCESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,6 +28,10 @@ struct fm_access_log *fm_access_log_open(const char *path, size_t ring, int *err
 
 /* Waits until `until` (fm_now) for the last lines to be written. */
 void fm_access_log_close(struct fm_access_log *a, uint64_t until) FM_ON_LOOP;
+
+/* The process is about to exit, whatever the loop does: waits for the lines; with those gathered in this turn, if
+ * nobody is adding any. */
+void fm_access_log_leave(struct fm_access_log *a, bool gathered, uint64_t until) FM_ANY_THREAD;
 
 /* Opens the file anew, for logrotate. */
 void fm_access_log_reopen(struct fm_access_log *a) FM_ANY_THREAD;

@@ -52,6 +52,9 @@ struct fm_conn {
     bool ended;            /* the client ended its direction */
     bool stalled;          /* the send timeout has passed without the client taking a byte; it may still be reading */
     bool slow_disk;        /* READING, but nothing is read until the body's file has taken what is there */
+    bool served;           /* a request of it has been answered */
+    bool last_read;        /* draining: nothing is read any more behind its request but once */
+    atomic_bool more;      /* bytes of the next request are there; written by the loop, read by who writes a head */
     uint8_t timing;        /* enum fm_timeout that `timer` runs for, while READING */
     uint16_t remote_port;
     uint64_t taken;        /* fm_stream_taken when progress was last looked for */
@@ -66,14 +69,14 @@ struct fm_conn {
 /* on_accept of the listeners. */
 fm_accept_fn fm_conn_accept;
 
-/* Shutdown begins: an idle connection ends, a busy one after its response. */
+/* The drain begins: an idle connection ends, a busy one when what has arrived is answered. */
 void fm_conn_drain(struct fm_conn *c) FM_ON_LOOP;
 
 /* The graceful timeout has passed: whatever it does ends now (503 if no head has left). */
 void fm_conn_expire(struct fm_conn *c) FM_ON_LOOP;
 
 fm_timer_fn fm_conn_timeout_idle, fm_conn_timeout_header, fm_conn_timeout_body, fm_conn_timeout_send,
-    fm_conn_timeout_linger, fm_conn_timeout_request, fm_conn_timeout_queue;
+    fm_conn_timeout_linger, fm_conn_timeout_hurry, fm_conn_timeout_request, fm_conn_timeout_queue;
 
 /* spools.c: from now on bodies go into files without the loop waiting for the disk, and fm_conn_stored is called. */
 void fm_spools_start(struct fm_loop *l);

@@ -19,6 +19,8 @@ struct fm_options {
     unsigned nbinds;
     struct fm_addr admin;
     bool has_admin;
+    unsigned socket_mode; /* of unix sockets */
+    int umask;            /* -1: as it is */
     unsigned threads;
     unsigned backlog;
     unsigned worker_connections;
@@ -29,6 +31,7 @@ struct fm_options {
     uint64_t tcp_keepalive, tcp_user_timeout; /* ns; the latter FM_LIKE_SEND_TIMEOUT unless it was given */
     uint64_t keep_alive, header_timeout, body_timeout, send_timeout; /* ns */
     uint64_t request_timeout, queue_timeout, graceful_timeout;       /* ns */
+    uint64_t drain_delay;                                            /* ns */
     bool allow_half_close;
     struct fm_http_limits limits;
     const char *chdir, *pythonpath;
@@ -47,6 +50,10 @@ enum fm_options_outcome { FM_OPTIONS_RUN, FM_OPTIONS_SHOWN, FM_OPTIONS_WRONG };
  * to stdout, exit 0.  WRONG: a message that names the option and what it takes went to stderr, exit 2.  --env has been
  * put into the environment. */
 enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **argv);
+
+/* hints.c: what to do instead of an option of gunicorn's (as it was written: "--workers=4", "-w4") that there is not,
+ * or NULL. */
+const char *fm_options_hint(const char *text);
 
 /* --help's text. */
 void fm_options_help(FILE *to);

@@ -20,32 +20,42 @@ enum fm_timeout {
     FM_T_REQUEST,
     FM_T_QUEUE,
     FM_T_LINGER,
+    FM_T_HURRY, /* in a drain: for half a head, the first request, a client that was answered */
+    FM_T_DELAY,
     FM_T_GRACEFUL,
     FM_T_LAST,
     FM_T_ACCEPT,
     FM_T_ADMIN,
+    FM_T_END, /* one more than the last */
 };
+
+_Static_assert((int)FM_T_END <= FM_TIMER_KINDS, "each kind of timeout has a place in the loop's timers");
 
 struct fm_access_log;
 struct fm_admin;
+
+#define FM_MAX_LISTENERS (2 * FM_MAX_BINDS) /* localhost has two addresses */
 
 struct fm_server {
     const struct fm_options *options;
     struct fm_loop loop;
     struct fm_crew crew;
-    struct fm_listener listeners[FM_MAX_BINDS];
-    char names[FM_MAX_BINDS][FM_ADDR_TEXT]; /* SERVER_NAME of each */
-    char ports[FM_MAX_BINDS][8];
+    struct fm_listener listeners[FM_MAX_LISTENERS];
+    char names[FM_MAX_LISTENERS][FM_ADDR_TEXT]; /* SERVER_NAME of each */
+    char ports[FM_MAX_LISTENERS][8];
     unsigned nlisteners;
-    struct fm_admin *admin;             /* or NULL */
-    struct fm_access_log *access;       /* or NULL */
-    struct fm_list conns;               /* all connections; loop only */
-    unsigned max_conns, max_body_files; /* set before any thread starts */
-    unsigned nconns;                    /* loop only */
-    atomic_bool ready;                  /* the application is loaded */
-    atomic_bool draining;               /* no new requests */
-    struct fm_timer graceful, last;     /* loop only */
-    struct fm_note drain, open;         /* posted by the main thread */
+    struct fm_admin *admin;                /* or NULL */
+    struct fm_access_log *access;          /* or NULL */
+    struct fm_list conns;                  /* all connections; loop only */
+    unsigned max_conns, max_body_files;    /* set before any thread starts */
+    unsigned nconns;                       /* loop only */
+    atomic_bool ready;                     /* the application is loaded */
+    atomic_bool leaving;                   /* responses say that the connection ends; written by the guard */
+    atomic_bool draining;                  /* no new requests; written by the loop */
+    bool quick, ending;                    /* see drain.c; loop only */
+    struct fm_timer delay, graceful, last; /* loop only */
+    struct fm_note open;                   /* posted by the main thread */
+    struct fm_note leave_note, drain_note, quick_note; /* posted by the guard */
 };
 
 /* Binds, starts threads, loads the application, serves until a signal, drains.  program is how the command was called.
@@ -54,6 +64,16 @@ int fm_server_run(const struct fm_options *o, const char *program);
 
 /* descriptors.c: raises the limit of open files, and says how many of them connections and bodies may take. */
 void fm_server_share_descriptors(struct fm_server *s);
+
+/* listen.c: opens all that --bind asks for, before the loop runs.  0, or a negated errno after a message in the log. */
+int fm_server_listen(struct fm_server *s);
+void fm_server_unlisten(struct fm_server *s) FM_ON_LOOP;
+
+/* Do we still listen everywhere?  Until we drain only the application could have changed it; that is said once. */
+bool fm_server_is_listening(struct fm_server *s) FM_ON_LOOP;
+
+/* "Listening at". */
+void fm_server_announce(struct fm_server *s, const char *version);
 
 /* Called by connections, on the loop: one is gone. */
 void fm_server_conn_gone(struct fm_server *s) FM_ON_LOOP;

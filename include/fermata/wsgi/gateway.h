@@ -8,12 +8,17 @@
 /* Makes the types and constants; multithread: steps may run at the same time.  0, or -1 with an exception set. */
 int fm_wsgi_init(bool multithread) FM_NEEDS_GIL;
 
-/* Imports the application MODULE[:CALLABLE].  0, or -1 after the traceback or a message went to standard error. */
+/* Before fm_wsgi_load: has fm_interp_interrupt interrupt it.  Python takes SIGINT for that, and the caller takes it
+ * back.  0, or -1 with an exception set. */
+int fm_wsgi_prepare(void) FM_NEEDS_GIL;
+
+/* Imports the application MODULE[:CALLABLE].  0, or -1 after the traceback or a message went to standard error; it says
+ * nothing where it was interrupted. */
 int fm_wsgi_load(const char *spec) FM_NEEDS_GIL;
 
 /* A descriptor that becomes readable when a signal has come that the application has a handler for, in whichever
- * thread; -1 if it has none, or sees to it itself (signal.set_wakeup_fd).  Once, after fm_wsgi_load. */
-int fm_wsgi_signal_fd(void) FM_NEEDS_GIL;
+ * thread; -1 if it sees to it itself (signal.set_wakeup_fd), or has no *handlers.  Once, after fm_wsgi_load. */
+int fm_wsgi_signal_fd(bool *handlers) FM_NEEDS_GIL;
 
 /* Runs the application's signal handlers that are due; takes the GIL for it. */
 void fm_wsgi_check_signals(void) FM_NO_GIL;

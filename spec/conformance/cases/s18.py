@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 
 from ..check import LONG, PROMPT, SLOW, Failed, eventually, holds, same
 from ..client import Answer, Connection
@@ -79,23 +81,41 @@ def no_further_requests_while_draining(t: Trial) -> None:
     idle = t.connect()
     idle.get(t.target("s18.says", f"{t.key}-before"))
     holds(idle.response().status == 200, "a request before is answered")
-    fresh = t.connect()
     busy = t.park("s18.held")
     drain(t)
-    for c, name in ((idle, "idle"), (fresh, "fresh"), (busy, "busy")):
+    for c, name in ((idle, "idle"), (busy, "busy")):
         try_get(c, t.target("s18.says", f"{t.key}-{name}"))
-    for c, name in ((idle, "idle"), (fresh, "fresh")):
-        answer = answer_of(c)
-        holds(
-            answer is None or answer.status == 503, f"a request on the {name} connection is not answered with {answer}"
-        )
+    answer = answer_of(idle)
+    holds(answer is None or answer.status == 503, f"a request on the idle connection is not answered with {answer}")
     t.complete()
     same(busy.response().text, "fine", "the body of the request in progress")
     answer = answer_of(busy)
     holds(answer is None or answer.status == 503, f"a request behind the one in progress is not answered with {answer}")
-    ends(t, idle, fresh, busy)
-    begun = re.findall(re.escape(f"conformance: {t.key}-") + "(idle|fresh|busy) was called", t.log())
+    ends(t, idle, busy)
+    begun = re.findall(re.escape(f"conformance: {t.key}-") + "(idle|busy) was called", t.log())
     same(begun, [], "requests that were begun")
+
+
+@case("S18.1", needs=("process",), drain=AMPLE)
+def what_has_arrived_is_served(t: Trial) -> None:
+    """Requests that have arrived when it is told to drain are answered: on an idle connection, and on connections that it
+    has not accepted yet. It is stopped while they come."""
+    idle = t.connect()
+    idle.get(t.target("s18.says", f"{t.key}-before"))
+    holds(idle.response().status == 200, "a request before is answered")
+    os.kill(t.server.pid, signal.SIGSTOP)
+    try:
+        idle.get(t.target("s18.says", f"{t.key}-idle"))
+        new = [t.begin("s18.says", f"{t.key}-{number}") for number in range(8)]
+        t.server.terminate()
+    finally:
+        os.kill(t.server.pid, signal.SIGCONT)
+    for c, name in ((idle, "an idle connection"), *((c, "a new connection") for c in new)):
+        answer = answer_of(c)
+        holds(
+            answer is not None and answer.status == 200, f"a request on {name} is answered with 200, not with {answer}"
+        )
+    ends(t, idle, *new)
 
 
 @case("S18.2", needs=("process",), drain=AMPLE)

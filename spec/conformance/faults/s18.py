@@ -35,6 +35,23 @@ class GoesOnListening(Server):
         self.poll.register(listener, 1)
 
 
+@fault("S18.1-unaccepted")
+class LeavesUnaccepted(Server):
+    """Connections that wait to be accepted are not."""
+
+    def _accept_waiting(self) -> None:
+        pass
+
+
+@fault("S18.1-unread")
+class LeavesUnread(Connection):
+    """What nobody has read of an idle connection is not."""
+
+    def drain(self) -> None:
+        if self.request is None and self.closing is None:
+            self.close()
+
+
 @fault("S18.2")
 class ParksNoMore(Request):
     """A request that parks again while the server drains is in error."""

@@ -15,7 +15,7 @@ from typing import Union
 
 from .limits import PROMPT
 
-Address = Union[tuple[str, int], str]  # (host, port), or the path of a unix socket
+Address = Union[tuple[str, int], str]  # (host, port), or the path of a unix socket, or its @name
 Headers = Sequence[tuple[str, str]]
 
 _STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)")
@@ -127,7 +127,8 @@ class Connection:
             if source is not None:
                 self.sock.bind((source, 0))
             self.sock.settimeout(timeout)
-            self.sock.connect(address)
+            abstract = isinstance(address, str) and address.startswith("@")
+            self.sock.connect("\0" + address[1:] if abstract else address)
             if not isinstance(address, str):
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except BaseException:

@@ -1,0 +1,30 @@
+/* Draining: from the signal to the last connection.
+ *
+ *   --drain-delay     /readyz says 503 and responses say Connection: close, while accepting goes on: whoever sends
+ *                     requests here learns that it shall not
+ *   then the drain    what has arrived is accepted, read and answered; idle connections end; nothing new begins
+ *   graceful timeout  what is left is answered 503 or broken off, and has FM_END_LOOP for its last steps */
+#ifndef FERMATA_SERVER_DRAIN_H
+#define FERMATA_SERVER_DRAIN_H
+
+#include <stdint.h>
+
+#include "fermata/server/server.h"
+#include "fermata/util/annotate.h"
+
+enum fm_drain {
+    FM_DRAIN_POLITELY, /* after the delay; asked again: without the rest of it */
+    FM_DRAIN_NOW,
+    FM_DRAIN_QUICKLY, /* and without waiting for requests: as if the graceful timeout had passed */
+};
+
+/* Has the loop do it.  When the process has to have ended (fm_now).  One thread at a time. */
+uint64_t fm_drain_ask(struct fm_server *s, enum fm_drain how) FM_ANY_THREAD;
+
+/* Timers and notes, before any thread starts. */
+void fm_drain_init(struct fm_server *s);
+
+/* All connections are gone. */
+void fm_drain_conns_gone(struct fm_server *s) FM_ON_LOOP;
+
+#endif

@@ -1,0 +1,41 @@
+/* Signals: a handler notes them, the guard (server/guard.h) takes what was noted.  None of them kills by default. */
+#ifndef FERMATA_SERVER_SIGNALS_H
+#define FERMATA_SERVER_SIGNALS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A set of signals, by number. */
+#define FM_SIGNAL(number) (1u << (number))
+
+/* Catches all of them; the first thing in main.  Until fm_signals_hold those that end the process end it at once, with
+ * exit code 0: nothing has begun. */
+void fm_signals_first(void);
+
+/* From now on somebody takes what is noted. */
+void fm_signals_hold(void);
+
+/* Catches SIGTERM and SIGINT again, whatever Python, or the application at its import, has done to them, and has
+ * SIGPIPE ignored where it was put back to its default.  Handlers of the application for others stay. */
+void fm_signals_again(bool loaded);
+
+/* While it is on, a signal that ends the process also interrupts the main thread (py/interp.h). */
+void fm_signals_interrupt(bool on);
+
+/* Has one of those that end the process come? */
+bool fm_signals_end_noted(void);
+
+/* What was noted, and is not any more.  Any thread. */
+unsigned fm_signals_taken(void);
+
+/* The same, but it waits until a signal is noted, fm_signals_poke is called, or `until` (fm_now).  One thread calls it.
+ * It waits on a semaphore: a descriptor could be closed by somebody else in the process. */
+unsigned fm_signals_wait(uint64_t until);
+void fm_signals_poke(void);
+
+/* Blocks all other signals in the calling thread, and lets it take these even where all other threads have blocked
+ * them. */
+void fm_signals_take_here(void);
+
+#endif

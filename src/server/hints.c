@@ -1,0 +1,108 @@
+/* Options that people bring along from gunicorn, and what to do instead. */
+#include "fermata/server/options.h"
+
+#include <string.h>
+
+#define ONE_PROCESS "Fermata runs one process; use --threads, and several containers or services for more processors"
+#define TLS "Fermata speaks no TLS; a proxy in front does that"
+#define SUPERVISOR "the supervisor does that (systemd, the container's runtime)"
+#define FORWARDED "there is nothing yet that takes addresses and schemes from a proxy's headers"
+#define STATSD "metrics are for Prometheus, at /metrics of --admin-bind"
+#define ERROR_LOG "the error log is plain lines; --error-logfile and --log-level are its options"
+#define STRICT "malformed requests are refused, always"
+#define RELOAD "start it again when files change (with entr or watchexec, for example)"
+#define PASTE "name the application as MODULE[:CALLABLE]"
+#define RECYCLE "threads share one process, which is not recycled; find the leak, or restart it from outside"
+
+static const struct {
+    const char *name; /* without dashes; one letter for a short one */
+    const char *hint;
+} hints[] = {
+    {"w", ONE_PROCESS},
+    {"workers", ONE_PROCESS},
+    {"preload", ONE_PROCESS},
+    {"preload-app", ONE_PROCESS},
+    {"reuse-port", ONE_PROCESS},
+    {"k", "there is one kind of worker: --threads for code that blocks, futures for what waits"},
+    {"worker-class", "there is one kind of worker: --threads for code that blocks, futures for what waits"},
+    {"t", "no worker has to prove that it is alive; --request-timeout is about requests"},
+    {"timeout", "no worker has to prove that it is alive; --request-timeout is about requests"},
+    {"worker-tmp-dir", "no worker has to prove that it is alive; bodies of requests go to $TMPDIR"},
+    {"max-requests", RECYCLE},
+    {"max-requests-jitter", RECYCLE},
+    {"c", "there is no configuration file; options and --env say it all"},
+    {"config", "there is no configuration file; options and --env say it all"},
+    {"check-config", "there is no configuration file; options and --env say it all"},
+    {"print-config", "there is no configuration file; options and --env say it all"},
+    {"reload", RELOAD},
+    {"reload-engine", RELOAD},
+    {"reload-extra-file", RELOAD},
+    {"spew", "a debugger or `python -m trace` does that"},
+    {"no-sendfile", "wsgi.file_wrapper is only sent by sendfile where that is the same"},
+    {"D", SUPERVISOR},
+    {"daemon", SUPERVISOR},
+    {"p", SUPERVISOR},
+    {"pid", SUPERVISOR},
+    {"u", SUPERVISOR},
+    {"user", SUPERVISOR},
+    {"g", SUPERVISOR},
+    {"group", SUPERVISOR},
+    {"initgroups", SUPERVISOR},
+    {"n", SUPERVISOR},
+    {"name", SUPERVISOR},
+    {"forwarded-allow-ips", FORWARDED},
+    {"forwarder-headers", FORWARDED},
+    {"proxy-protocol", FORWARDED},
+    {"proxy-allow-from", FORWARDED},
+    {"secure-scheme-headers", FORWARDED},
+    {"header-map", "header fields with an underscore are left out, always"},
+    {"access-logformat", "the access log has the combined format, with how the connection went on"},
+    {"disable-redirect-access-to-syslog", "there is no syslog; --access-logfile is a file or standard output"},
+    {"log-file", "it is --error-logfile"},
+    {"capture-output", "what is printed goes where standard output and standard error go"},
+    {"R", "what is printed goes where standard output and standard error go"},
+    {"enable-stdio-inheritance", "what is printed goes where standard output and standard error go"},
+    {"logger-class", ERROR_LOG},
+    {"log-config", ERROR_LOG},
+    {"log-config-json", ERROR_LOG},
+    {"log-config-dict", ERROR_LOG},
+    {"log-syslog", ERROR_LOG},
+    {"log-syslog-to", ERROR_LOG},
+    {"log-syslog-prefix", ERROR_LOG},
+    {"log-syslog-facility", ERROR_LOG},
+    {"statsd-host", STATSD},
+    {"statsd-prefix", STATSD},
+    {"dogstatsd-tags", STATSD},
+    {"keyfile", TLS},
+    {"certfile", TLS},
+    {"ca-certs", TLS},
+    {"cert-reqs", TLS},
+    {"ciphers", TLS},
+    {"ssl-version", TLS},
+    {"suppress-ragged-eofs", TLS},
+    {"do-handshake-on-connect", TLS},
+    {"paste", PASTE},
+    {"paster", PASTE},
+    {"paste-global", PASTE},
+    {"permit-obsolete-folding", STRICT},
+    {"permit-unconventional-http-method", STRICT},
+    {"permit-unconventional-http-version", STRICT},
+    {"strip-header-spaces", STRICT},
+    {"casefold-http-method", STRICT},
+    {"limit-request-field-size", "it is --limit-request-field_size, as gunicorn has it"},
+    {"keepalive", "it is --keep-alive"},
+    {"host", "it is --bind HOST:PORT"},
+    {"port", "it is --bind HOST:PORT"},
+    {"factory", "name the factory as MODULE:create_app()"},
+};
+
+const char *fm_options_hint(const char *text)
+{
+    bool is_long = text[1] == '-';
+    const char *name = text + 1 + is_long;
+    size_t len = is_long ? strcspn(name, "=") : 1;
+    for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
+        if (strlen(hints[i].name) == len && memcmp(hints[i].name, name, len) == 0 && (len > 1 || !is_long))
+            return hints[i].hint;
+    return NULL;
+}

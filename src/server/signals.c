@@ -1,0 +1,113 @@
+/* Signal handlers; see server/signals.h. */
+#include "fermata/server/signals.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stddef.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fermata/py/interp.h"
+#include "fermata/util/clock.h"
+
+static const int caught[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGWINCH};
+#define NCAUGHT (sizeof caught / sizeof *caught)
+#define ENDING (FM_SIGNAL(SIGTERM) | FM_SIGNAL(SIGINT) | FM_SIGNAL(SIGQUIT))
+
+static pid_t server_pid;
+static sem_t wanted;
+static atomic_uint noted; /* these are lock-free, so a handler may use them */
+static atomic_uint interrupts;
+static atomic_bool held, interrupting, end_noted;
+
+static void say(const char *text, size_t len) { (void)!write(STDERR_FILENO, text, len); }
+
+static void on_signal(int number)
+{
+    static const char early[] = "fermata: told to end before it had begun\n";
+    int saved = errno;
+    if (getpid() != server_pid) { /* a child that the application has forked: it ends as any process does */
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
+    if (number == SIGINT && atomic_fetch_add(&interrupts, 1) > 0)
+        _exit(1); /* the second one: at once */
+    if (FM_SIGNAL(number) & ENDING) {
+        atomic_store(&end_noted, true);
+        if (!atomic_load(&held)) {
+            say(early, sizeof early - 1);
+            _exit(0);
+        }
+        if (atomic_load(&interrupting))
+            fm_interp_interrupt();
+    }
+    atomic_fetch_or(&noted, FM_SIGNAL(number));
+    sem_post(&wanted);
+    errno = saved;
+}
+
+static void catch (int number, int flags)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = flags};
+    sigaction(number, &action, NULL);
+}
+
+void fm_signals_first(void)
+{
+    if (server_pid == 0)
+        sem_init(&wanted, 0, 0);
+    server_pid = getpid();
+    signal(SIGPIPE, SIG_IGN);
+    for (size_t i = 0; i < NCAUGHT; i++) {
+        struct sigaction before;
+        bool nohup = caught[i] == SIGHUP && sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
+        if (!nohup)
+            catch (caught[i], 0); /* what is being imported shall be interrupted */
+    }
+}
+
+void fm_signals_hold(void) { atomic_store(&held, true); }
+
+void fm_signals_again(bool loaded)
+{
+    int flags = loaded ? SA_RESTART : 0; /* requests are not interrupted by what is none of their business */
+    struct sigaction action;
+    for (size_t i = 0; i < NCAUGHT; i++) {
+        bool ours = sigaction(caught[i], NULL, &action) == 0 && action.sa_handler == on_signal;
+        if (ours || caught[i] == SIGTERM || caught[i] == SIGINT)
+            catch (caught[i], flags);
+    }
+    /* Command line programs like to set it back to the default, which is to end: sendfile, and a log that is a pipe,
+     * have no MSG_NOSIGNAL. */
+    if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL)
+        signal(SIGPIPE, SIG_IGN);
+}
+
+void fm_signals_interrupt(bool on) { atomic_store(&interrupting, on); }
+
+bool fm_signals_end_noted(void) { return atomic_load(&end_noted); }
+
+unsigned fm_signals_wait(uint64_t until)
+{
+    struct timespec at = {(time_t)(until / FM_SEC), (long)(until % FM_SEC)};
+    int err = until == UINT64_MAX ? sem_wait(&wanted) : sem_clockwait(&wanted, CLOCK_MONOTONIC, &at);
+    while (err == 0 && sem_trywait(&wanted) == 0)
+        ;
+    return fm_signals_taken();
+}
+
+unsigned fm_signals_taken(void) { return atomic_exchange(&noted, 0); }
+
+void fm_signals_poke(void) { sem_post(&wanted); }
+
+void fm_signals_take_here(void)
+{
+    sigset_t set;
+    sigfillset(&set);
+    for (size_t i = 0; i < NCAUGHT; i++)
+        sigdelset(&set, caught[i]);
+    pthread_sigmask(SIG_SETMASK, &set, NULL);
+}
