@@ -51,7 +51,7 @@ def test_no_descriptors_for_a_while(control: Control, server: Server, error: int
     with server.connect() as there:
         expect(there.request("GET", "/hello"), "hello")
         start, cpu = server.log_size(), server.process.cpu()
-        control.order(site(control, "accept4", "on_acceptable"), error, ENDLESS)
+        control.order(site(control, "accept4", "accept_one"), error, ENDLESS)
         with server.connect() as waiting:
             waiting.send(build("GET", "/hello"))
             end = time.monotonic() + SHORTAGE
