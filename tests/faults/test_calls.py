@@ -11,7 +11,7 @@ from harness.limits import fermata
 # These cannot fail, or have nobody to tell: they end something, only look, or are told of an exception.
 CANNOT = re.compile(
     r"Py(Err|GILState|Thread|Config|Status|OS)_\w+|PyEval_(Save|Restore)Thread|PyEval_SetTrace|Py_GetVersion"
-    r"|Py_FinalizeEx|PyObject_GC_(Un)?Track|PyObject_GC_Del|PyObject_Free|PyMem_(Raw)?Free|_Py_Dealloc|PyType_IsSubtype"
+    r"|Py_FinalizeEx|Py_IsInitialized|PyObject_GC_(Un)?Track|PyObject_GC_Del|PyObject_Free|PyMem_(Raw)?Free|_Py_Dealloc|PyType_IsSubtype"
     r"|PyObject_HasAttr|PySys_GetObject|PyContext_(Enter|Exit)|PyBool_FromLong|PyCapsule_GetPointer"
     r"|PyBuffer_Release|PyUnicode_CompareWithASCIIString|_?PyUnicode_Ready|PyObject_SelfIter|PyVectorcall_Call"
     r"|PyType_GenericAlloc|_PyTrash_\w+|_PyErr_BadInternalCall|_Py_(Fatal|Negative|IncRef|DecRef)\w*|_Py_FatalErrorFunc|PyException_\w+"
