@@ -122,26 +122,10 @@ static void on_request(struct fm_conn *c) FM_ON_LOOP
     c->exchange = &c->own;
     if (atomic_load(&c->server->draining))
         fm_stream_set_reading(&c->stream, FM_READ_PAUSED); /* no further ones */
-    c->taken_stall = c->stream.sent;                       /* nobody else writes now */
-    c->taken_at = fm_loop_now(&c->server->loop);
-    c->stalled = false;
+    fm_pace_response(&c->pace, &c->stream, fm_loop_now(&c->server->loop));
     fm_exchange_begin(&c->own, fm_parser_take(c->parser));
     if (c->ended && !c->server->options->allow_half_close)
         fm_exchange_end(c->exchange, FM_END_HALF_CLOSED);
-}
-
-/* A client that sends its body more slowly than --limit-body-rate, all through a window of --body-timeout: it keeps
- * what others need.  While our own disk is slow nothing is read, and the window begins anew. */
-static bool is_too_slow(struct fm_conn *c) FM_ON_LOOP
-{
-    const struct fm_options *o = c->server->options;
-    uint64_t now = fm_loop_now(&c->server->loop), window = now - c->body_since;
-    uint64_t size = fm_parser_request(c->parser)->body.size, came = size - c->body_seen;
-    if (o->limit_body_rate == 0 || o->body_timeout == 0 || window < o->body_timeout)
-        return false;
-    c->body_since = now;
-    c->body_seen = size;
-    return came < o->limit_body_rate * (double)window / FM_SEC;
 }
 
 /* More of a request is to come.  False: it comes too slowly, and the connection may be gone. */
@@ -153,10 +137,10 @@ static bool wait_for_more(struct fm_conn *c) FM_ON_LOOP
             start_timer(c, FM_T_HEADER); /* once for the whole head */
         return true;
     }
+    uint64_t now = fm_loop_now(&c->server->loop), size = fm_parser_request(c->parser)->body.size;
     if (c->timing != FM_T_BODY) {
-        c->body_since = fm_loop_now(&c->server->loop);
-        c->body_seen = 0;
-    } else if (is_too_slow(c)) {
+        fm_pace_body(&c->pace, now, 0);
+    } else if (fm_pace_body_is_too_slow(&c->pace, c->server->options, now, size)) {
         refuse(c, fm_refusal_error(FM_REFUSE_BODY_RATE));
         return false;
     }
@@ -239,8 +223,7 @@ void fm_conn_stored(struct fm_conn *c)
         if (spool && fm_spool_is_full(spool))
             return;
         c->slow_disk = false;
-        c->body_since = fm_loop_now(&c->server->loop);
-        c->body_seen = fm_parser_request(c->parser)->body.size;
+        fm_pace_body(&c->pace, fm_loop_now(&c->server->loop), fm_parser_request(c->parser)->body.size);
         start_timer(c, FM_T_BODY);
         fm_stream_set_reading(&c->stream, FM_READ_ON);
     } else if (c->state == FM_CONN_STORING) {
@@ -314,45 +297,9 @@ static void on_end(struct fm_stream *s, int err)
 
 /* ---- writing ---- */
 
-/* How long a client may take nothing.  A receive buffer that is full opens in steps, when some eighth of it has been
- * read, so one that has taken megabytes shows its reading only now and then: at SLOWEST bytes a second it may take that
- * long, and at most three times --send-timeout more. */
-#define SLOWEST 4096
-
-static uint64_t send_patience(const struct fm_conn *c)
-{
-    uint64_t timeout = c->server->options->send_timeout, most = 3 * timeout;
-    double more = (double)(c->taken - c->taken_stall) / 8 / SLOWEST * FM_SEC;
-    return timeout + (more < (double)most ? (uint64_t)more : most);
-}
-
-/* TCP has a timeout of its own for a window that stays closed, which is not to come before ours. */
-static void allow_for_steps(struct fm_conn *c) FM_ON_LOOP
-{
-    uint64_t patience = send_patience(c);
-    if (patience <= c->server->options->send_timeout + c->tcp_patience)
-        return;
-    c->tcp_patience = patience; /* so that it is changed a few times at most */
-    fm_stream_be_patient(&c->stream, patience + 2 * c->server->options->send_timeout); /* ours looks now and then */
-}
-
-/* Has the client taken anything since it was last looked for? */
-static bool has_progressed(struct fm_conn *c) FM_ON_LOOP
-{
-    uint64_t taken = fm_stream_taken(&c->stream);
-    bool progress = taken != c->taken;
-    if (progress)
-        c->taken_at = fm_loop_now(&c->server->loop);
-    c->taken = taken;
-    return progress;
-}
-
-/* The client may take bytes for long before the socket becomes writable again, so the timeout looks at what it has
- * acknowledged. */
 static void start_send_timer(struct fm_conn *c) FM_ON_LOOP
 {
-    has_progressed(c);
-    allow_for_steps(c);
+    fm_pace_look(&c->pace, &c->stream, c->server->options, fm_loop_now(&c->server->loop));
     start_timer(c, FM_T_SEND);
 }
 
@@ -473,15 +420,7 @@ void fm_conn_timeout_send(struct fm_timer *t)
 {
     struct fm_conn *c = of_timer(t);
     fm_assert_on_loop();
-    uint64_t before = c->taken;
-    if (has_progressed(c)) {
-        c->taken_stall = c->stalled ? before : c->taken_stall;
-        c->stalled = false;
-        start_timer(c, FM_T_SEND);
-        return;
-    }
-    c->stalled = true;
-    if (fm_loop_now(&c->server->loop) - c->taken_at < send_patience(c)) {
+    if (!fm_pace_is_over(&c->pace, &c->stream, c->server->options, fm_loop_now(&c->server->loop))) {
         start_timer(c, FM_T_SEND);
         return;
     }

@@ -59,8 +59,9 @@
     X(0, "tcp-keepalive", SECONDS, tcp_keepalive, "15", "SEC",                                                         \
       "silence after which TCP asks whether the client is still there, three times at most; 0 is off")                 \
     X(0, "tcp-user-timeout", SECONDS, tcp_user_timeout, NULL, "SEC",                                                   \
-      "how long TCP waits for a client's acknowledgement until it ends the connection; 0 is off [1.25 * "              \
-      "--send-timeout]")                                                                                               \
+      "how long TCP waits for a client's acknowledgement until it ends the connection; 0 is off [a quarter more than " \
+      "the "                                                                                                           \
+      "send timeout]")                                                                                                 \
     X(0, "chdir", TEXT, chdir, NULL, "DIR", "change to this directory before the application is loaded")               \
     X(0, "pythonpath", TEXT, pythonpath, NULL, "DIRS", "directories to put on sys.path, separated by commas")          \
     X('e', "env", ENV, app, NULL, "NAME=VALUE", "set an environment variable; repeatable")                             \

@@ -14,6 +14,7 @@
 
 #include "fermata/http/parser.h"
 #include "fermata/net/stream.h"
+#include "fermata/server/pace.h"
 #include "fermata/server/server.h"
 #include "fermata/wsgi/call.h"
 
@@ -50,19 +51,13 @@ struct fm_conn {
     uint8_t state;         /* enum fm_conn_state */
     uint8_t listener;      /* which one accepted it */
     bool ended;            /* the client ended its direction */
-    bool stalled;          /* the send timeout has passed without the client taking a byte; it may still be reading */
     bool slow_disk;        /* READING, but nothing is read until the body's file has taken what is there */
     bool served;           /* a request of it has been answered */
     bool last_read;        /* draining: nothing is read any more behind its request but once */
     atomic_bool more;      /* bytes of the next request are there; written by the loop, read by who writes a head */
     uint8_t timing;        /* enum fm_timeout that `timer` runs for, while READING */
     uint16_t remote_port;
-    uint64_t taken;        /* fm_stream_taken when progress was last looked for */
-    uint64_t taken_at;     /* ... and when that was, if there was none since */
-    uint64_t tcp_patience; /* what fm_stream_be_patient was last told */
-    uint64_t taken_stall;  /* what it was at the last stall: since then the client has taken the difference */
-    uint64_t body_since;   /* when --limit-body-rate began to look */
-    uint64_t body_seen;    /* ... and how much of the body was there then */
+    struct fm_pace pace;
     char remote[46];
 };
 

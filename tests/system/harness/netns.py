@@ -16,6 +16,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # where root's programs are
 SERVER, CLIENT = "10.77.0.1", "10.77.0.2"  # inside the namespaces only
 
 
@@ -23,13 +24,23 @@ def why_not() -> str | None:
     """Why network namespaces cannot be made here, if so."""
     if os.geteuid() != 0:
         return "making network namespaces takes root"
-    if shutil.which("ip") is None:
+    if shutil.which("ip", path=PATH) is None:
         return "there is no ip (Debian: iproute2)"
     return None
 
 
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+def inside(name: str, *command: str) -> list[str]:
+    """A command that runs in this namespace.  Not `ip netns exec`, which mounts /sys anew: a chroot may not."""
+    return ["nsenter", f"--net=/run/netns/{name}", *command]
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": PATH})
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+
+
+def _ip(name: str, *words: str) -> None:
+    _run(*inside(name, "ip", *words))
 
 
 class Link:
@@ -40,7 +51,7 @@ class Link:
 
     def run_server(self) -> list[str]:
         """What to put before a command so that it runs on the server's host."""
-        return ["ip", "netns", "exec", self.server]
+        return inside(self.server)
 
     def inside(self, host: str, act: Callable[[], T]) -> T:
         """What act returns, called in a thread that is on that host: sockets made there stay there."""
@@ -69,7 +80,7 @@ class Link:
         return self.inside(self.client, lambda: socket.create_connection((SERVER, port), timeout=timeout))
 
     def cut(self) -> None:
-        _ip("-n", self.client, "link", "set", "eth0", "down")
+        _ip(self.client, "link", "set", "eth0", "down")
 
 
 @contextmanager
@@ -77,13 +88,16 @@ def link() -> Iterator[Link]:
     made = Link(f"fm{os.getpid()}")
     try:
         for name in (made.server, made.client):
-            _ip("netns", "add", name)
-            _ip("-n", name, "link", "set", "lo", "up")
-        _ip("-n", made.server, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", made.client)
+            _run("ip", "netns", "add", name)
+            _ip(name, "link", "set", "lo", "up")
+        peer = ("peer", "name", "eth0", "netns", made.client)
+        _ip(made.server, "link", "add", "eth0", "type", "veth", *peer)
         for name, address in ((made.server, SERVER), (made.client, CLIENT)):
-            _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
-            _ip("-n", name, "link", "set", "eth0", "up")
+            _ip(name, "address", "add", f"{address}/24", "dev", "eth0")
+            _ip(name, "link", "set", "eth0", "up")
         yield made
     finally:
         for name in (made.server, made.client):
-            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+            subprocess.run(
+                ["ip", "netns", "delete", name], capture_output=True, env={**os.environ, "PATH": PATH}, check=False
+            )
