@@ -243,10 +243,10 @@ static int set_up(struct fm_server *s)
     int err = set_up_loop(s);
     if (err == 0)
         err = start_helpers(s);
-    if (err == 0)
-        check_tmpdir();
-    if (err == 0)
-        err = start_admin(s);
+    if (err != 0)
+        return err;
+    check_tmpdir();
+    err = start_admin(s);
     return err == 0 ? fm_server_listen(s) : err;
 }
 

@@ -42,6 +42,9 @@ static void test_valid(void **state)
         {"unix:relative", "", 0, AF_UNIX, "unix:relative"},
         {"unix:with:colon", "", 0, AF_UNIX, "unix:with:colon"},
         {"unix:" PATH_107, "", 0, AF_UNIX, "unix:" PATH_107},
+        {"unix:@name", "", 0, AF_UNIX, "unix:@name"},
+        {"unix:@a@b/c", "", 0, AF_UNIX, "unix:@a@b/c"},
+        {"unix:./@name", "", 0, AF_UNIX, "unix:./@name"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct fm_addr a;
@@ -103,6 +106,7 @@ static void test_invalid(void **state)
         {LONG_LABEL "localhost:80", unresolved},
         {LONG_LABEL LONG_LABEL LONG_LABEL LONG_LABEL ":80", "the host name is too long"},
         {"unix:", "the path is empty"},
+        {"unix:@", "the name is empty"},
         {"unix:" PATH_107 "6", "the path is too long for a unix socket (107 bytes)"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -141,7 +145,32 @@ static void test_localhost(void **state)
             fail_msg("%s: %s", text, why);
         assert_int_equal(fm_addr_host(&a.u, host), 81);
         assert_string_equal(host, "127.0.0.1");
+        assert_true(a.is_localhost);
+        struct fm_addr other, again;
+        fm_addr_other_localhost(&a, 82, &other);
+        assert_int_equal(fm_addr_host(&other.u, host), 82);
+        assert_string_equal(host, "::1");
+        fm_addr_other_localhost(&other, 83, &again);
+        assert_int_equal(fm_addr_port(&again), 83);
+        assert_int_equal(again.u.in.sin_addr.s_addr, a.u.in.sin_addr.s_addr);
     }
+}
+
+/* unix(7): the name is what the length says, NUL in front, and without one at its end. */
+static void test_abstract(void **state)
+{
+    (void)state;
+    struct fm_addr a;
+    const char *why;
+    assert_int_equal(fm_addr_parse("unix:@name", &a, &why), 0);
+    assert_false(fm_addr_is_path(&a));
+    assert_int_equal(a.len, offsetof(struct sockaddr_un, sun_path) + 5);
+    assert_memory_equal(a.u.un.sun_path, "\0name", 6);
+    assert_int_equal(fm_addr_parse("unix:name", &a, &why), 0);
+    assert_true(fm_addr_is_path(&a));
+    assert_int_equal(fm_addr_parse("127.0.0.1:1", &a, &why), 0);
+    assert_false(fm_addr_is_path(&a));
+    assert_false(a.is_localhost);
 }
 
 /* A peer of a unix socket has no name: the kernel gives a family and nothing else. */
@@ -178,9 +207,13 @@ static void test_ipv4_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_valid),     cmocka_unit_test(test_ipv4_text),
-        cmocka_unit_test(test_invalid),   cmocka_unit_test(test_brackets_hold_ipv6_only),
-        cmocka_unit_test(test_localhost), cmocka_unit_test(test_peer_without_a_name),
+        cmocka_unit_test(test_valid),
+        cmocka_unit_test(test_ipv4_text),
+        cmocka_unit_test(test_invalid),
+        cmocka_unit_test(test_brackets_hold_ipv6_only),
+        cmocka_unit_test(test_localhost),
+        cmocka_unit_test(test_abstract),
+        cmocka_unit_test(test_peer_without_a_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

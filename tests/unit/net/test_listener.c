@@ -239,6 +239,49 @@ static void test_live_socket_is_not_replaced(void **state)
     fm_listener_close(&first);
 }
 
+/* Whatever the umask is, which is the same afterwards. */
+static void test_mode_of_a_path(void **state)
+{
+    (void)state;
+    static const unsigned modes[] = {0777, 0660, 0600, 0}, wanted[] = {0777, 0660, 0600, 0755};
+    struct fm_addr addr = at_path();
+    mode_t before = umask(022);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        struct fm_listener li;
+        struct fm_listener_options with = how;
+        struct stat st;
+        const char *what;
+        with.mode = modes[i];
+        assert_int_equal(fm_listener_open(&li, &addr, &with, &what), 0);
+        assert_int_equal(lstat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, wanted[i]);
+        assert_int_equal(umask(022), 022);
+        fm_listener_close(&li);
+    }
+    umask(before);
+}
+
+/* Whoever has put another socket there meanwhile keeps it. */
+static void test_path_of_a_successor(void **state)
+{
+    (void)state;
+    struct fm_listener first, second;
+    struct fm_addr addr = at_path();
+    open_at(&first, &addr);
+    unlink(path);
+    open_at(&second, &addr);
+    fm_listener_unlink(&first);
+    fm_listener_close(&first);
+    assert_true(exists());
+    fm_listener_unlink(&second);
+    assert_false(exists());
+    open_at(&first, &addr);
+    fm_listener_close(&second); /* it has removed its own before */
+    assert_true(exists());
+    fm_listener_close(&first);
+    assert_false(exists());
+}
+
 /* A live one that is busy: asking whether it lives must not block. */
 static void test_full_backlog(void **state)
 {
@@ -376,6 +419,27 @@ static void test_accepts_unix(void **state)
     close_accepted();
     fm_listener_close(&li);
     assert_false(exists());
+}
+
+/* What waits is accepted before the end, also where accepting was paused, and not more than can have waited. */
+static void test_finish(void **state)
+{
+    (void)state;
+    struct fm_listener li;
+    struct fm_addr addr = at_path();
+    int fds[5];
+    listen_at(&li, &addr);
+    fm_listener_want(&li, false);
+    for (int i = 0; i < 5; i++)
+        fds[i] = connected(&li);
+    fm_listener_finish(&li);
+    assert_int_equal(accepted.n, 5);
+    assert_int_equal(li.fd, -1);
+    assert_false(exists());
+    fm_listener_finish(&li);
+    for (int i = 0; i < 5; i++)
+        close(fds[i]);
+    close_accepted();
 }
 
 static void test_pause_and_resume(void **state)
@@ -709,11 +773,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_path_is_removed, start, finish),
         cmocka_unit_test_setup_teardown(test_stale_socket_is_replaced, start, finish),
         cmocka_unit_test_setup_teardown(test_live_socket_is_not_replaced, start, finish),
+        cmocka_unit_test_setup_teardown(test_mode_of_a_path, start, finish),
+        cmocka_unit_test_setup_teardown(test_path_of_a_successor, start, finish),
         cmocka_unit_test_setup_teardown(test_full_backlog, start, finish),
         cmocka_unit_test_setup_teardown(test_other_files_are_not_replaced, start, finish),
         cmocka_unit_test_setup_teardown(test_no_such_directory, start, finish),
         cmocka_unit_test_setup_teardown(test_accepts, start, finish),
         cmocka_unit_test_setup_teardown(test_accepts_unix, start, finish),
+        cmocka_unit_test_setup_teardown(test_finish, start, finish),
         cmocka_unit_test_setup_teardown(test_pause_and_resume, start, finish),
         cmocka_unit_test_setup_teardown(test_want_before_start_and_after_close, start, finish),
         cmocka_unit_test_setup_teardown(test_closed_by_its_owner, start, finish),
