@@ -27,12 +27,17 @@ def hold_the_gil():
     for _ in range(2):
         ctypes.PyDLL(None).pthread_mutex_lock(mutex)
 
+def hold_when_answered():
+    while not os.path.exists("answered"):
+        time.sleep(0.01)
+    hold_the_gil()
+
 def application(environ, start_response):
     what = environ["PATH_INFO"][1:]
     if what == "gil":
         hold_the_gil()
     elif what == "thread":
-        threading.Thread(target=hold_the_gil, daemon=True).start()
+        threading.Thread(target=hold_when_answered, daemon=True).start()
     elif what == "sleep":
         sys.stdout.write("printed before")
         open("held", "w").close()
@@ -91,7 +96,10 @@ def test_step_that_sleeps(stuck, tmp_path):
 def test_gil_that_is_held_for_ever(stuck, tmp_path, what):
     """By a step, two seconds; by a thread of the application, which is waited for as any other, ten more."""
     server = stuck()
-    with server.begin(f"/{what}"):
+    with server.begin(f"/{what}") as c:
+        if what == "thread":  # or the step that has started it would be what does not end
+            assert c.read_response().text == "ok"
+            (tmp_path / "answered").touch()
         eventually((tmp_path / "held").exists, "it is held")
         said = end(server, 1 + (END if what == "gil" else FINAL))
     if what == "gil":

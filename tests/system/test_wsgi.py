@@ -216,10 +216,10 @@ def test_environ_on_a_unix_socket(launch, tmp_path):
 
 
 def test_environ_on_ipv6(launch):
-    """On IPv6 the addresses are plain, without brackets and zone."""
+    """On IPv6 the client's address is plain (RFC 3875, 4.1.8), and the server's name in brackets (4.1.14), without a zone."""
     server = launch("pep3333:app", bind=["[::1]:0"])
     facts = environ(server)
-    assert facts["REMOTE_ADDR"][1] == facts["SERVER_NAME"][1] == "'::1'"
+    assert (facts["REMOTE_ADDR"][1], facts["SERVER_NAME"][1]) == ("'::1'", "'[::1]'")
 
 
 def test_remote_port(server):
