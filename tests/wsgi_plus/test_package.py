@@ -183,6 +183,7 @@ HELPERS = {
     "shield",
     "offload",
     "bridge",
+    "opened",
 }  # go on after "helpers"
 
 
@@ -281,6 +282,7 @@ def test_readme_helpers(example: Callable[[str], Any]) -> None:
     assert (finish(rate()), finish(rate())) == (1.25, 1.25)
     assert finish(example("readme_offload").orders("late")) == b"none"
     assert Client(example("readme_bridge").stream).fetch("/").text == "piece 0\npiece 1\npiece 2\n"
+    assert Client(example("readme_opened").relay).fetch("/").text == "piece 0\npiece 1\npiece 2\n"
 
 
 def suspended(request: Request) -> bool:
