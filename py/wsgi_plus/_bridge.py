@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import importlib
+import inspect
 import logging
 import sys
 import threading
@@ -25,8 +26,9 @@ from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from ._bridge_tasks import End, Keeper, Stream
+from ._bridge_tasks import End, Keeper, Stream, start
 from ._fork import forget_in_child
+from ._unwaited import Heeded, Unwaited, named
 from ._wait import shield, wait
 
 __all__ = ["AsyncBridge", "Opened"]
@@ -61,14 +63,18 @@ class AsyncBridge:
         """Has a coroutine run as a task of the loop, in a copy of the caller's context variables.
 
         The future that is returned is done when the task is.  Cancelling it cancels the task: ``yield from
-        wait(bridge.run(coro))`` takes the task along when the client leaves (S8).  Raises TypeError if it is not a
-        coroutine, and RuntimeError if the bridge is closed.
+        wait(bridge.run(coro))`` takes the task along when the client leaves (S8).  If the task fails and nobody asks
+        the future, or cancels it, that is logged.  Raises TypeError if it is not a coroutine, and RuntimeError if the
+        bridge is closed.
         """
         if not asyncio.iscoroutine(coro):
-            raise TypeError(f"a coroutine is required, not {type(coro).__name__}")
+            raise TypeError(f"run() takes a coroutine, not a {type(coro).__name__}. {_instead(coro)}".strip())
+        fut = Heeded(named(coro), late=Future[T]())
         try:
             with self._lock:  # so that close() finds the task, or this finds it closed
-                return asyncio.run_coroutine_threadsafe(coro, self._started())
+                loop = self._started()
+                loop.call_soon_threadsafe(start, loop, coro, fut)
+                return fut
         except RuntimeError:
             coro.close()
             raise
@@ -86,9 +92,13 @@ class AsyncBridge:
         """
         if not isinstance(manager, AbstractAsyncContextManager):
             raise TypeError(f"an asynchronous context manager is required, not {type(manager).__name__}")
-        return self._open(manager)
+        note = Unwaited("bridge.open")
+        return note.watch(self._open(note, manager))
 
-    def _open(self, manager: AbstractAsyncContextManager[T]) -> Generator[Future[Any], None, Opened[T]]:
+    def _open(
+        self, note: Unwaited, manager: AbstractAsyncContextManager[T]
+    ) -> Generator[Future[Any], None, Opened[T]]:
+        note.begun()
         keeper = Keeper(manager)
         over = self.run(keeper.keep())
         try:
@@ -236,6 +246,17 @@ def _steps(bridge: AsyncBridge, stream: Stream) -> Generator[Any, None, None]:
             yield piece
     finally:
         bridge._call(stream.stop)
+
+
+def _instead(item: object) -> str:
+    """What to write where run() is given something else than a coroutine."""
+    if isinstance(item, Future):
+        return "It is a future already: wait for it."
+    if isinstance(item, AsyncIterable):
+        return "iterate() brings over what it gives."
+    if inspect.isawaitable(item):
+        return "Await it in a coroutine of yours."
+    return "Call it: run(function(...))." if callable(item) else ""
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

@@ -1,21 +1,67 @@
-"""What ``AsyncBridge`` runs in its loop for one stream, and for one context manager.
+"""What ``AsyncBridge`` runs in its loop: a task for a coroutine, for a stream, and for a context manager.
 
-A task that is cancelled before its first step never begins, and so never closes what it was given.  Therefore these
-tasks are not cancelled from outside: ``stop`` and ``leave`` note that it is over, and cancel what has begun.
+A task that is cancelled before its first step never begins, and so never closes what it was given.  Therefore those of
+the last two are not cancelled from outside: ``stop`` and ``leave`` note that it is over, and cancel what has begun.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from typing import Any, Generic, TypeVar
 
-__all__ = ["End", "Keeper", "Stream"]
+from ._unwaited import Heeded
+
+__all__ = ["End", "Keeper", "Stream", "start"]
 
 T = TypeVar("T")
+
+
+# What asyncio raises and concurrent.futures has a class of its own for, as far as Python's version makes a difference
+_CONVERTED: dict[type[BaseException], type[Exception]] = {
+    asyncio.TimeoutError: concurrent.futures.TimeoutError,
+    asyncio.InvalidStateError: concurrent.futures.InvalidStateError,
+}
+
+
+def start(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T], fut: Heeded[T]) -> None:
+    """Has a coroutine run as a task, and ``fut`` end as that does.  In the loop's thread.
+
+    As asyncio.run_coroutine_threadsafe, except that a result is not lost if ``fut`` is cancelled in the moment in which
+    the task comes to it: then ``fut.late`` has it.
+    """
+    if fut.cancelled():
+        coro.close()
+        fut.set_running_or_notify_cancel()
+        return
+    task = loop.create_task(coro)
+    task.add_done_callback(partial(_ended, fut))
+
+    def cancel(fut: Future[T]) -> None:
+        if fut.cancelled():
+            with suppress(RuntimeError):  # the loop has been closed, and its tasks with it
+                loop.call_soon_threadsafe(task.cancel)
+
+    fut.add_done_callback(cancel)
+
+
+def _ended(fut: Heeded[T], task: asyncio.Task[T]) -> None:
+    if task.cancelled():
+        fut.cancel()
+    error = None if task.cancelled() else task.exception()
+    if not fut.set_running_or_notify_cancel():
+        if not task.cancelled() and error is None and fut.late is not None:
+            fut.late.set_result(task.result())
+    elif error is None:
+        fut.set_result(task.result())
+    else:
+        known = _CONVERTED.get(type(error), type(error))
+        fut.set_exception(error if known is type(error) else known(*error.args))
 
 
 class End:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from ._fork import forget_in_child
+from ._unwaited import heeded, named
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVarTuple, Unpack
@@ -28,12 +30,17 @@ def offload(fn: Callable[[Unpack[Ts]], T], *args: Unpack[Ts], pool: Executor | N
     The default pool has up to 32 threads, starts with the first call and is for calls that wait.  There ``fn`` runs in
     a copy of the caller's context variables; in a ``pool`` of yours they are the pool's affair.  A call that has not
     begun can be cancelled, one that runs cannot: as with any ThreadPoolExecutor the interpreter's end waits for it.
-    May be called in any thread; never blocks.  Raises RuntimeError when the pool is shut down.
+    May be called in any thread; never blocks.  If the call fails and nobody asks, or cancels, that is logged.  Raises
+    TypeError if ``fn`` cannot be called, and RuntimeError when the pool is shut down.
     """
+    if inspect.iscoroutinefunction(fn):
+        raise TypeError(f"offload() of the coroutine function {named(fn)}: give what it returns to AsyncBridge.run")
+    if not callable(fn):
+        raise TypeError(f"offload() takes a function, and its arguments after it, not a {type(fn).__name__}")
     if pool is not None:
-        return pool.submit(fn, *args)
+        return heeded(pool.submit(fn, *args), named(fn))
     context = contextvars.copy_context()
-    return _default.pool().submit(lambda: context.run(fn, *args))
+    return heeded(_default.pool().submit(lambda: context.run(fn, *args)), named(fn))
 
 
 class _Default:

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from ._fork import forget_in_child
 from ._outcome import result
-from ._wait import give_up, hold, open_gate
+from ._unwaited import Unwaited
+from ._wait import check, give_up, hold, open_gate
 
 __all__ = ["sleep", "timeout"]
 
@@ -29,6 +30,12 @@ def sleep(seconds: float) -> Generator[Future[Any], None, None]:
     It counts from here, not from where the generator was made.  ``math.inf`` is until the generator is closed.  Raises
     ValueError if ``seconds`` is not a number.
     """
+    note = Unwaited("sleep")
+    return note.watch(_slept(note, seconds))
+
+
+def _slept(note: Unwaited, seconds: float) -> Generator[Future[Any], None, None]:
+    note.begun()
     gate: Future[None] = Future()
     alarm = _timer.set(seconds, gate)
     try:
@@ -48,6 +55,15 @@ def timeout(
     result that nobody gets, as that of ``wait`` is: one that comes too late, too.  Raises ValueError if ``seconds`` is
     not a number.
     """
+    check("timeout", fut)
+    note = Unwaited("timeout")
+    return note.watch(_in_time(note, seconds, fut, discard))
+
+
+def _in_time(
+    note: Unwaited, seconds: float, fut: Future[T], discard: Callable[[T], object] | None
+) -> Generator[Future[Any], None, T]:
+    note.begun()
     gate: Future[None] = Future()
     alarm = _timer.set(seconds, gate)
     try:

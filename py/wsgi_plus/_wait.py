@@ -19,7 +19,9 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Optional, TypeVar, overload
 
+from ._hints import wrong_future
 from ._outcome import follow, result
+from ._unwaited import Heeded, Unwaited
 
 __all__ = ["first", "gather", "settled", "shield", "wait"]
 
@@ -46,8 +48,12 @@ def wait(fut: Future[T], *, discard: Callable[[T], object] | None = None) -> Gen
     If the client leaves when there is a result already, or when it is too late to cancel, nobody gets that result.  If
     it has to be closed, name what does that: ``wait(offload(connect), discard=Connection.close)``.  It is called with
     the result, once there is one, in any thread.
+
+    This and the others raise TypeError at once for what is no future, and warn if nobody waits for what they give.
     """
-    return hold(fut, (fut,), discard)
+    check("wait", fut)
+    note = Unwaited("wait")
+    return note.watch(hold(fut, (fut,), discard, note))
 
 
 def settled(
@@ -59,6 +65,13 @@ def settled(
     this works behind middleware that has no ``throw`` (S5).  Cancels ``fut`` if the generator is closed meanwhile (S8).
     ``discard`` is as that of ``wait``.
     """
+    check("settled", fut)
+    note = Unwaited("settled")
+    return note.watch(_settled(note, fut, discard))
+
+
+def _settled(note: Unwaited, fut: Future[T], discard: Discard) -> Generator[Future[Any], None, Future[T]]:
+    note.begun()
     gate: Future[None] = Future()
     fut.add_done_callback(partial(open_gate, gate, None))
     yield from hold(gate, (fut,), discard)
@@ -91,7 +104,14 @@ def gather(
 
 @overload
 def gather(
-    fut1: Future[T1], fut2: Future[T2], fut3: Future[T3], fut4: Future[T4], fut5: Future[T5], /, *, discard: Discard = None
+    fut1: Future[T1],
+    fut2: Future[T2],
+    fut3: Future[T3],
+    fut4: Future[T4],
+    fut5: Future[T5],
+    /,
+    *,
+    discard: Discard = None,
 ) -> Generator[Future[Any], None, tuple[T1, T2, T3, T4, T5]]: ...
 
 
@@ -151,6 +171,15 @@ def gather(*futs: Future[Any], discard: Discard = None) -> Generator[Future[Any]
     that run already and cannot be cancelled go on, unheeded.  All are cancelled if the generator is closed (S8).
     ``discard`` is called with each result that nobody gets, as that of ``wait`` is.
     """
+    check("gather", *futs)
+    note = Unwaited("gather")
+    return note.watch(_gathered(note, futs, discard))
+
+
+def _gathered(
+    note: Unwaited, futs: tuple[Future[Any], ...], discard: Discard
+) -> Generator[Future[Any], None, tuple[Any, ...]]:
+    note.begun()
     try:
         if futs:
             failed = yield from hold(_all_done(futs), futs, discard)
@@ -204,6 +233,15 @@ def first(*futs: Future[Any], discard: Discard = None) -> Generator[Future[Any],
     """
     if not futs:
         raise ValueError("first() of no futures")
+    check("first", *futs)
+    note = Unwaited("first")
+    return note.watch(_first(note, futs, discard))
+
+
+def _first(
+    note: Unwaited, futs: tuple[Future[Any], ...], discard: Discard
+) -> Generator[Future[Any], None, Future[Any]]:
+    note.begun()
     gate: Future[int] = Future()
     for number, fut in enumerate(futs):
         fut.add_done_callback(partial(open_gate, gate, number))
@@ -218,7 +256,8 @@ def shield(fut: Future[T]) -> Future[T]:
     For a future that several requests wait for: each waits for a shield of its own, with any of the helpers here.
     May be called in any thread.
     """
-    copy: Future[T] = Future()
+    check("shield", fut)
+    copy: Future[T] = Heeded(fut._what) if isinstance(fut, Heeded) else Future()
     fut.add_done_callback(partial(_follow, copy))
     return copy
 
@@ -235,13 +274,22 @@ def _follow(copy: Future[T], fut: Future[T]) -> None:
 # For the modules of this package
 
 
+def check(call: str, *futs: object) -> None:
+    """Raises TypeError, with what to write instead, if one of them is no future."""
+    for fut in futs:
+        if not isinstance(fut, Future):
+            raise wrong_future(call, fut)
+
+
 def hold(
-    fut: Future[T], cancels: Iterable[Future[Any]], discard: Discard = None
+    fut: Future[T], cancels: Iterable[Future[Any]], discard: Discard = None, note: Unwaited | None = None
 ) -> Generator[Future[T], None, T]:
     """Yields ``fut`` and gives its result; gives up ``cancels`` if that does not come to a good end.
 
     After the yield ``fut`` is done.  Where it is not, because nobody there knows WSGI+, result() waits in the thread.
     """
+    if note is not None:
+        note.begun()
     try:
         yield fut
         return result(fut)
@@ -268,8 +316,14 @@ def give_up(futs: Iterable[Future[Any]], discard: Discard = None) -> None:
     with ExitStack() as stack:
         for fut in reversed(tuple(futs)):
             if discard is not None:
-                stack.callback(fut.add_done_callback, partial(_discard, discard))
+                stack.callback(_watch, fut, partial(_discard, discard))
             stack.callback(fut.cancel)
+
+
+def _watch(fut: Future[Any], discard: Callable[[Future[Any]], None]) -> None:
+    """``fut`` has been given up: if it is cancelled, a task of AsyncBridge may be about to end with a result."""
+    late = fut.late if isinstance(fut, Heeded) and fut.cancelled() else None
+    (late or fut).add_done_callback(discard)
 
 
 def _discard(discard: Callable[[Any], object], fut: Future[Any]) -> None:

@@ -70,7 +70,9 @@ from ._django_middleware import Below, Level, levels
 from ._django_rest import Rest
 from ._django_streams import Blocks, blocks, rewritten
 from ._django_transactions import call, guarded
-from ._suspends import Steps, suspends
+from ._hints import never_marked
+from ._suspends import ViewThatWaits, suspends
+from ._unwaited import named
 
 __all__ = ["SuspendingWSGIHandler", "get_wsgi_application", "suspends"]
 
@@ -87,10 +89,11 @@ def get_wsgi_application() -> SuspendingWSGIHandler:
     return SuspendingWSGIHandler()
 
 
-class _Suspended(Exception):
+class ViewWaits(Exception):
     """Out of get_response: a view waits for ``future``."""
 
     def __init__(self, request: Any, steps: Waits, future: Future[Any]) -> None:
+        super().__init__(f"no error: the view at {request.path} waits, and wsgi_plus.django goes on with it")
         self.request, self.steps, self.future = request, steps, future
 
 
@@ -109,7 +112,7 @@ class SuspendingWSGIHandler(WSGIHandler):
             return super().__call__(environ, start_response)
         try:
             response: Any = super().__call__(environ, start_response)
-        except _Suspended as suspended:
+        except ViewWaits as suspended:
             nothing: Any = HttpResponse()
             nothing._handler_class = self.__class__
             nothing._resource_closers.append(suspended.request.close)
@@ -123,7 +126,7 @@ class SuspendingWSGIHandler(WSGIHandler):
         return response
 
     def get_response(self, request: Any) -> HttpResponseBase:
-        """The response.  In a WSGI+ server raises _Suspended, which is for __call__, where the view waits."""
+        """The response.  In a WSGI+ server raises ViewWaits, which is for __call__, where the view waits."""
         if VERSION not in request.META or not self._crossed:
             return super().get_response(request)
         steps = self._response_steps(request)
@@ -132,7 +135,7 @@ class SuspendingWSGIHandler(WSGIHandler):
         except StopIteration as end:
             response: HttpResponseBase = end.value
             return response
-        raise _Suspended(request, steps, future)
+        raise ViewWaits(request, steps, future)
 
     def _response_steps(self, request: Any) -> Waits:
         """As get_response of BaseHandler."""
@@ -163,7 +166,7 @@ class SuspendingWSGIHandler(WSGIHandler):
 
     def _get_response(self, request: Any) -> Any:
         """What is inside of the innermost middleware, where that has to be given a response."""
-        return Steps(self._view_steps(request), self._view_steps).wait()
+        return ViewThatWaits(self._view_steps(request), self._view_steps).wait()
 
     def _view_steps(self, request: Any) -> Waits:
         """As _get_response of BaseHandler."""
@@ -179,8 +182,10 @@ class SuspendingWSGIHandler(WSGIHandler):
                 view = async_to_sync(view)
             try:
                 response = call(view, request, args, kwargs)
-                if isinstance(response, Steps):
+                if isinstance(response, ViewThatWaits):
                     response = yield from self._suspendable(request, response)
+                elif isinstance(response, Generator):
+                    raise never_marked(named(callback))
             except Exception as error:
                 response = self.process_exception_by_middleware(error, request)
                 if response is None:
@@ -199,7 +204,7 @@ class SuspendingWSGIHandler(WSGIHandler):
         self._blocks(request.META, response)
         return response
 
-    def _suspendable(self, request: Any, steps: Steps[Any]) -> Waits:
+    def _suspendable(self, request: Any, steps: ViewThatWaits[Any]) -> Waits:
         """A view marked with @suspends; its response has what decorators have set on what they took for it."""
         for level in self._levels:
             if not level.crossed:
