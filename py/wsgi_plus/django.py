@@ -24,7 +24,9 @@ When the client leaves, GeneratorExit is raised in the view; there is no process
 Databases.  Connections stay with their thread.  At the end of each step they are closed, or kept, as CONN_MAX_AGE says.
 A view must not wait within transaction.atomic(): that raises TransactionManagementError at the yield.  Nor may it wait
 with a queryset half read (``iterator()``), or be called within a transaction: with ATOMIC_REQUESTS it has to be marked
-with ``@transaction.non_atomic_requests``, or there is an ImproperlyConfigured for each request.
+with ``@transaction.non_atomic_requests``, or there is an ImproperlyConfigured for each request.  What asks the database
+in a thread of a pool is given to the ``offload`` of this module, which looks after the connections there; that of
+``wsgi_plus`` does not, and a warning says so once.
 
 Middleware.  A view waits without a thread where all middleware is like Django's own: classes of MiddlewareMixin with
 methods process_request, process_response and so on, and no __call__ of their own.  A function, or a class with a
@@ -67,6 +69,7 @@ from django.utils.log import log_response
 
 from ._django_locals import check
 from ._django_middleware import Below, Level, levels
+from ._django_offload import offload
 from ._django_rest import Rest
 from ._django_streams import Blocks, blocks, rewritten
 from ._django_transactions import call, guarded
@@ -74,7 +77,7 @@ from ._hints import never_marked
 from ._suspends import ViewThatWaits, suspends
 from ._unwaited import named
 
-__all__ = ["SuspendingWSGIHandler", "get_wsgi_application", "suspends"]
+__all__ = ["SuspendingWSGIHandler", "get_wsgi_application", "offload", "suspends"]
 
 VERSION = "wsgi_plus.version"
 CANNOT_CROSS = "%s cannot be suspended: what waits inside of it holds a thread meanwhile"

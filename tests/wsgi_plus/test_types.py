@@ -72,8 +72,8 @@ WRONG = {
     "iterate over a coroutine": ("bridge.iterate(ask('/'))", "arg-type", "AsyncIterable"),
     "iterate over a list": ("bridge.iterate([b''])", "arg-type", "AsyncIterable"),
     "iterate with what is not opened": ("bridge.iterate(pieces(), number)", "arg-type", "Opened"),
-    "open a coroutine": ("def f() -> Waits: yield from bridge.open(ask('/'))", "arg-type", "AbstractAsyncContextManager"),
-    "open what is no manager": ("def f() -> Waits: yield from bridge.open(open('/'))", "arg-type", "AsyncContextManager"),
+    "open a coroutine": ("def f() -> Waits: yield from bridge.open(ask('/'))", "arg-type", "ContextManager"),
+    "open what is no manager": ("def f() -> Waits: yield from bridge.open(open('/'))", "arg-type", "AsyncContext"),
     "discard what it is not": (
         "def f() -> Waits: yield from wait(number, discard=str.upper)",
         "arg-type",
