@@ -99,7 +99,7 @@ def begun(prompt: str) -> Generator[Future[Any], None, Tokens]:
     pauses = iter(PAUSES)
     while True:
         try:
-            tokens: Tokens = yield from timeout(PATIENCE, bridge.run(begin(prompt)))
+            tokens: Tokens = yield from timeout(PATIENCE, bridge.run(begin(prompt)), discard=forget)
             return tokens
         except TimeoutError:
             raise Late from None
@@ -109,6 +109,11 @@ def begun(prompt: str) -> Generator[Future[Any], None, Tokens]:
                 raise
             pause = max(failure.again, pause * random.uniform(0.5, 1.5))  # not all clients at once
         yield from sleep(pause)
+
+
+def forget(tokens: Tokens) -> None:
+    """The client, or our patience, has left in the moment in which the first token came."""
+    bridge.run(tokens.aclose())
 
 
 # The rest runs in the asyncio thread.

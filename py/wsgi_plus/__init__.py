@@ -17,7 +17,7 @@ else gives a ``concurrent.futures.Future``.
 """
 
 from ._blocking import blocking
-from ._bridge import AsyncBridge
+from ._bridge import AsyncBridge, Opened
 from ._offload import offload
 from ._suspends import suspends
 from ._timer import sleep, timeout
@@ -26,6 +26,7 @@ from ._wait import first, gather, settled, shield, wait
 
 __all__ = [
     "AsyncBridge",
+    "Opened",
     "WSGIPlusError",
     "WSGIPlusWarning",
     "blocking",

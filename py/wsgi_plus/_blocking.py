@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from ._hints import mistaken
 from ._outcome import failure
 from ._types import Application, Environ
 
@@ -42,6 +43,9 @@ class _Waiting:
         item = next(self._iterator)
         while isinstance(item, Future):
             item = self._after(item)
+        error = mistaken(item)
+        if error is not None:
+            raise error
         block: bytes = item
         return block
 

@@ -16,7 +16,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.transaction import TransactionManagementError
 
-from ._suspends import Steps, _dispatching, dispatching
+from ._hints import mistaken
+from ._suspends import ViewThatWaits, _dispatching, dispatching
 
 __all__ = ["call", "fate", "guarded"]
 
@@ -33,14 +34,14 @@ WAITS_WITHIN = (
 
 
 def call(view: Callable[..., Any], request: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What ``view`` returns: a response, or the Steps of one that is marked with ``@suspends``.
+    """What ``view`` returns: a response, or the ViewThatWaits of one that is marked with ``@suspends``.
 
     Raises ImproperlyConfigured where that is called within a transaction or another context manager.
     """
     with dispatching():
         _dispatching.set(_outside)  # until the end of dispatching()
         result = view(request, *args, **kwargs)
-    if isinstance(result, Steps):
+    if isinstance(result, ViewThatWaits):
         for decorated in (view, result._view):
             _refuse_managers(decorated, result._view.__qualname__)
     return result
@@ -71,6 +72,7 @@ def _refuse_managers(view: Any, name: str) -> None:
 
 def guarded(iterator: Iterator[Any]) -> Generator[Any, None, Any]:
     """What ``iterator`` gives, but no future within a transaction: there its yield raises TransactionManagementError.
+    And nothing that cannot be waited for, and would be made text of: there its yield raises TypeError.
 
     What is thrown in goes to the iterator's ``throw``, or is raised if it has none (S5).  Gives its value at the end.
     Left before that, it does not close the iterator.
@@ -85,6 +87,9 @@ def guarded(iterator: Iterator[Any]) -> Generator[Any, None, Any]:
                 if end is error:  # a failure, which must not look like the end (S5)
                     raise RuntimeError("a future failed with StopIteration") from error
                 return end.value
+            error = mistaken(item)
+            if error is not None:
+                continue  # raised at the yield
             alias = _open_transaction() if isinstance(item, Future) else None
             if alias is None:
                 error = yield from fate(item)

@@ -14,7 +14,9 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
+from ._hints import mistaken, never_marked
 from ._outcome import failure
+from ._unwaited import named
 
 __all__ = ["Body", "Gate", "close", "gated", "watch"]
 
@@ -50,8 +52,9 @@ class Gate(Future[None]):
 def gated(items: Iterable[Any]) -> Generator[Any, None, Any]:
     """The same items, with gates in place of the futures; returns what ``items`` does, if that is a generator.
 
-    A failure is thrown into ``items`` (S5.2), or raised from here if they have no ``throw`` (S5.4).  Closing this does
-    not close ``items``: that is for whoever made them.
+    A failure is thrown into ``items`` (S5.2), or raised from here if they have no ``throw`` (S5.4); and so is TypeError
+    where they yield what was meant to be waited for and cannot be.  Closing this does not close ``items``: that is for
+    whoever made them.
     """
     iterator: Any = iter(items)
     item: Any = None
@@ -69,7 +72,9 @@ def gated(items: Iterable[Any]) -> Generator[Any, None, Any]:
                 if end is error:  # a failure, which must not look like the end (S5.5)
                     raise RuntimeError("a future failed with StopIteration") from error
                 return end.value
-            error = None
+            error = mistaken(item)
+            if error is not None:
+                continue  # raised at the yield
             if isinstance(item, Future) and not isinstance(item, Gate):
                 yield Gate(item)
                 error = failure(item, 0)  # it may have called its callbacks and not be done (S5.9)
@@ -94,11 +99,21 @@ class Body:
         return self
 
     def __next__(self) -> Any:
-        item = next(self._items)
+        item = self._next()
         while isinstance(item, Future) and not self.suspends:
             item.result()  # a gate: it waits, and does not fail
-            item = next(self._items)
+            item = self._next()
         return item
+
+    def _next(self) -> Any:
+        """Raises TypeError where the blocks are a view that somebody has forgotten to mark: its response is lost."""
+        try:
+            return next(self._items)
+        except StopIteration as end:
+            if end.value is None:
+                raise
+            error = never_marked(named(self._blocks), end.value)
+        raise error
 
     def close(self) -> None:
         close(self._blocks)

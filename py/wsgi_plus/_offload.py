@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ._fork import forget_in_child
+from ._unwaited import heeded, named
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVarTuple, Unpack
 
     Ts = TypeVarTuple("Ts")
 
-__all__ = ["offload"]
+__all__ = ["around_calls", "check_function", "offload"]
 
 T = TypeVar("T")
 
@@ -28,12 +32,35 @@ def offload(fn: Callable[[Unpack[Ts]], T], *args: Unpack[Ts], pool: Executor | N
     The default pool has up to 32 threads, starts with the first call and is for calls that wait.  There ``fn`` runs in
     a copy of the caller's context variables; in a ``pool`` of yours they are the pool's affair.  A call that has not
     begun can be cancelled, one that runs cannot: as with any ThreadPoolExecutor the interpreter's end waits for it.
-    May be called in any thread; never blocks.  Raises RuntimeError when the pool is shut down.
+    May be called in any thread; never blocks.  If the call fails and nobody asks, or cancels, that is logged.  Raises
+    TypeError if ``fn`` cannot be called, and RuntimeError when the pool is shut down.
     """
-    if pool is not None:
-        return pool.submit(fn, *args)
-    context = contextvars.copy_context()
-    return _default.pool().submit(lambda: context.run(fn, *args))
+    check_function(fn)
+    if pool is None:
+        context = contextvars.copy_context()
+        return heeded(_default.pool().submit(lambda: context.run(_call, named(fn), partial(fn, *args))), named(fn))
+    if around_calls and isinstance(pool, ThreadPoolExecutor):  # in another process there is nothing to look at
+        return heeded(pool.submit(_call, named(fn), partial(fn, *args)), named(fn))
+    return heeded(pool.submit(fn, *args), named(fn))
+
+
+def check_function(fn: object) -> None:
+    """Raises TypeError, with what to write instead, if that is nothing to call in a thread."""
+    if inspect.iscoroutinefunction(fn):
+        raise TypeError(f"offload() of the coroutine function {named(fn)}: give what it returns to AsyncBridge.run")
+    if not callable(fn):
+        raise TypeError(f"offload() takes a function, and its arguments after it, not a {type(fn).__name__}")
+
+
+around_calls: list[Callable[[str], AbstractContextManager[None]]] = []
+"""What frameworks put around each call, in the thread of a pool; they are given the function's name."""
+
+
+def _call(name: str, call: Callable[[], T]) -> T:
+    with ExitStack() as stack:
+        for around in around_calls:
+            stack.enter_context(around(name))
+        return call()
 
 
 class _Default:

@@ -291,6 +291,8 @@ class Request:
             return f"{said}: yield what asyncio.run_coroutine_threadsafe() gives"
         if isinstance(item, (list, tuple)) and any(isinstance(one, Future) for one in item):
             return f"{said}: yield the futures one by one"
+        if inspect.isgenerator(item):
+            return f"{said}: write `yield from` in place of `yield`"
         return said
 
     def await_future(self, future: Future[Any]) -> Fate:

@@ -1,9 +1,9 @@
 """Views that wait (S1): generators that yield futures and return the response, for frameworks that know only functions.
 
 ``@suspends`` makes of such a generator function a function that gives the response, which is what a framework expects
-of a view.  Called by a framework's glue, within ``dispatching()``, it gives a ``Steps`` instead, which passes through
-decorators that hand on what they get, and which the glue runs with ``yield from``.  Called by anybody else it waits in
-the thread for each future: slower, and never wrong.
+of a view.  Called by a framework's glue, within ``dispatching()``, it gives a ``ViewThatWaits`` instead, which passes
+through decorators that hand on what they get, and which the glue runs with ``yield from``.  Called by anybody else it
+waits in the thread for each future: slower, and never wrong.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
+from ._hints import hint
 from ._outcome import failure
+from ._unwaited import named
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec
 
     P = ParamSpec("P")
 
-__all__ = ["Steps", "dispatching", "suspends"]
+__all__ = ["ViewThatWaits", "dispatching", "suspends"]
 
 R = TypeVar("R")
+
+_BLOCK = "A view returns its response: blocks are for the body of a response that streams."
 
 _dispatching: ContextVar[bool] = ContextVar("wsgi_plus.dispatching", default=False)
 
@@ -45,7 +49,7 @@ def suspends(view: Callable[P, Generator[Future[Any], None, R]]) -> Callable[P, 
 
     @wraps(view)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        steps = Steps(view(*args, **kwargs), view)
+        steps = ViewThatWaits(view(*args, **kwargs), view)
         if _dispatching.get():
             return steps  # type: ignore[return-value]  # only the glue gets it
         return steps.wait()
@@ -55,7 +59,7 @@ def suspends(view: Callable[P, Generator[Future[Any], None, R]]) -> Callable[P, 
 
 @contextmanager
 def dispatching() -> Iterator[None]:
-    """Within it, in this context, ``@suspends`` views give their ``Steps``.  For glue: around the call of the view."""
+    """Within it, in this context, ``@suspends`` views give a ``ViewThatWaits``.  For glue: around a view's call."""
     token = _dispatching.set(True)
     try:
         yield
@@ -63,22 +67,28 @@ def dispatching() -> Iterator[None]:
         _dispatching.reset(token)
 
 
-class Steps(Generic[R]):
+class ViewThatWaits(Generic[R]):
     """A view that has been called and has not begun.  ``response = yield from steps.run()``, once."""
 
     def __init__(self, generator: Generator[Future[Any], None, R], view: Callable[..., Any]) -> None:
         if not isinstance(generator, Generator):
-            raise TypeError(f"{_name(view)} is marked with @suspends, and is not a generator function")
+            raise TypeError(
+                f"{named(view)} is marked with @suspends, and is not a generator function: it gave a "
+                f"{type(generator).__name__}. @suspends belongs directly above the def of a function with a yield"
+            )
         self._generator = generator
         self._view = view
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(
-            f"{_name(self._view)} has not returned its response yet: a decorator around @suspends asked for .{name}"
+            f"{named(self._view)} has not returned its response yet: a decorator around @suspends asked for .{name}"
         )
 
+    def __repr__(self) -> str:
+        return f"<{named(self._view)}, which waits and has not returned its response yet>"
+
     def run(self) -> Generator[Future[Any], None, R]:
-        """The futures of the view one by one, failures to it, and what it returns.  A step at a time, as the view is."""
+        """The futures of the view one by one, failures to it, and what it returns.  One step at a time, as the view."""
         generator = self._generator
         item: object = None
         error: BaseException | None = None
@@ -90,7 +100,10 @@ class Steps(Generic[R]):
                     response: R = end.value
                     return response
                 if not isinstance(item, Future):
-                    raise TypeError(f"{_name(self._view)} yielded {type(item).__name__}, not a concurrent.futures.Future")
+                    raise TypeError(
+                        f"{named(self._view)} yielded {type(item).__name__}, not a concurrent.futures.Future. "
+                        + (_BLOCK if isinstance(item, (bytes, str)) else hint(item))
+                    )
                 error = None
                 try:
                     yield item
@@ -115,7 +128,3 @@ class Steps(Generic[R]):
             return response
         finally:
             steps.close()
-
-
-def _name(view: Callable[..., Any]) -> str:
-    return getattr(view, "__qualname__", None) or repr(view)

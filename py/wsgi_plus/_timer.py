@@ -9,14 +9,15 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
 from ._fork import forget_in_child
 from ._outcome import result
-from ._wait import cancel_all, hold, open_gate
+from ._unwaited import Unwaited
+from ._wait import check, give_up, hold, open_gate
 
 __all__ = ["sleep", "timeout"]
 
@@ -29,6 +30,12 @@ def sleep(seconds: float) -> Generator[Future[Any], None, None]:
     It counts from here, not from where the generator was made.  ``math.inf`` is until the generator is closed.  Raises
     ValueError if ``seconds`` is not a number.
     """
+    note = Unwaited("sleep")
+    return note.watch(_slept(note, seconds))
+
+
+def _slept(note: Unwaited, seconds: float) -> Generator[Future[Any], None, None]:
+    note.begun()
     gate: Future[None] = Future()
     alarm = _timer.set(seconds, gate)
     try:
@@ -37,23 +44,36 @@ def sleep(seconds: float) -> Generator[Future[Any], None, None]:
         alarm.cancel()
 
 
-def timeout(seconds: float, fut: Future[T]) -> Generator[Future[Any], None, T]:
+def timeout(
+    seconds: float, fut: Future[T], *, discard: Callable[[T], object] | None = None
+) -> Generator[Future[Any], None, T]:
     """``value = yield from timeout(seconds, fut)``: the result of ``fut``, if it comes in time.
 
     Raises what ``fut`` failed with, or the built-in TimeoutError: then ``fut`` has been cancelled, or goes on unheeded
     if it cannot be.  A future that is done when this looks is never too late, so with no seconds left it still gives
-    the result of one that is done.  Cancels ``fut`` if the generator is closed (S8).  Raises ValueError if ``seconds``
-    is not a number.
+    the result of one that is done.  Cancels ``fut`` if the generator is closed (S8).  ``discard`` is called with a
+    result that nobody gets, as that of ``wait`` is: one that comes too late, too.  Raises ValueError if ``seconds`` is
+    not a number.
     """
+    check("timeout", fut)
+    note = Unwaited("timeout")
+    return note.watch(_in_time(note, seconds, fut, discard))
+
+
+def _in_time(
+    note: Unwaited, seconds: float, fut: Future[T], discard: Callable[[T], object] | None
+) -> Generator[Future[Any], None, T]:
+    note.begun()
     gate: Future[None] = Future()
     alarm = _timer.set(seconds, gate)
     try:
         fut.add_done_callback(partial(open_gate, gate, None))
-        yield from hold(gate, (fut,))
+        yield from hold(gate, (fut,), discard)
         if not fut.done():
-            cancel_all((fut,))
+            fut.cancel()
             # It may have been completed since, and then that is the outcome.
             if fut.cancelled() or not fut.done():
+                give_up((fut,), discard)
                 raise TimeoutError(f"no result within {seconds:g} s")
         return result(fut)
     finally:

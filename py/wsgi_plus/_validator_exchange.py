@@ -22,6 +22,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from ._hints import hint
 from ._types import Application, Environ
 from ._validator_pep3333 import (
     Errors,
@@ -34,7 +35,7 @@ from ._validator_pep3333 import (
     reads_socket,
     status_fault,
 )
-from ._validator_rules import INSIDE, RULES, WSGIPlusError, WSGIPlusWarning, hint
+from ._validator_rules import INSIDE, RULES, WSGIPlusError, WSGIPlusWarning
 
 __all__ = ["Exchange"]
 
@@ -348,6 +349,8 @@ class Exchange:
                 if any(end is error for error in thrown):  # S5.5
                     raise
                 self._look_at_end(thrown, self._starts > starts)
+                if end.value is not None:
+                    raise self.broken("value", what=f"a {type(end.value).__name__}") from None
                 self._state = ENDED
                 raise
             except BaseException as error:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-__all__ = ["INSIDE", "OUTSIDE", "RULES", "Rule", "WSGIPlusError", "WSGIPlusWarning", "hint"]
+__all__ = ["INSIDE", "OUTSIDE", "RULES", "Rule", "WSGIPlusError", "WSGIPlusWarning"]
 
 
 class WSGIPlusError(AssertionError):
@@ -220,6 +219,12 @@ RULES = {
     "yield-in-close": Rule(
         INSIDE, "S7.6", "yielded while it was closed", "Nobody resumes it: give what has to be waited for to a thread."
     ),
+    "value": Rule(
+        INSIDE,
+        "PEP 380",
+        "ended with a return of {what}, which nobody gets",
+        "A generator yields its blocks; a view that returns its response is to be marked with @suspends.",
+    ),
     # What two validators see of what is between them
     "lost": Rule(
         INSIDE,
@@ -249,20 +254,3 @@ RULES = {
         "Let the failure pass, or answer it with start_response(status, headers, sys.exc_info()).",
     ),
 }
-
-
-def hint(item: Any) -> str:
-    """What to do instead of yielding this (S1.4)."""
-    return next(advice for kind, advice in _HINTS if kind(item))
-
-
-_HINTS = (
-    (
-        inspect.isawaitable,  # coroutines, and asyncio's futures and tasks
-        "Give the coroutine to asyncio.run_coroutine_threadsafe, or to AsyncBridge.run, and yield what comes back.",
-    ),
-    (lambda item: isinstance(item, (list, tuple, set, frozenset)), "Yield the items one after the other."),
-    (lambda item: isinstance(item, str), "Encode text."),
-    (lambda item: isinstance(item, (bytearray, memoryview)), "Yield bytes() of it."),
-    (lambda item: True, "Nothing else can be sent or waited for."),
-)

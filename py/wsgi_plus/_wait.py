@@ -6,17 +6,22 @@ may come to it at the same time, and after the request has ended: the first one 
 
 When a wait is left before its end it cancels what it waited for.  In a WSGI+ server the only way to that is close(),
 that is GeneratorExit at the yield (S7, S8); where a future has failed it is done, and cancelling it does nothing.
+
+A future that cannot be cancelled any more comes to a result that nobody gets.  Where that is something open, such as a
+connection, ``discard`` closes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, TypeVar, overload
+from typing import Any, Optional, TypeVar, overload
 
+from ._hints import wrong_future
 from ._outcome import follow, result
+from ._unwaited import Heeded, Unwaited
 
 __all__ = ["first", "gather", "settled", "shield", "wait"]
 
@@ -25,64 +30,161 @@ T1 = TypeVar("T1")
 T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 T4 = TypeVar("T4")
+T5 = TypeVar("T5")
+T6 = TypeVar("T6")
+T7 = TypeVar("T7")
+T8 = TypeVar("T8")
+
+Discard = Optional[Callable[[Any], object]]
+"""What closes a result that nobody gets."""
 
 
-def wait(fut: Future[T]) -> Generator[Future[T], None, T]:
+def wait(fut: Future[T], *, discard: Callable[[T], object] | None = None) -> Generator[Future[T], None, T]:
     """``value = yield from wait(fut)``: the result of ``fut``.
 
     Raises what ``fut`` failed with (S5); ``CancelledError`` of concurrent.futures if it was cancelled.  Cancels ``fut``
     if the generator is closed meanwhile (S8).  To wait for a future that is not yours to cancel, ``shield`` it.
+
+    If the client leaves when there is a result already, or when it is too late to cancel, nobody gets that result.  If
+    it has to be closed, name what does that: ``wait(offload(connect), discard=Connection.close)``.  It is called with
+    the result, once there is one, in any thread.
+
+    This and the others raise TypeError at once for what is no future, and warn if nobody waits for what they give.
     """
-    return hold(fut, (fut,))
+    check("wait", fut)
+    note = Unwaited("wait")
+    return note.watch(hold(fut, (fut,), discard, note))
 
 
-def settled(fut: Future[T]) -> Generator[Future[Any], None, Future[T]]:
+def settled(
+    fut: Future[T], *, discard: Callable[[T], object] | None = None
+) -> Generator[Future[Any], None, Future[T]]:
     """``yield from settled(fut)``: gives ``fut`` itself when it is done, and does not raise what it failed with.
 
     The failure is found with ``fut.exception()`` or ``fut.result()``.  The future that is yielded does not fail, so
     this works behind middleware that has no ``throw`` (S5).  Cancels ``fut`` if the generator is closed meanwhile (S8).
+    ``discard`` is as that of ``wait``.
     """
+    check("settled", fut)
+    note = Unwaited("settled")
+    return note.watch(_settled(note, fut, discard))
+
+
+def _settled(note: Unwaited, fut: Future[T], discard: Discard) -> Generator[Future[Any], None, Future[T]]:
+    note.begun()
     gate: Future[None] = Future()
     fut.add_done_callback(partial(open_gate, gate, None))
-    yield from hold(gate, (fut,))
+    yield from hold(gate, (fut,), discard)
     return fut
 
 
 @overload
-def gather(fut1: Future[T1], /) -> Generator[Future[Any], None, tuple[T1]]: ...
-
-
-@overload
-def gather(fut1: Future[T1], fut2: Future[T2], /) -> Generator[Future[Any], None, tuple[T1, T2]]: ...
+def gather(
+    fut1: Future[T1], /, *, discard: Discard = None
+) -> Generator[Future[Any], None, tuple[T1]]: ...
 
 
 @overload
 def gather(
-    fut1: Future[T1], fut2: Future[T2], fut3: Future[T3], /
+    fut1: Future[T1], fut2: Future[T2], /, *, discard: Discard = None
+) -> Generator[Future[Any], None, tuple[T1, T2]]: ...
+
+
+@overload
+def gather(
+    fut1: Future[T1], fut2: Future[T2], fut3: Future[T3], /, *, discard: Discard = None
 ) -> Generator[Future[Any], None, tuple[T1, T2, T3]]: ...
 
 
 @overload
 def gather(
-    fut1: Future[T1], fut2: Future[T2], fut3: Future[T3], fut4: Future[T4], /
+    fut1: Future[T1], fut2: Future[T2], fut3: Future[T3], fut4: Future[T4], /, *, discard: Discard = None
 ) -> Generator[Future[Any], None, tuple[T1, T2, T3, T4]]: ...
 
 
 @overload
-def gather(*futs: Future[T]) -> Generator[Future[Any], None, tuple[T, ...]]: ...
+def gather(
+    fut1: Future[T1],
+    fut2: Future[T2],
+    fut3: Future[T3],
+    fut4: Future[T4],
+    fut5: Future[T5],
+    /,
+    *,
+    discard: Discard = None,
+) -> Generator[Future[Any], None, tuple[T1, T2, T3, T4, T5]]: ...
 
 
-def gather(*futs: Future[Any]) -> Generator[Future[Any], None, tuple[Any, ...]]:
+@overload
+def gather(
+    fut1: Future[T1],
+    fut2: Future[T2],
+    fut3: Future[T3],
+    fut4: Future[T4],
+    fut5: Future[T5],
+    fut6: Future[T6],
+    /,
+    *,
+    discard: Discard = None,
+) -> Generator[Future[Any], None, tuple[T1, T2, T3, T4, T5, T6]]: ...
+
+
+@overload
+def gather(
+    fut1: Future[T1],
+    fut2: Future[T2],
+    fut3: Future[T3],
+    fut4: Future[T4],
+    fut5: Future[T5],
+    fut6: Future[T6],
+    fut7: Future[T7],
+    /,
+    *,
+    discard: Discard = None,
+) -> Generator[Future[Any], None, tuple[T1, T2, T3, T4, T5, T6, T7]]: ...
+
+
+@overload
+def gather(
+    fut1: Future[T1],
+    fut2: Future[T2],
+    fut3: Future[T3],
+    fut4: Future[T4],
+    fut5: Future[T5],
+    fut6: Future[T6],
+    fut7: Future[T7],
+    fut8: Future[T8],
+    /,
+    *,
+    discard: Discard = None,
+) -> Generator[Future[Any], None, tuple[T1, T2, T3, T4, T5, T6, T7, T8]]: ...
+
+
+@overload
+def gather(*futs: Future[T], discard: Discard = None) -> Generator[Future[Any], None, tuple[T, ...]]: ...
+
+
+def gather(*futs: Future[Any], discard: Discard = None) -> Generator[Future[Any], None, tuple[Any, ...]]:
     """``one, two = yield from gather(fut1, fut2)``: a tuple of all results, in the order of the arguments.
 
     The first one to fail or to be cancelled ends the wait: the rest are cancelled, and its exception is raised.  Those
     that run already and cannot be cancelled go on, unheeded.  All are cancelled if the generator is closed (S8).
+    ``discard`` is called with each result that nobody gets, as that of ``wait`` is.
     """
+    check("gather", *futs)
+    note = Unwaited("gather")
+    return note.watch(_gathered(note, futs, discard))
+
+
+def _gathered(
+    note: Unwaited, futs: tuple[Future[Any], ...], discard: Discard
+) -> Generator[Future[Any], None, tuple[Any, ...]]:
+    note.begun()
     try:
         if futs:
-            failed = yield from hold(_all_done(futs), futs)
+            failed = yield from hold(_all_done(futs), futs, discard)
             if failed is not None:
-                cancel_all(futs)
+                give_up(futs, discard)
                 result(futs[failed])
         return tuple(fut.result() for fut in futs)
     finally:
@@ -108,31 +210,43 @@ def _one_done(gate: Future[int | None], left: list[None], number: int, fut: Futu
 
 
 @overload
-def first(*futs: Future[T]) -> Generator[Future[Any], None, Future[T]]: ...
+def first(*futs: Future[T], discard: Discard = None) -> Generator[Future[Any], None, Future[T]]: ...
 
 
 @overload
-def first(fut1: Future[T1], fut2: Future[T2], /) -> Generator[Future[Any], None, Future[T1] | Future[T2]]: ...
+def first(
+    fut1: Future[T1], fut2: Future[T2], /, *, discard: Discard = None
+) -> Generator[Future[Any], None, Future[T1] | Future[T2]]: ...
 
 
 @overload
-def first(*futs: Future[Any]) -> Generator[Future[Any], None, Future[Any]]: ...
+def first(*futs: Future[Any], discard: Discard = None) -> Generator[Future[Any], None, Future[Any]]: ...
 
 
-def first(*futs: Future[Any]) -> Generator[Future[Any], None, Future[Any]]:
+def first(*futs: Future[Any], discard: Discard = None) -> Generator[Future[Any], None, Future[Any]]:
     """``winner = yield from first(fut1, fut2)``: the future that is done first, whether or not it has failed.
 
     The rest are cancelled then, as far as they can be.  Of several that are done already it is the first in order.  As
     with ``settled`` no failure is raised: ask ``winner.result()``.  All are cancelled if the generator is closed (S8).
-    Raises ValueError if there are no futures, as nothing would ever be done.
+    ``discard`` is called with each result of the rest, as that of ``wait`` is.  Raises ValueError if there are no
+    futures, as nothing would ever be done.
     """
     if not futs:
         raise ValueError("first() of no futures")
+    check("first", *futs)
+    note = Unwaited("first")
+    return note.watch(_first(note, futs, discard))
+
+
+def _first(
+    note: Unwaited, futs: tuple[Future[Any], ...], discard: Discard
+) -> Generator[Future[Any], None, Future[Any]]:
+    note.begun()
     gate: Future[int] = Future()
     for number, fut in enumerate(futs):
         fut.add_done_callback(partial(open_gate, gate, number))
-    winner = futs[(yield from hold(gate, futs))]
-    cancel_all(fut for fut in futs if fut is not winner)
+    winner = futs[(yield from hold(gate, futs, discard))]
+    give_up([fut for fut in futs if fut is not winner], discard)
     return winner
 
 
@@ -142,7 +256,8 @@ def shield(fut: Future[T]) -> Future[T]:
     For a future that several requests wait for: each waits for a shield of its own, with any of the helpers here.
     May be called in any thread.
     """
-    copy: Future[T] = Future()
+    check("shield", fut)
+    copy: Future[T] = Heeded(fut._what) if isinstance(fut, Heeded) else Future()
     fut.add_done_callback(partial(_follow, copy))
     return copy
 
@@ -159,16 +274,27 @@ def _follow(copy: Future[T], fut: Future[T]) -> None:
 # For the modules of this package
 
 
-def hold(fut: Future[T], cancels: Iterable[Future[Any]]) -> Generator[Future[T], None, T]:
-    """Yields ``fut`` and gives its result; cancels ``cancels`` if that does not come to a good end.
+def check(call: str, *futs: object) -> None:
+    """Raises TypeError, with what to write instead, if one of them is no future."""
+    for fut in futs:
+        if not isinstance(fut, Future):
+            raise wrong_future(call, fut)
+
+
+def hold(
+    fut: Future[T], cancels: Iterable[Future[Any]], discard: Discard = None, note: Unwaited | None = None
+) -> Generator[Future[T], None, T]:
+    """Yields ``fut`` and gives its result; gives up ``cancels`` if that does not come to a good end.
 
     After the yield ``fut`` is done.  Where it is not, because nobody there knows WSGI+, result() waits in the thread.
     """
+    if note is not None:
+        note.begun()
     try:
         yield fut
         return result(fut)
     except BaseException:
-        cancel_all(cancels)
+        give_up(cancels, discard)
         raise
     finally:
         del fut, cancels  # the traceback has this frame: no cycle with the exception
@@ -182,8 +308,24 @@ def open_gate(gate: Future[T], value: T, *_: Any) -> None:
         pass
 
 
-def cancel_all(futs: Iterable[Future[Any]]) -> None:
-    """Cancels every one in turn, even if a callback of one of them should raise; then that is raised."""
+def give_up(futs: Iterable[Future[Any]], discard: Discard = None) -> None:
+    """Cancels every one in turn, even if a callback of one of them should raise; then that is raised.
+
+    ``discard`` gets the results of those that have one all the same, now or later.  What it raises is logged.
+    """
     with ExitStack() as stack:
         for fut in reversed(tuple(futs)):
+            if discard is not None:
+                stack.callback(_watch, fut, partial(_discard, discard))
             stack.callback(fut.cancel)
+
+
+def _watch(fut: Future[Any], discard: Callable[[Future[Any]], None]) -> None:
+    """``fut`` has been given up: if it is cancelled, a task of AsyncBridge may be about to end with a result."""
+    late = fut.late if isinstance(fut, Heeded) and fut.cancelled() else None
+    (late or fut).add_done_callback(discard)
+
+
+def _discard(discard: Callable[[Any], object], fut: Future[Any]) -> None:
+    if not fut.cancelled() and fut.exception() is None:
+        discard(fut.result())

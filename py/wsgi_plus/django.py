@@ -24,7 +24,9 @@ When the client leaves, GeneratorExit is raised in the view; there is no process
 Databases.  Connections stay with their thread.  At the end of each step they are closed, or kept, as CONN_MAX_AGE says.
 A view must not wait within transaction.atomic(): that raises TransactionManagementError at the yield.  Nor may it wait
 with a queryset half read (``iterator()``), or be called within a transaction: with ATOMIC_REQUESTS it has to be marked
-with ``@transaction.non_atomic_requests``, or there is an ImproperlyConfigured for each request.
+with ``@transaction.non_atomic_requests``, or there is an ImproperlyConfigured for each request.  What asks the database
+in a thread of a pool is given to the ``offload`` of this module, which looks after the connections there; that of
+``wsgi_plus`` does not, and a warning says so once.
 
 Middleware.  A view waits without a thread where all middleware is like Django's own: classes of MiddlewareMixin with
 methods process_request, process_response and so on, and no __call__ of their own.  A function, or a class with a
@@ -67,12 +69,15 @@ from django.utils.log import log_response
 
 from ._django_locals import check
 from ._django_middleware import Below, Level, levels
+from ._django_offload import offload
 from ._django_rest import Rest
 from ._django_streams import Blocks, blocks, rewritten
 from ._django_transactions import call, guarded
-from ._suspends import Steps, suspends
+from ._hints import never_marked
+from ._suspends import ViewThatWaits, suspends
+from ._unwaited import named
 
-__all__ = ["SuspendingWSGIHandler", "get_wsgi_application", "suspends"]
+__all__ = ["SuspendingWSGIHandler", "get_wsgi_application", "offload", "suspends"]
 
 VERSION = "wsgi_plus.version"
 CANNOT_CROSS = "%s cannot be suspended: what waits inside of it holds a thread meanwhile"
@@ -87,10 +92,11 @@ def get_wsgi_application() -> SuspendingWSGIHandler:
     return SuspendingWSGIHandler()
 
 
-class _Suspended(Exception):
+class ViewWaits(Exception):
     """Out of get_response: a view waits for ``future``."""
 
     def __init__(self, request: Any, steps: Waits, future: Future[Any]) -> None:
+        super().__init__(f"no error: the view at {request.path} waits, and wsgi_plus.django goes on with it")
         self.request, self.steps, self.future = request, steps, future
 
 
@@ -109,7 +115,7 @@ class SuspendingWSGIHandler(WSGIHandler):
             return super().__call__(environ, start_response)
         try:
             response: Any = super().__call__(environ, start_response)
-        except _Suspended as suspended:
+        except ViewWaits as suspended:
             nothing: Any = HttpResponse()
             nothing._handler_class = self.__class__
             nothing._resource_closers.append(suspended.request.close)
@@ -123,7 +129,7 @@ class SuspendingWSGIHandler(WSGIHandler):
         return response
 
     def get_response(self, request: Any) -> HttpResponseBase:
-        """The response.  In a WSGI+ server raises _Suspended, which is for __call__, where the view waits."""
+        """The response.  In a WSGI+ server raises ViewWaits, which is for __call__, where the view waits."""
         if VERSION not in request.META or not self._crossed:
             return super().get_response(request)
         steps = self._response_steps(request)
@@ -132,7 +138,7 @@ class SuspendingWSGIHandler(WSGIHandler):
         except StopIteration as end:
             response: HttpResponseBase = end.value
             return response
-        raise _Suspended(request, steps, future)
+        raise ViewWaits(request, steps, future)
 
     def _response_steps(self, request: Any) -> Waits:
         """As get_response of BaseHandler."""
@@ -163,7 +169,7 @@ class SuspendingWSGIHandler(WSGIHandler):
 
     def _get_response(self, request: Any) -> Any:
         """What is inside of the innermost middleware, where that has to be given a response."""
-        return Steps(self._view_steps(request), self._view_steps).wait()
+        return ViewThatWaits(self._view_steps(request), self._view_steps).wait()
 
     def _view_steps(self, request: Any) -> Waits:
         """As _get_response of BaseHandler."""
@@ -179,8 +185,10 @@ class SuspendingWSGIHandler(WSGIHandler):
                 view = async_to_sync(view)
             try:
                 response = call(view, request, args, kwargs)
-                if isinstance(response, Steps):
+                if isinstance(response, ViewThatWaits):
                     response = yield from self._suspendable(request, response)
+                elif isinstance(response, Generator):
+                    raise never_marked(named(callback))
             except Exception as error:
                 response = self.process_exception_by_middleware(error, request)
                 if response is None:
@@ -199,7 +207,7 @@ class SuspendingWSGIHandler(WSGIHandler):
         self._blocks(request.META, response)
         return response
 
-    def _suspendable(self, request: Any, steps: Steps[Any]) -> Waits:
+    def _suspendable(self, request: Any, steps: ViewThatWaits[Any]) -> Waits:
         """A view marked with @suspends; its response has what decorators have set on what they took for it."""
         for level in self._levels:
             if not level.crossed:

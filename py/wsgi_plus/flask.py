@@ -13,9 +13,11 @@
         return {"answer": answer}                     # whatever a view may return
 
 What waits.  Views, among them the methods of class-based ones; ``before_request`` functions; error handlers.  Each is
-marked with ``@suspends``, may yield futures, and returns what it always did.  A failed future raises at its ``yield``;
-what is not caught reaches the error handlers.  Wherever else Flask calls a function that is marked (``after_request``,
-``url_value_preprocessor``, teardown), it waits in the thread.  ``async`` views are run as ever, and hold their thread.
+marked with ``@suspends``, directly above its ``def``, may yield futures, and returns what it always did.  A generator
+that returns a response and is not marked raises TypeError, as nobody would get that.  A failed future raises at its
+``yield``; what is not caught reaches the error handlers.  Wherever else Flask calls a function that is marked
+(``after_request``, ``url_value_preprocessor``, teardown), it waits in the thread.  ``async`` views are run as ever, and
+hold their thread.
 
 What streams.  The body of any response, from any view: ``Response(generator)``, with ``stream_with_context`` or not,
 may yield futures between its blocks (to mypy such a generator is an ``Iterator[Any]``).  Who reads the data of such a
@@ -58,8 +60,10 @@ from flask.globals import request_ctx
 from werkzeug.wrappers import Response
 
 from ._flask_stream import Body, close, gated, watch
-from ._suspends import Steps, _dispatching, dispatching, suspends
+from ._hints import never_marked
+from ._suspends import ViewThatWaits, _dispatching, dispatching, suspends
 from ._types import Environ
+from ._unwaited import named
 
 __all__ = ["suspending", "suspends"]
 
@@ -119,8 +123,10 @@ class _Suspending(Flask):
             for before in self.before_request_funcs.get(name, ()):
                 with dispatching():
                     rv = self.ensure_sync(before)()
-                if isinstance(rv, Steps):
+                if isinstance(rv, ViewThatWaits):
                     rv = yield from rv.run()
+                elif isinstance(rv, Generator):
+                    raise never_marked(named(before))
                 if rv is not None:
                     return rv
         return None
@@ -145,6 +151,14 @@ class _Suspending(Flask):
         with dispatching():
             return super().handle_exception(e)
 
+    def make_response(self, rv: Any) -> Any:
+        for part in rv if isinstance(rv, tuple) else (rv,):
+            if isinstance(part, (ViewThatWaits, Waiting)):
+                raise TypeError(
+                    f"a response cannot be made of {part!r}: let what is around @suspends hand on what it gets"
+                )
+        return super().make_response(rv)
+
     def finalize_request(self, rv: Any, from_error_handler: bool = False) -> Any:
         rv = self._begun(rv, Stage.LAST)  # of these only handle_exception does not begin them, as it comes here itself
         if isinstance(rv, Waiting):
@@ -162,7 +176,7 @@ class _Suspending(Flask):
         return super().process_response(response)
 
     def _begun(self, rv: Any, stage: Stage) -> Any:
-        return self._begin(rv.run(), stage) if isinstance(rv, Steps) else rv
+        return self._begin(rv.run(), stage) if isinstance(rv, ViewThatWaits) else rv
 
     def _begin(self, steps: Waits, stage: Stage) -> Any:
         """What the steps return, if they do so without a wait; otherwise a Waiting."""
@@ -190,6 +204,9 @@ class Waiting:
         self.stage = stage
         self._gate = gate
         self._rest = rest
+
+    def __repr__(self) -> str:
+        return "<a view which waits and has not returned its response yet>"
 
     def result(self) -> Waits:
         try:

@@ -71,6 +71,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 from wsgiref.headers import Headers as ResponseHeaders
 
+from ._hints import hint
 from ._outcome import failure as failure_of
 from ._testing_environ import Headers, build_environ
 from ._testing_output import Output
@@ -92,7 +93,6 @@ from ._testing_steps import (
 )
 from ._types import Application, Environ
 from ._validator import validator
-from ._validator_rules import hint
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack

@@ -342,7 +342,7 @@ def test_left_at_any_moment(bridge):
         time.sleep(n % 10 * 2e-5)
         gen.close()
         outcome(bridge.run(no_other_task()))
-        assert source.closed.is_set() or source.asked == 0
+        assert source.closed.is_set()
 
 
 async def no_other_task():
@@ -351,8 +351,10 @@ async def no_other_task():
 
 
 def test_left_before_the_first_step(bridge):
-    bridge.iterate(Source(1).pieces()).close()
-    assert bridge._thread is None
+    """What the source has been given is closed: its generator is begun for that."""
+    source = Source(1)
+    bridge.iterate(source.pieces()).close()
+    assert source.is_closed()
 
 
 # close

@@ -183,6 +183,7 @@ HELPERS = {
     "shield",
     "offload",
     "bridge",
+    "opened",
 }  # go on after "helpers"
 
 
@@ -281,6 +282,7 @@ def test_readme_helpers(example: Callable[[str], Any]) -> None:
     assert (finish(rate()), finish(rate())) == (1.25, 1.25)
     assert finish(example("readme_offload").orders("late")) == b"none"
     assert Client(example("readme_bridge").stream).fetch("/").text == "piece 0\npiece 1\npiece 2\n"
+    assert Client(example("readme_opened").relay).fetch("/").text == "piece 0\npiece 1\npiece 2\n"
 
 
 def suspended(request: Request) -> bool:
@@ -311,6 +313,36 @@ assert request.body == b"hot"
 def test_readme_django(files: Path) -> None:
     (files / "check.py").write_text(DJANGO)
     run(sys.executable, "check.py", cwd=files, env={"PYTHONPATH": str(SOURCE)})
+
+
+DATABASE = """
+import django, sys
+from django.conf import settings
+
+if __name__ == "__main__":
+    settings.configure(
+        ROOT_URLCONF="database", ALLOWED_HOSTS=["*"], DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "readme.sqlite3"}},
+    )
+    django.setup()
+    from django.contrib.auth.models import User
+    from django.core.management import call_command
+    from wsgi_plus.django import get_wsgi_application
+    from wsgi_plus.testing import Client
+
+    call_command("migrate", verbosity=0)
+    User.objects.create_user("ada")
+    assert Client(get_wsgi_application()).fetch("/").json() == {"count": 1, "newest": ["ada"]}
+else:
+    import django.urls, readme_django_database
+    urlpatterns = [django.urls.path("", readme_django_database.dashboard)]
+"""
+
+
+def test_readme_django_database(files: Path) -> None:
+    (files / "database.py").write_text(DATABASE)
+    run(sys.executable, "database.py", cwd=files, env={"PYTHONPATH": str(SOURCE)})
 
 
 @pytest.mark.parametrize(("name", "passed"), [("readme_testing.py", 3), ("readme_server.py", 1)])

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, Future
 import pytest
 from byhand import cancelled, done, failed, finish
 from wsgi_plus import suspends, wait
-from wsgi_plus._suspends import Steps, dispatching
+from wsgi_plus._suspends import ViewThatWaits, dispatching
 
 
 @suspends
@@ -36,7 +36,7 @@ def test_it_keeps_its_name():
 def test_called_by_glue_it_gives_steps():
     with dispatching():
         steps = view(done(2))
-    assert isinstance(steps, Steps)
+    assert isinstance(steps, ViewThatWaits)
     assert finish(steps.run()) == "got 2"
     assert view(done(3)) == "got 3"
 

@@ -71,6 +71,14 @@ WRONG = {
     "another result of run": ("fut: Future[str] = bridge.run(ask('/'))", "arg-type", "bytes"),
     "iterate over a coroutine": ("bridge.iterate(ask('/'))", "arg-type", "AsyncIterable"),
     "iterate over a list": ("bridge.iterate([b''])", "arg-type", "AsyncIterable"),
+    "iterate with what is not opened": ("bridge.iterate(pieces(), number)", "arg-type", "Opened"),
+    "open a coroutine": ("def f() -> Waits: yield from bridge.open(ask('/'))", "arg-type", "ContextManager"),
+    "open what is no manager": ("def f() -> Waits: yield from bridge.open(open('/'))", "arg-type", "AsyncContext"),
+    "discard what it is not": (
+        "def f() -> Waits: yield from wait(number, discard=str.upper)",
+        "arg-type",
+        "Callable",
+    ),
     "close by": ("bridge.close('soon')", "arg-type", "float"),
     "a view that does not wait": ("@suspends\ndef f() -> str: return ''", "arg-type", "Generator"),
     "a view that yields blocks": (

@@ -46,7 +46,7 @@ from validator_parts import (
     untouched,
     waits,
 )
-from wsgi_plus import WSGIPlusError, WSGIPlusWarning, blocking, validated, validator
+from wsgi_plus import WSGIPlusError, WSGIPlusWarning, blocking, validated, validator, wait
 from wsgi_plus._validator_rules import OUTSIDE, RULES
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -313,7 +313,7 @@ def test_numbers_are_those_of_the_specification():
     text = (ROOT / "spec" / "wsgi-plus.md").read_text()
     for name, rule in RULES.items():
         for number in filter(None, (rule.number, rule.of_middleware)):
-            assert number in ("PEP 3333", "RFC 9110 8.3") or f"- **{number}** " in text, name
+            assert number in ("PEP 3333", "PEP 380", "RFC 9110 8.3") or f"- **{number}** " in text, name
         assert rule.by == OUTSIDE or not rule.of_middleware, name
 
 
@@ -402,6 +402,10 @@ async def coroutine():
     pass
 
 
+async def an_asynchronous_generator():
+    yield b""
+
+
 def an_asyncio_future():
     import asyncio
 
@@ -416,11 +420,15 @@ def test_hints():
     """S1.4"""
     made = coroutine()
     made.close()  # so that Python does not warn of it
+    waiting = wait(done())
+    waiting.close()
     for item, advice in (
         (made, "run_coroutine_threadsafe"),
         (an_asyncio_future(), "run_coroutine_threadsafe"),
         ([done()], "one after the other"),
         ((), "one after the other"),
+        (waiting, "write `yield from` in place of `yield`"),
+        (an_asynchronous_generator(), "AsyncBridge.iterate"),
         ("x", "Encode"),
         (bytearray(), "bytes()"),
         (5, "Nothing else"),

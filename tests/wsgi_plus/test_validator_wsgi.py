@@ -207,6 +207,15 @@ def returning(value):
     return application
 
 
+def ending_with(value):
+    def ends(environ, start_response):
+        start_response("200 OK", PLAIN)
+        yield b"block"
+        return value
+
+    return ends
+
+
 def drops_start_response(app):
     def wrapped(environ, start_response):
         return app(environ, lambda status, headers, exc_info=None: lambda data: None)
@@ -363,6 +372,7 @@ ROWS = [
         "start-missing", "S6.1", "the middleware drops_start_response",
         run(hello, drops_start_response), run(hello, untouched),
     ),
+    Wrong("value", "PEP 380", APP, run(ending_with([b"x"])), run(ending_with(None))),
     Wrong("start-never", "S6.5", APP, run(app_that(done(), b"")), run(app_that(done(), start()))),
     # write
     Wrong("write-missing", PEP, SERVER, run(hello, server=NoWrite), run(hello)),

@@ -8,7 +8,8 @@ from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
-from wsgi_plus import AsyncBridge, suspends, timeout
+from wsgi_plus import AsyncBridge, suspends, timeout, wait
+from wsgi_plus.django import offload
 
 from . import upstream
 from .models import Page
@@ -30,5 +31,10 @@ def page(request: HttpRequest, name: str) -> Generator[Future[Any], None, HttpRe
         return HttpResponse("the upstream keeps silent\n", status=504, content_type="text/plain")
     except upstream.Broken as error:
         return HttpResponse(f"the upstream fails: {error}\n", status=502, content_type="text/plain")
-    Page.objects.filter(pk=found.pk).update(served=F("served") + 1)
+    yield from wait(offload(count, found))
     return HttpResponse(body, status=status, content_type=kind)
+
+
+def count(page: Page) -> None:
+    """Writes, and so may have to wait for other writers: in a thread of the pool, and not in one of the server."""
+    Page.objects.filter(pk=page.pk).update(served=F("served") + 1)

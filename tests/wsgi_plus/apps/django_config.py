@@ -58,6 +58,7 @@ def configure(root_urlconf: str, **more: Any) -> Path:
                     "NAME": data / "db.sqlite3",
                     "OPTIONS": {"timeout": 30},
                 },
+                "far": {"ENGINE": "django_dropping", "NAME": data / "far.sqlite3"},  # drops connections when it is told
             },
             "CACHES": {
                 name: {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": name}

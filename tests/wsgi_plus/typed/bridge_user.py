@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import assert_type
-from wsgi_plus import AsyncBridge, gather, wait
+from wsgi_plus import AsyncBridge, Opened, gather, wait
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -38,11 +39,27 @@ def runs() -> Generator[Future[Any], None, None]:
 
 
 def iterates(answer: Answer, blocks: AsyncIterable[bytes]) -> None:
-    assert_type(bridge.iterate(answer), Generator[Future[Any] | bytes, None, None])
-    assert_type(bridge.iterate(blocks), Generator[Future[Any] | bytes, None, None])
-    assert_type(bridge.iterate(lines()), Generator[Future[Any] | str, None, None])
+    """The items are Any: neither of blocks nor of futures only would be true, and both together no framework takes."""
+    assert_type(bridge.iterate(answer), Generator[Any, None, None])
+    assert_type(bridge.iterate(blocks), Generator[Any, None, None])
+    assert_type(bridge.iterate(lines()), Generator[Any, None, None])
     bridge.close()
     bridge.close(seconds=0.5)
+
+
+@asynccontextmanager
+async def connected(path: str) -> AsyncIterator[Answer]:
+    yield Answer()
+
+
+def opens() -> Generator[Future[Any], None, None]:
+    opened = yield from bridge.open(connected("/"))
+    assert_type(opened, Opened[Answer])
+    assert_type(opened.value, Answer)
+    assert_type(opened.close(), Future[None])
+    with opened as answer:
+        assert_type(answer, Answer)
+    bridge.iterate(answer, opened)
 
 
 def application(environ: WSGIEnvironment, start_response: StartResponse) -> Generator[bytes | Future[Any], None, None]:

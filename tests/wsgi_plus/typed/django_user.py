@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import Future
 from typing import Any
 
@@ -17,6 +17,7 @@ from django.views.decorators.http import require_POST
 from typing_extensions import assert_type
 from wsgi_plus import AsyncBridge, gather, offload, wait
 from wsgi_plus.django import SuspendingWSGIHandler, get_wsgi_application, suspends
+from wsgi_plus.django import offload as django_offload
 
 bridge = AsyncBridge()
 
@@ -43,6 +44,15 @@ def blocks() -> Generator[bytes | Future[Any], None, None]:
     yield b"block"
     text = yield from wait(offload(str, 3))
     yield text.encode()
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    yield b"piece"
+
+
+def upstream(request: HttpRequest) -> StreamingHttpResponse:
+    assert_type(django_offload(divmod, 7, 2), Future[tuple[int, int]])
+    return StreamingHttpResponse(bridge.iterate(pieces()))
 
 
 class Page(View):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future
 from functools import wraps
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from flask.views import MethodView
 from typing_extensions import ParamSpec, assert_type
 from werkzeug.exceptions import HTTPException
-from wsgi_plus import gather, offload, wait
+from wsgi_plus import AsyncBridge, gather, offload, wait
 from wsgi_plus.flask import suspending, suspends
 
 P = ParamSpec("P")
@@ -102,3 +102,15 @@ def stream() -> Response:
         yield str((yield from wait(offload(ask, "second"))))
 
     return Response(stream_with_context(pieces()))
+
+
+bridge = AsyncBridge()
+
+
+async def blocks() -> AsyncIterator[bytes]:
+    yield b""
+
+
+@app.get("/upstream")
+def upstream() -> Response:
+    return Response(bridge.iterate(blocks()), mimetype="text/event-stream")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class Page:
     """A type of the user's own."""
 
+    def close(self) -> None: ...
+
 
 Waits = Generator[Future[Any], None, None]
 
@@ -36,7 +38,24 @@ def several(number: Future[int], text: Future[str], page: Future[Page], data: Fu
     assert_type((yield from gather(number, text)), tuple[int, str])
     assert_type((yield from gather(number, text, page)), tuple[int, str, Page])
     assert_type((yield from gather(number, text, page, data)), tuple[int, str, Page, bytes])
-    assert_type((yield from gather(number, number, number, number, number)), tuple[int, ...])
+    assert_type((yield from gather(number, text, page, data, page)), tuple[int, str, Page, bytes, Page])
+    assert_type((yield from gather(number, text, page, data, page, text)), tuple[int, str, Page, bytes, Page, str])
+    assert_type(
+        (yield from gather(number, text, page, data, page, text, text)), tuple[int, str, Page, bytes, Page, str, str]
+    )
+    assert_type(
+        (yield from gather(number, text, page, data, page, text, text, number)),
+        tuple[int, str, Page, bytes, Page, str, str, int],
+    )
+    assert_type((yield from wait(page, discard=Page.close)), Page)
+    assert_type((yield from timeout(1, page, discard=lambda late: late.close())), Page)
+    assert_type((yield from gather(number, page, discard=print)), tuple[int, Page])
+    assert_type((yield from first(page, page, discard=Page.close)), Future[Page])
+    nine = [number] * 9
+    assert_type((yield from gather(*nine)), tuple[int, ...])
+    assert_type(
+        (yield from gather(number, number, number, number, number, number, number, number, number)), tuple[int, ...]
+    )
     assert_type((yield from gather(*[number, number])), tuple[int, ...])
 
     assert_type((yield from first(number)), Future[int])

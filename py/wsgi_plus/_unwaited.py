@@ -1,0 +1,92 @@
+"""What is forgotten is told, as asyncio does it: a wait without ``yield from``, and a failure that nobody looks at."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+import weakref
+from collections.abc import Generator
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+__all__ = ["Heeded", "Unwaited", "heeded", "named"]
+
+T = TypeVar("T")
+G = TypeVar("G", bound=Generator[Any, Any, Any])
+
+
+class Unwaited:
+    """Is in the frame of a generator that has not begun, and warns if it goes before ``begun()`` was called.
+
+    A generator that is closed goes without a warning: that is no oversight.
+    """
+
+    __slots__ = ("_call", "_generator")
+
+    def __init__(self, call: str) -> None:
+        self._call = call
+        self._generator: weakref.ref[Any] | None = None
+
+    def watch(self, generator: G) -> G:
+        self._generator = weakref.ref(generator)
+        return generator
+
+    def begun(self) -> None:
+        self._generator = None
+
+    def __del__(self) -> None:
+        if self._generator is None or self._generator() is not None or sys.is_finalizing():
+            return
+        warnings.warn(
+            f"{self._call}() was never waited for, and has done nothing: write `yield from {self._call}(...)`",
+            RuntimeWarning,
+            stacklevel=2,  # where it is let go: mostly that is the line
+        )
+
+
+class Heeded(Future[T]):
+    """A future whose failure is logged at its end, if nobody has asked for it by then, nor cancelled the future."""
+
+    _what = ""  # it comes from
+    _asked = False
+    late: Future[T] | None = None  # gets the result of what has come to one though this has been cancelled
+
+    def __init__(self, what: str, late: Future[T] | None = None) -> None:
+        super().__init__()
+        self._what = what
+        self.late = late
+
+    def result(self, timeout: float | None = None) -> T:
+        self._asked = True
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._asked = True
+        return super().exception(timeout)
+
+    def cancel(self) -> bool:
+        self._asked = True
+        return super().cancel()
+
+    def __del__(self) -> None:
+        if self._asked or not self.done() or self.cancelled() or sys.is_finalizing():
+            return
+        error = super().exception(0)
+        if error is not None:
+            logging.getLogger("wsgi_plus").error(
+                "nobody has waited for %s, which has failed", self._what, exc_info=error
+            )
+
+
+def heeded(fut: Future[T], what: str) -> Future[T]:
+    """The same future, as a ``Heeded`` one.  One of a class of its own stays as it is."""
+    if type(fut) is Future:
+        fut.__class__ = Heeded  # it is made by somebody else, who may be completing it just now
+        fut._what = what  # type: ignore[attr-defined]
+    return fut
+
+
+def named(function: Any) -> str:
+    """How a function, a generator or a coroutine is called."""
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
