@@ -119,7 +119,7 @@ static int respond(struct admin_conn *c, const struct fm_request *r)
 static void refuse(struct admin_conn *c)
 {
     char text[FM_PLAIN_SIZE];
-    struct iovec piece = {text, fm_response_plain(text, fm_parser_error(c->parser)->status, false)};
+    struct iovec piece = {text, fm_response_plain(text, fm_parser_error(c->parser)->status, fm_parser_is_head(c->parser))};
     fm_stream_send(&c->stream, &piece, 1, 0);
     c->closing = true;
 }

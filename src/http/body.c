@@ -54,28 +54,24 @@ static int charge(struct fm_body *b, uint64_t n)
 
 void fm_body_init(struct fm_body *b) { *b = (struct fm_body){.fd = -1}; }
 
-/* Its memory is somebody else's, or will be freed. */
-static char *leave_memory(struct fm_body *b)
+void fm_body_discharge(uint64_t bytes)
 {
-    char *data = b->data;
-    fm_budget_move(FM_BUDGET_BODIES, b->cap, 0);
-    b->data = NULL;
-    b->cap = 0;
-    return data;
+    atomic_fetch_sub_explicit(&files, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&file_bytes, bytes, memory_order_relaxed);
 }
 
 void fm_body_fini(struct fm_body *b)
 {
-    if (b->data)
-        free(leave_memory(b));
-    if (b->spool)
-        fm_spool_drop(b->spool);
+    if (b->data) {
+        fm_budget_move(FM_BUDGET_BODIES, b->cap, 0);
+        free(b->data);
+    }
     if (b->fd >= 0)
         fm_files_close(b->fd);
-    if (b->in_file) {
-        atomic_fetch_sub_explicit(&files, 1, memory_order_relaxed);
-        atomic_fetch_sub_explicit(&file_bytes, b->size, memory_order_relaxed);
-    }
+    if (b->spool)
+        fm_spool_drop(b->spool, b->in_file, b->size); /* it may outlive the body, and what it takes with it */
+    else if (b->in_file)
+        fm_body_discharge(b->size);
     fm_body_init(b);
 }
 
@@ -85,10 +81,10 @@ static int spill(struct fm_body *b, size_t n)
     int err = charge(b, b->size + n);
     if (err != 0)
         return err;
-    uint32_t cap = b->cap;
-    b->spool = fm_spool_new(b->data, (size_t)b->size, cap);
+    b->spool = fm_spool_new(b->data, (size_t)b->size, b->cap);
     if (b->spool) {
-        leave_memory(b);
+        b->data = NULL;
+        b->cap = 0;
         return 0;
     }
     atomic_fetch_sub_explicit(&file_bytes, n, memory_order_relaxed); /* the rest goes with the body */
@@ -156,7 +152,7 @@ int fm_body_end(struct fm_body *b)
         return err;
     b->fd = b->spool->fd;
     b->spool->fd = -1;
-    fm_spool_drop(b->spool);
+    fm_spool_drop(b->spool, false, 0);
     b->spool = NULL;
     return 0;
 }

@@ -566,6 +566,13 @@ void fm_parser_give_back(struct fm_parser *p, struct fm_request *r)
 
 const struct fm_http_error *fm_parser_error(const struct fm_parser *p) { return p->error; }
 
+void fm_parser_drop_body(struct fm_parser *p)
+{
+    p->state = REFUSED;
+    if (p->request)
+        fm_body_fini(&p->request->body);
+}
+
 bool fm_parser_is_head(const struct fm_parser *p)
 {
     const struct fm_request *r = p->request;

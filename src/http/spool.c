@@ -9,10 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fermata/http/budget.h"
 #include "fermata/util/err.h"
 
 #define PIECE (64 * 1024) /* bytes that are worth a write while more is to come */
-#define FULL (256 * 1024) /* bytes that may be gathered while one is under way */
+#define FULL (128 * 1024) /* bytes that may be gathered while one is under way */
 
 static void (*listener)(struct fm_spool *s);
 
@@ -85,6 +86,8 @@ static void write_piece(struct fm_spool *s)
     s->err = s->fd < 0 ? s->fd : write_all(s->fd, fm_buf_head(&s->flying), fm_buf_size(&s->flying), s->written);
     s->written += fm_buf_size(&s->flying);
     fm_buf_fini(&s->flying);
+    fm_budget_move(FM_BUDGET_BODIES, s->charged, 0);
+    s->charged = 0;
 }
 
 static void run(struct fm_file_job *job)
@@ -109,7 +112,7 @@ static void start(struct fm_spool *s)
         return;
     }
     s->busy = true;
-    int err = fm_files_submit(&s->job);
+    int err = fm_files_submit(FM_FILES_STORE, &s->job);
     if (err == 0)
         return;
     s->busy = false;
@@ -123,15 +126,16 @@ static void start_if_worth_it(struct fm_spool *s)
         start(s);
 }
 
-struct fm_spool *fm_spool_new(char *data, size_t n, size_t cap)
+struct fm_spool *fm_spool_new(char *data, size_t n, uint32_t cap)
 {
     struct fm_spool *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
-    s->job.run = run;
+    fm_file_job_init(&s->job, run);
     fm_list_init(&s->node);
     s->fd = -1;
     s->gathered = (struct fm_buf){.data = data, .len = n, .cap = cap};
+    s->charged = cap;
     return s;
 }
 
@@ -156,24 +160,33 @@ bool fm_spool_is_full(const struct fm_spool *s) { return s->busy && fm_buf_size(
 
 void fm_spool_own(struct fm_spool *s, void *owner) { s->owner = owner; }
 
-void fm_spool_drop(struct fm_spool *s)
+static void free_spool(struct fm_spool *s)
+{
+    if (s->fd >= 0)
+        fm_files_close(s->fd);
+    fm_budget_move(FM_BUDGET_BODIES, s->charged, 0);
+    fm_buf_fini(&s->flying);
+    fm_buf_fini(&s->gathered);
+    if (s->owes)
+        fm_body_discharge(s->owed);
+    free(s);
+}
+
+void fm_spool_drop(struct fm_spool *s, bool owes, uint64_t bytes)
 {
     s->owner = NULL;
     s->dropped = true;
-    if (s->busy)
-        return;
-    if (s->fd >= 0)
-        fm_files_close(s->fd);
-    fm_buf_fini(&s->flying);
-    fm_buf_fini(&s->gathered);
-    free(s);
+    s->owes = owes;
+    s->owed = bytes;
+    if (!s->busy || fm_files_withdraw(FM_FILES_STORE, &s->job))
+        free_spool(s);
 }
 
 void *fm_spool_over(struct fm_spool *s)
 {
     s->busy = false;
     if (s->dropped) {
-        fm_spool_drop(s);
+        free_spool(s);
         return NULL;
     }
     start_if_worth_it(s);

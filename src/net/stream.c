@@ -165,16 +165,15 @@ static ssize_t send_pieces(struct fm_stream *s, const struct iovec *pieces, int 
 
 /* ---- a file ---- */
 
-struct fm_file_send { /* the sending of one file after the other, a part at a time */
+struct fm_file_send { /* the sending of one file, a part at a time */
     struct fm_file_job job;
     struct fm_note over; /* a part is over; posted by the file thread */
     struct fm_loop *loop;
     struct fm_stream *stream; /* NULL: it is gone, and wants nothing but the descriptors closed; loop only */
-    bool closes_socket;       /* ... the socket too; loop only */
     bool busy;                /* a part is under way; guarded by the stream's lock, or by `over` once it is gone */
-    int fd;                   /* a duplicate, so that the application may close its own */
-    int socket;               /* the rest is the file thread's while busy */
-    off_t pos;
+    int fd, socket;           /* duplicates of its own, so that it is still the same file and connection whoever closes
+                                 the numbers that they were made of */
+    off_t pos;                /* this and the rest are the file thread's while busy */
     size_t len;
     size_t sent;
     int err; /* why it stopped: 0, or a negated errno */
@@ -197,11 +196,11 @@ static void send_part(struct fm_file_job *job)
     fm_loop_post(f->loop, &f->over, 0, NULL); /* from here on it is the loop's */
 }
 
-static void free_file(struct fm_file_send *f) FM_ON_LOOP
+static void free_file(struct fm_file_send *f)
 {
     if (f->fd >= 0)
         fm_files_close(f->fd);
-    if (f->closes_socket)
+    if (f->socket >= 0)
         fm_fds_close(f->socket);
     free(f);
 }
@@ -211,13 +210,12 @@ static int start_part(struct fm_stream *s) FM_REQUIRES(s->lock)
 {
     struct fm_file_send *f = s->file;
     uint64_t left = fm_outq_file_front(&s->q);
-    f->socket = s->fd;
     f->pos = s->q.file_pos;
     f->len = left < FILE_PART ? (size_t)left : FILE_PART;
     f->sent = 0;
     f->err = 0;
     f->busy = true;
-    int err = fm_files_submit(&f->job);
+    int err = fm_files_submit(FM_FILES_SEND, &f->job);
     if (err == 0)
         return FM_EBUSY;
     f->busy = false;
@@ -284,24 +282,32 @@ out:
     return result;
 }
 
-/* A descriptor of our own for the file, and what sends it.  0 or a negated errno. */
+static int duplicate(int fd, int *to)
+{
+    *to = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (*to < 0)
+        return -errno;
+    fm_fds_own(*to);
+    return 0;
+}
+
+/* What sends the file, with descriptors of its own.  0 or a negated errno. */
 static int prepare_file(struct fm_stream *s, int fd) FM_REQUIRES(s->lock)
 {
-    struct fm_file_send *f = s->file ? s->file : calloc(1, sizeof *f);
+    struct fm_file_send *f = calloc(1, sizeof *f);
     if (!f)
         return -ENOMEM;
-    if (!s->file) {
-        *f = (struct fm_file_send){.job.run = send_part, .loop = s->loop, .stream = s, .fd = -1};
-        fm_note_init(&f->over, on_part_over);
+    *f = (struct fm_file_send){.loop = s->loop, .stream = s, .fd = -1, .socket = -1};
+    fm_file_job_init(&f->job, send_part);
+    fm_note_init(&f->over, on_part_over);
+    int err = duplicate(fd, &f->fd);
+    if (err == 0)
+        err = duplicate(s->fd, &f->socket);
+    if (err != 0)
+        free_file(f);
+    else
         s->file = f;
-    }
-    if (f->fd >= 0)
-        fm_files_close(f->fd);
-    f->fd = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    if (f->fd < 0)
-        return -errno;
-    fm_fds_own(f->fd);
-    return 0;
+    return err;
 }
 
 int64_t fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int fd, int64_t pos, int64_t len)
@@ -342,6 +348,14 @@ bool fm_stream_is_dead(struct fm_stream *s)
     bool dead = s->dead;
     fm_mutex_unlock(&s->lock);
     return dead;
+}
+
+bool fm_stream_reads_file(struct fm_stream *s)
+{
+    fm_mutex_lock(&s->lock);
+    bool busy = s->file && s->file->busy;
+    fm_mutex_unlock(&s->lock);
+    return busy;
 }
 
 uint64_t fm_stream_taken(struct fm_stream *s)
@@ -501,21 +515,19 @@ static void leave_loop(struct fm_stream *s) FM_ON_LOOP
     s->write_armed = false;
 }
 
-/* Lets go of the file.  True: a file thread still writes to the socket, which is closed (if it is to be) after that. */
-static bool leave_file(struct fm_stream *s, bool closes_socket) FM_ON_LOOP
+/* Lets go of the file: at once, unless a file thread is at it. */
+static void leave_file(struct fm_stream *s) FM_ON_LOOP
 {
     struct fm_file_send *f = s->file;
     s->file = NULL;
     if (!f)
-        return false;
+        return;
     fm_mutex_lock(&s->lock);
     bool busy = f->busy; /* nobody starts another part of a dead stream */
     fm_mutex_unlock(&s->lock);
     f->stream = NULL;
-    f->closes_socket = busy && closes_socket;
-    if (!busy)
+    if (!busy || fm_files_withdraw(FM_FILES_SEND, &f->job))
         free_file(f);
-    return busy;
 }
 
 static void close_socket(struct fm_stream *s) FM_ON_LOOP
@@ -523,15 +535,15 @@ static void close_socket(struct fm_stream *s) FM_ON_LOOP
     if (s->fd < 0)
         return;
     leave_loop(s);
-    if (!leave_file(s, true))
-        fm_fds_close(s->fd);
+    fm_fds_close(s->fd); /* where a file thread is at it, the connection ends when that has closed its own */
+    leave_file(s);
     s->fd = -1;
 }
 
 void fm_stream_lost(struct fm_stream *s)
 {
     leave_loop(s);
-    leave_file(s, false);
+    leave_file(s);
     s->fd = -1; /* the number is somebody else's */
     s->ended = true;
     s->ops->on_end(s, -EBADF);

@@ -94,6 +94,7 @@ static bool refuse(struct fm_conn *c, const struct fm_http_error *error) FM_ON_L
     }
     struct iovec piece = {text, fm_response_plain(text, error->status, is_head)};
     fm_stream_send(&c->stream, &piece, 1, 0);
+    fm_parser_drop_body(c->parser); /* the connection may linger */
     return linger(c);
 }
 
@@ -320,7 +321,7 @@ static void on_output(struct fm_stream *s)
     int64_t pending = dead ? 0 : fm_stream_pending(s);
     if (pending > 0 && c->state == FM_CONN_LINGERING)
         start_timer(c, FM_T_LINGER);
-    else if (pending > 0)
+    else if (pending > 0 && !fm_stream_reads_file(s))
         start_send_timer(c);
     else
         fm_timer_stop(&c->timer);

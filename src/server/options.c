@@ -56,9 +56,9 @@
       "request bodies in temporary files at a time; one more is answered 503")                                         \
     X(0, "limit-body-disk", SIZE, limit_body_disk, "8589934592", "BYTES",                                              \
       "bytes of request bodies in temporary files at a time; what is beyond is answered 503")                          \
-    X(0, "tcp-keepalive", SECONDS, tcp_keepalive, "15", "SEC",                                                         \
+    X(0, "tcp-keepalive", TCP_SECONDS, tcp_keepalive, "15", "SEC",                                                     \
       "silence after which TCP asks whether the client is still there, three times at most; 0 is off")                 \
-    X(0, "tcp-user-timeout", SECONDS, tcp_user_timeout, NULL, "SEC",                                                   \
+    X(0, "tcp-user-timeout", TCP_SECONDS, tcp_user_timeout, NULL, "SEC",                                               \
       "how long TCP waits for a client's acknowledgement until it ends the connection; 0 is off [a quarter more than " \
       "the "                                                                                                           \
       "send timeout]")                                                                                                 \
@@ -81,6 +81,7 @@ enum kind {
     KIND_COUNT,
     KIND_MAYBE,
     KIND_SECONDS,
+    KIND_TCP_SECONDS,
     KIND_FLAG,
     KIND_LIMIT,
     KIND_SIZE,
@@ -172,6 +173,16 @@ static const char *parse_seconds(uint64_t *to, const char *text)
     return NULL;
 }
 
+/* What the kernel takes (TCP_KEEPIDLE). */
+static const char *parse_tcp_seconds(uint64_t *to, const char *text)
+{
+    uint64_t n;
+    if (parse_seconds(&n, text) || n > 32767 * FM_SEC)
+        return "takes a number of seconds up to 32767, such as 15 or 0.5";
+    *to = n;
+    return NULL;
+}
+
 static const char *parse_address(struct fm_addr *to, const char *text)
 {
     static char why[200];
@@ -252,6 +263,7 @@ static const char *apply(struct fm_options *o, const struct option *opt, const c
     case KIND_SIZE: return parse_size(field, text);
     case KIND_BUFFER: return parse_buffer(field, text);
     case KIND_SECONDS: return parse_seconds(field, text);
+    case KIND_TCP_SECONDS: return parse_tcp_seconds(field, text);
     case KIND_LEVEL: return parse_level(field, text);
     case KIND_ENV: return parse_env(text);
     case KIND_MODE: return parse_mode(field, text);

@@ -26,6 +26,8 @@ struct fm_logfile {
     const struct fm_logfile_kind *kind;
     char *path;
     int fd;
+    dev_t dev; /* what fd is, to notice that its number has become another file's; a standard stream may */
+    ino_t ino;
     bool is_pipe; /* or a socket, a terminal: others may write to it too, and what is written may be torn apart */
     bool torn;    /* the last line in the file has no end, because a write failed within it; the thread's */
     char *batch;  /* being written; the thread's */
@@ -57,8 +59,8 @@ static int standard_of(const struct fm_logfile *f)
     return -1;
 }
 
-/* The descriptor, or a negated errno.  A standard stream is used as it is: a socket could not be opened by its name, and
- * applications that close what is open behind 2 are not rare. */
+/* The descriptor, or a negated errno.  A standard stream is used as it is: a socket could not be opened by its name,
+ * and applications that close what is open behind 2 are not rare. */
 static int open_path(const struct fm_logfile *f)
 {
     int fd = standard_of(f);
@@ -79,7 +81,10 @@ static void use(struct fm_logfile *f, int fd)
     struct stat st;
     close_fd(f);
     f->fd = fd;
-    f->is_pipe = fstat(fd, &st) != 0 || !S_ISREG(st.st_mode);
+    bool known = fstat(fd, &st) == 0;
+    f->is_pipe = !known || !S_ISREG(st.st_mode);
+    f->dev = known ? st.st_dev : 0;
+    f->ino = known ? st.st_ino : 0;
     f->torn = false;
 }
 
@@ -137,12 +142,30 @@ static size_t write_all(int fd, const char *p, size_t n)
     return done;
 }
 
+/* The application may have closed our descriptor, by number, and the number is another file's or a client's now: what
+ * is logged must not go there.  True: the file is what it was, or was opened anew. */
+static bool is_ours(struct fm_logfile *f)
+{
+    struct stat st;
+    if (f->fd >= 0 && f->fd <= STDERR_FILENO)
+        return true;
+    if (f->fd >= 0 && fstat(f->fd, &st) == 0 && st.st_dev == f->dev && st.st_ino == f->ino)
+        return true;
+    f->fd = -1; /* somebody else's, or nobody's: not ours to close */
+    int fd = open_path(f);
+    if (fd < 0)
+        return false;
+    use(f, fd);
+    return true;
+}
+
 /* Writes whole lines, piece by piece.  False: it failed, and what was not written is dropped. */
 static bool write_lines(struct fm_logfile *f, const char *p, size_t n)
 {
-    if (f->torn && write_all(f->fd, "\n", 1) == 1)
+    bool ours = is_ours(f);
+    if (ours && f->torn && write_all(f->fd, "\n", 1) == 1)
         f->torn = false;
-    size_t done = f->torn ? 0 : write_all(f->fd, p, n);
+    size_t done = !ours || f->torn ? 0 : write_all(f->fd, p, n);
     if (done == n)
         return true;
     if (done > 0)

@@ -152,6 +152,8 @@ void fm_wrong_item(PyObject *item)
         hint = "; encode text first";
     else if (PyCoro_CheckExact(item) || is_asyncio_future(item))
         hint = "; hand it to an event loop thread and yield the future of asyncio.run_coroutine_threadsafe()";
+    else if (PyGen_Check(item))
+        hint = "; write yield from in place of yield";
     else if (holds_futures(item))
         hint = "; yield the futures one after the other, or one future that is done when all are";
     else if (PyByteArray_Check(item) || PyMemoryView_Check(item))

@@ -122,6 +122,8 @@ def test_version_names_server_and_python():
         (["--header-timeout", "nan", "about"], "--header-timeout"),
         (["--body-timeout", "x", "about"], "--body-timeout"),
         (["--send-timeout", "x", "about"], "--send-timeout"),
+        (["--tcp-keepalive", "40000", "about"], "--tcp-keepalive"),
+        (["--tcp-user-timeout", "5000000", "about"], "--tcp-user-timeout"),
         (["--request-timeout", "1e99", "about"], "--request-timeout"),
         (["--graceful-timeout", "x", "about"], "--graceful-timeout"),
         (["--allow-half-close=maybe", "about"], "--allow-half-close"),

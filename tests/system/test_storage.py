@@ -31,6 +31,9 @@ class Storage:
     def hang(self) -> None:
         self.path.write_text("")
 
+    def hang_only(self, call: str) -> None:
+        self.path.write_text(f"only {call} ")
+
     def recover(self) -> None:
         self.path.unlink(missing_ok=True)
 
@@ -166,6 +169,49 @@ def test_the_end_does_not_wait_for_storage(launch, shim, storage):
     server.signal(15)
     assert server.wait_exit(3 + PROMPT) == 1
     assert "storage does not answer" in server.log()
+
+
+def test_a_slow_file_is_not_the_clients_fault(launch, shim, storage):
+    """--send-timeout does not run while a part of a file is read."""
+    env = {"LD_PRELOAD": str(shim), "FERMATA_TEST_SLOW_STORAGE": str(storage.path)}
+    server = launch("large", "--send-timeout", "0.5", env=env)
+    with server.connect(timeout=LONG) as c:
+        c.send(build("GET", "/file?mb=40"))
+        assert c.read_head().status == 200
+        storage.hang()
+        size, c.received = len(c.received), b""
+        while c.readable(1):
+            size += len(c.sock.recv(1 << 20))
+        storage.wait_for("sendfile")
+        assert not c.readable(3)  # four times the timeout, and more
+        storage.recover()
+        while size < 40 * MB:
+            got = len(c.sock.recv(1 << 20))
+            assert got, "it was broken off"
+            size += got
+        assert size == 40 * MB
+
+
+def test_files_that_hang_do_not_keep_bodies_from_being_stored(slow, storage):
+    """Each kind of work has threads of its own."""
+    with slow.connect(timeout=LONG) as hanging, slow.connect(timeout=LONG) as c:
+        storage.hang_only("sendfile")
+        hanging.send(build("GET", "/file?mb=3"))
+        storage.wait_for("sendfile")
+        body = b"b" * (9 * MB)
+        c.send(build("POST", "/upload", [("Content-Length", str(len(body)))]) + body)
+        assert c.read_response().text == f"{len(body)} {hashlib.sha256(body).hexdigest()}"
+
+
+def test_a_refused_body_keeps_nothing(launch):
+    """Its place in the budget of files is free at once, though its connection lingers."""
+    server = launch("large", "--limit-body-files", "1", "--limit-request-body", str(10 * MB))
+    with server.connect(timeout=LONG) as refused, server.connect(timeout=LONG) as c:
+        refused.send(build("POST", "/upload", [("Transfer-Encoding", "chunked")]) + chunked(b"b" * (9 * MB))[:-5])
+        refused.send(b"%x\r\n" % (2 * MB))
+        assert refused.read_response().status == 413
+        c.send(build("POST", "/upload", [("Content-Length", str(9 * MB))]) + b"b" * (9 * MB))
+        assert c.read_response().status == 200
 
 
 def test_too_many_bodies_in_files(launch, tmp_path):

@@ -94,6 +94,9 @@ void fm_parser_give_back(struct fm_parser *p, struct fm_request *r);
 /* After FM_PARSE_ERROR; static.  NULL before. */
 const struct fm_http_error *fm_parser_error(const struct fm_parser *p);
 
+/* The request is refused: its body is dropped, with what it has in the budgets. */
+void fm_parser_drop_body(struct fm_parser *p);
+
 /* Does the request that is being read, or was refused, begin with the method HEAD?  Its answer has no body (RFC 9110,
  * 9.3.2), whatever else is wrong with it. */
 bool fm_parser_is_head(const struct fm_parser *p);

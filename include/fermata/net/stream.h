@@ -10,8 +10,8 @@
  * or a file waits until it is gone, so that there is at most one of each.
  *
  * A file is sent by a file thread (util/files.h), because its storage may be slow: a part of it at a time, straight to
- * the socket.  Meanwhile nobody else writes, the loop does not poll for room, and the descriptors stay open: the file's
- * is a duplicate of our own, and a socket that is to be closed is closed by the loop when the part is over. */
+ * the socket.  Meanwhile nobody else writes, and the loop does not poll for room.  It works with duplicates of both
+ * descriptors, so that neither number can become another file's or another client's under it. */
 #ifndef FERMATA_NET_STREAM_H
 #define FERMATA_NET_STREAM_H
 
@@ -106,6 +106,9 @@ static inline bool fm_stream_has_room(const struct fm_stream *s, uint64_t low)
 {
     return s->dead || (!fm_outq_lends(&s->q) && s->q.size <= low);
 }
+
+/* Is a part of a file being read and sent?  Then it may be the storage that is waited for, and not the peer. */
+bool fm_stream_reads_file(struct fm_stream *s) FM_ANY_THREAD;
 
 /* Bytes that the peer has acknowledged, ever: does it take anything? */
 uint64_t fm_stream_taken(struct fm_stream *s) FM_ON_LOOP;

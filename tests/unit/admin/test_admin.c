@@ -510,6 +510,18 @@ static void test_idle_timeout(void **state)
     hang_up(&c);
 }
 
+/* RFC 9110, 9.3.2: also where the request is refused. */
+static void test_refused_head(void **state)
+{
+    (void)state;
+    dial(&c);
+    say(&c, "HEAD /healthz HTTP/1.1\r\n\r\n");
+    read_answer(&c, true);
+    assert_int_equal(a.status, 400);
+    assert_true(at_end(&c));
+    hang_up(&c);
+}
+
 /* So many at once; for one more the one that has been idle for longest goes. */
 static void test_connection_limit(void **state)
 {
@@ -548,7 +560,8 @@ static void test_connection_limit(void **state)
         hang_up(&more[i]);
 }
 
-/* A client that asks for thousands of pages at once gets one in a turn: another one's question is answered in between. */
+/* A client that asks for thousands of pages at once gets one in a turn: another one's question is answered in between.
+ */
 static void test_one_answer_a_turn(void **state)
 {
     (void)state;
@@ -642,6 +655,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_keep_alive, start, finish),
         cmocka_unit_test_setup_teardown(test_pipelined, start, finish),
         cmocka_unit_test_setup_teardown(test_one_answer_a_turn, start, finish),
+        cmocka_unit_test_setup_teardown(test_refused_head, start, finish),
         cmocka_unit_test_setup_teardown(test_byte_by_byte, start, finish),
         cmocka_unit_test_setup_teardown(test_half_closed, start, finish),
         cmocka_unit_test_setup_teardown(test_clients_that_go_away, start, finish),

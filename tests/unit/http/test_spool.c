@@ -14,6 +14,7 @@
 
 #include "../util/threads.h"
 #include "fermata/http/body.h"
+#include "fermata/http/budget.h"
 #include "fermata/util/err.h"
 #include "fermata/util/files.h"
 
@@ -178,6 +179,41 @@ static void test_gone_meanwhile(void **state)
     assert_int_equal(told, 0);
 }
 
+/* While the disk hangs, what clients that leave have sent does not pile up: what no thread has begun goes at once, what
+ * is being written keeps its place in both budgets until it is. */
+static void test_many_gone_meanwhile(void **state)
+{
+    (void)state;
+    enum { MANY = FM_FILES_THREADS + 5 };
+    static struct fm_body many[MANY];
+    char *p = calloc(1, FM_BODY_MEMORY);
+    atomic_store(&slow, true);
+    fm_body_limit(MANY, UINT64_MAX);
+    for (int i = 0; i < MANY; i++) {
+        fm_body_init(&many[i]);
+        assert_int_equal(fm_body_append(&many[i], p, 1 << 20), 0); /* in memory */
+        assert_int_equal(fm_body_append(&many[i], p, FM_BODY_MEMORY), 0);
+    }
+    WAIT_FOR(atomic_load(&writing) == FM_FILES_THREADS);
+    assert_false(
+        fm_budget_move(FM_BUDGET_BODIES, 0, FM_BUDGET_FREE + FM_BUDGET - MANY * ((1 << 20) - FM_BUDGET_FREE) + 1));
+    for (int i = 0; i < MANY; i++)
+        fm_body_fini(&many[i]);
+    assert_false(fm_budget_move(FM_BUDGET_BODIES, 0, FM_BUDGET_FREE + FM_BUDGET));
+    fm_body_limit(FM_FILES_THREADS, UINT64_MAX);
+    assert_int_equal(fm_body_append(&b, p, FM_BODY_MEMORY + 0), 0);
+    assert_int_equal(fm_body_append(&b, p, 1), -EDQUOT); /* all files there may be are still being written */
+    fm_body_fini(&b);
+    atomic_store(&slow, false);
+    for (int i = 0; i < FM_FILES_THREADS; i++)
+        WAIT_FOR(turn(&b));
+    assert_false(turn(&b));
+    assert_true(fm_budget_move(FM_BUDGET_BODIES, 0, FM_BUDGET_FREE + FM_BUDGET));
+    assert_true(fm_budget_move(FM_BUDGET_BODIES, FM_BUDGET_FREE + FM_BUDGET, 0));
+    assert_int_equal(append(FM_BODY_MEMORY + 1), 0);
+    free(p);
+}
+
 static void test_disk_full(void **state)
 {
     (void)state;
@@ -251,6 +287,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_small_pieces_are_gathered, start, finish),
         cmocka_unit_test_setup_teardown(test_slow_disk, start, finish),
         cmocka_unit_test_setup_teardown(test_gone_meanwhile, start, finish),
+        cmocka_unit_test_setup_teardown(test_many_gone_meanwhile, start, finish),
         cmocka_unit_test_setup_teardown(test_disk_full, start, finish),
         cmocka_unit_test_setup_teardown(test_no_memory_meanwhile, start, finish),
         cmocka_unit_test_setup_teardown(test_budget, start, finish),

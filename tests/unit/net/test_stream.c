@@ -551,20 +551,77 @@ static void test_slow_file_is_waited_for(void **state)
     close(fd);
 }
 
-/* The peer leaves, or the owner resets or frees the stream: none of it waits, and the socket outlives the reading. */
+static unsigned open_files(void)
+{
+    unsigned n = 0;
+    for (int fd = 0; fd < 200; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+/* The peer leaves, or the owner resets or frees the stream: none of it waits, and what the reading still needs is
+ * closed when it is over. */
 static void test_end_while_a_file_is_read(void **state)
 {
     (void)state;
-    int fd = start_slow_file(), socket = e.s.fd;
+    unsigned before = open_files();
+    int fd = start_slow_file();
     close(fd);
     reset(peer);
     peer = -1;
     TURN_UNTIL(&l, e.ends == 1);
     fm_stream_reset(&e.s);
     stop_in_callback(&e);
-    assert_true(fcntl(socket, F_GETFD) >= 0); /* so that nobody else gets its number meanwhile */
+    assert_int_equal(open_files(),
+                     before); /* peer and stream are gone; the file's and the socket's duplicates are not */
     storage_recovers();
-    assert_int_equal(fcntl(socket, F_GETFD), -1);
+    assert_int_equal(open_files(), before - 2);
+}
+
+/* More files hang than there are threads: those that no thread has begun hold nothing when their connections end. */
+static void test_end_before_a_file_is_read(void **state)
+{
+    (void)state;
+    enum { MANY = FM_FILES_THREADS + 10 };
+    static struct end many[MANY];
+    int fds[MANY][2], file = file_of(0, 1000);
+    struct iovec none = {NULL, 0};
+    atomic_store(&storage_is_slow, true);
+    unsigned before = open_files();
+    for (int i = 0; i < MANY; i++) {
+        tcp_pair(fds[i]);
+        many[i] = (struct end){.ends = 0};
+        assert_int_equal(fm_stream_init(&many[i].s, &l, fds[i][0], &ops), 0);
+        assert_int_equal(fm_stream_send_file(&many[i].s, &none, file, 0, 1000), 1000);
+    }
+    TURN_UNTIL(&l, atomic_load(&waiting_for_storage) == FM_FILES_THREADS);
+    for (int i = 0; i < MANY; i++) {
+        fm_stream_reset(&many[i].s);
+        fm_stream_fini(&many[i].s);
+        close(fds[i][1]);
+    }
+    TURN_UNTIL(&l, open_files() == before + 2 * FM_FILES_THREADS);
+    storage_recovers();
+    assert_int_equal(open_files(), before);
+    close(file);
+}
+
+/* The application closes our descriptor, and its number becomes another client's: the file does not go there. */
+static void test_number_of_another_while_a_file_is_read(void **state)
+{
+    (void)state;
+    int other[2], fd = start_slow_file();
+    char c;
+    tcp_pair(other);
+    set_nonblocking(other[1]);
+    assert_true(dup2(other[0], e.s.fd) >= 0);
+    fm_stream_lost(&e.s);
+    storage_recovers();
+    assert_int_equal(recv(other[1], &c, 1, 0), -1);
+    assert_int_equal(errno, EAGAIN);
+    close(other[0]);
+    close(other[1]);
+    close(fd);
 }
 
 static void test_kill_while_a_file_is_read(void **state)
@@ -1156,6 +1213,8 @@ int main(void)
         TCP_TEST(test_file_between),
         TCP_TEST(test_slow_file_is_waited_for),
         TCP_TEST(test_end_while_a_file_is_read),
+        TCP_TEST(test_end_before_a_file_is_read),
+        TCP_TEST(test_number_of_another_while_a_file_is_read),
         TCP_TEST(test_kill_while_a_file_is_read),
         UNIX_TEST(test_dead_peer),
         TCP_TEST(test_peer_dies_while_the_loop_writes),

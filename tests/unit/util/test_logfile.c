@@ -221,6 +221,31 @@ static void test_reopen(void **state)
     unlink(moved);
 }
 
+/* The application closes the log's descriptor, and the number becomes a client's: nothing goes there. */
+static void test_number_of_another(void **state)
+{
+    (void)state;
+    int fd[2], other, before = dup(0);
+    char c;
+    close(before); /* the lowest number that is free: the log's */
+    open_it(path, 4096);
+    put("one\n");
+    assert_true(fm_logfile_flush(f, soon()));
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+    other = dup2(fd[0], before);
+    assert_int_equal(other, before);
+    put("two\n");
+    assert_true(fm_logfile_flush(f, soon()));
+    assert_int_equal(read(fd[1], &c, 1), -1);
+    assert_int_equal(errno, EAGAIN);
+    assert_string_equal(content_of(path), "one\ntwo\n");
+    assert_true(fcntl(other, F_GETFD) >= 0); /* nor is it closed */
+    fm_logfile_close(f, soon());
+    close(other);
+    close(fd[0]);
+    close(fd[1]);
+}
+
 /* A disk that is full, for a while: the line that was torn gets an end, and what is missing is told. */
 static void test_full_disk(void **state)
 {
@@ -328,6 +353,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_full_pipe, start, finish),
         cmocka_unit_test_setup_teardown(test_non_blocking, start, finish),
         cmocka_unit_test_setup_teardown(test_reopen, start, finish),
+        cmocka_unit_test_setup_teardown(test_number_of_another, start, finish),
         cmocka_unit_test_setup_teardown(test_full_disk, start, finish),
         cmocka_unit_test_setup_teardown(test_longer_than_a_batch, start, finish),
         cmocka_unit_test_setup_teardown(test_threads, start, finish),
