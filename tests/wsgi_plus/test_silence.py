@@ -342,18 +342,6 @@ def test_suspends_above_another_decorator():
         suspends(logged_in(forgotten))()
 
 
-@pytest.mark.parametrize("around", [flask.make_response, lambda view: (view, 201)])
-def test_a_decorator_that_makes_a_response_of_it(app, around):
-    app.testing = True
-
-    @app.get("/")
-    def decorated():
-        return around(suspends(forgotten)())
-
-    with pytest.raises(TypeError, match="forgotten, which waits and has not returned its response yet"):
-        Client(app, validate=False).fetch("/")
-
-
 @pytest.mark.parametrize("wrong", [[Future()], "text", b"block"])
 def test_what_a_view_yields(wrong):
     @suspends
