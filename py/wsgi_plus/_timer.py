@@ -185,3 +185,8 @@ class Timer:
 
 
 _timer = Timer()
+
+
+def set_alarm(seconds: float, gate: Future[None]) -> Alarm:
+    """For the modules of this package: ``Timer.set`` of the one timer of the process."""
+    return _timer.set(seconds, gate)

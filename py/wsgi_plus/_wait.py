@@ -258,12 +258,12 @@ def shield(fut: Future[T]) -> Future[T]:
     """
     check("shield", fut)
     copy: Future[T] = Heeded(fut._what) if isinstance(fut, Heeded) else Future()
-    fut.add_done_callback(partial(_follow, copy))
+    fut.add_done_callback(partial(end_as, copy))
     return copy
 
 
-def _follow(copy: Future[T], fut: Future[T]) -> None:
-    """Ends ``copy``, which may have been cancelled, or be at any moment."""
+def end_as(copy: Future[T], fut: Future[T]) -> None:
+    """Ends ``copy``, which may have been cancelled, or be at any moment, as ``fut`` has ended."""
     if fut.cancelled():
         copy.cancel()
         copy.set_running_or_notify_cancel()
