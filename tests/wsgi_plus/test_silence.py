@@ -21,6 +21,7 @@ from django_byhand import only
 # ruff: isort: split
 import flask
 from django.http import StreamingHttpResponse
+from django.test import override_settings
 from test_flask import Upstream, app, ask, plain
 from wsgi_plus import (
     AsyncBridge,
@@ -44,8 +45,6 @@ from wsgi_plus.testing import Client
 __all__ = ["app", "ask", "plain"]
 
 pytestmark = pytest.mark.filterwarnings("error", "ignore:.*fork:DeprecationWarning")
-
-urlpatterns = []
 
 
 @pytest.fixture
@@ -265,7 +264,7 @@ def ask_django():
     from wsgi_plus.django import SuspendingWSGIHandler
 
     def ask(view, plus=True):
-        with only(view):
+        with only(view), override_settings(MIDDLEWARE=[]):
             handler = SuspendingWSGIHandler()
 
             def application(environ, start_response):
