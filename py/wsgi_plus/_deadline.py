@@ -37,8 +37,7 @@ def deadline(seconds: float, steps: Generator[Any, None, T]) -> Generator[Any, N
     if not isinstance(steps, Generator):
         instead = "for one future: timeout(seconds, future)" if isinstance(steps, Future) else "call the function"
         raise TypeError(f"deadline() takes a generator, not a {type(steps).__name__}: {instead}")
-    note = Unwaited("deadline")
-    return note.watch(_within(note, seconds, steps))
+    return _within(Unwaited("deadline"), seconds, steps)
 
 
 def _within(note: Unwaited, seconds: float, steps: Generator[Any, None, T]) -> Generator[Any, None, T]:

@@ -24,8 +24,7 @@ def single_flight(key: Hashable, start: Callable[[], Future[T]]) -> Generator[Fu
     leaves leaves alone; with the last one the future is cancelled (S8).  Keys are those of the whole process, so put a
     name of yours into them: ``("price", name)``.  Raises TypeError if ``start`` gives no future.
     """
-    note = Unwaited("single_flight")
-    return note.watch(_fly(note, key, start))
+    return _fly(Unwaited("single_flight"), key, start)
 
 
 def _fly(note: Unwaited, key: Hashable, start: Callable[[], Future[T]]) -> Generator[Future[Any], None, T]:

@@ -43,8 +43,7 @@ class Semaphore:
 
     def acquire(self) -> Generator[Future[Any], None, Place]:
         """``with (yield from places.acquire()):`` waits for a place, and gives it back at the end of the block."""
-        note = Unwaited("acquire")
-        return note.watch(self._acquire(note))
+        return self._acquire(Unwaited("acquire"))
 
     def _acquire(self, note: Unwaited) -> Generator[Future[Any], None, Place]:
         note.begun()
