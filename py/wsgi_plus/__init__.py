@@ -8,6 +8,9 @@ An application that is a generator waits with ``yield from``, and holds no threa
     winner = yield from first(one, two)          the one that is done first
     yield from sleep(0.5)                        seconds
     value = yield from timeout(2.0, future)      the result, or TimeoutError
+    value = yield from deadline(2.0, steps())    what a generator returns whose waits have so many seconds together
+    value = yield from single_flight(key, ask)   the result of one call for all who want the same
+    with (yield from places.acquire()): ...      no more than so many at the same time (``Semaphore``)
 
 Each of them cancels the futures that it waits for when it is left before its end, which is what happens when the client
 goes away: the generator is closed (S8).  A future that other requests wait for too is protected by ``shield``.
@@ -18,6 +21,9 @@ else gives a ``concurrent.futures.Future``.
 
 from ._blocking import blocking
 from ._bridge import AsyncBridge, Opened
+from ._deadline import deadline
+from ._flights import single_flight
+from ._limits import Place, Semaphore
 from ._offload import offload
 from ._suspends import suspends
 from ._timer import sleep, timeout
@@ -27,14 +33,18 @@ from ._wait import first, gather, settled, shield, wait
 __all__ = [
     "AsyncBridge",
     "Opened",
+    "Place",
+    "Semaphore",
     "WSGIPlusError",
     "WSGIPlusWarning",
     "blocking",
+    "deadline",
     "first",
     "gather",
     "offload",
     "settled",
     "shield",
+    "single_flight",
     "sleep",
     "suspends",
     "timeout",

@@ -92,8 +92,7 @@ class AsyncBridge:
         """
         if not isinstance(manager, AbstractAsyncContextManager):
             raise TypeError(f"an asynchronous context manager is required, not {type(manager).__name__}")
-        note = Unwaited("bridge.open")
-        return note.watch(self._open(note, manager))
+        return self._open(Unwaited("bridge.open"), manager)
 
     def _open(
         self, note: Unwaited, manager: AbstractAsyncContextManager[T]

@@ -8,6 +8,7 @@ waits in the thread for each future: slower, and never wrong.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["ViewThatWaits", "dispatching", "suspends"]
 
 R = TypeVar("R")
+
+PICKLED = (
+    "%s is pickled before it has returned, and waits in its thread for that: if something around @suspends caches it, "
+    "what is not in the cache holds a thread"
+)
+_told: set[str] = set()  # of which views that has been said
 
 _BLOCK = "A view returns its response: blocks are for the body of a response that streams."
 
@@ -55,6 +62,10 @@ def suspends(view: Callable[P, Generator[Future[Any], None, R]]) -> Callable[P, 
         return steps.wait()
 
     return called
+
+
+def _same(value: R) -> R:
+    return value
 
 
 @contextmanager
@@ -87,8 +98,24 @@ class ViewThatWaits(Generic[R]):
     def __repr__(self) -> str:
         return f"<{named(self._view)}, which waits and has not returned its response yet>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For a cache that wants to keep what the view returns: that is waited for, and is what will come out of it."""
+        if "_returned" not in vars(self):
+            if named(self._view) not in _told:
+                _told.add(named(self._view))
+                logging.getLogger("wsgi_plus").warning(PICKLED, named(self._view))
+            token = _dispatching.set(False)
+            try:
+                vars(self)["_returned"] = self.wait()
+            finally:
+                _dispatching.reset(token)
+        return _same, (vars(self)["_returned"],)
+
     def run(self) -> Generator[Future[Any], None, R]:
         """The futures of the view one by one, failures to it, and what it returns.  One step at a time, as the view."""
+        if "_returned" in vars(self):
+            returned: R = vars(self)["_returned"]
+            return returned
         generator = self._generator
         item: object = None
         error: BaseException | None = None

@@ -30,8 +30,7 @@ def sleep(seconds: float) -> Generator[Future[Any], None, None]:
     It counts from here, not from where the generator was made.  ``math.inf`` is until the generator is closed.  Raises
     ValueError if ``seconds`` is not a number.
     """
-    note = Unwaited("sleep")
-    return note.watch(_slept(note, seconds))
+    return _slept(Unwaited("sleep"), seconds)
 
 
 def _slept(note: Unwaited, seconds: float) -> Generator[Future[Any], None, None]:
@@ -56,8 +55,7 @@ def timeout(
     not a number.
     """
     check("timeout", fut)
-    note = Unwaited("timeout")
-    return note.watch(_in_time(note, seconds, fut, discard))
+    return _in_time(Unwaited("timeout"), seconds, fut, discard)
 
 
 def _in_time(
@@ -185,3 +183,8 @@ class Timer:
 
 
 _timer = Timer()
+
+
+def set_alarm(seconds: float, gate: Future[None]) -> Alarm:
+    """For the modules of this package: ``Timer.set`` of the one timer of the process."""
+    return _timer.set(seconds, gate)

@@ -5,44 +5,33 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-import weakref
-from collections.abc import Generator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 __all__ = ["Heeded", "Unwaited", "heeded", "named"]
 
 T = TypeVar("T")
-G = TypeVar("G", bound=Generator[Any, Any, Any])
 
 
 class Unwaited:
-    """Is in the frame of a generator that has not begun, and warns if it goes before ``begun()`` was called.
+    """Is in the frame of a generator that has not begun, and warns if it goes before ``begun()`` was called."""
 
-    A generator that is closed goes without a warning: that is no oversight.
-    """
-
-    __slots__ = ("_call", "_generator")
+    __slots__ = ("_begun", "_call")
 
     def __init__(self, call: str) -> None:
         self._call = call
-        self._generator: weakref.ref[Any] | None = None
-
-    def watch(self, generator: G) -> G:
-        self._generator = weakref.ref(generator)
-        return generator
+        self._begun = False
 
     def begun(self) -> None:
-        self._generator = None
+        self._begun = True
 
     def __del__(self) -> None:
-        if self._generator is None or self._generator() is not None or sys.is_finalizing():
-            return
-        warnings.warn(
-            f"{self._call}() was never waited for, and has done nothing: write `yield from {self._call}(...)`",
-            RuntimeWarning,
-            stacklevel=2,  # where it is let go: mostly that is the line
-        )
+        if not self._begun and not sys.is_finalizing():
+            warnings.warn(
+                f"{self._call}() was never waited for, and has done nothing: write `yield from {self._call}(...)`",
+                RuntimeWarning,
+                stacklevel=2,  # where it is let go: mostly that is the line
+            )
 
 
 class Heeded(Future[T]):

@@ -52,8 +52,7 @@ def wait(fut: Future[T], *, discard: Callable[[T], object] | None = None) -> Gen
     This and the others raise TypeError at once for what is no future, and warn if nobody waits for what they give.
     """
     check("wait", fut)
-    note = Unwaited("wait")
-    return note.watch(hold(fut, (fut,), discard, note))
+    return hold(fut, (fut,), discard, Unwaited("wait"))
 
 
 def settled(
@@ -66,8 +65,7 @@ def settled(
     ``discard`` is as that of ``wait``.
     """
     check("settled", fut)
-    note = Unwaited("settled")
-    return note.watch(_settled(note, fut, discard))
+    return _settled(Unwaited("settled"), fut, discard)
 
 
 def _settled(note: Unwaited, fut: Future[T], discard: Discard) -> Generator[Future[Any], None, Future[T]]:
@@ -172,8 +170,7 @@ def gather(*futs: Future[Any], discard: Discard = None) -> Generator[Future[Any]
     ``discard`` is called with each result that nobody gets, as that of ``wait`` is.
     """
     check("gather", *futs)
-    note = Unwaited("gather")
-    return note.watch(_gathered(note, futs, discard))
+    return _gathered(Unwaited("gather"), futs, discard)
 
 
 def _gathered(
@@ -234,8 +231,7 @@ def first(*futs: Future[Any], discard: Discard = None) -> Generator[Future[Any],
     if not futs:
         raise ValueError("first() of no futures")
     check("first", *futs)
-    note = Unwaited("first")
-    return note.watch(_first(note, futs, discard))
+    return _first(Unwaited("first"), futs, discard)
 
 
 def _first(
@@ -258,12 +254,12 @@ def shield(fut: Future[T]) -> Future[T]:
     """
     check("shield", fut)
     copy: Future[T] = Heeded(fut._what) if isinstance(fut, Heeded) else Future()
-    fut.add_done_callback(partial(_follow, copy))
+    fut.add_done_callback(partial(end_as, copy))
     return copy
 
 
-def _follow(copy: Future[T], fut: Future[T]) -> None:
-    """Ends ``copy``, which may have been cancelled, or be at any moment."""
+def end_as(copy: Future[T], fut: Future[T]) -> None:
+    """Ends ``copy``, which may have been cancelled, or be at any moment, as ``fut`` has ended."""
     if fut.cancelled():
         copy.cancel()
         copy.set_running_or_notify_cancel()

@@ -212,7 +212,7 @@ class SuspendingWSGIHandler(WSGIHandler):
         for level in self._levels:
             if not level.crossed:
                 self._notice(request.META, level.path)
-        marks = {name: value for name, value in vars(steps).items() if name not in ("_generator", "_view")}
+        marks = {name: value for name, value in vars(steps).items() if name not in ("_generator", "_view", "_returned")}
         with closing(steps.run()) as run:
             response = yield from guarded(run)
         for name, value in marks.items():

@@ -19,6 +19,12 @@ that returns a response and is not marked raises TypeError, as nobody would get 
 (``after_request``, ``url_value_preprocessor``, teardown), it waits in the thread.  ``async`` views are run as ever, and
 hold their thread.
 
+Decorators.  One around ``@suspends`` may set headers, cookies and attributes of the response that ``make_response``
+gives it, as ``cross_origin`` of flask-cors does, and may add a status and headers to what the view returns.  That is
+done when the response is there; who reads what is not there yet gets AttributeError.  ``cached`` of Flask-Caching
+works: what is in the cache is answered at once, and what is not waits in its thread, which a warning says once for each
+view.
+
 What streams.  The body of any response, from any view: ``Response(generator)``, with ``stream_with_context`` or not,
 may yield futures between its blocks (to mypy such a generator is an ``Iterator[Any]``).  Who reads the data of such a
 response before it is sent, as an ``after_request`` function can, waits in the thread for all of it.  A body that is a
@@ -59,6 +65,7 @@ from flask.ctx import RequestContext
 from flask.globals import request_ctx
 from werkzeug.wrappers import Response
 
+from ._flask_later import ResponseLater
 from ._flask_stream import Body, close, gated, watch
 from ._hints import never_marked
 from ._suspends import ViewThatWaits, _dispatching, dispatching, suspends
@@ -152,11 +159,12 @@ class _Suspending(Flask):
             return super().handle_exception(e)
 
     def make_response(self, rv: Any) -> Any:
-        for part in rv if isinstance(rv, tuple) else (rv,):
-            if isinstance(part, (ViewThatWaits, Waiting)):
-                raise TypeError(
-                    f"a response cannot be made of {part!r}: let what is around @suspends hand on what it gets"
-                )
+        view, *more = rv if isinstance(rv, tuple) and rv else (rv,)
+        if isinstance(view, Waiting):
+            raise TypeError(f"a response cannot be made of {view!r}: hand it on as it is")
+        if isinstance(view, ViewThatWaits):
+            make = super().make_response
+            return ResponseLater(view, lambda returned: make((make(returned), *more)) if more else make(returned))
         return super().make_response(rv)
 
     def finalize_request(self, rv: Any, from_error_handler: bool = False) -> Any:
@@ -176,6 +184,8 @@ class _Suspending(Flask):
         return super().process_response(response)
 
     def _begun(self, rv: Any, stage: Stage) -> Any:
+        if isinstance(rv, tuple) and rv and isinstance(rv[0], ViewThatWaits):
+            rv = self.make_response(rv)
         return self._begin(rv.run(), stage) if isinstance(rv, ViewThatWaits) else rv
 
     def _begin(self, steps: Waits, stage: Stage) -> Any:

@@ -11,6 +11,8 @@ from harness.limits import LONG, QUIET, ROOT, SLOW, eventually, never
 
 APP = ("helpers_app:app", "--pythonpath", f"{ROOT / 'tests' / 'wsgi_plus'},{ROOT / 'py'}")
 
+WAYS = ["wait", "settled", "gather", "first", "shield", "deadline", "flight", "place"]
+
 
 @pytest.fixture
 def server(serve):
@@ -35,7 +37,7 @@ def test_a_hundred_sleep_on_one_thread(server):
     assert 0.5 <= time.monotonic() - started < 10 * SLOW
 
 
-@pytest.mark.parametrize("way", ["wait", "settled", "gather", "first", "shield"])
+@pytest.mark.parametrize("way", WAYS)
 def test_result(server, key, way):
     with server.park(f"/one?way={way}&key={key}", key) as c:
         server.call("probe.complete", key, "fine")
@@ -50,6 +52,9 @@ def test_result(server, key, way):
         ("gather", 502, "caught failed on purpose"),
         ("first", 200, "failed"),
         ("shield", 502, "caught failed on purpose"),
+        ("deadline", 502, "caught failed on purpose"),
+        ("flight", 502, "caught failed on purpose"),
+        ("place", 502, "caught failed on purpose"),
     ],
 )
 def test_failure(server, key, way, status, body):
@@ -66,7 +71,14 @@ def test_settled_behind_an_iterable_without_throw(server, key):
         assert c.read_response().text == "failed"
 
 
-@pytest.mark.parametrize("way", ["wait", "settled", "gather", "first", "shield"])
+def test_many_have_their_turn_on_one_thread(server):
+    """A Semaphore: those that wait for the one place are parked, and all have it in the end."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.begin("/in-turn?s=0.01", timeout=LONG)) for _ in range(30)]
+        assert {c.read_response().text for c in clients} == {"had a turn"}
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_client_leaves(server, key, way):
     """S8: the future is cancelled, unless it is shared."""
     with server.park(f"/one?way={way}&key={key}", key):

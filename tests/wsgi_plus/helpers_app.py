@@ -7,10 +7,12 @@ import time
 
 import probe
 from routes import TEXT, Routes, arguments, text
-from wsgi_plus import AsyncBridge, first, gather, offload, settled, shield, sleep, timeout, wait
+from wsgi_plus import AsyncBridge, Semaphore, deadline, first, gather, offload, settled, shield, single_flight, sleep
+from wsgi_plus import timeout, wait
 
 app = Routes()
 bridge = AsyncBridge()
+places = Semaphore(1)
 
 
 @app.route
@@ -24,7 +26,16 @@ def one(environ, start_response):
     """Parks on probe.future(key), in the way asked for."""
     asked = arguments(environ)
     fut = probe.future(asked["key"])
-    ways = {"wait": wait, "settled": settled, "gather": gather, "first": first, "shield": lambda f: wait(shield(f))}
+    ways = {
+        "wait": wait,
+        "settled": settled,
+        "gather": gather,
+        "first": first,
+        "shield": lambda f: wait(shield(f)),
+        "deadline": lambda f: deadline(3600, wait(f)),
+        "flight": lambda f: single_flight(asked["key"], lambda: f),
+        "place": in_a_place,
+    }
     probe.record(asked["key"], "parking")
     try:
         yield from ways[asked["way"]](fut)
@@ -34,6 +45,19 @@ def one(environ, start_response):
         yield from text(start_response, "failed" if fut.exception() else f"result {fut.result()}")
     finally:
         probe.record(asked["key"], "finally")
+
+
+def in_a_place(fut):
+    with (yield from places.acquire()):
+        return (yield from wait(fut))
+
+
+@app.route
+def in_turn(environ, start_response):
+    """So many seconds in the one place that there is."""
+    with (yield from places.acquire()):
+        yield from sleep(float(arguments(environ)["s"]))
+    yield from text(start_response, "had a turn")
 
 
 @app.route

@@ -184,6 +184,9 @@ HELPERS = {
     "offload",
     "bridge",
     "opened",
+    "deadline",
+    "flight",
+    "places",
 }  # go on after "helpers"
 
 
@@ -274,6 +277,10 @@ def test_readme_helpers(example: Callable[[str], Any]) -> None:
     assert finish(example("readme_first").fastest("/slow", "/tea")) == b"hot"
     in_time = example("readme_timeout").price_in_time
     assert (finish(in_time("tea")), finish(in_time("slow"))) == (3.5, None)
+    summed = example("readme_deadline").sums_in_time
+    assert (finish(summed(["tea", "milk"], ["tea"])), finish(summed(["tea"], ["slow"]))) == ([4.5, 3.5], None)
+    assert finish(example("readme_flight").price_asked_once("tea")) == 3.5
+    assert finish(example("readme_places").price_with_others("tea")) == 3.5
     assert Client(example("readme_sleep").countdown).fetch("/").text == "3\n2\n1\ngo\n"
     rate = example("readme_shield").rate
     rate_left = rate()

@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Generator, Iterable
 from concurrent.futures import Future
 from typing import Any
 from wsgi_plus import AsyncBridge, blocking, first, gather, offload, settled, shield, sleep, suspends, timeout, wait
-from wsgi_plus import validated, validator
+from wsgi_plus import Semaphore, deadline, single_flight, validated, validator
 from wsgi_plus.simple_server import Server
 from wsgi_plus.testing import Client
 Waits = Generator[Future[Any], None, None]
@@ -60,6 +60,9 @@ WRONG = {
     "sleep for a text": ("def f() -> Waits: yield from sleep('1')", "arg-type", '"str".*"float"'),
     "timeout after a text": ("def f() -> Waits: yield from timeout('2', number)", "arg-type", '"str".*"float"'),
     "another result of timeout": ("def f() -> Waits: value: str = yield from timeout(2, number)", "assignment", "str"),
+    "deadline of a future": ("def f() -> Waits: yield from deadline(2, number)", "arg-type", "Generator"),
+    "single_flight of a future": ("def f() -> Waits: yield from single_flight('key', number)", "arg-type", "Callable"),
+    "so many places as a text": ("Semaphore('2')", "arg-type", '"str".*"int"'),
     "shield of a coroutine": ("shield(ask('/'))", "arg-type", "Coroutine"),
     "offload without arguments": ("offload(load, 'a')", "arg-type", "load"),
     "offload with others": ("offload(load, 1, 'a')", "arg-type", "load"),

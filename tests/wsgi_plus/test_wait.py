@@ -30,7 +30,8 @@ RAISING = {name: WAITS[name] for name in ("wait", "gather", "timeout")}
 @pytest.mark.parametrize("name", WAITS)
 def test_nothing_happens_before_the_first_step(name):
     one, two = Future(), Future()
-    WAITS[name](one, two).close()
+    with pytest.warns(RuntimeWarning, match="never waited for"):
+        WAITS[name](one, two).close()
     assert not one.cancelled() and not two.cancelled()
 
 

@@ -48,7 +48,7 @@ def iterates(answer: Answer, blocks: AsyncIterable[bytes]) -> None:
 
 
 @asynccontextmanager
-async def connected(path: str) -> AsyncIterator[Answer]:
+async def connected(path: str) -> AsyncGenerator[Answer, None]:
     yield Answer()
 
 

@@ -7,7 +7,22 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import assert_type
-from wsgi_plus import blocking, first, gather, offload, settled, shield, sleep, suspends, timeout, wait
+from wsgi_plus import (
+    Place,
+    Semaphore,
+    blocking,
+    deadline,
+    first,
+    gather,
+    offload,
+    settled,
+    shield,
+    single_flight,
+    sleep,
+    suspends,
+    timeout,
+    wait,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -63,6 +78,19 @@ def several(number: Future[int], text: Future[str], page: Future[Page], data: Fu
     assert_type((yield from first(*[text])), Future[str])
     assert_type((yield from first(number, text)), Future[int] | Future[str])
     assert_type((yield from first(number, text, page)), Future[Any])
+
+
+def scopes(number: Future[int], places: Semaphore) -> Waits:
+    assert_type((yield from single_flight(("number", 1), lambda: number)), int)
+    assert_type((yield from deadline(2, answer(number))), str)
+    assert_type((yield from deadline(2.5, gather(number, number))), tuple[int, int])
+    with (yield from places.acquire()) as place:
+        assert_type(place, Place)
+    place.release()
+
+
+def answer(number: Future[int]) -> Generator[Future[Any], None, str]:
+    return str((yield from wait(number)))
 
 
 def load(name: str, size: int) -> Page:
