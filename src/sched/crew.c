@@ -189,6 +189,7 @@ void fm_hand_hold(struct fm_hand *h)
 {
     if (!h->held) /* the hand is its only writer */
         set_held(h, h->task);
+    atomic_store(&h->crew->may_postpone, 0);
     fm_crew_watch(h->crew);
 }
 
@@ -272,6 +273,18 @@ static void begin_batch(struct fm_crew *c, struct fm_hand *h, uint64_t now, unsi
     fm_waits_enter(&h->waits, h->now, others);
 }
 
+/* A step begins, so none is late before watch_after from now.  Twice in that time the timer is set anew: two system
+ * calls instead of a monitor that wakes up for nothing. */
+static void postpone_look(struct fm_crew *c, struct fm_hand *h)
+{
+    uint64_t after = atomic_load_explicit(&c->watch_after, memory_order_relaxed);
+    if (h->now - h->watched < after / 2)
+        return;
+    h->watched = h->now;
+    if (atomic_load(&c->may_postpone))
+        fm_crew_look_after(c, after);
+}
+
 /* Runs t as the lookout.  False if there should be no other: the steps wait, and from now on they are handed off.
  * Entered and left with the lock held. */
 static bool inline_step(struct fm_crew *c, struct fm_hand *h, struct fm_task *t, uint64_t now) FM_REQUIRES(c->lock)
@@ -283,6 +296,7 @@ static bool inline_step(struct fm_crew *c, struct fm_hand *h, struct fm_task *t,
         begin_batch(c, h, now, others);
     uint64_t began = h->now;
     atomic_store_explicit(&c->inline_since, began & ~(uint64_t)FM_FOR_GIL, memory_order_relaxed);
+    postpone_look(c, h);
     run_task(h, t);
     bool waits = fm_waits_step(&h->waits, h->now - began, h->now, wanted, others);
     fm_mutex_lock(&c->lock);
@@ -442,13 +456,17 @@ bool fm_crew_is_inline(struct fm_crew *c, const struct fm_hand *hand)
     return atomic_load_explicit(&c->inline_hand, memory_order_relaxed) == hand;
 }
 
-void fm_crew_watch(struct fm_crew *c)
+void fm_crew_look_after(struct fm_crew *c, uint64_t ns)
 {
-    if (!atomic_load(&c->monitor_asleep) || !atomic_exchange(&c->monitor_asleep, 0))
-        return;
-    struct itimerspec after = {.it_value.tv_nsec = (long)atomic_load_explicit(&c->watch_after, memory_order_relaxed)};
+    struct itimerspec after = {.it_value.tv_nsec = (long)ns};
     if (timerfd_settime(c->monitor_fd, 0, &after, NULL) != 0)
         fm_fds_lost("a timerfd");
+}
+
+void fm_crew_watch(struct fm_crew *c)
+{
+    if (atomic_load(&c->monitor_asleep) && atomic_exchange(&c->monitor_asleep, 0))
+        fm_crew_look_after(c, atomic_load_explicit(&c->watch_after, memory_order_relaxed));
 }
 
 void fm_crew_threads(struct fm_crew *c, unsigned *busy, unsigned *idle)

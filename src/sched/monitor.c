@@ -114,14 +114,22 @@ static uint64_t look_at_held_output(struct fm_monitor *m, uint64_t now)
     return held ? TICK : UINT64_MAX;
 }
 
-/* When to look again; UINT64_MAX if there is nothing to watch. */
+/* How long to sleep; UINT64_MAX if there is nothing to watch. */
 static uint64_t look(struct fm_monitor *m)
 {
     uint64_t now = fm_now();
     if (m->fast_until && now >= m->fast_until)
         set_fast(m, 0);
+    atomic_store(&m->crew->may_postpone, 1); /* first: who holds output back from now on takes it back */
     uint64_t lookout = look_at_lookout(m, now), held = look_at_held_output(m, now);
-    return lookout < held ? lookout : held;
+    if (held < UINT64_MAX) {
+        atomic_store(&m->crew->may_postpone, 0);
+        return lookout < held ? lookout : held;
+    }
+    if (lookout == UINT64_MAX)
+        return UINT64_MAX;
+    fm_crew_look_after(m->crew, lookout); /* by the timer, which the lookout may set anew */
+    return REST;
 }
 
 uint64_t fm_monitor_tick(struct fm_monitor *m)

@@ -54,6 +54,7 @@ struct fm_hand { /* one crew thread */
     void *user;            /* for the owner of the crew: the Python thread state */
     uint64_t now;          /* its own: when the step began, or was last seen to do something (fm_hand_tick) */
     uint64_t until;        /* its own: when it should poll again, as lookout */
+    uint64_t watched;      /* its own: when it has set the monitor's timer last */
     struct fm_task *task;  /* its own: the step that runs here, or NULL */
     struct fm_waits waits; /* its own: of the steps that it runs as lookout */
     pthread_cond_t order_changed;
@@ -90,7 +91,8 @@ struct fm_crew {
     _Atomic uint64_t inline_since;       /* when its step began; with FM_FOR_GIL: when it began to wait for the GIL */
     _Atomic uint64_t watch_after;        /* how long a step may run before the monitor looks, in ns */
     atomic_int monitor_asleep;
-    int monitor_fd; /* timerfd */
+    atomic_int may_postpone; /* the monitor looks for the sake of the lookout's step alone */
+    int monitor_fd;          /* timerfd */
 };
 
 /* pool >= 1.  0 or a negated errno. */
@@ -133,6 +135,9 @@ bool fm_crew_is_inline(struct fm_crew *c, const struct fm_hand *hand) FM_ANY_THR
 /* From now on there may be something to watch: the monitor will look after crew->watch_after.  Any thread; a load, at
  * most once in that time a system call. */
 void fm_crew_watch(struct fm_crew *c) FM_ANY_THREAD;
+
+/* The monitor will look after so many nanoseconds, less than a second, and not before, if it sleeps. */
+void fm_crew_look_after(struct fm_crew *c, uint64_t ns) FM_ANY_THREAD;
 
 /* The step of h->task holds output back: from now on the monitor flushes what it does not follow up in time.  Called by
  * the hand itself, as are the next three. */

@@ -12,6 +12,8 @@
  *
  * The monitor sleeps while no step runs inline and none holds output back.  Whoever begins that calls fm_crew_watch,
  * which sets the timer that wakes the monitor when the step may be late, and not before; most steps are over by then.
+ * While steps follow one another, the lookout puts the timer off (may_postpone), unless output is held back: so the
+ * monitor sleeps while all goes well.
  * The monitor sets monitor_asleep first and then looks once more; whoever gives it something to watch does so first and
  * then reads monitor_asleep: one of the two sees the other (both sequentially consistent). */
 #ifndef FERMATA_SCHED_MONITOR_H

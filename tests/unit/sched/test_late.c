@@ -7,7 +7,7 @@
  * Held against each schedule: the loop is polled every few milliseconds; steps that wait run side by side, in not much
  * more time than it takes with all threads; steps that compute are never handed off, also where they are kept from the
  * processor; a request beside hundreds of continuations is not late; the monitor looks once a request where there are
- * few.
+ * few, and hardly ever where quick ones follow one another.
  *
  * FM_SIM_SCHEDULES says how many, FM_SIM_SEED repeats a run and FM_SIM_FIRST a schedule of it. */
 #ifndef FM_DEBUG
@@ -32,6 +32,7 @@ enum { POOL = 4, CLIENTS = 16, CONTINUATIONS = 300 };
     X(CONTINUE_COMPUTE, 1, 40, FM_MS * 5, FM_MS, FM_MS * 2)    /* quick ones, and continuations that compute */        \
     X(CONTINUE_SLEEP, 1, 40, FM_MS * 5, FM_MS, FM_MS * 2)      /* ... or wait, and come all at once */                 \
     X(GIL_TAKEN, 16, 100, FM_MS / 20, FM_MS / 100, FM_MS / 50) /* quick ones, while somebody else has the GIL */       \
+    X(STEADY, 16, 1000, FM_MS / 50, FM_MS / 50, FM_MS / 25)    /* quick ones, one after the other */                   \
     X(SELDOM, 1, 20, FM_MS * 60, FM_MS / 100, FM_MS / 5)       /* quick ones, one at a time */
 
 enum kind {
@@ -214,7 +215,7 @@ static void step(void *ctx, struct fm_hand *hand, struct fm_task *task)
     else if (w.kind == STUCK && sim_one_in(20))
         sleep_for(LONG);
     else
-        sim_spend(SIM_COMPUTES, continues || w.kind == COMPUTE ? j->lasts : FM_MS / 100);
+        sim_spend(SIM_COMPUTES, continues || w.kind == COMPUTE || w.kind == STEADY ? j->lasts : FM_MS / 100);
     fm_hand_release(hand);
     fm_task_move(task, FM_TASK_RUNNING, FM_TASK_DONE);
     fm_task_reset(task);
@@ -330,14 +331,10 @@ static void judge(uint64_t stalls_before)
 {
     uint64_t took = sim.now - w.begun, stalled = stalls() - stalls_before;
     /* A batch and a step of it; or until a step that does not come back is noticed. */
-    static const uint64_t gaps[KIND_COUNT] = {[SLEEP] = 5 * FM_MS,
-                                              [COMPUTE] = 5 * FM_MS,
-                                              [KEPT] = 5 * FM_MS,
-                                              [STUCK] = 5 * FM_MS,
-                                              [CONTINUE_COMPUTE] = 5 * FM_MS,
-                                              [CONTINUE_SLEEP] = 5 * FM_MS,
-                                              [GIL_TAKEN] = 13 * FM_MS,
-                                              [SELDOM] = FM_MS};
+    static const uint64_t gaps[KIND_COUNT] = {
+        [SLEEP] = 5 * FM_MS,      [COMPUTE] = 5 * FM_MS,          [KEPT] = 5 * FM_MS,
+        [STUCK] = 5 * FM_MS,      [CONTINUE_COMPUTE] = 5 * FM_MS, [CONTINUE_SLEEP] = 5 * FM_MS,
+        [GIL_TAKEN] = 13 * FM_MS, [STEADY] = 5 * FM_MS,           [SELDOM] = FM_MS};
     SIM_CHECK(w.gap <= gaps[w.kind] + w.kept);
     if (w.kind == SLEEP) {
         double ideal = (double)w.work / POOL;
@@ -350,6 +347,8 @@ static void judge(uint64_t stalls_before)
         SIM_CHECK(w.late <= 25 * FM_MS);
     if (w.kind == STUCK)
         SIM_CHECK(stalled > 0);
+    if (w.kind == STEADY) /* of 30 ms */
+        SIM_CHECK(w.looks <= 8);
     if (w.kind == SELDOM) /* one a request, when its step could be late */
         SIM_CHECK(w.looks <= w.done + w.done / 4 + 2);
     if (w.gap > sum.most_gap[w.kind])

@@ -8,6 +8,7 @@
 
 #include <poll.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "../util/threads_on_one.h"
 #include "fermata/sched/monitor.h"
@@ -151,6 +152,31 @@ static void test_held_output_keeps_it_awake(void **state)
     flushed.holds = false; /* a step alone does not */
     tick_to_sleep();
     fm_hand_release(&crew.hands[1]);
+}
+
+/* The lookout puts the monitor's timer off, but not where somebody's output would have to wait for that. */
+static void test_held_output_is_not_put_off(void **state)
+{
+    (void)state;
+    struct fm_task t;
+    fm_task_init(&t);
+    tick_to_sleep();
+    assert_int_equal(crew.may_postpone, 1);
+    hold(&crew.hands[1], &t);
+    assert_int_equal(crew.may_postpone, 0);
+    flushed.holds = true;
+    atomic_store(&crew.inline_since, fm_now() & ~(uint64_t)FM_FOR_GIL);
+    crew.hands[0].tid = (int)syscall(SYS_gettid);
+    atomic_store(&crew.inline_hand, &crew.hands[0]);
+    for (int i = 0; i < 10; i++) {
+        assert_true(fm_monitor_tick(&monitor) <= FM_MS);
+        assert_int_equal(crew.may_postpone, 0);
+    }
+    flushed.holds = false;
+    assert_int_equal(fm_monitor_tick(&monitor), 64 * FM_MS);
+    assert_int_equal(crew.may_postpone, 1);
+    fm_hand_release(&crew.hands[1]);
+    atomic_store(&crew.inline_hand, NULL);
 }
 
 /* Held between its last look and its sleep. */
@@ -297,8 +323,10 @@ static void test_replaces_a_blocked_lookout(void **state)
 {
     (void)state;
     uint64_t before = stalls(), began = atomic_load(&crew.inline_since);
-    uint64_t pause = fm_monitor_tick(&monitor);
-    assert_true(pause <= FM_MS); /* when it has run for so long */
+    fm_monitor_tick(&monitor);
+    assert_ptr_equal(crew.lookout, &crew.hands[0]); /* not yet */
+    WAIT_FOR(woken());                              /* when it has run for so long */
+    assert_true(fm_now() - began >= FM_MS);
     WAIT_FOR((fm_monitor_tick(&monitor), crew.lookout != &crew.hands[0]));
     assert_true(fm_now() - began >= FM_MS);
     assert_ptr_equal(crew.lookout, &crew.hands[1]);
@@ -332,7 +360,7 @@ static void test_ticks_faster_after_a_stall(void **state)
     assert_int_equal(atomic_load(&crew.watch_after), FM_MS / 4);
     uint64_t began = fm_now(), fast = 0;
     crew.lookout = &crew.hands[0];
-    WAIT_FOR((begin_step(), fast += fm_monitor_tick(&monitor) <= FM_MS / 4, atomic_load(&crew.watch_after) == FM_MS));
+    WAIT_FOR((begin_step(), fast++, fm_monitor_tick(&monitor), atomic_load(&crew.watch_after) == FM_MS));
     assert_true(fast > 0 && fm_now() - began >= 50 * FM_MS);
 }
 
@@ -342,8 +370,11 @@ static void test_a_lookout_that_moves_on_stays(void **state)
     crew.idle = NULL; /* so that nothing changes where this machine is slow */
     for (int i = 0; i < 30; i++) {
         begin_step();
-        uint64_t pause = fm_monitor_tick(&monitor);
-        assert_true(pause <= FM_MS); /* when that step is late */
+        uint64_t began = fm_now();
+        fm_monitor_tick(&monitor);
+        WAIT_FOR(woken()); /* when that step is late */
+        assert_true(fm_now() - began >= FM_MS / 2);
+        fm_monitor_woken(&monitor);
     }
     crew.idle = &crew.hands[1];
     atomic_store(&crew.inline_hand, NULL); /* it polls */
@@ -494,6 +525,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_watch_wakes_it_later, start, finish),
         cmocka_unit_test_setup_teardown(test_held_output_is_flushed, start, finish),
         cmocka_unit_test_setup_teardown(test_held_output_keeps_it_awake, start, finish),
+        cmocka_unit_test_setup_teardown(test_held_output_is_not_put_off, start, finish),
         cmocka_unit_test_setup_teardown(test_looks_once_more_before_it_sleeps, start, finish),
         cmocka_unit_test_setup_teardown(test_released_is_not_looked_at, start, finish),
         cmocka_unit_test_setup_teardown(test_replaces_a_blocked_lookout, start_inline, finish_inline),
