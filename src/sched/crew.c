@@ -26,6 +26,7 @@
 #define BUDGET_MIN 64u
 #define BUDGET_MAX 16384u
 #endif
+#define SEEN_WAITING 16u    /* where the lookout has found its steps to wait, so many times the least budget */
 #define RECURS_WITHIN 1000u /* inline tasks between two stalls that count as one phase */
 
 static __thread struct fm_hand *self;
@@ -250,10 +251,13 @@ static void step_is_over(struct fm_crew *c) FM_REQUIRES(c->lock)
     fm_mutex_lock(&c->lock);
 }
 
-void fm_crew_hand_off(struct fm_crew *c)
+void fm_crew_hand_off(struct fm_crew *c, unsigned factor)
 {
     bool again = c->budget_size > 0 && c->inline_tasks < RECURS_WITHIN;
-    c->budget_size = again ? c->budget_size * 2 : BUDGET_MIN;
+    unsigned least = factor * BUDGET_MIN;
+    c->budget_size = again ? c->budget_size * 2 : least;
+    if (c->budget_size < least)
+        c->budget_size = least;
     if (c->budget_size > BUDGET_MAX)
         c->budget_size = BUDGET_MAX;
     c->budget = c->budget_size;
@@ -302,7 +306,7 @@ static bool inline_step(struct fm_crew *c, struct fm_hand *h, struct fm_task *t,
     fm_mutex_lock(&c->lock);
     if (!waits || c->lookout != h || c->running == c->pool)
         return true;
-    fm_crew_hand_off(c);
+    fm_crew_hand_off(c, SEEN_WAITING);
     return false;
 }
 

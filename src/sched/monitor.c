@@ -47,7 +47,7 @@ static void promote(struct fm_monitor *m, uint64_t now)
         if (m->since & FM_FOR_GIL)
             fm_count(FM_C_STALLS);
         else
-            fm_crew_hand_off(c);
+            fm_crew_hand_off(c, 1);
         next->order = FM_ORDER_LOOKOUT;
         pthread_cond_signal(&next->order_changed);
         set_fast(m, now + FAST);

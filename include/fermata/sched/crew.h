@@ -154,8 +154,9 @@ uint64_t fm_hand_tick(void) FM_ANY_THREAD;
 /* The calling thread's hand, NULL if it is none of the crew. */
 struct fm_hand *fm_hand_self(void);
 
-/* A stall has been seen: the next tasks are handed off, more of them if the last stall was not long ago.  Lock held. */
-void fm_crew_hand_off(struct fm_crew *c) FM_REQUIRES(c->lock);
+/* A stall has been seen: the next tasks are handed off, more of them if the last stall was not long ago, and the more
+ * the surer it is that others will wait, too (a factor of the least).  Lock held. */
+void fm_crew_hand_off(struct fm_crew *c, unsigned factor) FM_REQUIRES(c->lock);
 
 /* Threads in a step and threads waiting, for the metrics. */
 void fm_crew_threads(struct fm_crew *c, unsigned *busy, unsigned *idle) FM_ANY_THREAD;
