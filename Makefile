@@ -126,7 +126,8 @@ UNIT_WRAP.http/test_spool := realloc
 UNIT_WRAP.net/test_listener := accept4
 
 # Compiles these of the product again, with its own idea of threads.
-UNIT_OWN.sched/test_interleave := sched/task sched/crew sched/monitor net/loop
+UNIT_OWN.sched/test_interleave := sched/task sched/runq sched/waits sched/crew sched/monitor net/loop
+UNIT_OWN.sched/test_late := sched/task sched/runq sched/waits sched/crew sched/monitor
 
 $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 	@mkdir -p $(@D)
@@ -139,9 +140,9 @@ $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 unit: $(UNITS) fuzz-replay ## unit tests (cmocka), and the corpora of the fuzz targets
 	@set -e; for t in $(UNITS); do $$t; done
 
-interleave: $(O)/unit/sched/test_interleave ## a million interleavings of the scheduler; each of its faults is found by some
-	scripts/interleave $< --faults -- $(CC) $(CPPFLAGS) -I$(CURDIR)/include -I$(CURDIR)/src -std=gnu11 -O1 -g -fno-lto -o {out} {source} \
-		$(filter-out $(UNIT_OWN.sched/test_interleave:%=$(O)/obj/%.o),$(NOPY)) $(LIBS)
+interleave: $(O)/unit/sched/test_interleave $(O)/unit/sched/test_late ## a million interleavings of the scheduler; each of its faults is found by some
+	scripts/interleave $^ $(INTERLEAVE) --faults -- $(CC) $(CPPFLAGS) -I$(CURDIR)/include -I$(CURDIR)/src -std=gnu11 -O1 -g -fno-lto -o {out} {source} \
+		$(filter $(O)/obj/util/%.o $(O)/obj/net/timer.o,$(NOPY)) $(LIBS)
 
 # Each tests/fuzz/fuzz_X.c is a target of libFuzzer's kind; with replay_main.c it is a test of its corpus.
 FUZZ := $(if $(filter tsan,$(FLAVOR)),,$(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))) # of one thread each

@@ -141,6 +141,10 @@ def waiting(run: Run) -> Iterable[Row]:
     yield plain(run, "blocking-c32", "p99 at most 8 ms", "p99_us", 8, scale=1e-3, unit=" ms")
     for workload in ("blocking-c32", "blocking-c256"):
         yield against(run, workload, "p99/p50 at most half of uWSGI's", "unfairness", "uwsgi", 0.5)
+    for microseconds, share in ((200, 0.6), (500, 0.8), (800, 0.85)):
+        workload, ideal = f"short-wait-{microseconds}", 8e6 / microseconds
+        yield plain(run, workload, f"at least {share} of the ideal {ideal:,.0f}/s", "rps", share, True, 1 / ideal)
+        yield plain(run, workload, "p99 at most 1.6 times p50", "unfairness", 1.6)
     yield plain(run, "mixed", "p99 of hello at most twice that without the blockers", "p99_ratio", 2)
 
 

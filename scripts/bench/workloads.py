@@ -69,6 +69,7 @@ FRAMEWORKS = {"loop": "the application in a loop, without a server"}
 ONE_THREAD = "has one thread, which the application blocks: at most 200 requests a second"
 BLOCKING = {"bjoern": ONE_THREAD, "fastwsgi": ONE_THREAD}
 BLOCKED = {name: "has one thread, which the application blocks" for name in ("bjoern", "fastwsgi")}
+SHORT_WAITS = (100, 200, 500, 800, 1000, 2000)  # microseconds
 NO_FUTURES = {"bjoern": "has one thread", "fastwsgi": "has one thread"}
 
 
@@ -106,6 +107,10 @@ def waiting() -> Iterable[Workload]:
     yield Workload("blocking-c256", "5 ms of waiting, 32 threads, 256 connections",
                    ("fermata", "uwsgi", "granian", "gthread", "gevent"),
                    app="wsgi_apps:sleep5", threads=32, connections=256, seconds=2 / 3, left_out=BLOCKING)  # fmt: skip
+    for microseconds in SHORT_WAITS:
+        yield Workload(f"short-wait-{microseconds}", f"{microseconds / 1000:g} ms of waiting, 8 threads, 32 connections",
+                       ("fermata", "uwsgi", "granian", "gthread"), app="wsgi_apps:short", threads=8,
+                       path=f"/{microseconds}", seconds=2 / 3, left_out=BLOCKED)  # fmt: skip
     yield Workload("mixed", "32 connections of hello, beside 4 that wait for 200 ms each",
                    ("fermata", "uwsgi", "granian", "gthread"), app="wsgi_apps:mixed", kind="mixed", threads=8,
                    left_out=BLOCKED)  # fmt: skip

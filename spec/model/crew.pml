@@ -1,5 +1,5 @@
-/* The crew: lookout and hand-over, run queue, idle threads, hand-off budget, the lookout's sleep, the monitor and its
- * sleep, and stopping.  A task is a number in the queue; its life is task.pml.
+/* The crew: lookout and hand-over, the two lines of the run queue, idle threads, hand-off budget, the lookout's sleep,
+ * the monitor and its sleep, and stopping.  A task is a number in its line; its life is task.pml.
  *
  * One step here is one atomic operation of the code or one critical section of the crew's lock (README.md says why no
  * more is needed).  Names are those of sched/crew.c, sched/monitor.c and net/loop.c. */
@@ -22,6 +22,9 @@
 #ifndef BUDGET
 #define BUDGET 1 /* tasks after a stall that are handed off */
 #endif
+#ifndef WAITS
+#define WAITS 1 /* times that the lookout itself finds its steps to wait */
+#endif
 #ifndef TAKEN_BACK
 #define TAKEN_BACK 0 /* requests that the loop takes back from the queue */
 #endif
@@ -32,7 +35,9 @@
 
 /* ---- struct fm_crew: the crew's lock ---- */
 
-byte queued, running, searching, budget;
+byte unstarted, started; /* the lines of the run queue */
+bool last_started;       /* which had the last turn */
+byte running, searching, budget;
 byte lookout = 0; /* the first to come */
 byte idle[HANDS]; /* a stack */
 byte nidle;
@@ -46,18 +51,21 @@ byte alive = HANDS;
 byte inline_hand = NOBODY;
 bool monitor_asleep, monitor_fd;
 bool asleep, wake_fd; /* net/loop.h */
-byte nincoming;
+byte nincoming; /* requests that have not begun: what goes on comes from elsewhere here */
 bool handing_off;
 
 /* ---- the world ---- */
 
 byte arrivals = ARRIVALS, pushes = PUSHES, requeues = REQUEUES, may_stick = STUCK, taken_back = TAKEN_BACK;
+byte waits = WAITS;
 
 /* ---- ghosts ---- */
 
 byte polling; /* how many are in poll */
 byte stuck;   /* how many are in a step that does not come back */
+byte passed;  /* turns in a row of those that go on, while a request that has not begun waits */
 
+#define queued (unstarted + started)
 #define signal(h) waiting[h] = false /* pthread_cond_signal: no effect on one that does not wait */
 #define would_run_inline (queued > 0 && budget == 0 && running < POOL)
 
@@ -95,10 +103,25 @@ inline watch()
     fi
 }
 
-/* fm_crew_push under the lock; must_wake is `wake`. */
-inline push()
+/* fm_runq_pop, where there is something. */
+inline pop()
 {
-    queued++;
+#ifdef FAULT_NO_TURNS
+    last_started = started > 0;
+#else
+    last_started = (last_started -> unstarted == 0 : started > 0);
+#endif
+    if
+    :: last_started -> started--; passed = (unstarted > 0 -> passed + 1 : 0)
+    :: else -> unstarted--; passed = 0
+    fi;
+    assert(passed <= 1) /* the lines take turns */
+}
+
+/* fm_crew_push under the lock of a task that has begun or not; must_wake is `wake`. */
+inline push(line)
+{
+    line++;
     if
     :: budget > 0 ->
         budget--;
@@ -127,10 +150,12 @@ inline turn()
     if
     :: stop -> next = QUIT
     :: !stop && lookout == h ->
+#ifndef FAULT_HAND_OFF_UNTOLD
         if
         :: budget > 0 -> wake_searcher()
         :: else
         fi;
+#endif
         block = !would_run_inline;
         handing_off = budget > 0;
         polling++;
@@ -144,7 +169,7 @@ inline turn()
         fi;
         if
         :: next == STEP ->
-            queued--; /* pop_task */
+            pop();
             running++;
             assert(running <= POOL);
             has_gil = true;
@@ -184,7 +209,7 @@ inline step()
     :: true
     :: atomic { may_stick > 0 -> may_stick--; stuck++ };
 end_stuck: false
-    :: atomic { requeues > 0 -> requeues--; push() };
+    :: atomic { requeues > 0 -> requeues--; push(started) };
         if
         :: must_wake -> wake()
         :: else
@@ -195,6 +220,7 @@ end_stuck: false
 /* fm_loop_turn. */
 inline poll()
 {
+    has_gil = false; /* leave_gil */
     if
     :: block ->
         asleep = true;
@@ -212,12 +238,13 @@ end_asleep: (wake_fd || arrivals > 0)
     asleep = false;
     do
     :: atomic { arrivals > 0 && !handing_off -> arrivals--; nincoming++ } /* fm_crew_push on the loop */
-    :: atomic { arrivals > 0 && handing_off -> arrivals--; push() }
-    :: atomic { taken_back > 0 && queued + nincoming > 0 -> /* fm_crew_take_back */
+    :: atomic { arrivals > 0 && handing_off -> arrivals--; push(unstarted) }
+    :: atomic { taken_back > 0 && unstarted + nincoming > 0 -> /* fm_crew_take_back */
             taken_back--;
-            queued = queued + nincoming;
+            unstarted = unstarted + nincoming;
             nincoming = 0;
-            queued--
+            unstarted--;
+            passed = (unstarted > 0 -> passed : 0)
         }
     :: break
     od
@@ -233,36 +260,50 @@ proctype hand(byte h)
         poll();
         atomic { /* lookout_turn, after poll */
             polling--;
-                queued = queued + nincoming; /* take_incoming */
+            unstarted = unstarted + nincoming; /* take_incoming */
             nincoming = 0;
             if
-            :: would_run_inline -> batch = queued; running++; assert(running <= POOL); next = INLINE
+            :: would_run_inline && !stop -> /* run_batch: the first task is taken under the same lock */
+                batch = queued;
+                pop();
+                running++;
+                assert(running <= POOL);
+                next = INLINE
             :: else -> wake_searcher(); turn()
             fi
         }
     :: next == INLINE ->
-        inline_hand = h;
+        inline_hand = h; /* begin_batch */
         watch();
         has_gil = true;
         do
-        :: atomic { batch > 0 && lookout == h && !stop && queued > 0 -> batch--; queued-- };
-            step()
-        :: atomic { lookout == h && !(batch > 0 && !stop && queued > 0) ->
-                batch = 0;
-                inline_hand = NOBODY;
-                has_gil = false; /* leave_gil */
-                break
+        :: step();
+            atomic { /* the end of inline_step, and the loop of run_batch */
+                batch--;
+                if /* the steps wait: the lookout hands off by itself */
+                :: waits > 0 && lookout == h && running < POOL -> waits--; budget = BUDGET; batch = 0
+                :: true
+                fi;
+                if
+                :: batch > 0 && lookout == h && !stop && queued > 0 -> pop()
+                :: batch > 0 && lookout == h && !stop && queued > 0 -> next = 0 /* it is time to poll */
+                :: else -> next = 0
+                fi;
+                if
+                :: next == INLINE
+                :: next == 0 && lookout == h ->
+                    batch = 0;
+                    inline_hand = NOBODY;
+                    running--;
+                    turn();
+                    break
+                :: next == 0 && lookout != h -> /* replaced during a step */
+                    batch = 0;
+                    step_is_over();
+                    break
+                fi
             }
-        :: atomic { lookout != h -> /* replaced during a step */
-                batch = 0;
-                step_is_over();
-                break
-            }
-        od;
-        if
-        :: next == INLINE -> atomic { running--; turn() }
-        :: else
-        fi
+        od
     :: next == STEP ->
         step();
         atomic { step_is_over() }
@@ -285,7 +326,7 @@ proctype pusher()
 {
     bool woken, must_wake;
     do
-    :: atomic { pushes > 0 -> pushes--; push() };
+    :: atomic { pushes > 0 -> pushes--; push(started) };
         if
         :: must_wake -> wake()
         :: else
@@ -320,8 +361,8 @@ end:
     skip
 }
 
-/* look_at_lookout, and promote in it; watching says that there is a lookout to watch.  When a lookout counts as stuck
- * is a matter of time, and the beat one of timing: here every inline lookout may.  promote is one step: once it has
+/* look_at_lookout, and promote in it; watching says that there is a lookout to watch.  When a lookout counts as held up
+ * is a matter of time: here every inline lookout may.  Where it has waited for the GIL, nothing is handed off.  promote is one step: once it has
  * found inline_hand to be the lookout, only that thread could change it, under the lock. */
 inline look()
 {
@@ -339,7 +380,10 @@ inline look()
                 nidle--;
                 lookout = idle[nidle];
                 inline_hand = NOBODY;
-                budget = BUDGET;
+                if
+                :: budget = BUDGET /* fm_crew_hand_off */
+                :: true
+                fi;
                 signal(idle[nidle]);
                 idle[nidle] = 0
             :: else
@@ -350,7 +394,7 @@ inline look()
     fi
 }
 
-/* The main thread: ticks.  CALM_TICKS is 0 here: it sleeps whenever the code would, and sooner. */
+/* The main thread: looks, and sleeps.  monitor_fd is a timer, which expires sooner or later. */
 proctype monitor()
 {
     byte stuck_hand = NOBODY;

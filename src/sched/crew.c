@@ -1,23 +1,33 @@
-/* The crew's threads: polling, running inline, handing off.  The roles are told in sched/crew.h.
+/* The crew's threads: polling, running inline, handing off.  The roles are told in sched/crew.h, the order of tasks in
+ * sched/runq.h.
  *
  * Why no work is forgotten: whoever pushes decides under the lock who will run the task.  While there is a budget that
  * is a searching thread, of which one is on its way or is woken now, unless all hands are busy; a hand that ends a step
  * looks at the queue before it sleeps, under the same lock.  Without a budget it is the lookout, which looks at the
  * queue after it has announced its sleep (fm_crew_has_work), and is woken by whatever makes the queue its own: a push,
- * the push that uses the budget up, the end of a step where all hands were busy.  A searching thread takes a task in
- * either case, so what it was woken for is not left behind. */
+ * the push that uses the budget up, the end of a step where all hands were busy.  A lookout that begins a budget by
+ * itself wakes a searching thread before it sleeps, as a new lookout does.  A searching thread takes a task in either
+ * case, so what it was woken for is not left behind. */
 #include "fermata/sched/crew.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
+
+#define BATCH (2 * FM_MS) /* then it is time to poll */
+#ifndef BUDGET_MIN        /* a test has smaller ones */
+#define BUDGET_MIN 64u
+#define BUDGET_MAX 16384u
+#endif
+#define SEEN_WAITING 16u    /* where the lookout has found its steps to wait, so many times the least budget */
+#define RECURS_WITHIN 1000u /* inline tasks between two stalls that count as one phase */
 
 static __thread struct fm_hand *self;
 
@@ -27,13 +37,13 @@ int fm_crew_init(struct fm_crew *c, unsigned pool, const struct fm_crew_ops *ops
 {
     pthread_condattr_t monotonic;
     *c = (struct fm_crew){.ops = ops, .ctx = ctx, .pool = pool};
-    c->monitor_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    c->monitor_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (c->monitor_fd < 0)
         return -errno;
     fm_fds_own(c->monitor_fd);
     fm_mutex_init(&c->lock);
-    fm_list_init(&c->runq);
-    fm_list_init(&c->incoming);
+    fm_runq_init(&c->runq);
+    fm_runq_init(&c->incoming);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&c->all_gone, &monotonic);
@@ -74,7 +84,7 @@ static struct fm_hand *pop_idle(struct fm_crew *c) FM_REQUIRES(c->lock)
 /* At most one thread is on its way to the queue at any time; it wakes the next one when it has found work. */
 static void wake_searcher(struct fm_crew *c) FM_REQUIRES(c->lock)
 {
-    if (c->searching > 0 || c->queued == 0 || c->running >= c->pool)
+    if (c->searching > 0 || fm_runq_length(&c->runq) == 0 || c->running >= c->pool)
         return;
     struct fm_hand *h = pop_idle(c);
     if (!h)
@@ -95,45 +105,28 @@ static void sleep_until_ordered(struct fm_crew *c, struct fm_hand *h) FM_REQUIRE
 
 /* ---- the run queue ---- */
 
-static struct fm_task *pop_task(struct fm_crew *c) FM_REQUIRES(c->lock)
+/* What the loop has pushed in this turn.  The time if there was any, otherwise 0. */
+static uint64_t take_incoming(struct fm_crew *c) FM_REQUIRES(c->lock)
 {
-    struct fm_list *node = fm_list_pop(&c->runq);
-    if (!node)
-        return NULL;
-    c->queued--;
-    struct fm_task *t = FM_LIST_ENTRY(node, struct fm_task, node);
-    if (!t->begun)
-        atomic_fetch_sub_explicit(&c->fresh, 1, memory_order_relaxed);
-    return t;
-}
-
-static void take_incoming(struct fm_crew *c) FM_REQUIRES(c->lock)
-{
-    if (c->nincoming == 0)
-        return;
+    unsigned n = fm_runq_length(&c->incoming);
+    if (n == 0)
+        return 0;
     uint64_t now = fm_now();
-    for (struct fm_list *node = c->incoming.next; node != &c->incoming; node = node->next)
-        FM_LIST_ENTRY(node, struct fm_task, node)->queued_at = now;
-    fm_list_append(&c->runq, &c->incoming);
-    c->queued += c->nincoming;
-    c->inline_tasks += c->nincoming;
-    c->nincoming = 0;
+    c->inline_tasks += n;
+    fm_runq_append(&c->runq, &c->incoming, now);
+    return now;
 }
 
 void fm_crew_push(struct fm_crew *c, struct fm_task *t)
 {
     bool wake = false;
-    if (!t->begun)
-        atomic_fetch_add_explicit(&c->fresh, 1, memory_order_relaxed);
     if (fm_thread_on_loop && !c->handing_off) { /* a budget begins only while the lookout runs a step */
-        fm_list_push(&c->incoming, &t->node);
-        c->nincoming++;
+        fm_runq_push(&c->incoming, t, 0);
         return;
     }
-    t->queued_at = fm_now();
+    uint64_t now = fm_now();
     fm_mutex_lock(&c->lock);
-    fm_list_push(&c->runq, &t->node);
-    c->queued++;
+    fm_runq_push(&c->runq, t, now);
     if (c->budget > 0) {
         c->budget--;
         wake_searcher(c);
@@ -152,11 +145,8 @@ bool fm_crew_take_back(struct fm_crew *c, struct fm_task *t)
     fm_mutex_lock(&c->lock);
     take_incoming(c);
     bool mine = !fm_list_empty(&t->node) && !t->begun;
-    if (mine) {
-        fm_list_remove(&t->node);
-        c->queued--;
-        atomic_fetch_sub_explicit(&c->fresh, 1, memory_order_relaxed);
-    }
+    if (mine)
+        fm_runq_remove(&c->runq, t);
     fm_mutex_unlock(&c->lock);
     if (mine)
         fm_task_move(t, FM_TASK_QUEUED, FM_TASK_IDLE);
@@ -166,19 +156,20 @@ bool fm_crew_take_back(struct fm_crew *c, struct fm_task *t)
 unsigned fm_crew_waiting(struct fm_crew *c)
 {
     fm_mutex_lock(&c->lock);
-    unsigned fresh = atomic_load_explicit(&c->fresh, memory_order_relaxed), idle = c->pool - c->running;
+    unsigned unstarted = c->runq.length[FM_UNSTARTED] + c->incoming.length[FM_UNSTARTED];
+    unsigned idle = c->pool - c->running;
     fm_mutex_unlock(&c->lock);
-    return fresh > idle ? fresh - idle : 0;
+    return unstarted > idle ? unstarted - idle : 0;
 }
 
 static bool would_run_inline(const struct fm_crew *c) FM_REQUIRES(c->lock)
 {
-    return c->queued > 0 && c->budget == 0 && c->running < c->pool;
+    return fm_runq_length(&c->runq) > 0 && c->budget == 0 && c->running < c->pool;
 }
 
 bool fm_crew_has_work(struct fm_crew *c)
 {
-    if (fm_thread_on_loop && c->nincoming > 0)
+    if (fm_thread_on_loop && fm_runq_length(&c->incoming) > 0)
         return true;
     fm_mutex_lock(&c->lock);
     bool work = would_run_inline(c) || c->stop;
@@ -199,6 +190,7 @@ void fm_hand_hold(struct fm_hand *h)
 {
     if (!h->held) /* the hand is its only writer */
         set_held(h, h->task);
+    atomic_store(&h->crew->may_postpone, 0);
     fm_crew_watch(h->crew);
 }
 
@@ -259,51 +251,102 @@ static void step_is_over(struct fm_crew *c) FM_REQUIRES(c->lock)
     fm_mutex_lock(&c->lock);
 }
 
-/* The lookout's turn; entered and left with the lock held. */
-static void lookout_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lock)
+void fm_crew_hand_off(struct fm_crew *c, unsigned factor)
 {
-    if (c->budget > 0)
-        wake_searcher(c); /* a new lookout finds what the stalled one left */
-    bool block = !would_run_inline(c);
-    c->handing_off = c->budget > 0;
-    fm_mutex_unlock(&c->lock);
-    fm_role_take_loop();
-    c->ops->poll(c->ctx, block);
-    fm_role_drop_loop();
-    fm_mutex_lock(&c->lock);
-    take_incoming(c);
+    bool again = c->budget_size > 0 && c->inline_tasks < RECURS_WITHIN;
+    unsigned least = factor * BUDGET_MIN;
+    c->budget_size = again ? c->budget_size * 2 : least;
+    if (c->budget_size < least)
+        c->budget_size = least;
+    if (c->budget_size > BUDGET_MAX)
+        c->budget_size = BUDGET_MAX;
+    c->budget = c->budget_size;
+    c->inline_tasks = 0;
+    fm_count(FM_C_STALLS);
+}
 
-    if (!would_run_inline(c)) {
-        wake_searcher(c);
-        return;
-    }
-    /* A batch: what is queued now.  What it queues itself waits for the next turn, so that polling is not starved. */
-    unsigned batch = c->queued;
-    c->running++;
-    fm_mutex_unlock(&c->lock);
+/* The first step of a batch is about to begin, as soon as there is the GIL; polling was over at `now`. */
+static void begin_batch(struct fm_crew *c, struct fm_hand *h, uint64_t now, unsigned others)
+{
+    atomic_store_explicit(&c->inline_since, now | FM_FOR_GIL, memory_order_relaxed);
     atomic_store(&c->inline_hand, h);
     fm_crew_watch(c);
     ensure_gil(h);
     h->now = fm_now();
-    fm_mutex_lock(&c->lock);
-    while (batch-- > 0 && c->lookout == h && !c->stop) {
-        struct fm_task *t = pop_task(c);
-        if (!t)
-            break;
-        fm_mutex_unlock(&c->lock);
-        atomic_fetch_add_explicit(&c->beat, 1, memory_order_relaxed);
-        run_task(h, t);
-        fm_mutex_lock(&c->lock);
-    }
-    if (c->lookout != h) { /* replaced during a step: a pool thread from now on, which gives up the GIL by itself */
-        step_is_over(c);
+    h->until = h->now + BATCH;
+    fm_waits_enter(&h->waits, h->now, others);
+}
+
+/* A step begins, so none is late before watch_after from now.  Twice in that time the timer is set anew: two system
+ * calls instead of a monitor that wakes up for nothing. */
+static void postpone_look(struct fm_crew *c, struct fm_hand *h)
+{
+    uint64_t after = atomic_load_explicit(&c->watch_after, memory_order_relaxed);
+    if (h->now - h->watched < after / 2)
         return;
-    }
-    atomic_store(&c->inline_hand, NULL);
+    h->watched = h->now;
+    if (atomic_load(&c->may_postpone))
+        fm_crew_look_after(c, after);
+}
+
+/* Runs t as the lookout.  False if there should be no other: the steps wait, and from now on they are handed off.
+ * Entered and left with the lock held. */
+static bool inline_step(struct fm_crew *c, struct fm_hand *h, struct fm_task *t, uint64_t now) FM_REQUIRES(c->lock)
+{
+    bool wanted = fm_runq_length(&c->runq) > 0 && c->running < c->pool;
+    unsigned others = c->pool_turns;
     fm_mutex_unlock(&c->lock);
-    leave_gil(h);
+    if (!h->has_gil)
+        begin_batch(c, h, now, others);
+    uint64_t began = h->now;
+    atomic_store_explicit(&c->inline_since, began & ~(uint64_t)FM_FOR_GIL, memory_order_relaxed);
+    postpone_look(c, h);
+    run_task(h, t);
+    bool waits = fm_waits_step(&h->waits, h->now - began, h->now, wanted, others);
     fm_mutex_lock(&c->lock);
-    c->running--;
+    if (!waits || c->lookout != h || c->running == c->pool)
+        return true;
+    fm_crew_hand_off(c, SEEN_WAITING);
+    return false;
+}
+
+/* Runs as many as are queued, at most for so long that polling is not late.  If that queues more, there is a turn of
+ * the loop before.  Entered and left with the lock held, left with the GIL. */
+static void run_batch(struct fm_crew *c, struct fm_hand *h, uint64_t now) FM_REQUIRES(c->lock)
+{
+    unsigned batch = fm_runq_length(&c->runq);
+    struct fm_task *t = fm_runq_pop(&c->runq);
+    c->running++;
+    while (t && inline_step(c, h, t, now) && --batch > 0 && h->now < h->until && c->lookout == h && !c->stop)
+        t = fm_runq_pop(&c->runq);
+    if (c->lookout == h) {
+        atomic_store_explicit(&c->inline_hand, NULL, memory_order_release); /* the monitor may see it late */
+        c->running--;
+    } else { /* replaced during a step: a pool thread from now on */
+        c->pool_turns++;
+        step_is_over(c);
+    }
+}
+
+/* The lookout's turn; entered and left with the lock held. */
+static void lookout_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lock)
+{
+    if (c->budget > 0)
+        wake_searcher(c); /* it finds what a lookout that stalled has left */
+    bool block = !would_run_inline(c);
+    c->handing_off = c->budget > 0;
+    fm_mutex_unlock(&c->lock);
+    fm_waits_leave(&h->waits, h->now);
+    leave_gil(h);
+    fm_role_take_loop();
+    c->ops->poll(c->ctx, block);
+    fm_role_drop_loop();
+    fm_mutex_lock(&c->lock);
+    uint64_t now = take_incoming(c);
+    if (would_run_inline(c) && !c->stop)
+        run_batch(c, h, now ? now : fm_now());
+    else
+        wake_searcher(c);
 }
 
 /* A pool thread's turn: one task, or sleep; entered and left with the lock held.  When the budget is used up, pool
@@ -313,13 +356,14 @@ static void lookout_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lo
 static void pool_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lock)
 {
     bool wanted = c->budget > 0 || h->order == FM_ORDER_SEARCH;
-    struct fm_task *t = wanted && c->running < c->pool ? pop_task(c) : NULL;
+    struct fm_task *t = wanted && c->running < c->pool ? fm_runq_pop(&c->runq) : NULL;
     if (h->order == FM_ORDER_SEARCH) {
         h->order = FM_ORDER_NONE;
         c->searching--;
     }
     if (t) {
         c->running++;
+        c->pool_turns++;
         if (c->budget > 0)
             wake_searcher(c);
         fm_mutex_unlock(&c->lock);
@@ -327,6 +371,7 @@ static void pool_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lock)
         h->now = fm_now();
         run_task(h, t);
         fm_mutex_lock(&c->lock);
+        c->pool_turns++;
         step_is_over(c);
     } else if (h->has_gil) {
         fm_mutex_unlock(&c->lock);
@@ -341,7 +386,7 @@ void fm_crew_run(struct fm_crew *c, unsigned index)
 {
     struct fm_hand *h = &c->hands[index];
     self = h;
-    h->tid = (int)syscall(SYS_gettid);
+    h->tid = h->waits.tid = (int)syscall(SYS_gettid);
     fm_counters_attach();
     fm_mutex_lock(&c->lock);
     c->alive++;
@@ -372,7 +417,7 @@ void fm_crew_run_rest(struct fm_crew *c)
     do {
         fm_mutex_lock(&c->lock);
         take_incoming(c);
-        t = pop_task(c);
+        t = fm_runq_pop(&c->runq);
         fm_mutex_unlock(&c->lock);
         h->now = fm_now();
         if (t)
@@ -431,10 +476,17 @@ bool fm_crew_is_inline(struct fm_crew *c, const struct fm_hand *hand)
     return atomic_load_explicit(&c->inline_hand, memory_order_relaxed) == hand;
 }
 
+void fm_crew_look_after(struct fm_crew *c, uint64_t ns)
+{
+    struct itimerspec after = {.it_value.tv_nsec = (long)ns};
+    if (timerfd_settime(c->monitor_fd, 0, &after, NULL) != 0)
+        fm_fds_lost("a timerfd");
+}
+
 void fm_crew_watch(struct fm_crew *c)
 {
     if (atomic_load(&c->monitor_asleep) && atomic_exchange(&c->monitor_asleep, 0))
-        fm_fds_wake(c->monitor_fd);
+        fm_crew_look_after(c, atomic_load_explicit(&c->watch_after, memory_order_relaxed));
 }
 
 void fm_crew_threads(struct fm_crew *c, unsigned *busy, unsigned *idle)

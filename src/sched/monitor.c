@@ -1,98 +1,106 @@
 /* The monitor's look; see sched/monitor.h. */
 #include "fermata/sched/monitor.h"
 
-#include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "fermata/util/clock.h"
-#include "fermata/util/counter.h"
+#include "fermata/util/thread_time.h"
 
 #define TICK (1 * FM_MS)
 #define FAST_TICK (FM_MS / 4)
-#define FAST_TICKS 400            /* for 100 ms after a stall */
-#define RUNNING_GRACE (5 * FM_MS) /* a thread that computes is not blocked for so long: the switch interval */
-#ifndef BUDGET_MIN                /* a test has smaller ones */
-#define CALM_TICKS 64             /* without anything to watch, then the monitor sleeps */
-#define BUDGET_MIN 64u
-#define BUDGET_MAX 8192u
-#endif
-#define RECURS_WITHIN 1000u /* inline tasks between two stalls that count as one phase */
+#define FAST (100 * FM_MS)        /* for so long after a stall */
+#define COMPUTES_LONG (5 * FM_MS) /* a thread that computes gives the GIL up after the switch interval, not sooner */
+#define GIL_IS_LATE (10 * FM_MS)
+#define REST (64 * FM_MS) /* without anything to watch, then it is quiet */
 
-void fm_monitor_init(struct fm_monitor *m, struct fm_crew *c) { *m = (struct fm_monitor){.crew = c}; }
+void fm_monitor_init(struct fm_monitor *m, struct fm_crew *c)
+{
+    *m = (struct fm_monitor){.crew = c};
+    atomic_store_explicit(&c->watch_after, TICK, memory_order_relaxed);
+}
 
 void fm_monitor_woken(struct fm_monitor *m)
 {
     eventfd_t count;
-    (void)!eventfd_read(m->crew->monitor_fd, &count);
+    (void)!eventfd_read(m->crew->monitor_fd, &count); /* of a timerfd: how often it has expired */
 }
 
-/* Is the thread computing or waiting for a processor, as opposed to blocked?  Field 3 of its stat file. */
-static bool is_running(int tid)
+static void set_fast(struct fm_monitor *m, uint64_t until)
 {
-    char path[64], text[256];
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0)
-        return false;
-    text[n] = '\0';
-    const char *paren = strrchr(text, ')'); /* the name may hold anything */
-    return paren && paren[1] == ' ' && paren[2] == 'R';
+    m->fast_until = until;
+    atomic_store_explicit(&m->crew->watch_after, until ? FAST_TICK : TICK, memory_order_relaxed);
 }
 
-/* The lookout has been in one step for a tick or more: another thread takes over, if it still is. */
-static void promote(struct fm_monitor *m, struct fm_hand *stuck)
+/* The lookout is held up: another thread takes over, if it still is. */
+static void promote(struct fm_monitor *m, uint64_t now)
 {
     struct fm_crew *c = m->crew;
     fm_mutex_lock(&c->lock);
     struct fm_hand *next = NULL;
-    if (c->lookout == stuck && atomic_load(&c->inline_hand) == stuck && atomic_load(&c->beat) == m->beat && !c->stop)
+    if (c->lookout == m->hand && atomic_load(&c->inline_hand) == m->hand && atomic_load(&c->inline_since) == m->since &&
+        !c->stop)
         next = c->idle;
     if (next) {
         c->idle = next->next_idle;
         c->lookout = next;
         atomic_store(&c->inline_hand, NULL);
-        bool again = c->budget_size > 0 && c->inline_tasks < RECURS_WITHIN;
-        c->budget_size = again ? c->budget_size * 2 : BUDGET_MIN;
-        if (c->budget_size > BUDGET_MAX)
-            c->budget_size = BUDGET_MAX;
-        c->budget = c->budget_size;
-        c->inline_tasks = 0;
+        if (m->since & FM_FOR_GIL)
+            fm_count(FM_C_STALLS);
+        else
+            fm_crew_hand_off(c, 1);
         next->order = FM_ORDER_LOOKOUT;
         pthread_cond_signal(&next->order_changed);
-        m->fast = FAST_TICKS;
-        fm_count(FM_C_STALLS);
+        set_fast(m, now + FAST);
     }
     fm_mutex_unlock(&c->lock);
 }
 
-/* Is the lookout inline?  If it has not moved since the last tick, it is replaced. */
-static bool look_at_lookout(struct fm_monitor *m, uint64_t now)
+/* After how long the step that the lookout is in counts as late. */
+static uint64_t allowed(const struct fm_monitor *m)
+{
+    return m->since & FM_FOR_GIL ? GIL_IS_LATE : m->fast_until ? FAST_TICK : TICK;
+}
+
+/* It has been in one step for longer than allowed: is it held up?  used, now: its processor time, since the last look
+ * `cpu` of it in `wall`. */
+static bool is_held_up(struct fm_monitor *m, uint64_t now, uint64_t used, uint64_t wall, uint64_t cpu)
+{
+    if (m->since & FM_FOR_GIL)
+        return true;
+    if (used - m->first_used >= COMPUTES_LONG || (used == 0 && now - m->seen >= COMPUTES_LONG))
+        return true;
+    if (wall > 0 && cpu >= wall / 2)
+        return false;
+    enum fm_thread_state state = fm_thread_state(m->hand->tid);
+    return state == FM_THREAD_BLOCKED || (state == FM_THREAD_UNKNOWN && wall > 0 && now - m->seen >= allowed(m));
+}
+
+/* Is the lookout inline?  How long until its step is late; UINT64_MAX if it is not. */
+static uint64_t look_at_lookout(struct fm_monitor *m, uint64_t now)
 {
     struct fm_crew *c = m->crew;
     struct fm_hand *h = atomic_load(&c->inline_hand);
-    uint64_t beat = atomic_load(&c->beat);
+    uint64_t since = atomic_load(&c->inline_since);
+    bool same = h && h == m->hand && since == m->since;
+    m->hand = h;
+    m->since = since;
     if (!h)
-        return false;
-    if (beat != m->beat || m->stuck_since == 0) {
-        m->beat = beat;
-        m->stuck_since = now;
-        return true;
+        return UINT64_MAX;
+    uint64_t used = fm_thread_used(h->tid);
+    if (!same) {
+        m->seen = m->looked = now;
+        m->first_used = m->used = used;
     }
-    uint64_t stuck = now - m->stuck_since;
-    if (stuck >= FAST_TICK / 2 && (stuck >= RUNNING_GRACE || !is_running(h->tid)))
-        promote(m, h);
-    return true;
+    uint64_t age = now > since ? now - since : 0, tick = m->fast_until ? FAST_TICK : TICK;
+    if (age >= allowed(m) && is_held_up(m, now, used, now - m->looked, used - m->used))
+        promote(m, now);
+    m->looked = now;
+    m->used = used;
+    return age < tick ? tick - age : tick;
 }
 
 /* Sends output that a step holds back since the last tick or longer. */
-static bool look_at_held_output(struct fm_monitor *m, uint64_t now)
+static uint64_t look_at_held_output(struct fm_monitor *m, uint64_t now)
 {
     struct fm_crew *c = m->crew;
     bool held = false;
@@ -103,36 +111,39 @@ static bool look_at_held_output(struct fm_monitor *m, uint64_t now)
             held = true;
         fm_mutex_unlock(&h->lock);
     }
-    return held;
+    return held ? TICK : UINT64_MAX;
 }
 
-static bool look(struct fm_monitor *m)
+/* How long to sleep; UINT64_MAX if there is nothing to watch. */
+static uint64_t look(struct fm_monitor *m)
 {
     uint64_t now = fm_now();
-    bool lookout = look_at_lookout(m, now), held = look_at_held_output(m, now);
-    if (!lookout)
-        m->stuck_since = 0;
-    return lookout || held;
+    if (m->fast_until && now >= m->fast_until)
+        set_fast(m, 0);
+    atomic_store(&m->crew->may_postpone, 1); /* first: who holds output back from now on takes it back */
+    uint64_t lookout = look_at_lookout(m, now), held = look_at_held_output(m, now);
+    if (held < UINT64_MAX) {
+        atomic_store(&m->crew->may_postpone, 0);
+        return lookout < held ? lookout : held;
+    }
+    if (lookout == UINT64_MAX)
+        return UINT64_MAX;
+    fm_crew_look_after(m->crew, lookout); /* by the timer, which the lookout may set anew */
+    return REST;
 }
 
 uint64_t fm_monitor_tick(struct fm_monitor *m)
 {
     struct fm_crew *c = m->crew;
-    uint64_t beat = atomic_load(&c->beat);
-    bool moved = beat != m->seen;
-    m->seen = beat;
-    if (look(m) || moved) {
-        m->calm = 0;
-    } else if (++m->calm > CALM_TICKS) {
-        m->calm = 0;
-        atomic_store(&c->monitor_asleep, 1);
-        if (!look(m))
-            return UINT64_MAX;
-        atomic_store(&c->monitor_asleep, 0);
-    }
-    if (m->fast > 0) {
-        m->fast--;
-        return FAST_TICK;
-    }
-    return TICK;
+    if (atomic_load(&c->monitor_asleep))
+        return UINT64_MAX; /* and whoever has something to watch sets the timer */
+    uint64_t pause = look(m);
+    if (pause < UINT64_MAX)
+        return pause;
+    atomic_store(&c->monitor_asleep, 1);
+    pause = look(m);
+    if (pause == UINT64_MAX)
+        return REST;
+    atomic_store(&c->monitor_asleep, 0);
+    return pause;
 }

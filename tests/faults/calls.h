@@ -22,7 +22,8 @@
       (fds, n, timeout, mask))                                                                                         \
     X(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t len), (fd, level, name, value, len)) \
     X(int, shutdown, (int fd, int end), (fd, end))                                                                     \
-    X(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
+    X(int, socket, (int domain, int type, int protocol), (domain, type, protocol))                                     \
+    X(int, timerfd_create, (int clock, int flags), (clock, flags))
 
 /* X(name, (parameters), (arguments)): transfers of `len` bytes, which can also be short. */
 #define FM_FAULT_TRANSFERS(X)                                                                                          \

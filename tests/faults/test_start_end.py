@@ -28,6 +28,7 @@ AT_START = {
     "getsockname": (errno.ENOBUFS,),
     "listen": (errno.EADDRINUSE,),
     "socket": (errno.EMFILE, errno.ENFILE),
+    "timerfd_create": (errno.EMFILE,),
     "Py_InitializeFromConfig": (FAIL,),
 }
 # Exit codes of a start that failed, as README.md has them; -6 is an allocation of the server's own, which is small and

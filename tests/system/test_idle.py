@@ -108,3 +108,16 @@ def test_no_cpu_while_a_thread_blocks(launch, key):
         assert server.process.cpu() - before < 0.1
         server.call("probe.open_gate", key)
         assert c.read_response().status == 200
+
+
+def test_few_wake_ups_for_few_requests(launch):
+    """Twenty requests a second wake it at most three times each: the loop, and the monitor once."""
+    server = launch("basic", "--threads", "4", "--keep-alive", "600", admin=True)
+    with server.connect() as c:
+        assert c.request("GET", "/hello").status == 200
+        settle(server)
+        before = sum(server.process.switches().values())
+        for _ in range(40):
+            assert c.request("GET", "/hello").status == 200
+            time.sleep(0.05)
+        assert sum(server.process.switches().values()) - before <= 3 * 40

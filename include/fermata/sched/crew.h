@@ -1,10 +1,12 @@
 /* The crew: P pool threads plus one, all equal.  Exactly one at a time holds the lookout role, and only it polls; there
  * is always one left to be lookout, because never more than P threads are in an application.
  *
- *   calm      the lookout polls, then runs what came ready itself ("inline"): no context switch at all
- *   stalled   an inline step does not come back: the monitor makes an idle thread the lookout, and for the next
- * requests
- *             ("hand-off budget") the lookout only polls and queues, and pool threads run the steps
+ *   calm      the lookout polls, then runs what came ready itself ("inline") for two milliseconds or a step longer,
+ *             and polls again: no context switch at all
+ *   stalled   an inline step waits for a millisecond, or many short ones spend their time waiting; for the next
+ *             requests ("hand-off budget") the lookout only polls and queues, and pool threads run the steps.  In the
+ *             first case the monitor makes an idle thread the lookout (sched/monitor.h), in the second the lookout
+ *             finds out by itself (sched/waits.h)
  *
  * All of it under one leaf mutex, which is never held across a system call other than a futex wake, nor across Python.
  * The crew knows no Python: the GIL is two functions, and a step is a third. */
@@ -16,7 +18,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fermata/sched/runq.h"
 #include "fermata/sched/task.h"
+#include "fermata/sched/waits.h"
 #include "fermata/util/annotate.h"
 #include "fermata/util/list.h"
 
@@ -44,12 +48,15 @@ enum fm_order { FM_ORDER_NONE, FM_ORDER_SEARCH, FM_ORDER_LOOKOUT };
 
 struct fm_hand { /* one crew thread */
     struct fm_crew *crew;
-    unsigned index;       /* 0 .. P */
-    int tid;              /* kernel's thread id, for /proc */
-    bool has_gil;         /* its own */
-    void *user;           /* for the owner of the crew: the Python thread state */
-    uint64_t now;         /* its own: when the step began, or was last seen to do something (fm_hand_tick) */
-    struct fm_task *task; /* its own: the step that runs here, or NULL */
+    unsigned index;        /* 0 .. P */
+    int tid;               /* kernel's thread id, for its clock */
+    bool has_gil;          /* its own */
+    void *user;            /* for the owner of the crew: the Python thread state */
+    uint64_t now;          /* its own: when the step began, or was last seen to do something (fm_hand_tick) */
+    uint64_t until;        /* its own: when it should poll again, as lookout */
+    uint64_t watched;      /* its own: when it has set the monitor's timer last */
+    struct fm_task *task;  /* its own: the step that runs here, or NULL */
+    struct fm_waits waits; /* its own: of the steps that it runs as lookout */
     pthread_cond_t order_changed;
     enum fm_order order;       /* crew's lock */
     bool here;                 /* crew's lock: it has come and not left */
@@ -58,20 +65,18 @@ struct fm_hand { /* one crew thread */
     struct fm_task *held;      /* the step, once it has held output back; or NULL */
 };
 
+#define FM_FOR_GIL 1u
+
 struct fm_crew {
     const struct fm_crew_ops *ops;
     void *ctx;
     unsigned pool; /* P; there are pool + 1 hands */
     struct fm_hand *hands;
-    struct fm_list incoming; /* pushed by the loop in this turn, not yet in the run queue; loop only */
-    unsigned nincoming;
-    bool handing_off;     /* there was a budget when the turn began, so the loop pushes one by one; loop only */
-    struct fm_mutex lock; /* guards what follows */
-    struct fm_list runq;
-    unsigned queued; /* length of runq */
-    atomic_uint
-        fresh;        /* queued tasks that have not begun, `incoming` included; the loop adds, whoever pops takes off */
-    unsigned running; /* hands in a step, the inline lookout among them; never more than pool */
+    struct fm_runq incoming; /* pushed by the loop in this turn, not yet in the run queue; loop only */
+    bool handing_off;        /* there was a budget when the turn began, so the loop pushes one by one; loop only */
+    struct fm_mutex lock;    /* guards what follows */
+    struct fm_runq runq;
+    unsigned running;   /* hands in a step, the inline lookout among them; never more than pool */
     unsigned searching; /* hands told to look for work that have not looked yet */
     struct fm_hand *lookout;
     struct fm_hand *idle; /* a stack: the one that slept last has the warmest caches */
@@ -80,12 +85,15 @@ struct fm_crew {
     unsigned budget;       /* hand-off: so many more tasks go to the pool; 0 is inline */
     unsigned budget_size;  /* how large the last one was */
     unsigned inline_tasks; /* since the last stall */
+    unsigned pool_turns;   /* grows when a pool thread begins or ends a step */
     pthread_cond_t all_gone;
     /* For the monitor; see sched/monitor.h. */
-    struct fm_hand *_Atomic inline_hand; /* the lookout while it runs steps */
-    _Atomic uint64_t beat;               /* counts inline steps begun */
+    struct fm_hand *_Atomic inline_hand; /* the lookout while it runs steps, or waits for the GIL in order to */
+    _Atomic uint64_t inline_since;       /* when its step began; with FM_FOR_GIL: when it began to wait for the GIL */
+    _Atomic uint64_t watch_after;        /* how long a step may run before the monitor looks, in ns */
     atomic_int monitor_asleep;
-    int monitor_fd; /* eventfd */
+    atomic_int may_postpone; /* the monitor looks for the sake of the lookout's step alone */
+    int monitor_fd;          /* timerfd */
 };
 
 /* pool >= 1.  0 or a negated errno. */
@@ -128,8 +136,12 @@ void fm_crew_run_rest(struct fm_crew *c);
  * it. */
 bool fm_crew_is_inline(struct fm_crew *c, const struct fm_hand *hand) FM_ANY_THREAD;
 
-/* There is something to watch: the monitor must be awake.  Any thread; a load, seldom more. */
+/* From now on there may be something to watch: the monitor will look after crew->watch_after.  Any thread; a load, at
+ * most once in that time a system call. */
 void fm_crew_watch(struct fm_crew *c) FM_ANY_THREAD;
+
+/* The monitor will look after so many nanoseconds, less than a second, and not before, if it sleeps. */
+void fm_crew_look_after(struct fm_crew *c, uint64_t ns) FM_ANY_THREAD;
 
 /* The step of h->task holds output back: from now on the monitor flushes what it does not follow up in time.  Called by
  * the hand itself, as are the next three. */
@@ -145,6 +157,10 @@ uint64_t fm_hand_tick(void) FM_ANY_THREAD;
 
 /* The calling thread's hand, NULL if it is none of the crew. */
 struct fm_hand *fm_hand_self(void);
+
+/* A stall has been seen: the next tasks are handed off, more of them if the last stall was not long ago, and the more
+ * the surer it is that others will wait, too (a factor of the least).  Lock held. */
+void fm_crew_hand_off(struct fm_crew *c, unsigned factor) FM_REQUIRES(c->lock);
 
 /* Threads in a step and threads waiting, for the metrics. */
 void fm_crew_threads(struct fm_crew *c, unsigned *busy, unsigned *idle) FM_ANY_THREAD;

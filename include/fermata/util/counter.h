@@ -49,7 +49,7 @@
       "Log lines dropped because the log could not be written in time.")                                              \
     X(LOST_ACCESS, "fermata_log_dropped_lines_total", "log=\"access\"", "counter", "")                                   \
     X(STALLS, "fermata_stalls_total", "", "counter",                                                                   \
-      "Times a step held up the event loop and another thread took over.")
+      "Times steps that waited or computed held up the event loop and others went on.")
 
 /* X(ID, "family", "help"): durations, in seconds on the page. */
 #define FM_HISTOGRAMS(X)                                                                                               \

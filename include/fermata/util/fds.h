@@ -1,5 +1,5 @@
 /* The descriptors that the server works with, and whose numbers nobody else in the process may use: listening sockets,
- * connections, eventfds.
+ * connections, eventfds, a timerfd.
  *
  * The application lives in the same process.  It may fork: a child that lives on must not keep our sockets open.  And
  * it may close a number that is not its own, most often one that it has closed before: the kernel then gives the number

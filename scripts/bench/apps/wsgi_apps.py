@@ -134,6 +134,13 @@ def sleep5(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     return [HELLO]
 
 
+def short(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """/800 waits 0.8 ms, as for an answer of Redis or a small query."""
+    time.sleep(int(environ["PATH_INFO"][1:] or 0) / 1e6)
+    start_response("200 OK", [TEXT, ("Content-Length", "14")])
+    return [HELLO]
+
+
 def mixed(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """/block waits 200 ms, everything else says hello at once."""
     if environ["PATH_INFO"] == "/block":

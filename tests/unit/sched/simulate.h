@@ -7,7 +7,13 @@
  *
  * When no fiber can go on though some have not ended, a wake-up was lost: the schedule fails, and says how to repeat
  * it.  Signals of a condition variable wake any of its waiters; waits end without a signal now and then, and weak
- * exchanges fail without a reason, as both may. */
+ * exchanges fail without a reason, as both may.
+ *
+ * Time is part of it.  Where a test wants to know that somebody is lost, any amount passes at any moment.  Where it
+ * wants to know that somebody is late (sim.timed), time stands still while a fiber can go on, apart from a microsecond
+ * each time that the clock is read, and then goes on to the next moment that a fiber or a timer waits for: each has a
+ * processor of its own.  A fiber sleeps, computes, or is kept from its processor for a while (sim_spend), which its
+ * thread's clock and its state tell the product. */
 #ifndef FERMATA_TESTS_SIMULATE_H
 #define FERMATA_TESTS_SIMULATE_H
 
@@ -23,6 +29,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -44,6 +51,7 @@ static int sim_cond_signal(const void *cond), sim_cond_broadcast(const void *con
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/fds.h"
+#include "fermata/util/thread_time.h"
 
 /* The change of fibers.  ucontext's costs a system call, 7 of 10 instructions of a run. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
@@ -76,6 +84,8 @@ static void sim_prepare(sim_context *c, char *stack, size_t size, void (*entry)(
 
 enum { SIM_FIBERS = 12, SIM_EVENTFDS = 4, SIM_STACK = 256 * 1024, SIM_STEPS = 400000, SIM_FREED = 8 };
 
+enum sim_spending { SIM_SLEEPS, SIM_COMPUTES, SIM_HAS_NO_PROCESSOR };
+
 struct sim_fiber {
     const char *name;
     void (*body)(void *);
@@ -86,6 +96,9 @@ struct sim_fiber {
     const void *waits_for;          /* a mutex or a condition variable; or NULL */
     bool (*until)(const void *arg); /* or for this to hold */
     const void *until_arg;
+    uint64_t wakes_at; /* or, if it is not 0, for this time; whichever comes first */
+    uint64_t used, delayed, spends_since;
+    enum sim_spending spends;
     int64_t priority;
     void *own[2]; /* the product's thread-locals, put aside */
     int on_loop;
@@ -108,12 +121,15 @@ static struct {
     unsigned change_at[4];
     bool changed; /* since the last choice: somebody else may be able to go on */
     uint64_t eventfd[SIM_EVENTFDS];
+    uint64_t timer[SIM_EVENTFDS]; /* when it expires; 0: it is not set */
     unsigned eventfds;
+    bool timed;
 } sim;
 
 static void sim_save(struct sim_fiber *f); /* of the test: the thread-locals */
 static void sim_load(struct sim_fiber *f);
-static void sim_explain(void); /* of the test: what it was about */
+static void sim_explain(void);        /* of the test: what it was about */
+static uint64_t sim_next_event(void); /* of the test: when something comes from outside; UINT64_MAX: nothing does */
 
 static uint64_t sim_random(uint64_t below)
 {
@@ -153,21 +169,53 @@ static bool sim_can_go_on(struct sim_fiber *f)
 {
     if (f->ended || f->waits_for)
         return false;
-    if (f->until) {
-        if (!f->until(f->until_arg))
-            return false;
+    if (!f->until && !f->wakes_at)
+        return true;
+    bool may = (f->wakes_at && f->wakes_at <= sim.now) || (f->until && f->until(f->until_arg));
+    if (may) {
         f->until = NULL;
+        f->wakes_at = 0;
     }
+    return may;
+}
+
+/* Nobody can go on: time does, to the next moment that somebody waits for.  False if there is none. */
+static bool sim_pass_time(void)
+{
+    uint64_t next = sim_next_event();
+    if (next <= sim.now)
+        next = UINT64_MAX; /* it has come, and nobody looks */
+    for (unsigned i = 0; i < sim.count; i++)
+        if (!sim.fiber[i].ended && !sim.fiber[i].waits_for && sim.fiber[i].wakes_at && sim.fiber[i].wakes_at < next)
+            next = sim.fiber[i].wakes_at;
+    for (unsigned i = 0; i < SIM_EVENTFDS; i++)
+        if (sim.timer[i] > sim.now && sim.timer[i] < next)
+            next = sim.timer[i];
+    if (!sim.timed || next == UINT64_MAX)
+        return false;
+    sim.now = next;
     return true;
+}
+
+static void sim_expire_timers(void)
+{
+    for (unsigned i = 0; i < SIM_EVENTFDS; i++)
+        if (sim.timer[i] && (!sim.timed || sim.timer[i] <= sim.now)) {
+            sim.timer[i] = 0;
+            sim.eventfd[i]++;
+        }
 }
 
 static int sim_choose(void)
 {
     unsigned able[SIM_FIBERS], n = 0;
     sim.changed = false;
-    for (unsigned i = 0; i < sim.count; i++)
-        if (sim_can_go_on(&sim.fiber[i]))
-            able[n++] = i;
+    do {
+        sim_expire_timers();
+        for (unsigned i = 0; i < sim.count; i++)
+            if (sim_can_go_on(&sim.fiber[i]))
+                able[n++] = i;
+    } while (n == 0 && sim_pass_time());
     if (n == 0)
         return -1;
     if (sim.switch_in > 0)
@@ -223,7 +271,8 @@ static void sim_point(void)
 /* A point that waits for others to do something: the calling fiber is the last to be chosen. */
 static void sim_yield(void)
 {
-    sim.now += sim_random(FM_MS);
+    if (!sim.timed)
+        sim.now += sim_random(FM_MS);
     sim.fiber[sim.current].priority = --sim.lowest;
     sim.changed = true;
     sim_point();
@@ -239,10 +288,31 @@ static void sim_wait_until(bool (*until)(const void *), const void *arg)
     sim_switch();
 }
 
+/* The same, but not for longer than until `at`. */
+static void __attribute__((unused)) sim_wait_until_or_at(bool (*until)(const void *), const void *arg, uint64_t at)
+{
+    sim.fiber[sim.current].wakes_at = at;
+    sim_wait_until(until, arg);
+}
+
+/* The calling fiber is at something for so many nanoseconds. */
+static void __attribute__((unused)) sim_spend(enum sim_spending how, uint64_t ns)
+{
+    struct sim_fiber *f = &sim.fiber[sim.current];
+    f->spends = how;
+    f->spends_since = sim.now;
+    f->wakes_at = sim.now + ns;
+    sim_switch();
+    uint64_t took = sim.now - f->spends_since;
+    f->used += how == SIM_COMPUTES ? took : 0;
+    f->delayed += how == SIM_HAS_NO_PROCESSOR ? took : 0;
+    f->spends = SIM_SLEEPS;
+}
+
 /* ---- memory ---- */
 
 /* Frees it for the product; it is kept until the schedule ends, so that whoever touches it is caught. */
-static void sim_free(void *memory, size_t size)
+static void __attribute__((unused)) sim_free(void *memory, size_t size)
 {
     SIM_CHECK(sim.nfreed < SIM_FREED);
     memset(memory, 0xdd, size);
@@ -332,7 +402,7 @@ static int sim_cond_signal(const void *c)
     return 0;
 }
 
-static int sim_cond_broadcast(const void *c)
+static int __attribute__((unused)) sim_cond_broadcast(const void *c)
 {
     sim_wake_all(c);
     return 0;
@@ -355,7 +425,37 @@ static int sim_eventfd_read(int fd, uint64_t *n)
     return *n ? 0 : -1;
 }
 
-static uint64_t sim_clock(void) { return sim.now += 1 + sim_random(FM_MS / 100); }
+/* A timerfd, which shares its numbers with the eventfds. */
+static int sim_timer_set(int fd, uint64_t ns)
+{
+    sim_point();
+    sim.timer[fd] = sim.now + ns;
+    sim.changed = true;
+    return 0;
+}
+
+static uint64_t sim_clock(void)
+{
+    uint64_t ns = 1 + sim_random(sim.timed ? FM_MS / 1000 : FM_MS / 100);
+    sim.fiber[sim.current].used += ns;
+    return sim.now += ns;
+}
+
+/* What the kernel says of a fiber, whose thread id is its number + 1. */
+static uint64_t sim_thread_used(int tid)
+{
+    const struct sim_fiber *f = &sim.fiber[tid - 1];
+    return f->used + 1 + (f->spends == SIM_COMPUTES ? sim.now - f->spends_since : 0);
+}
+
+static uint64_t sim_thread_delayed(int tid) { return sim.fiber[tid - 1].delayed; }
+
+static enum fm_thread_state sim_thread_state(int tid)
+{
+    struct sim_fiber *f = &sim.fiber[tid - 1];
+    bool waits = f->waits_for || f->until || (f->wakes_at && f->spends == SIM_SLEEPS);
+    return !sim.timed || waits ? FM_THREAD_BLOCKED : FM_THREAD_RUNNABLE;
+}
 
 #undef atomic_load
 #undef atomic_store
@@ -375,6 +475,12 @@ static uint64_t sim_clock(void) { return sim.now += 1 + sim_random(FM_MS / 100);
 
 #define eventfd(n, flags) sim_eventfd()
 #define fm_fds_wake(fd) sim_eventfd_write(fd)
+#define timerfd_create(clock, flags) sim_eventfd()
+#define timerfd_settime(fd, flags, to, was) sim_timer_set(fd, (uint64_t)(to)->it_value.tv_nsec)
+#define syscall(number) ((long)sim.current + 1) /* gettid */
+#define fm_thread_used(tid) sim_thread_used(tid)
+#define fm_thread_delayed(tid) sim_thread_delayed(tid)
+#define fm_thread_state(tid) sim_thread_state(tid)
 #define fm_fds_own(fd) ((void)(fd))
 #define fm_fds_close(fd) ((void)(fd))
 #define eventfd_read(fd, n) sim_eventfd_read(fd, n)
@@ -423,6 +529,7 @@ static void sim_begin(uint64_t schedule)
     sim.lowest = 0;
     sim.now = FM_SEC;
     memset(sim.eventfd, 0, sizeof sim.eventfd);
+    memset(sim.timer, 0, sizeof sim.timer);
 }
 
 /* Runs the fibers that were started until all have ended. */
@@ -432,6 +539,8 @@ static void sim_run(void)
         f->ended = false;
         f->waits_for = NULL;
         f->until = NULL;
+        f->wakes_at = f->used = f->delayed = 0;
+        f->spends = SIM_SLEEPS;
         f->own[0] = f->own[1] = NULL;
         f->on_loop = 0;
         if (!f->stack) {

@@ -20,7 +20,7 @@ struct job {
     struct fm_task task;
     void (*run)(struct job *);
     atomic_uint ran;
-    unsigned left, polls;
+    unsigned left, polls, since_poll;
     struct fm_hand *hand; /* that ran it last */
     bool was_inline;
 };
@@ -151,6 +151,39 @@ static void nap(struct job *j)
     my_gil = true;
 }
 
+/* Waits shortly, as for an answer of a cache. */
+static void doze(struct job *j)
+{
+    (void)j;
+    my_gil = false;
+    pthread_mutex_unlock(&gil);
+    usleep(200);
+    pthread_mutex_lock(&gil);
+    my_gil = true;
+}
+
+static void compute_for(uint64_t ns)
+{
+    struct timespec used;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    uint64_t end = (uint64_t)used.tv_sec * FM_SEC + (uint64_t)used.tv_nsec + ns;
+    do
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    while ((uint64_t)used.tv_sec * FM_SEC + (uint64_t)used.tv_nsec < end);
+}
+
+static void compute(struct job *j)
+{
+    (void)j;
+    compute_for(FM_MS / 5);
+}
+
+static void compute_longer(struct job *j)
+{
+    j->polls = atomic_load(&polls);
+    compute_for(FM_MS);
+}
+
 static void job_init(struct job *j, void (*run)(struct job *))
 {
     memset(j, 0, sizeof *j);
@@ -220,7 +253,7 @@ static unsigned budget(void)
 static unsigned queued(void)
 {
     fm_mutex_lock(&crew.lock);
-    unsigned n = crew.queued;
+    unsigned n = fm_runq_length(&crew.runq);
     fm_mutex_unlock(&crew.lock);
     return n;
 }
@@ -289,7 +322,8 @@ static void test_lookout_runs_them_itself(void **state)
 static void in_turn(struct job *j)
 {
     unsigned n = atomic_load(&polls);
-    CHECK(n > j->polls); /* it polled in between */
+    j->since_poll = n == j->polls ? j->since_poll + 1 : 1;
+    CHECK(j->since_poll <= 3); /* as many as are queued, then it polls: what they queue waits for the next turn */
     j->polls = n;
 }
 
@@ -391,9 +425,7 @@ static void test_the_rest_of_its_batch(void **state)
         if (i > 0)
             job_init(j, NULL);
         fm_task_move(&j->task, FM_TASK_IDLE, FM_TASK_QUEUED);
-        j->task.queued_at = fm_now();
-        fm_list_push(&crew.runq, &j->task.node);
-        crew.queued++;
+        fm_runq_push(&crew.runq, &j->task, fm_now());
     }
     fm_mutex_unlock(&crew.lock);
     wake(&crew);
@@ -480,7 +512,7 @@ static void test_pool_runs_side_by_side(void **state)
 
 /* ---- the budget ---- */
 
-enum { PLENTY = 8192 };
+enum { PLENTY = 16384 };
 static struct job plenty[PLENTY];
 
 /* Pushes n quick ones and waits for them; how many of them were run inline. */
@@ -512,7 +544,7 @@ static void test_budget(void **state)
 {
     (void)state;
     run(2);
-    for (unsigned size = 64, i = 0; i < 9; i++) {
+    for (unsigned size = 64, i = 0; i < 10; i++) {
         stall_and_go_on(size);
         for (unsigned k = 0; k + 1 < size; k++)
             assert_int_equal(push_quick(1), 0); /* so many go to the pool */
@@ -521,15 +553,15 @@ static void test_budget(void **state)
         assert_int_equal(budget(), 0);
         WAIT_FOR(idle_hands() == 2);
         assert_int_equal(push_quick(1), 1); /* and the next is run inline */
-        size = size < 8192 ? 2 * size : size;
+        size = size < PLENTY ? 2 * size : size;
     }
     assert_int_equal(push_quick(1100), 1100); /* it has become calm */
     stall_and_go_on(64);
     leave();
 }
 
-/* Whatever is still queued when the budget is used up is the lookout's: pool threads go to sleep, and none is forgotten,
- * also if the lookout has slept all the time, or could not have run anything because all hands were busy. */
+/* Whatever is still queued when the budget is used up is the lookout's: pool threads go to sleep, and none is
+ * forgotten, also if the lookout has slept all the time, or could not have run anything because all hands were busy. */
 static void test_the_budget_ends_with_a_backlog(void **state)
 {
     (void)state;
@@ -558,6 +590,124 @@ static void test_the_budget_ends_with_a_backlog(void **state)
         }
         leave();
     }
+}
+
+/* ---- many that are short ---- */
+
+enum { SHORT = 400 };
+
+/* Pushes SHORT of them at once and waits for them; how many of them were run inline. */
+static unsigned push_short(void (*body)(struct job *))
+{
+    unsigned before = atomic_load(&done), were_inline = 0;
+    for (unsigned i = 0; i < SHORT; i++)
+        job_init(&plenty[i], body);
+    for (unsigned i = 0; i < SHORT; i++)
+        push(&plenty[i]);
+    WAIT_FOR(atomic_load(&done) == before + SHORT);
+    for (unsigned i = 0; i < SHORT; i++)
+        were_inline += plenty[i].was_inline;
+    return were_inline;
+}
+
+/* No step of them is late, and no monitor looks: the lookout finds out by itself. */
+static void test_short_waits_run_side_by_side(void **state)
+{
+    (void)state;
+    uint64_t before = stalls();
+    run(4);
+    assert_true(push_short(doze) < SHORT / 2);
+    assert_true(stalls() > before);
+    assert_int_equal(atomic_load(&most_in_step), 4);
+    leave();
+}
+
+/* Where the one free thread is the lookout's nothing is gained. */
+static void test_short_waits_without_another_thread(void **state)
+{
+    (void)state;
+    uint64_t before = stalls();
+    run(1);
+    assert_int_equal(push_short(doze), SHORT);
+    assert_int_equal(stalls(), before);
+    leave();
+}
+
+static atomic_bool no_more_ticks;
+static void *be_monitor(void *arg);
+
+static void test_short_computations_stay_inline(void **state)
+{
+    (void)state;
+    uint64_t before = stalls();
+    run(4);
+    atomic_store(&no_more_ticks, false);
+    pthread_t ticking = spawn(be_monitor, NULL);
+    assert_int_equal(push_short(compute), SHORT);
+    assert_int_equal(stalls(), before);
+    assert_int_equal(atomic_load(&most_in_step), 1);
+    atomic_store(&no_more_ticks, true);
+    join(ticking);
+    leave();
+}
+
+/* However many are queued, a few milliseconds of them and it is time to poll. */
+static void test_a_batch_ends(void **state)
+{
+    (void)state;
+    unsigned in_a_row = 0;
+    run(1);
+    for (unsigned i = 0; i < 50; i++)
+        job_init(&plenty[i], compute_longer);
+    for (unsigned i = 0; i < 50; i++)
+        push(&plenty[i]);
+    WAIT_FOR(atomic_load(&done) == 50);
+    for (unsigned i = 1; i < 50; i++) {
+        in_a_row = plenty[i].polls == plenty[i - 1].polls ? in_a_row + 1 : 0;
+        assert_true(in_a_row < 3);
+    }
+    leave();
+}
+
+/* ---- whose turn it is ---- */
+
+static void test_new_ones_and_those_that_go_on_take_turns(void **state)
+{
+    (void)state;
+    struct job go_on[4], fresh[2];
+    struct job *const order[] = {&fresh[0], &go_on[0], &fresh[1], &go_on[1], &go_on[2], &go_on[3]};
+    init(1);
+    fm_role_take_loop(); /* as one turn of the loop */
+    for (unsigned i = 0; i < 4; i++) {
+        job_init(&go_on[i], NULL);
+        go_on[i].task.begun = true;
+        push(&go_on[i]);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        job_init(&fresh[i], NULL);
+        push(&fresh[i]);
+    }
+    assert_int_equal(fm_crew_waiting(&crew), 1); /* one has a thread; those that go on do not count */
+    fm_mutex_lock(&crew.lock);
+    crew.running = 1;
+    fm_mutex_unlock(&crew.lock);
+    assert_int_equal(fm_crew_waiting(&crew), 2);
+    assert_false(fm_crew_take_back(&crew, &go_on[0].task)); /* and they are in the run queue now */
+    assert_int_equal(fm_crew_waiting(&crew), 2);
+    assert_true(fm_crew_take_back(&crew, &fresh[0].task));
+    assert_int_equal(fm_crew_waiting(&crew), 1);
+    push(&fresh[0]);
+    assert_true(fm_crew_take_back(&crew, &fresh[1].task));
+    push(&fresh[1]);
+    assert_int_equal(fm_crew_waiting(&crew), 2);
+    fm_role_drop_loop();
+    fm_mutex_lock(&crew.lock);
+    fm_runq_append(&crew.runq, &crew.incoming, fm_now());
+    for (unsigned i = 0; i < 6; i++)
+        assert_ptr_equal(fm_runq_pop(&crew.runq), &order[i]->task);
+    fm_mutex_unlock(&crew.lock);
+    fm_crew_fini(&crew);
+    close(wake_fd);
 }
 
 /* ---- taking back ---- */
@@ -678,7 +828,6 @@ static void test_stopped_before_it_ran(void **state)
 enum { PUSHERS = 3, TOTAL = ROUNDS(100000) / PUSHERS * PUSHERS };
 
 static struct job *jobs;
-static atomic_bool no_more_ticks;
 
 static void *be_monitor(void *arg)
 {
@@ -765,6 +914,11 @@ int main(void)
         cmocka_unit_test(test_pool_runs_side_by_side),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_the_budget_ends_with_a_backlog),
+        cmocka_unit_test(test_short_waits_run_side_by_side),
+        cmocka_unit_test(test_short_waits_without_another_thread),
+        cmocka_unit_test(test_short_computations_stay_inline),
+        cmocka_unit_test(test_a_batch_ends),
+        cmocka_unit_test(test_new_ones_and_those_that_go_on_take_turns),
         cmocka_unit_test(test_take_back),
         cmocka_unit_test(test_take_back_what_runs),
         cmocka_unit_test(test_stop),

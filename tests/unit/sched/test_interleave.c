@@ -25,14 +25,27 @@ static int on_poll(int flags);
 #define flush loop_flush
 #include "../../../src/net/loop.c"
 #undef flush
-#include "../../../src/sched/crew.c"
+#include "../../../src/sched/runq.c"
+#define SUSPECT 1
+#define WINDOW (FM_MS / 50)
+#define LEAST_STEPS 1u
+#define PAYS 1u
+#define NO_PAUSE (FM_MS / 10)
+#define LET_BE 0
+#include "../../../src/sched/waits.c"
+static uint64_t found_waiting;
+static bool waits_step(struct fm_waits *w, uint64_t took, uint64_t now, bool wanted, unsigned others)
+{
+    bool waits = fm_waits_step(w, took, now, wanted, others);
+    found_waiting += waits;
+    return waits;
+}
+#define fm_waits_step waits_step
 static unsigned budget_min;
 #define BUDGET_MIN budget_min
-#define CALM_TICKS 1
 #define BUDGET_MAX (4 * budget_min)
-#define open(path, flags) (-1) /* no thread is found running: whoever does not move is blocked */
+#include "../../../src/sched/crew.c"
 #include "../../../src/sched/monitor.c"
-#undef open
 
 enum { CONNS = 4, STEPS = 3, POOL_MOST = 3 };
 
@@ -108,16 +121,17 @@ static void sim_load(struct sim_fiber *f)
 static void sim_explain(void)
 {
     struct fm_crew *c = &w.crew;
-    fprintf(stderr,
-            "  pool %u, queued %u, fresh %u, running %u, searching %u, budget %u, lookout %td, asleep %d, stop %d\n",
-            c->pool, c->queued, c->fresh, c->running, c->searching, c->budget, c->lookout ? c->lookout - c->hands : -1,
-            w.loop.asleep, c->stop);
+    fprintf(stderr, "  pool %u, queued %u + %u, running %u, searching %u, budget %u, lookout %td, asleep %d, stop %d\n",
+            c->pool, c->runq.length[FM_UNSTARTED], c->runq.length[FM_STARTED], c->running, c->searching, c->budget,
+            c->lookout ? c->lookout - c->hands : -1, w.loop.asleep, c->stop);
     for (unsigned i = 0; i < CONNS; i++)
         if (w.conn[i])
             fprintf(stderr, "  connection %u: state %u, task %s, flags %x, to come %u\n", i, w.conn[i]->state,
                     fm_task_state_name((enum fm_task_state)(w.conn[i]->task.word & FM_TASK_STATE_MASK)),
                     w.conn[i]->task.word & ~FM_TASK_STATE_MASK, w.conn[i]->requests);
 }
+
+static uint64_t sim_next_event(void) { return UINT64_MAX; } /* what comes, comes at any time */
 
 static bool some(unsigned n) { return sim_one_in(n); }
 
@@ -430,7 +444,8 @@ static void enter_step(struct conn *c)
 static bool nobody_waits(const void *arg)
 {
     (void)arg;
-    return w.crew.queued + w.crew.nincoming == 0 || w.crew.running == w.pool || w.crew.stop;
+    return fm_runq_length(&w.crew.runq) + fm_runq_length(&w.crew.incoming) == 0 || w.crew.running == w.pool ||
+           w.crew.stop;
 }
 
 /* Gives up the GIL in the middle of a step, as a call that blocks does: for a while, or until others are served. */
@@ -658,7 +673,7 @@ static void tear_down(void) FM_UNCHECKED
     SIM_CHECK(w.hands_left == 0 && w.in_step == 0 && w.polling == 0 && w.gil_owner == 0);
     if (!w.stop_early || w.conns == 0) {
         SIM_CHECK(w.conns == 0);
-        SIM_CHECK(w.crew.queued == 0 && w.crew.nincoming == 0 && w.crew.running == 0 && w.crew.fresh == 0);
+        SIM_CHECK(fm_runq_length(&w.crew.runq) == 0 && fm_runq_length(&w.crew.incoming) == 0 && w.crew.running == 0);
         SIM_CHECK(w.accepted == w.begun + w.taken_back);
         SIM_CHECK(w.begun == w.closed && w.closed == w.finished);
     }
@@ -699,17 +714,22 @@ int main(void)
     struct fm_counters_sum counters;
     fm_counters_read(&counters);
     sum.stalls = counters.cell[FM_C_STALLS];
-    printf("%llu requests, %llu parks (%llu went on at once), %llu writes, %llu stalls, %llu ended from outside, "
-           "%llu taken back, %llu sleeps of the lookout, %llu stopped early; %llu points a schedule\n",
-           (unsigned long long)sum.requests, (unsigned long long)sum.parks, (unsigned long long)sum.woken,
-           (unsigned long long)sum.writes, (unsigned long long)sum.stalls, (unsigned long long)sum.aborts,
-           (unsigned long long)sum.taken_back, (unsigned long long)sum.sleeps, (unsigned long long)sum.stopped_early,
-           (unsigned long long)(sim.total_steps / (sum.schedules ? sum.schedules : 1)));
+    printf(
+        "%llu requests, %llu parks (%llu went on at once), %llu writes, %llu stalls (%llu times the lookout found its "
+        "steps to wait), %llu ended from outside, "
+        "%llu taken back, %llu sleeps of the lookout, %llu stopped early; %llu points a schedule\n",
+        (unsigned long long)sum.requests, (unsigned long long)sum.parks, (unsigned long long)sum.woken,
+        (unsigned long long)sum.writes, (unsigned long long)sum.stalls, (unsigned long long)found_waiting,
+        (unsigned long long)sum.aborts, (unsigned long long)sum.taken_back, (unsigned long long)sum.sleeps,
+        (unsigned long long)sum.stopped_early,
+        (unsigned long long)(sim.total_steps / (sum.schedules ? sum.schedules : 1)));
     for (unsigned i = 0; i < SIM_FIBERS; i++)
         free(sim.fiber[i].stack);
     if (n < 1000)
         return 0;
     /* What never happened was not tested. */
-    return sum.parks && sum.woken && sum.writes && sum.stalls && sum.aborts && sum.taken_back && sum.stopped_early ? 0
-                                                                                                                   : 1;
+    return sum.parks && sum.woken && sum.writes && sum.stalls && found_waiting && sum.aborts && sum.taken_back &&
+                   sum.stopped_early
+               ? 0
+               : 1;
 }

@@ -10,8 +10,9 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#include "../util/threads.h"
+#include "../util/threads_on_one.h"
 #include "fermata/sched/monitor.h"
+#include "fermata/util/thread_time.h"
 
 enum { POOL = 2, LONG_CALM = 1000 };
 
@@ -71,52 +72,41 @@ static unsigned tick_to_sleep(void)
     return 0;
 }
 
+/* At the first sight of calm whoever has something to watch must say so; it is quiet when nobody has for a while. */
 static void test_sleeps_when_calm(void **state)
 {
     (void)state;
-    unsigned n = 0;
-    uint64_t ns;
     assert_int_equal(crew.monitor_asleep, 0);
-    while ((ns = fm_monitor_tick(&monitor)) != UINT64_MAX) {
-        assert_int_equal(ns, FM_MS);
-        assert_int_equal(crew.monitor_asleep, 0);
-        assert_true(++n < LONG_CALM);
-    }
-    assert_true(n >= 10 && n <= 200); /* not at the first sight of calm */
+    assert_int_equal(fm_monitor_tick(&monitor), 64 * FM_MS);
+    assert_int_equal(crew.monitor_asleep, 1);
+    assert_true(fm_monitor_tick(&monitor) == UINT64_MAX);
+    assert_true(fm_monitor_tick(&monitor) == UINT64_MAX);
     assert_int_equal(crew.monitor_asleep, 1);
     assert_false(woken());
     assert_int_equal(flushed.calls, 0); /* nobody holds anything */
 }
 
-static void test_watch_wakes_it(void **state)
+/* Not at once: most steps are over by then. */
+static void test_watch_wakes_it_later(void **state)
 {
     (void)state;
     fm_crew_watch(&crew); /* it is awake */
     assert_false(woken());
     for (int i = 0; i < 3; i++) {
         tick_to_sleep();
+        uint64_t before = fm_now();
         fm_crew_watch(&crew);
-        assert_true(woken());
         assert_int_equal(crew.monitor_asleep, 0);
+        WAIT_FOR(woken());
+        assert_true(fm_now() - before >= FM_MS);
         fm_monitor_woken(&monitor);
         assert_false(woken());
         fm_crew_watch(&crew); /* told once */
+        usleep(3000);
         assert_false(woken());
-        assert_int_not_equal(fm_monitor_tick(&monitor), UINT64_MAX); /* it stays for a while */
+        assert_int_equal(fm_monitor_tick(&monitor), 64 * FM_MS); /* that was all: back to sleep */
     }
     fm_monitor_woken(&monitor); /* for nothing */
-}
-
-static void test_beats_keep_it_awake(void **state)
-{
-    (void)state;
-    for (int i = 0; i < LONG_CALM; i++) {
-        if (i % 50 == 0)
-            atomic_fetch_add(&crew.beat, 1);
-        assert_int_equal(fm_monitor_tick(&monitor), FM_MS);
-    }
-    unsigned n = tick_to_sleep();
-    assert_true(n >= 10 && n <= 200);
 }
 
 static void hold(struct fm_hand *h, struct fm_task *t)
@@ -137,12 +127,15 @@ static void test_held_output_is_flushed(void **state)
         uint64_t before = fm_now();
         fm_monitor_tick(&monitor);
         uint64_t after = fm_now();
-        assert_int_equal(flushed.calls, 1);
+        unsigned calls = flushed.calls;
+        assert_true(calls >= 1);
         assert_ptr_equal(flushed.task, &t);
         assert_true(flushed.since >= before - FM_MS && flushed.since <= after - FM_MS); /* held for a tick */
         fm_hand_release(&crew.hands[i]);
+        atomic_store(&crew.monitor_asleep, 0);
         fm_monitor_tick(&monitor);
-        assert_int_equal(flushed.calls, 1);
+        assert_int_equal(flushed.calls, calls);
+        atomic_store(&crew.monitor_asleep, 0);
     }
 }
 
@@ -159,6 +152,31 @@ static void test_held_output_keeps_it_awake(void **state)
     flushed.holds = false; /* a step alone does not */
     tick_to_sleep();
     fm_hand_release(&crew.hands[1]);
+}
+
+/* The lookout puts the monitor's timer off, but not where somebody's output would have to wait for that. */
+static void test_held_output_is_not_put_off(void **state)
+{
+    (void)state;
+    struct fm_task t;
+    fm_task_init(&t);
+    tick_to_sleep();
+    assert_int_equal(crew.may_postpone, 1);
+    hold(&crew.hands[1], &t);
+    assert_int_equal(crew.may_postpone, 0);
+    flushed.holds = true;
+    atomic_store(&crew.inline_since, fm_now() & ~(uint64_t)FM_FOR_GIL);
+    crew.hands[0].tid = (int)syscall(SYS_gettid);
+    atomic_store(&crew.inline_hand, &crew.hands[0]);
+    for (int i = 0; i < 10; i++) {
+        assert_true(fm_monitor_tick(&monitor) <= FM_MS);
+        assert_int_equal(crew.may_postpone, 0);
+    }
+    flushed.holds = false;
+    assert_int_equal(fm_monitor_tick(&monitor), 64 * FM_MS);
+    assert_int_equal(crew.may_postpone, 1);
+    fm_hand_release(&crew.hands[1]);
+    atomic_store(&crew.inline_hand, NULL);
 }
 
 /* Held between its last look and its sleep. */
@@ -259,6 +277,13 @@ static uint64_t stalls(void)
     return sum.cell[FM_C_STALLS];
 }
 
+/* As the lookout does it. */
+static void begin_step(void)
+{
+    atomic_store(&crew.inline_since, fm_now() & ~(uint64_t)FM_FOR_GIL);
+    atomic_store(&crew.inline_hand, &crew.hands[0]);
+}
+
 /* Hand 0 is the lookout, inline; the others sleep. */
 static int start_inline(void **state)
 {
@@ -275,7 +300,7 @@ static int start_inline(void **state)
     crew.idle = &crew.hands[1];
     crew.hands[1].next_idle = &crew.hands[2];
     crew.running = 1;
-    atomic_store(&crew.inline_hand, &crew.hands[0]);
+    begin_step();
     return 0;
 }
 
@@ -297,10 +322,13 @@ static void ticks(int n)
 static void test_replaces_a_blocked_lookout(void **state)
 {
     (void)state;
-    uint64_t before = stalls();
-    assert_int_equal(fm_monitor_tick(&monitor), FM_MS); /* the first look only notes */
-    assert_ptr_equal(crew.lookout, &crew.hands[0]);
+    uint64_t before = stalls(), began = atomic_load(&crew.inline_since);
+    fm_monitor_tick(&monitor);
+    assert_ptr_equal(crew.lookout, &crew.hands[0]); /* not yet */
+    WAIT_FOR(woken());                              /* when it has run for so long */
+    assert_true(fm_now() - began >= FM_MS);
     WAIT_FOR((fm_monitor_tick(&monitor), crew.lookout != &crew.hands[0]));
+    assert_true(fm_now() - began >= FM_MS);
     assert_ptr_equal(crew.lookout, &crew.hands[1]);
     assert_int_equal(crew.hands[1].order, FM_ORDER_LOOKOUT);
     assert_ptr_equal(crew.idle, &crew.hands[2]);
@@ -312,34 +340,58 @@ static void test_replaces_a_blocked_lookout(void **state)
     assert_int_equal(stalls(), before + 1);
 }
 
+/* A step that it sees for the first time when it is late already. */
+static void test_one_look_is_enough(void **state)
+{
+    (void)state;
+    usleep(2000);
+    for (int i = 0; i < 200 && crew.lookout == &crew.hands[0]; i++) {
+        begin_step(); /* another: whatever was seen of the last one does not count */
+        usleep(2000);
+        fm_monitor_tick(&monitor); /* in vain where it finds the thread between two sleeps */
+    }
+    assert_ptr_equal(crew.lookout, &crew.hands[1]);
+}
+
 static void test_ticks_faster_after_a_stall(void **state)
 {
     (void)state;
     WAIT_FOR((fm_monitor_tick(&monitor), crew.lookout != &crew.hands[0]));
-    unsigned fast = 0;
-    uint64_t ns;
-    for (; (ns = fm_monitor_tick(&monitor)) != UINT64_MAX && ns < FM_MS; fast++) {
-        atomic_fetch_add(&crew.beat, 1); /* busy */
-        assert_int_equal(ns, FM_MS / 4);
-        assert_true(fast < 10000);
-    }
-    assert_true(fast >= 100 && fast <= 1000);
-    assert_int_equal(ns, FM_MS);
+    assert_int_equal(atomic_load(&crew.watch_after), FM_MS / 4);
+    uint64_t began = fm_now(), fast = 0;
+    crew.lookout = &crew.hands[0];
+    WAIT_FOR((begin_step(), fast++, fm_monitor_tick(&monitor), atomic_load(&crew.watch_after) == FM_MS));
+    assert_true(fast > 0 && fm_now() - began >= 50 * FM_MS);
 }
 
 static void test_a_lookout_that_moves_on_stays(void **state)
 {
     (void)state;
+    crew.idle = NULL; /* so that nothing changes where this machine is slow */
     for (int i = 0; i < 30; i++) {
-        atomic_fetch_add(&crew.beat, 1);
-        ticks(1);
+        begin_step();
+        uint64_t began = fm_now();
+        fm_monitor_tick(&monitor);
+        WAIT_FOR(woken()); /* when that step is late */
+        assert_true(fm_now() - began >= FM_MS / 2);
+        fm_monitor_woken(&monitor);
     }
-    assert_ptr_equal(crew.lookout, &crew.hands[0]);
+    crew.idle = &crew.hands[1];
     atomic_store(&crew.inline_hand, NULL); /* it polls */
     ticks(30);
-    atomic_store(&crew.inline_hand, &crew.hands[0]);
-    fm_monitor_tick(&monitor); /* inline for the first time: however long the beat is the same */
     assert_ptr_equal(crew.lookout, &crew.hands[0]);
+}
+
+/* Others have the GIL, and will give it up: that is no stall.  If they do not, at least somebody must poll. */
+static void test_waiting_for_the_gil(void **state)
+{
+    (void)state;
+    uint64_t before = stalls(), began = fm_now() | FM_FOR_GIL;
+    atomic_store(&crew.inline_since, began);
+    WAIT_FOR((fm_monitor_tick(&monitor), crew.lookout != &crew.hands[0]));
+    assert_true(fm_now() - began >= 10 * FM_MS);
+    assert_int_equal(crew.budget, 0); /* nothing is handed off */
+    assert_int_equal(stalls(), before + 1);
 }
 
 static void test_nobody_is_left_to_replace_it(void **state)
@@ -371,10 +423,30 @@ static void test_a_computing_lookout_is_given_time(void **state)
     (void)state;
     atomic_store(&lookout.computes, true);
     WAIT_FOR(atomic_load(&lookout.is_at_it));
-    uint64_t before = fm_now();
     fm_monitor_tick(&monitor);
-    WAIT_FOR((fm_monitor_tick(&monitor), crew.lookout != &crew.hands[0]));
-    assert_true(fm_now() - before >= 5 * FM_MS);
+    uint64_t used = fm_thread_used(crew.hands[0].tid);
+    WAIT_FOR((usleep(100), fm_monitor_tick(&monitor), crew.lookout != &crew.hands[0]));
+    assert_true(fm_thread_used(crew.hands[0].tid) - used >= 4 * FM_MS);
+}
+
+/* It is runnable and has no processor, because another thread has: it does not count how long that takes. */
+static void test_a_lookout_without_a_processor_stays(void **state)
+{
+    (void)state;
+    struct neighbour neighbour;
+    give_neighbour(&neighbour, crew.hands[0].tid);
+    setpriority(PRIO_PROCESS, (id_t)crew.hands[0].tid, 19); /* it gets next to nothing */
+    atomic_store(&lookout.computes, true);
+    WAIT_FOR(atomic_load(&lookout.is_at_it));
+    uint64_t used = fm_thread_used(crew.hands[0].tid), began = fm_now();
+    begin_step();
+    while (fm_now() - began < 200 * FM_MS && fm_thread_used(crew.hands[0].tid) - used < 4 * FM_MS) {
+        fm_monitor_tick(&monitor);
+        assert_ptr_equal(crew.lookout, &crew.hands[0]);
+        usleep(500);
+    }
+    assert_true(fm_now() - began > 20 * FM_MS); /* it did have to wait */
+    end_neighbour(&neighbour);
 }
 
 static void test_stays_awake_while_the_lookout_is_inline(void **state)
@@ -385,9 +457,9 @@ static void test_stays_awake_while_the_lookout_is_inline(void **state)
         assert_int_not_equal(fm_monitor_tick(&monitor), UINT64_MAX);
     atomic_store(&crew.inline_hand, NULL);
     tick_to_sleep();
-    atomic_store(&crew.inline_hand, &crew.hands[0]); /* as the lookout does it */
+    begin_step();
     fm_crew_watch(&crew);
-    assert_true(woken());
+    WAIT_FOR(woken());
 }
 
 /* ---- no watch is missed ---- */
@@ -407,7 +479,8 @@ static void *be_monitor(void *arg)
 {
     (void)arg;
     while (!atomic_load(&watch_over)) {
-        if (fm_monitor_tick(&monitor) != UINT64_MAX)
+        uint64_t pause = fm_monitor_tick(&monitor);
+        if (pause < UINT64_MAX && !atomic_load(&crew.monitor_asleep))
             continue;
         struct pollfd p = {crew.monitor_fd, POLLIN, 0};
         poll(&p, 1, -1); /* for ever: a missed one is found */
@@ -449,18 +522,21 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_sleeps_when_calm, start, finish),
-        cmocka_unit_test_setup_teardown(test_watch_wakes_it, start, finish),
-        cmocka_unit_test_setup_teardown(test_beats_keep_it_awake, start, finish),
+        cmocka_unit_test_setup_teardown(test_watch_wakes_it_later, start, finish),
         cmocka_unit_test_setup_teardown(test_held_output_is_flushed, start, finish),
         cmocka_unit_test_setup_teardown(test_held_output_keeps_it_awake, start, finish),
+        cmocka_unit_test_setup_teardown(test_held_output_is_not_put_off, start, finish),
         cmocka_unit_test_setup_teardown(test_looks_once_more_before_it_sleeps, start, finish),
         cmocka_unit_test_setup_teardown(test_released_is_not_looked_at, start, finish),
         cmocka_unit_test_setup_teardown(test_replaces_a_blocked_lookout, start_inline, finish_inline),
+        cmocka_unit_test_setup_teardown(test_one_look_is_enough, start_inline, finish_inline),
         cmocka_unit_test_setup_teardown(test_ticks_faster_after_a_stall, start_inline, finish_inline),
         cmocka_unit_test_setup_teardown(test_a_lookout_that_moves_on_stays, start_inline, finish_inline),
+        cmocka_unit_test_setup_teardown(test_waiting_for_the_gil, start_inline, finish_inline),
         cmocka_unit_test_setup_teardown(test_nobody_is_left_to_replace_it, start_inline, finish_inline),
         cmocka_unit_test_setup_teardown(test_a_stopped_crew_is_left_alone, start_inline, finish_inline),
         cmocka_unit_test_setup_teardown(test_a_computing_lookout_is_given_time, start_inline, finish_inline),
+        cmocka_unit_test_setup_teardown(test_a_lookout_without_a_processor_stays, start_inline, finish_inline),
         cmocka_unit_test_setup_teardown(test_stays_awake_while_the_lookout_is_inline, start_inline, finish_inline),
         cmocka_unit_test_setup_teardown(test_no_watch_is_missed, start, finish),
     };

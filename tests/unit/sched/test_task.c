@@ -28,20 +28,22 @@ static const struct fm_crew_ops ops = {.wake = count_wake};
 static struct fm_task *pop(void)
 {
     fm_mutex_lock(&crew.lock);
-    struct fm_list *node = fm_list_pop(&crew.runq);
-    if (node)
-        crew.queued--;
+    struct fm_task *t = fm_runq_pop(&crew.runq);
     fm_mutex_unlock(&crew.lock);
-    return node ? FM_LIST_ENTRY(node, struct fm_task, node) : NULL;
+    return t;
 }
 
 static unsigned queue_length(void)
 {
     unsigned n = 0;
     fm_mutex_lock(&crew.lock);
-    for (struct fm_list *node = crew.runq.next; node != &crew.runq; node = node->next)
-        n++;
-    CHECK(crew.queued == n);
+    for (unsigned line = FM_UNSTARTED; line <= FM_STARTED; line++) {
+        const struct fm_list *head = &crew.runq.line[line];
+        unsigned before = n;
+        for (struct fm_list *node = head->next; node != head; node = node->next)
+            n++;
+        CHECK(crew.runq.length[line] == n - before);
+    }
     fm_mutex_unlock(&crew.lock);
     return n;
 }
