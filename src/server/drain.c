@@ -4,7 +4,6 @@
 #include "fermata/server/conn.h"
 #include "fermata/server/end.h"
 #include "fermata/util/clock.h"
-#include "fermata/util/fds.h"
 #include "fermata/util/log.h"
 
 /* ---- on the loop ---- */
@@ -12,7 +11,7 @@
 void fm_drain_conns_gone(struct fm_server *s)
 {
     fm_crew_stop(&s->crew);
-    fm_fds_wake(s->crew.monitor_fd); /* the main thread */
+    fm_crew_look_after(&s->crew, 1); /* the main thread looks at once, and finds that the crew has stopped */
 }
 
 static void end_connections(struct fm_server *s) FM_ON_LOOP

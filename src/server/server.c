@@ -292,7 +292,7 @@ static void watch(struct fm_server *s)
         struct timespec until = {(time_t)(pause / FM_SEC), (long)(pause % FM_SEC)};
         int n = ppoll(fds, 2, pause == UINT64_MAX ? NULL : &until, NULL);
         if (n > 0 && (fds[0].revents & POLLNVAL))
-            fm_fds_lost("an eventfd");
+            fm_fds_lost("a timerfd");
         bool handle = n < 0 && errno == EINTR && app_signals && app_signal_fd < 0;
         if (n > 0 && fds[1].revents)
             handle = take_app_signals();
