@@ -64,6 +64,18 @@ static bool take_spare(struct fm_listener *l)
     return true;
 }
 
+/* A path that bind takes is short; an absolute one need not be.  It is a path, not a descriptor of its directory, which
+ * somebody else in the process could close.  Where there is none it stays relative. */
+static void keep_path(struct fm_listener *l, const char *path)
+{
+    size_t len = 0;
+    if (*path != '/' && getcwd(l->path, sizeof l->path - sizeof l->addr.u.un.sun_path - 1)) {
+        len = strlen(l->path);
+        l->path[len++] = '/';
+    }
+    memcpy(l->path + len, path, strlen(path) + 1);
+}
+
 /* Binds, a path with its mode.  Nobody can connect before the socket listens, so there is no moment with another one;
  * the umask has it right from the start where the directory has no default ACL.  0 or a negated errno. */
 static int bind_to(struct fm_listener *l, const struct fm_addr *addr, unsigned mode)
@@ -77,6 +89,7 @@ static int bind_to(struct fm_listener *l, const struct fm_addr *addr, unsigned m
     int err = bind(l->fd, &addr->u.sa, addr->len) == 0 ? 0 : -errno;
     umask(before);
     if (err == 0 && lstat(path, &st) == 0) {
+        keep_path(l, path);
         l->device = st.st_dev;
         l->inode = st.st_ino;
         if (mode && (st.st_mode & 0777) != mode)
@@ -266,8 +279,8 @@ bool fm_listener_is_open(const struct fm_listener *l)
 void fm_listener_unlink(struct fm_listener *l)
 {
     struct stat st;
-    if (l->inode != 0 && lstat(l->addr.u.un.sun_path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode)
-        unlink(l->addr.u.un.sun_path);
+    if (l->inode != 0 && lstat(l->path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode)
+        unlink(l->path);
     l->inode = 0;
 }
 

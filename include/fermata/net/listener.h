@@ -8,7 +8,8 @@
 #include "fermata/net/addr.h"
 #include "fermata/net/loop.h"
 
-#define FM_LISTENER_SPARES 4 /* at most */
+#define FM_LISTENER_SPARES 4  /* at most */
+#define FM_LISTENER_PATH 4096 /* bytes */
 
 struct fm_listener_options {
     int backlog;
@@ -33,7 +34,8 @@ struct fm_listener {
     struct fm_addr addr; /* as bound: port 0 is replaced by the real one */
     int fd;
     int backlog;
-    dev_t device; /* of the path of a unix socket, with the next: is it ours still? */
+    char path[FM_LISTENER_PATH]; /* of a unix socket, absolute: the application may change the directory */
+    dev_t device;                /* of that path, with the next: is it ours still? */
     ino_t inode;
     struct fm_loop *loop;
     struct event *event;
