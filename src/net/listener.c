@@ -105,7 +105,7 @@ int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, const st
 {
     int on = 1, only = o->only_ipv6, family = addr->u.sa.sa_family, err;
     *l = (struct fm_listener){
-        .addr = *addr, .fd = -1, .wanted = true, .wanted_spares = o->spares, .backlog = o->backlog};
+        .addr = *addr, .fd = -1, .wanted = true, .wanted_spares = o->spares, .left = o->backlog + 1};
     fm_timer_init(&l->retry);
     *what = "socket";
     l->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -284,13 +284,29 @@ void fm_listener_unlink(struct fm_listener *l)
     l->inode = 0;
 }
 
-void fm_listener_finish(struct fm_listener *l)
+/* The first time: from now on it is asked only here. */
+static void begin_to_finish(struct fm_listener *l) FM_ON_LOOP
 {
-    if (l->fd >= 0)
-        fm_listener_unlink(l); /* nobody comes any more */
-    for (int i = 0; i <= l->backlog && l->fd >= 0 && accept_one(l) == 0; i++)
-        ;
-    fm_listener_close(l);
+    fm_listener_unlink(l); /* nobody comes any more */
+    event_free(l->event);
+    l->event = NULL;
+    fm_timer_stop(&l->retry);
+}
+
+bool fm_listener_finish(struct fm_listener *l, unsigned room)
+{
+    bool first = l->event && l->fd >= 0;
+    int err = 0;
+    if (first)
+        begin_to_finish(l);
+    for (; room > 0 && l->left > 0 && l->fd >= 0 && err == 0; room--, l->left--)
+        err = accept_one(l);
+    bool more = l->fd >= 0 && l->left > 0 && err != -EAGAIN;
+    if (!more)
+        fm_listener_close(l);
+    else if (first)
+        listen(l->fd, 0); /* those who wait stay, and hardly anybody joins them */
+    return !more;
 }
 
 void fm_listener_close(struct fm_listener *l)
