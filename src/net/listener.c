@@ -64,6 +64,18 @@ static bool take_spare(struct fm_listener *l)
     return true;
 }
 
+/* A path that bind takes is short; an absolute one need not be.  It is a path, not a descriptor of its directory, which
+ * somebody else in the process could close.  Where there is none it stays relative. */
+static void keep_path(struct fm_listener *l, const char *path)
+{
+    size_t len = 0;
+    if (*path != '/' && getcwd(l->path, sizeof l->path - sizeof l->addr.u.un.sun_path - 1)) {
+        len = strlen(l->path);
+        l->path[len++] = '/';
+    }
+    memcpy(l->path + len, path, strlen(path) + 1);
+}
+
 /* Binds, a path with its mode.  Nobody can connect before the socket listens, so there is no moment with another one;
  * the umask has it right from the start where the directory has no default ACL.  0 or a negated errno. */
 static int bind_to(struct fm_listener *l, const struct fm_addr *addr, unsigned mode)
@@ -77,6 +89,7 @@ static int bind_to(struct fm_listener *l, const struct fm_addr *addr, unsigned m
     int err = bind(l->fd, &addr->u.sa, addr->len) == 0 ? 0 : -errno;
     umask(before);
     if (err == 0 && lstat(path, &st) == 0) {
+        keep_path(l, path);
         l->device = st.st_dev;
         l->inode = st.st_ino;
         if (mode && (st.st_mode & 0777) != mode)
@@ -92,7 +105,7 @@ int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, const st
 {
     int on = 1, only = o->only_ipv6, family = addr->u.sa.sa_family, err;
     *l = (struct fm_listener){
-        .addr = *addr, .fd = -1, .wanted = true, .wanted_spares = o->spares, .backlog = o->backlog};
+        .addr = *addr, .fd = -1, .wanted = true, .wanted_spares = o->spares, .left = o->backlog + 1};
     fm_timer_init(&l->retry);
     *what = "socket";
     l->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -266,18 +279,34 @@ bool fm_listener_is_open(const struct fm_listener *l)
 void fm_listener_unlink(struct fm_listener *l)
 {
     struct stat st;
-    if (l->inode != 0 && lstat(l->addr.u.un.sun_path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode)
-        unlink(l->addr.u.un.sun_path);
+    if (l->inode != 0 && lstat(l->path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode)
+        unlink(l->path);
     l->inode = 0;
 }
 
-void fm_listener_finish(struct fm_listener *l)
+/* The first time: from now on it is asked only here. */
+static void begin_to_finish(struct fm_listener *l) FM_ON_LOOP
 {
-    if (l->fd >= 0)
-        fm_listener_unlink(l); /* nobody comes any more */
-    for (int i = 0; i <= l->backlog && l->fd >= 0 && accept_one(l) == 0; i++)
-        ;
-    fm_listener_close(l);
+    fm_listener_unlink(l); /* nobody comes any more */
+    event_free(l->event);
+    l->event = NULL;
+    fm_timer_stop(&l->retry);
+}
+
+bool fm_listener_finish(struct fm_listener *l, unsigned room)
+{
+    bool first = l->event && l->fd >= 0;
+    int err = 0;
+    if (first)
+        begin_to_finish(l);
+    for (; room > 0 && l->left > 0 && l->fd >= 0 && err == 0; room--, l->left--)
+        err = accept_one(l);
+    bool more = l->fd >= 0 && l->left > 0 && err != -EAGAIN;
+    if (!more)
+        fm_listener_close(l);
+    else if (first)
+        listen(l->fd, 0); /* those who wait stay, and hardly anybody joins them */
+    return !more;
 }
 
 void fm_listener_close(struct fm_listener *l)

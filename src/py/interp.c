@@ -128,9 +128,9 @@ static PyStatus configure(PyConfig *config, const struct fm_interp_config *c, co
 static int import_own(void)
 {
     static const char *const names[] = {
-        "_ast_unparse", "_colorize",    "_suggestions", "ast",         "atexit", "concurrent.futures",
-        "contextvars",  "faulthandler", "importlib",    "keyword",     "signal", "threading",
-        "tokenize",     "traceback",    "typing",       "unicodedata",
+        "__future__",         "_ast_unparse", "_colorize",    "_suggestions", "ast",         "atexit",
+        "concurrent.futures", "contextvars",  "faulthandler", "importlib",    "keyword",     "signal",
+        "threading",          "tokenize",     "traceback",    "typing",       "unicodedata",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         PyObject *module = PyImport_ImportModule(names[i]);

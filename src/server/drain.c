@@ -8,10 +8,24 @@
 
 /* ---- on the loop ---- */
 
-void fm_drain_conns_gone(struct fm_server *s)
+static void be_over(struct fm_server *s) FM_ON_LOOP
 {
     fm_crew_stop(&s->crew);
     fm_crew_look_after(&s->crew, 1); /* the main thread looks at once, and finds that the crew has stopped */
+}
+
+/* Accepts what waits to be, as far as there is room for it.  There may be more than descriptors for it. */
+static void accept_rest(struct fm_server *s) FM_ON_LOOP
+{
+    for (unsigned i = 0; i < s->nlisteners && !s->ending; i++)
+        fm_listener_finish(&s->listeners[i], s->nconns < s->max_conns ? s->max_conns - s->nconns : 0);
+}
+
+void fm_drain_conn_gone(struct fm_server *s)
+{
+    accept_rest(s);
+    if (s->nconns == 0)
+        be_over(s);
 }
 
 static void end_connections(struct fm_server *s) FM_ON_LOOP
@@ -20,6 +34,7 @@ static void end_connections(struct fm_server *s) FM_ON_LOOP
     if (s->nconns == 0 || s->ending)
         return;
     s->ending = true;
+    fm_server_unlisten(s); /* there is no time for who waits still */
     if (!s->quick)
         fm_warn("the graceful timeout has passed with %u connections open; ending them", s->nconns);
     fm_timer_start(&s->loop.timers, &s->last, FM_T_LAST, fm_loop_now(&s->loop));
@@ -40,15 +55,14 @@ static void drain(struct fm_server *s) FM_ON_LOOP
     fm_timer_stop(&s->delay);
     if (atomic_exchange(&s->draining, true))
         return;
-    for (unsigned i = 0; i < s->nlisteners; i++)
-        fm_listener_finish(&s->listeners[i]);
+    accept_rest(s);
     fm_timer_start(&s->loop.timers, &s->graceful, FM_T_GRACEFUL, fm_loop_now(&s->loop));
     for (struct fm_list *node = s->conns.next, *next; node != &s->conns; node = next) {
         next = node->next;
         fm_conn_drain(FM_LIST_ENTRY(node, struct fm_conn, node));
     }
     if (s->nconns == 0)
-        fm_drain_conns_gone(s);
+        be_over(s);
     else if (s->options->graceful_timeout == 0)
         end_connections(s);
 }
@@ -92,7 +106,7 @@ static void on_graceful(struct fm_timer *t)
 static void on_last(struct fm_timer *t)
 {
     fm_assert_on_loop();
-    fm_drain_conns_gone(FM_LIST_ENTRY(t, struct fm_server, last));
+    be_over(FM_LIST_ENTRY(t, struct fm_server, last));
 }
 
 void fm_drain_init(struct fm_server *s)

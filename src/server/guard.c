@@ -14,6 +14,7 @@
 
 #define STACK (256 * 1024)
 #define START_TIME (2 * FM_SEC) /* for the import of an application to be interrupted */
+#define LOOK (100 * FM_MS)      /* between looks at whose the signals are, while it is STARTING */
 #define AFTER (50 * FM_MS)      /* the main thread comes first */
 
 enum stage { STARTING, SERVING, ENDING, OVER };
@@ -103,6 +104,11 @@ static bool look(uint64_t *until)
     fm_mutex_lock(&guard.lock);
     bool over = guard.stage == OVER;
     *until = guard.deadline;
+    if (guard.stage == STARTING) {
+        uint64_t next = fm_now() + LOOK;
+        *until = next < *until ? next : *until;
+        fm_signals_take_back();
+    }
     fm_mutex_unlock(&guard.lock);
     return !over;
 }
@@ -140,6 +146,7 @@ void fm_guard_serve(void)
     fm_mutex_lock(&guard.lock);
     guard.stage = SERVING;
     guard.deadline = UINT64_MAX;
+    fm_signals_again(true); /* nobody takes them back from now on: they do not interrupt system calls any more */
     for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
         if (guard.told & FM_SIGNAL(actions[i].number))
             take_end(actions[i].number);

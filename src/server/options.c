@@ -373,21 +373,35 @@ static enum fm_options_outcome default_bind(struct fm_options *o)
     return FM_OPTIONS_RUN;
 }
 
-/* The virtual environment's absolute path; without --venv it is the active one. */
-static enum fm_options_outcome find_venv(struct fm_options *o)
+/* Without --venv it is the active one. */
+static void find_venv(struct fm_options *o)
 {
     const char *active = getenv("VIRTUAL_ENV");
     if (!o->venv)
         o->venv = active && *active ? active : NULL;
-    if (!o->venv || *o->venv == '/')
-        return FM_OPTIONS_RUN;
-    size_t size = sizeof o->venv_path, len;
-    if (!getcwd(o->venv_path, size))
-        return wrong("--venv %s: the current directory is gone, or its path too long", o->venv);
-    len = strlen(o->venv_path);
-    if (snprintf(o->venv_path + len, size - len, "/%s", o->venv) >= (int)(size - len))
-        return wrong("--venv %s: the path is too long", o->venv);
-    o->venv = o->venv_path;
+}
+
+/* Absolute paths for what was named relative to where the command was given: --chdir, and the application, change the
+ * directory later. */
+static enum fm_options_outcome make_absolute(struct fm_options *o)
+{
+    const struct {
+        const char *option, **path;
+        char *to;
+    } paths[] = {{"venv", &o->venv, o->venv_path},
+                 {"error-logfile", &o->error_logfile, o->error_path},
+                 {"access-logfile", &o->access_logfile, o->access_path}};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        const char **path = paths[i].path;
+        if (!*path || **path == '/' || (path != &o->venv && strcmp(*path, "-") == 0))
+            continue;
+        if (!getcwd(paths[i].to, FM_PATH_SIZE))
+            return wrong("--%s %s: the current directory is gone, or its path too long", paths[i].option, *path);
+        size_t len = strlen(paths[i].to), room = FM_PATH_SIZE - len;
+        if (snprintf(paths[i].to + len, room, "/%s", *path) >= (int)room)
+            return wrong("--%s %s: the path is too long", paths[i].option, *path);
+        *path = paths[i].to;
+    }
     return FM_OPTIONS_RUN;
 }
 
@@ -434,7 +448,8 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
         o->tcp_user_timeout = o->send_timeout + o->send_timeout / 4; /* --send-timeout comes first, where it can tell */
     if (o->socket_mode == 0)
         o->socket_mode = 0777 & ~(unsigned)(o->umask < 0 ? 0 : o->umask);
-    if (find_venv(o) != FM_OPTIONS_RUN)
+    find_venv(o);
+    if (make_absolute(o) != FM_OPTIONS_RUN)
         return FM_OPTIONS_WRONG;
     return o->nbinds > 0 ? FM_OPTIONS_RUN : default_bind(o);
 }

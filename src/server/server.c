@@ -105,8 +105,7 @@ void fm_server_conn_gone(struct fm_server *s)
     fm_count_add(FM_C_CONNS, (uint64_t)-1);
     s->nconns--;
     if (atomic_load(&s->draining)) {
-        if (s->nconns == 0)
-            fm_drain_conns_gone(s);
+        fm_drain_conn_gone(s);
     } else if (s->nconns + 1 == s->max_conns) {
         for (unsigned i = 0; i < s->nlisteners; i++)
             fm_listener_want(&s->listeners[i], true);

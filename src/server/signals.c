@@ -21,8 +21,21 @@ static sem_t wanted;
 static atomic_uint noted; /* these are lock-free, so a handler may use them */
 static atomic_uint interrupts;
 static atomic_bool held, interrupting, end_noted;
+static atomic_bool deaf; /* Python has no handler for SIGINT: see look_at_sigint */
 
 static void say(const char *text, size_t len) { (void)!write(STDERR_FILENO, text, len); }
+
+static void on_signal(int number);
+
+/* An import that has set SIGINT to its default, or to be ignored, cannot be interrupted: PyErr_SetInterrupt would do
+ * nothing, or crash, because it then compares Python's objects in a thread that may have none of Python's state.  What
+ * was set is to be seen until it is taken back. */
+static void look_at_sigint(void)
+{
+    struct sigaction action;
+    if (sigaction(SIGINT, NULL, &action) == 0 && action.sa_handler != on_signal)
+        atomic_store(&deaf, action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN);
+}
 
 static void on_signal(int number)
 {
@@ -41,7 +54,8 @@ static void on_signal(int number)
             say(early, sizeof early - 1);
             _exit(0);
         }
-        if (atomic_load(&interrupting))
+        look_at_sigint();
+        if (atomic_load(&interrupting) && !atomic_load(&deaf))
             fm_interp_interrupt();
     }
     atomic_fetch_or(&noted, FM_SIGNAL(number));
@@ -84,6 +98,16 @@ void fm_signals_again(bool loaded)
      * have no MSG_NOSIGNAL. */
     if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL)
         signal(SIGPIPE, SIG_IGN);
+}
+
+void fm_signals_take_back(void)
+{
+    static const int ends[] = {SIGTERM, SIGINT};
+    struct sigaction action;
+    look_at_sigint();
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (sigaction(ends[i], NULL, &action) == 0 && action.sa_handler != on_signal)
+            catch (ends[i], 0);
 }
 
 void fm_signals_interrupt(bool on) { atomic_store(&interrupting, on); }

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import signal
 import socket
 import stat
 import subprocess
@@ -679,6 +680,30 @@ def test_error_logfile(launch, tmp_path):
     assert "Listening at" in text
     assert "Error handling request GET /raise" in text
     assert server.log() == ""
+
+
+def test_relative_logfiles(launch, tmp_path):
+    """They are where the command was given, whatever --chdir says, and wherever the application goes; also when they
+    are opened anew."""
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "goes.py").write_text("import os\nfrom basic import application\nos.chdir('/')\n")
+    logs = [tmp_path / "error.log", tmp_path / "access.log"]
+    options = ("--error-logfile", "error.log", "--access-logfile", "access.log", "--chdir", "inside")
+    path = tmp_path / "s"
+    server = launch(
+        "goes", "--pythonpath", str(APPS), *options, bind=[f"unix:{path}"], cwd=tmp_path, ready=False
+    )
+    eventually(lambda: logs[0].exists() and "Listening at" in logs[0].read_text(), "it serves", within=LONG)
+    for _ in range(2):
+        with Connection(str(path)) as c:
+            assert c.request("GET", "/hello").status == 200
+        eventually(lambda: all(log.exists() and log.read_text() for log in logs), "both are written")
+        for log in logs:
+            log.rename(f"{log}.1")
+        server.signal(signal.SIGUSR1)
+        eventually(lambda: all(log.exists() for log in logs), "they are opened anew")
+    server.stop()
+    assert not [name for name in os.listdir(tmp_path / "inside") if name.endswith(".log")]
 
 
 def test_error_logfile_that_cannot_be_opened(launch):

@@ -48,6 +48,30 @@ def test_no_request_is_lost(launch, bind, options):
         assert server.wait_exit(PROMPT) == 0
 
 
+@timeout(120)
+def test_more_than_there_are_descriptors(launch):
+    """What waits to be accepted and is more than there are open files for is accepted as others end."""
+    program = ["sh", "-c", 'ulimit -n 200 && exec "$0" "$@"', str(fermata())]
+    server = launch("basic", "--threads", "2", program=program)
+    burst = Burst(server, 400, kinds=("new",)).run(stopped=True)
+    assert burst.outcomes == {"new: 200": 400}
+    assert server.wait_exit(PROMPT) == 0
+
+
+@timeout(60)
+def test_more_than_there_is_time_for(launch):
+    """The graceful timeout is for them, too."""
+    program = ["sh", "-c", 'ulimit -n 200 && exec "$0" "$@"', str(fermata())]
+    server = launch("suspend:app", "--threads", "2", "--graceful-timeout", "1", program=program)
+    os.kill(server.pid, signal.SIGSTOP)
+    clients = [server.begin("/park?key=k") for _ in range(400)]
+    os.kill(server.pid, signal.SIGTERM)
+    os.kill(server.pid, signal.SIGCONT)
+    assert server.wait_exit(1 + PROMPT) == 0
+    for c in clients:
+        c.close()
+
+
 def test_next_request_behind_the_running_one(launch, key):
     """A request that has arrived behind one that runs is answered after it, and says that the connection ends; the one
     before does not."""

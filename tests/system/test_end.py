@@ -211,6 +211,22 @@ def test_signal_while_loading(launch, tmp_path, code, number):
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize("handler", ["print", "signal.SIG_IGN", "signal.SIG_DFL"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_with_a_handler_of_the_import(launch, tmp_path, number, handler):
+    """An import that has set both signals for itself, and goes on for long, is ended all the same."""
+    (tmp_path / "slow.py").write_text(
+        f"import signal, time\nsignal.signal(signal.SIGTERM, {handler})\nsignal.signal(signal.SIGINT, {handler})\n"
+        "open('set', 'w').close()\ntime.sleep(600)\n"
+    )
+    server = launch("slow", cwd=tmp_path, ready=False)
+    eventually((tmp_path / "set").exists, "it is being imported", within=LONG)
+    time.sleep(0.3)
+    server.signal(number)
+    assert server.wait_exit(PROMPT) == 0
+    assert f"{number.name}: told to end while starting" in server.log()
+
+
 CATCHES = "import time\nwhile True:\n    try:\n        time.sleep(600)\n    except BaseException:\n        pass"
 TWICE = (
     "import ctypes; mutex = ctypes.create_string_buffer(64)\n"

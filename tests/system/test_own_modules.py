@@ -45,11 +45,11 @@ def application(environ, start_response):
 """
 
 # What the server imports, and what those import (on whichever Python), that a project might call its own modules.
-NAMES = """ast atexit bisect collections concurrent contextlib contextvars copyreg enum functools heapq importlib inspect
-    itertools keyword linecache logging operator os queue random re reprlib selectors signal site stat string struct
+NAMES = """__future__ ast atexit bisect collections concurrent contextlib contextvars copyreg enum functools heapq importlib
+    inspect itertools keyword linecache logging operator os queue random re reprlib selectors signal site stat string struct
     textwrap threading time token tokenize traceback types typing unicodedata warnings weakref""".split()
 
-ALL = sorted(sys.stdlib_module_names - set(sys.builtin_module_names) - {"__future__", "antigravity", "this"})
+ALL = sorted(sys.stdlib_module_names - set(sys.builtin_module_names) - {"antigravity", "this"})
 
 
 def project(folder: Path, names: list[str]) -> Path:

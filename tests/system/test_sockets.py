@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from harness.client import Connection
+from harness.client import Connection, build
 from harness.limits import APPS, PROMPT, eventually
 from harness.server import run
 from test_command import free_port
@@ -85,6 +85,29 @@ def test_bad_mode(option, value):
     done = run(option, value, "about")
     assert done.returncode == 2
     assert option in done.stderr and "octal" in done.stderr
+
+
+@pytest.mark.parametrize("end", ["drain", "last resort", "not loaded"])
+def test_relative_path_of_an_application_that_goes_elsewhere(launch, tmp_path, end):
+    """However it ends, it does not leave the socket behind."""
+    then = "raise LookupError" if end == "not loaded" else "from basic import application"
+    (tmp_path / "goes.py").write_text(f"import os\nos.chdir('/')\n{then}\n")
+    options = ("--pythonpath", str(APPS), "--graceful-timeout", "1")
+    code = {"drain": 0, "last resort": 1, "not loaded": 3}[end]
+    server = launch("goes", *options, bind=["unix:s"], cwd=tmp_path, ready=end != "not loaded", expect=code)
+    if end == "not loaded":
+        assert server.wait_exit() == code
+    else:
+        with Connection(str(tmp_path / "s")) as c:
+            if end == "last resort":
+                c.send(build("GET", "/gate?key=never"))
+                server.wait_events("never", "entered")
+                server.signal(signal.SIGTERM)
+                assert server.wait_exit() == code
+            else:
+                assert c.request("GET", "/hello").status == 200
+        server.stop()
+    assert not (tmp_path / "s").exists()
 
 
 def test_socket_of_a_successor_is_left_alone(launch, tmp_path):

@@ -8,7 +8,8 @@
 #include "fermata/net/addr.h"
 #include "fermata/net/loop.h"
 
-#define FM_LISTENER_SPARES 4 /* at most */
+#define FM_LISTENER_SPARES 4  /* at most */
+#define FM_LISTENER_PATH 4096 /* bytes */
 
 struct fm_listener_options {
     int backlog;
@@ -32,8 +33,9 @@ typedef void fm_accept_fn(struct fm_listener *l, int fd, const union fm_sockaddr
 struct fm_listener {
     struct fm_addr addr; /* as bound: port 0 is replaced by the real one */
     int fd;
-    int backlog;
-    dev_t device; /* of the path of a unix socket, with the next: is it ours still? */
+    int left;                    /* connections to accept in the end: no more can wait at a time */
+    char path[FM_LISTENER_PATH]; /* of a unix socket, absolute: the application may change the directory */
+    dev_t device;                /* of that path, with the next: is it ours still? */
     ino_t inode;
     struct fm_loop *loop;
     struct event *event;
@@ -70,8 +72,9 @@ void fm_listener_lost(struct fm_listener *l) FM_ON_LOOP;
 /* False if somebody else has closed the socket. */
 bool fm_listener_is_open(const struct fm_listener *l) FM_ON_LOOP;
 
-/* Accepts the connections that wait for it, paused or not, as far as there are descriptors, and closes. */
-void fm_listener_finish(struct fm_listener *l) FM_ON_LOOP;
+/* Accepts the connections that wait for it, paused or not, `room` of them at most, and closes when none is left: true.
+ * Else it is to be called again when there is room, or a descriptor, for more; nothing is accepted in between. */
+bool fm_listener_finish(struct fm_listener *l, unsigned room) FM_ON_LOOP;
 
 /* Removes the path of a unix socket, unless a successor's is there by now.  Whatever the loop does. */
 void fm_listener_unlink(struct fm_listener *l) FM_ANY_THREAD;

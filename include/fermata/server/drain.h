@@ -2,8 +2,9 @@
  *
  *   --drain-delay     /readyz says 503 and responses say Connection: close, while accepting goes on: whoever sends
  *                     requests here learns that it shall not
- *   then the drain    what has arrived is accepted, read and answered; idle connections end; nothing new begins
- *   graceful timeout  what is left is answered 503 or broken off, and has FM_END_LOOP for its last steps */
+ *   then the drain    what has arrived is accepted, no more at a time than ever, read and answered; idle connections
+ * end; nothing new begins graceful timeout  what is left is answered 503 or broken off, and has FM_END_LOOP for its
+ * last steps */
 #ifndef FERMATA_SERVER_DRAIN_H
 #define FERMATA_SERVER_DRAIN_H
 
@@ -24,7 +25,8 @@ uint64_t fm_drain_ask(struct fm_server *s, enum fm_drain how) FM_ANY_THREAD;
 /* Timers and notes, before any thread starts. */
 void fm_drain_init(struct fm_server *s);
 
-/* All connections are gone. */
-void fm_drain_conns_gone(struct fm_server *s) FM_ON_LOOP;
+/* A connection is gone while it drains: another one may be accepted that has waited since before, and the last one is
+ * the end. */
+void fm_drain_conn_gone(struct fm_server *s) FM_ON_LOOP;
 
 #endif

@@ -3,7 +3,8 @@
  * It needs nothing that an application, a disk or a client could hold: neither the loop nor the main thread, neither
  * the GIL nor a descriptor.  The main thread tells it how far the process has come:
  *
- *   STARTING  the application is being loaded: a signal to end interrupts that, and ends the process soon in any case
+ *   STARTING  the application is being loaded: a signal to end interrupts that, and ends the process soon in any case;
+ *             ten times a second the guard takes back SIGTERM and SIGINT, for which the import may set handlers
  *   SERVING   it drains (server/drain.h)
  *   ENDING    the crew has stopped; the main thread sets the deadlines */
 #ifndef FERMATA_SERVER_GUARD_H

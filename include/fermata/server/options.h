@@ -11,6 +11,7 @@
 #include "fermata/util/log.h"
 
 #define FM_MAX_BINDS 16
+#define FM_PATH_SIZE 4096
 #define FM_LIKE_SEND_TIMEOUT UINT64_MAX
 
 struct fm_options {
@@ -35,13 +36,14 @@ struct fm_options {
     bool allow_half_close;
     struct fm_http_limits limits;
     const char *chdir, *pythonpath;
-    const char *venv;     /* absolute: it is relative to where the command was given, not to --chdir */
-    char venv_path[4096]; /* where a relative one is kept */
-    char **args;          /* what follows --, without an application that is named there: the application's arguments */
+    const char *venv; /* absolute, as log files are: relative to where the command was given, not to --chdir */
+    char **args;      /* what follows --, without an application that is named there: the application's arguments */
     int nargs;
     enum fm_log_level log_level;
-    const char *error_logfile, *access_logfile;
-    uint64_t log_buffer; /* bytes, of each log */
+    const char *error_logfile, *access_logfile; /* absolute, or "-" */
+    uint64_t log_buffer;                        /* bytes, of each log */
+    /* Where paths are kept that were given as relative ones. */
+    char venv_path[FM_PATH_SIZE], error_path[FM_PATH_SIZE], access_path[FM_PATH_SIZE];
 };
 
 enum fm_options_outcome { FM_OPTIONS_RUN, FM_OPTIONS_SHOWN, FM_OPTIONS_WRONG };

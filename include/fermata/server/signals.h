@@ -20,6 +20,10 @@ void fm_signals_hold(void);
  * SIGPIPE ignored where it was put back to its default.  Handlers of the application for others stay. */
 void fm_signals_again(bool loaded);
 
+/* The same for SIGTERM and SIGINT alone, while the application is being imported: its import may have set handlers, and
+ * go on for long.  Any thread. */
+void fm_signals_take_back(void);
+
 /* While it is on, a signal that ends the process also interrupts the main thread (py/interp.h). */
 void fm_signals_interrupt(bool on);
 

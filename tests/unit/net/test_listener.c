@@ -421,7 +421,7 @@ static void test_accepts_unix(void **state)
     assert_false(exists());
 }
 
-/* What waits is accepted before the end, also where accepting was paused, and not more than can have waited. */
+/* What waits is accepted before the end, also where accepting was paused, as there is room for it. */
 static void test_finish(void **state)
 {
     (void)state;
@@ -432,11 +432,16 @@ static void test_finish(void **state)
     fm_listener_want(&li, false);
     for (int i = 0; i < 5; i++)
         fds[i] = connected(&li);
-    fm_listener_finish(&li);
+    assert_false(fm_listener_finish(&li, 2));
+    assert_int_equal(accepted.n, 2);
+    assert_false(exists());
+    fm_loop_turn(&l, false);
+    assert_int_equal(accepted.n, 2); /* there is no room */
+    assert_false(fm_listener_finish(&li, 0));
+    assert_true(fm_listener_finish(&li, 9));
     assert_int_equal(accepted.n, 5);
     assert_int_equal(li.fd, -1);
-    assert_false(exists());
-    fm_listener_finish(&li);
+    assert_true(fm_listener_finish(&li, 9));
     for (int i = 0; i < 5; i++)
         close(fds[i]);
     close_accepted();
