@@ -253,14 +253,16 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
         make_room(a);
 }
 
-struct fm_admin *fm_admin_new(const struct fm_addr *addr, const struct fm_admin_source *source)
+struct fm_admin *fm_admin_new(const struct fm_addr *addr, bool only_ipv6, const struct fm_admin_source *source)
 {
+    struct fm_listener_options how = listening;
     const char *what;
     char url[FM_ADDR_TEXT];
     struct fm_admin *a = fm_calloc(1, sizeof *a);
+    how.only_ipv6 = only_ipv6;
     fm_list_init(&a->conns);
     a->source = *source;
-    int err = fm_listener_open(&a->listener, addr, &listening, &what);
+    int err = fm_listener_open(&a->listener, addr, &how, &what);
     if (err == 0)
         return a;
     fm_addr_url(addr, url);

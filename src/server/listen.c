@@ -26,9 +26,11 @@ static void name(struct fm_server *s, unsigned i)
     snprintf(s->ports[i], sizeof s->ports[i], "%u", port & 0xffff);
 }
 
-/* Is an IPv4 address with this port bound as well?  Then [::] must not take IPv4 too. */
-static bool has_ipv4(const struct fm_options *o, in_port_t port)
+bool fm_server_only_ipv6(const struct fm_options *o, const struct fm_addr *addr)
 {
+    if (addr->u.sa.sa_family != AF_INET6)
+        return false;
+    in_port_t port = addr->u.in6.sin6_port;
     bool found = o->has_admin && o->admin.u.sa.sa_family == AF_INET && o->admin.u.in.sin_port == port;
     for (unsigned i = 0; i < o->nbinds; i++)
         found = found || (o->bind[i].u.sa.sa_family == AF_INET && o->bind[i].u.in.sin_port == port);
@@ -43,7 +45,7 @@ static int open_one(struct fm_server *s, const struct fm_addr *addr, const char 
         .keepalive = (unsigned)((o->tcp_keepalive + FM_SEC - 1) / FM_SEC),
         .user_timeout = (unsigned)(o->tcp_user_timeout / FM_MS),
         .mode = o->socket_mode,
-        .only_ipv6 = addr->u.sa.sa_family == AF_INET6 && has_ipv4(o, addr->u.in6.sin6_port),
+        .only_ipv6 = fm_server_only_ipv6(o, addr),
     };
     int err = fm_listener_open(&s->listeners[s->nlisteners], addr, &how, what);
     if (err == 0)

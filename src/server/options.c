@@ -183,14 +183,25 @@ static const char *parse_tcp_seconds(uint64_t *to, const char *text)
     return NULL;
 }
 
-static const char *parse_address(struct fm_addr *to, const char *text)
+static const char *parse_for(struct fm_addr *to, const char *text, const char *takes)
 {
     static char why[200];
     const char *reason = "";
     if (fm_addr_parse(text, to, &reason) == 0)
         return NULL;
-    snprintf(why, sizeof why, "takes HOST:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME: %s", reason);
+    snprintf(why, sizeof why, "%s: %s", takes, reason);
     return why;
+}
+
+static const char *parse_address(struct fm_addr *to, const char *text)
+{
+    return parse_for(to, text, "takes HOST:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME");
+}
+
+static const char *parse_admin(struct fm_addr *to, const char *text)
+{
+    static const char takes[] = "takes HOST:PORT or [IPv6]:PORT";
+    return strncmp(text, "unix:", 5) == 0 ? takes : parse_for(to, text, takes);
 }
 
 static const char *parse_level(enum fm_log_level *to, const char *text)
@@ -256,7 +267,7 @@ static const char *apply(struct fm_options *o, const struct option *opt, const c
         const char *why = parse_address(&o->bind[o->nbinds], text);
         o->nbinds += !why;
         return why;
-    case KIND_ADMIN: o->has_admin = true; return parse_address(field, text);
+    case KIND_ADMIN: o->has_admin = true; return parse_admin(field, text);
     case KIND_COUNT: return parse_count(field, text);
     case KIND_MAYBE: return parse_maybe(field, text);
     case KIND_LIMIT: return parse_limit(field, text);
@@ -442,8 +453,6 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
     }
     if (!o->app || !*o->app)
         return wrong("which application? Name it as MODULE[:CALLABLE]");
-    if (o->has_admin && o->admin.u.sa.sa_family == AF_UNIX)
-        return wrong("--admin-bind takes HOST:PORT");
     if (o->tcp_user_timeout == FM_LIKE_SEND_TIMEOUT)
         o->tcp_user_timeout = o->send_timeout + o->send_timeout / 4; /* --send-timeout comes first, where it can tell */
     if (o->socket_mode == 0)

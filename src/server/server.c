@@ -224,7 +224,7 @@ static int start_admin(struct fm_server *s) FM_UNCHECKED
     struct fm_admin_source source = {is_ready, count_threads, s, is_healthy};
     if (!o->has_admin)
         return 0;
-    s->admin = fm_admin_new(&o->admin, &source);
+    s->admin = fm_admin_new(&o->admin, fm_server_only_ipv6(o, &o->admin), &source);
     int err = s->admin ? fm_admin_start(s->admin, &s->loop, FM_T_ADMIN, FM_T_ACCEPT) : FM_EINVAL;
     if (s->admin && err != 0)
         fm_log(FM_LOG_CRITICAL, "--admin-bind: %s", fm_strerror(err));

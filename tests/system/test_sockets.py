@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from harness.admin import Admin
 from harness.client import Connection, build
 from harness.limits import APPS, PROMPT, eventually
 from harness.server import run
@@ -170,6 +171,19 @@ def test_any_ipv6_address_takes_ipv4(launch, and_ipv4):
     facts = seen(server, ("127.0.0.1", port))
     assert facts["SERVER_NAME"] == (and_ipv4 or "[::]")
     assert facts["REMOTE_ADDR"] == "127.0.0.1"
+
+
+@ipv6
+@pytest.mark.parametrize(("address", "admin"), [("0.0.0.0", "[::]"), ("[::]", "0.0.0.0"), ("127.0.0.1", "[::]")])
+def test_both_families_for_the_application_and_the_admin(launch, address, admin):
+    """With one port, whichever of them has which family."""
+    port = free_port()
+    server = launch("basic", "--admin-bind", f"{admin}:{port}", bind=[f"{address}:{port}"])
+    ipv4, ipv6 = ("127.0.0.1", port), ("::1", port)
+    of_admin, of_application = (ipv6, ipv4) if admin == "[::]" else (ipv4, ipv6)
+    assert Admin(of_admin).get("/healthz").status == 200
+    with Connection(of_application) as c:
+        assert c.request("GET", "/hello").status == 200
 
 
 @ipv6

@@ -69,6 +69,9 @@ void fm_server_share_descriptors(struct fm_server *s);
 int fm_server_listen(struct fm_server *s);
 void fm_server_unlisten(struct fm_server *s) FM_ON_LOOP;
 
+/* Is an IPv4 address with the port of this one bound as well, or the admin's?  Then [::] must not take IPv4 too. */
+bool fm_server_only_ipv6(const struct fm_options *o, const struct fm_addr *addr);
+
 /* Do we still listen everywhere?  Until we drain only the application could have changed it; that is said once. */
 bool fm_server_is_listening(struct fm_server *s) FM_ON_LOOP;
 

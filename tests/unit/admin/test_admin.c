@@ -60,7 +60,7 @@ static int serve(const char *text, uint64_t patience)
     char url[FM_ADDR_TEXT];
     atomic_store(&is_ready, true);
     atomic_store(&busy_threads, 0);
-    if (fm_loop_init(&lt.loop) != 0 || !(admin = fm_admin_new(&addr, &source)))
+    if (fm_loop_init(&lt.loop) != 0 || !(admin = fm_admin_new(&addr, false, &source)))
         return -1;
     fm_timers_define(&lt.loop.timers, IDLE, patience, fm_admin_timeout);
     fm_timers_define(&lt.loop.timers, RETRY, FM_SEC, fm_listener_retry);
@@ -607,7 +607,7 @@ static void test_busy_address(void **state)
     int fd = mkstemp(log);
     assert_true(fd >= 0);
     assert_int_equal(fm_log_open(log), 0);
-    struct fm_admin *second = fm_admin_new(&where, &source);
+    struct fm_admin *second = fm_admin_new(&where, false, &source);
     assert_int_equal(fm_log_open("-"), 0);
     assert_null(second);
     assert_true(read(fd, text, sizeof text - 1) > 0);
