@@ -45,9 +45,10 @@ def application(environ, start_response):
 """
 
 # What the server imports, and what those import (on whichever Python), that a project might call its own modules.
-NAMES = """__future__ ast atexit bisect collections concurrent contextlib contextvars copyreg enum functools heapq importlib
-    inspect itertools keyword linecache logging operator os queue random re reprlib selectors signal site stat string struct
-    textwrap threading time token tokenize traceback types typing unicodedata warnings weakref""".split()
+NAMES = """__future__ ast atexit bisect collections concurrent contextlib contextvars copyreg enum functools heapq
+    importlib inspect itertools keyword linecache logging operator os queue random re reprlib selectors signal site
+    stat string struct textwrap threading time token tokenize traceback types typing unicodedata warnings
+    weakref""".split()
 
 ALL = sorted(sys.stdlib_module_names - set(sys.builtin_module_names) - {"antigravity", "this"})
 
