@@ -39,6 +39,11 @@ class Process:
             found[int(task.name)] = int(status["voluntary_ctxt_switches"]) + int(status["nonvoluntary_ctxt_switches"])
         return found
 
+    def sleeps(self) -> int:
+        """How often threads have gone to sleep so far, all together, other than because another had the processor."""
+        statuses = [self._status(task / "status") for task in (self._dir / "task").iterdir()]
+        return sum(int(status["voluntary_ctxt_switches"]) for status in statuses)
+
     def rss(self) -> int:
         """Resident bytes without those of mapped files and of the page cache."""
         return int(self._status(self._dir / "status")["RssAnon"].split()[0]) * 1024
