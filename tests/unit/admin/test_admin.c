@@ -583,7 +583,7 @@ static void test_one_answer_a_turn(void **state)
         read_answer(&greedy, false);
         assert_int_equal(a.status, 200);
     }
-    assert_true(atomic_load(&lt.turns) - turns >= MANY / 2 - 1); /* a turn visits the inbox twice */
+    assert_true(atomic_load(&lt.turns) - turns >= MANY / 3); /* a turn visits the inbox twice, and may read in between */
     hang_up(&greedy);
     hang_up(&other);
 }
