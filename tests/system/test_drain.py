@@ -11,7 +11,7 @@ import time
 import pytest
 from harness.burst import Burst
 from harness.client import NoResponse, build
-from harness.limits import APPS, LONG, PROMPT, QUIET, eventually, fermata, timeout
+from harness.limits import APPS, LONG, PROMPT, QUIET, TSAN, eventually, fermata, timeout
 from harness.server import wait_refused
 
 
@@ -39,8 +39,7 @@ def test_no_request_is_lost(launch, bind, options):
     ones of others, two at once: each is answered, and its connection then ends without a reset. Also where there are
     more connections than are served at once, and where the server has read nothing until the signal is there."""
     kinds = ("new",) if options else ("new", "fresh", "kept", "pipelined")
-    tsan = "tsan" in fermata().parts  # whose runtime may keep a signal back until its thread calls something
-    for stopped in (False, False, not tsan):
+    for stopped in (False, False, not TSAN):
         server = launch("basic", *options, bind=bind)
         burst = Burst(server, 200 if options else 50, kinds=kinds).run(stopped=stopped)
         assert not burst.lost, burst.outcomes

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness.limits import LONG, PROMPT, ROOT, SANITIZED, SLOW, eventually, fermata, timeout
+from harness.limits import LONG, PROMPT, ROOT, SANITIZED, SLOW, TSAN, eventually, fermata, timeout
 from harness.server import Server
 
 pytestmark = [timeout(90)]
@@ -95,10 +95,11 @@ def test_step_that_sleeps(stuck, tmp_path):
 @pytest.mark.parametrize("what", ["gil", "thread"])
 def test_gil_that_is_held_for_ever(stuck, tmp_path, what):
     """By a step, two seconds; by a thread of the application, which is waited for as any other, ten more."""
-    server = stuck()
+    server = stuck(admin=True)
     with server.begin(f"/{what}") as c:
         if what == "thread":  # or the step that has started it would be what does not end
             assert c.read_response().text == "ok"
+            server.admin.wait_in_flight("running", 0)
             (tmp_path / "answered").touch()
         eventually((tmp_path / "held").exists, "it is held")
         said = end(server, 1 + (END if what == "gil" else FINAL))
@@ -176,8 +177,6 @@ def test_loop_stuck_in_a_system_call(stuck, tmp_path, held_accept, when):
         c.close()
 
 
-# ThreadSanitizer's runtime keeps a signal until the thread calls something.
-TSAN = "tsan" in fermata().parts
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])

@@ -32,6 +32,9 @@ def fermata() -> Path:
     return (ROOT / (os.environ.get("FERMATA") or "build/fermata")).resolve()
 
 
+TSAN = "tsan" in fermata().parts  # whose runtime has a thread of its own, and keeps signals back for a while
+
+
 def timeout(seconds: float) -> pytest.MarkDecorator:
     """A test's own time limit instead of the default one."""
     return pytest.mark.timeout(seconds * SLOW)
