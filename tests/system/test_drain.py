@@ -48,6 +48,7 @@ def test_no_request_is_lost(launch, bind, options):
 
 
 @timeout(120)
+@pytest.mark.skipif(TSAN, reason="its runtime may keep back a signal that comes while the process is stopped")
 def test_more_than_there_are_descriptors(launch):
     """What waits to be accepted and is more than there are open files for is accepted as others end."""
     program = ["sh", "-c", 'ulimit -n 200 && exec "$0" "$@"', str(fermata())]

@@ -177,8 +177,6 @@ def test_loop_stuck_in_a_system_call(stuck, tmp_path, held_accept, when):
         c.close()
 
 
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 @pytest.mark.parametrize(
     "code",
