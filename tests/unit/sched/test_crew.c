@@ -146,7 +146,7 @@ static void nap(struct job *j)
     (void)j;
     my_gil = false;
     pthread_mutex_unlock(&gil);
-    usleep(2000);
+    usleep(8000); /* the monitor looks twice before it is sure */
     pthread_mutex_lock(&gil);
     my_gil = true;
 }
