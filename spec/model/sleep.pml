@@ -5,7 +5,8 @@
  * posts a note that is urgent.  Time stands still: a timer may end the sleep TIMERS times, and at rest nothing may
  * be left to it that should not have waited.
  *
- * One step here is one atomic operation of the code or one critical section of the inbox lock. */
+ * The loop takes the inbox lock only where `posted` says that there is something.  One step here is one atomic operation
+ * of the code. */
 
 #ifndef REQUESTS
 #define REQUESTS 2
@@ -26,7 +27,9 @@
 
 bool asleep, wake_fd;
 byte next_due = NEVER, armed = NEVER;
+bool locked;           /* the inbox lock, by a poster */
 bool finished, urgent; /* in the inbox; its lock */
+bool posted;           /* something may be in it */
 
 bool busy;            /* a thread has the exchange, or its note is on the way */
 bool running;         /* ... the thread */
@@ -56,16 +59,22 @@ inline begin()
     running = true
 }
 
-/* visit_inbox, one batch; what it calls is the loop's alone. */
+/* fm_loop_visit, one batch; what it calls is the loop's alone. */
 inline visit_inbox()
 {
-    atomic {
-        urgent = false;
-        if
-        :: finished -> finished = false; assert(!running); busy = false; if :: ahead > 0 -> begin() :: else fi
-        :: else
-        fi
-    }
+    if
+    :: posted ->
+        atomic {
+            !locked;
+            posted = false;
+            urgent = false;
+            if
+            :: finished -> finished = false; assert(!running); busy = false; if :: ahead > 0 -> begin() :: else fi
+            :: else
+            fi
+        }
+    :: else
+    fi
 }
 
 proctype lookout()
@@ -85,7 +94,7 @@ proctype lookout()
 #ifdef FAULT_NO_LAST_LOOK
         block = true;
 #else
-        block = !(finished || urgent); /* must_not_sleep */
+        block = !posted; /* must_not_sleep */
 #endif
 #ifdef FAULT_NEXT_DUE_LATE
         next_due = armed;
@@ -122,12 +131,18 @@ end:
     :: atomic { running -> running = false; due = DUE }; /* the step is over; the task is DONE */
 #ifdef FAULT_HURRY_BEFORE_LOCK
         seen = hurry;
-        atomic { finished = true; due = (seen -> NOW : due) };
+        atomic { finished = true; posted = true; due = (seen -> NOW : due) };
 #elif defined FAULT_HURRY_AFTER_LOCK
-        finished = true;
+        atomic { finished = true; posted = true };
         atomic { assert(finished); due = (hurry -> NOW : due) }; /* the note may be gone, and the exchange with it */
+#elif defined FAULT_POSTED_AFTER_HURRY
+        atomic { !locked -> locked = true; finished = true };
+        due = (hurry -> NOW : due);
+        atomic { posted = true; locked = false };
 #else
-        atomic { finished = true; due = (hurry -> NOW : due) };
+        atomic { !locked -> locked = true; finished = true };
+        posted = true;
+        atomic { due = (hurry -> NOW : due); locked = false };
 #endif
         if
         :: due == NOW || next_due > due -> wake()
@@ -142,7 +157,16 @@ proctype other()
 {
     bool woken;
     do
-    :: urgents > 0 -> atomic { urgents--; urgent = true }; wake()
+    :: urgents > 0 ->
+#ifdef FAULT_POSTED_AFTER_LOCK
+        atomic { !locked -> urgents--; urgent = true };
+        wake();
+        posted = true
+#else
+        atomic { !locked -> locked = true; urgents--; urgent = true };
+        atomic { posted = true; locked = false };
+        wake()
+#endif
     :: urgents == 0 -> break
     od
 }

@@ -15,7 +15,6 @@
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
 
-#define MAX_KEPT (1 << 20)
 #define MAX_CONNS 256 /* a scraper or two and probes; more is a mistake, and the one idle for longest gives way */
 
 static const struct fm_listener_options listening = {.backlog = 128,
@@ -108,8 +107,6 @@ static int respond(struct admin_conn *c, const struct fm_request *r)
     int64_t kept = complete ? fm_stream_send(&c->stream, pieces, 2, 0) : FM_ECLOSED;
     if (!complete)
         fm_error_seldom("admin: %s; the connection is closed", fm_strerror(-ENOMEM));
-    if (kept > MAX_KEPT)
-        kept = FM_ECLOSED; /* asks and asks, and does not read */
     fm_buf_fini(&head);
     fm_buf_fini(&body);
     c->closing = !r->keep_alive;
@@ -119,7 +116,8 @@ static int respond(struct admin_conn *c, const struct fm_request *r)
 static void refuse(struct admin_conn *c)
 {
     char text[FM_PLAIN_SIZE];
-    struct iovec piece = {text, fm_response_plain(text, fm_parser_error(c->parser)->status, fm_parser_is_head(c->parser))};
+    struct iovec piece = {text,
+                          fm_response_plain(text, fm_parser_error(c->parser)->status, fm_parser_is_head(c->parser))};
     fm_stream_send(&c->stream, &piece, 1, 0);
     c->closing = true;
 }
@@ -155,10 +153,21 @@ static int64_t take(struct admin_conn *c, const char *data, size_t len) FM_ON_LO
     }
 }
 
-/* One request in a turn of the loop: a page of metrics takes it some 50 us, and a client may ask for thousands. */
+/* Goes on with what was read ahead, unless the client has to read first: on_output calls this then. */
+static void answer_more(struct admin_conn *c) FM_ON_LOOP
+{
+    if (fm_stream_pending(&c->stream) > 0)
+        return;
+    fm_loop_unpost(c->stream.loop, &c->more); /* it is not posted twice */
+    fm_loop_post(c->stream.loop, &c->more, 0, NULL);
+}
+
+/* One request in a turn of the loop: a page of metrics takes it some 50 us, and a client may ask for thousands.  None
+ * while the client has not read the last answer: a client that asks and asks costs one page of memory. */
 static void on_bytes(struct admin_conn *c, const char *data, size_t len) FM_ON_LOOP
 {
-    int64_t used = c->closing ? (int64_t)len : take(c, data, len);
+    bool unread = fm_stream_pending(&c->stream) > 0;
+    int64_t used = c->closing ? (int64_t)len : unread ? 0 : take(c, data, len);
     if (used < 0)
         return;
     bool kept = fm_buf_size(&c->ahead) > 0; /* then data is what is kept */
@@ -173,7 +182,7 @@ static void on_bytes(struct admin_conn *c, const char *data, size_t len) FM_ON_L
     bool more = fm_buf_size(&c->ahead) > 0 && !c->closing;
     fm_stream_set_reading(&c->stream, more ? FM_READ_PAUSED : FM_READ_ON);
     if (more)
-        fm_loop_post(c->stream.loop, &c->more, 0, NULL);
+        answer_more(c);
     else
         fm_buf_fini(&c->ahead);
     if (c->closing && fm_stream_pending(&c->stream) == 0)
@@ -208,6 +217,8 @@ static void on_output(struct fm_stream *s)
         close_conn(c);
     else if (c->closing && fm_stream_pending(s) == 0)
         fm_stream_shutdown(s);
+    else if (fm_buf_size(&c->ahead) > 0)
+        answer_more(c);
 }
 
 static const struct fm_stream_ops stream_ops = {.on_data = on_data, .on_end = on_end, .on_output = on_output};
@@ -218,13 +229,15 @@ void fm_admin_timeout(struct fm_timer *t)
     close_conn(FM_LIST_ENTRY(t, struct admin_conn, idle));
 }
 
-/* Room for one more: the one that has been idle for longest goes. */
+/* Room for the newest, which is the last: the one that has been idle for longest goes, or if all are being sent
+ * something, the one that was answered first. */
 static void make_room(struct fm_admin *a) FM_ON_LOOP
 {
+    const struct fm_list *newest = a->conns.prev;
     struct fm_list *node = a->conns.next;
-    while (node->next != &a->conns && fm_stream_pending(&FM_LIST_ENTRY(node, struct admin_conn, node)->stream) > 0)
+    while (node != newest && fm_stream_pending(&FM_LIST_ENTRY(node, struct admin_conn, node)->stream) > 0)
         node = node->next;
-    close_conn(FM_LIST_ENTRY(node, struct admin_conn, node));
+    close_conn(FM_LIST_ENTRY(node == newest ? a->conns.next : node, struct admin_conn, node));
 }
 
 static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *peer)

@@ -88,11 +88,15 @@ void fm_loop_fini(struct fm_loop *l)
     l->scratch = NULL;
 }
 
-/* One lock for all that are there.  What they post in their turn is for the next time, so that a turn ends. */
+/* One lock for all that are there, and none if there is nothing.  What they post in their turn is for the next time, so
+ * that a turn ends. */
 bool fm_loop_visit(struct fm_loop *l)
 {
     bool any = false;
+    if (!atomic_load(&l->posted))
+        return false;
     fm_mutex_lock(&l->lock);
+    atomic_store_explicit(&l->posted, 0, memory_order_relaxed); /* posters set it under the lock */
     fm_list_append(&l->taken, &l->inbox);
     fm_mutex_unlock(&l->lock);
     for (struct fm_list *node; (node = fm_list_pop(&l->taken)); any = true) {
@@ -129,17 +133,13 @@ static void flush(struct fm_loop *l) FM_ON_LOOP
 
 static bool must_not_sleep(struct fm_loop *l)
 {
-    fm_mutex_lock(&l->lock);
-    bool some = !fm_list_empty(&l->inbox);
-    fm_mutex_unlock(&l->lock);
-    return some || (l->ready && l->ready(l->ready_ctx));
+    return atomic_load(&l->posted) || (l->ready && l->ready(l->ready_ctx));
 }
 
 void fm_loop_turn(struct fm_loop *l, bool block)
 {
     fm_loop_visit(l);
-    fm_timers_run(&l->timers, fm_loop_now(l));
-    arm(l, fm_timers_next(&l->timers));
+    arm(l, fm_timers_run(&l->timers, fm_loop_now(l)));
     flush(l);
     if (block) {
         atomic_store(&l->next_due, l->armed);
@@ -165,6 +165,7 @@ void fm_loop_post(struct fm_loop *l, struct fm_note *note, uint64_t due, const a
 {
     fm_mutex_lock(&l->lock);
     fm_list_push(&l->inbox, &note->node);
+    atomic_store(&l->posted, 1);
     if (hurry && atomic_load(hurry))
         due = 0;
     fm_mutex_unlock(&l->lock);

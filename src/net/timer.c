@@ -1,6 +1,8 @@
 /* Timeouts of fixed durations. */
 #include "fermata/net/timer.h"
 
+#include <stdbool.h>
+
 void fm_timers_init(struct fm_timers *ts)
 {
     for (unsigned k = 0; k < FM_TIMER_KINDS; k++) {
@@ -42,16 +44,22 @@ uint64_t fm_timers_next(const struct fm_timers *ts)
     return next;
 }
 
-void fm_timers_run(struct fm_timers *ts, uint64_t now)
+uint64_t fm_timers_run(struct fm_timers *ts, uint64_t now)
 {
+    uint64_t next = FM_NEVER;
+    bool any = false;
     for (unsigned k = 0; k < FM_TIMER_KINDS; k++) {
-        struct fm_list *head = &ts->kind[k].list;
+        const struct fm_list *head = &ts->kind[k].list;
         while (!fm_list_empty(head)) {
             struct fm_timer *t = FM_LIST_ENTRY(head->next, struct fm_timer, node);
-            if (t->due > now)
+            if (t->due > now) {
+                next = t->due < next ? t->due : next;
                 break;
+            }
+            any = true;
             fm_list_remove(&t->node);
             ts->kind[k].expired(t);
         }
     }
+    return any ? fm_timers_next(ts) : next; /* what was called may have started some */
 }

@@ -82,12 +82,7 @@ static void crew_thread(void *arg, unsigned index) FM_UNCHECKED
 
 static bool crew_ready(void *ctx) { return fm_crew_has_work(&((struct fm_server *)ctx)->crew); }
 
-static void flush_access(void *ctx) FM_UNCHECKED
-{
-    struct fm_server *s = ctx;
-    if (s->access)
-        fm_access_log_flush(s->access);
-}
+static void flush_access(void *access) FM_UNCHECKED { fm_access_log_flush(access); }
 
 /* ---- on the loop ---- */
 
@@ -177,8 +172,6 @@ static int set_up_loop(struct fm_server *s)
     s->loop.ready_ctx = s;
     s->loop.lost = lost_descriptor;
     s->loop.lost_ctx = s;
-    s->loop.flush = flush_access;
-    s->loop.flush_ctx = s;
     fm_list_init(&s->conns);
     fm_note_init(&s->open, on_open);
     define_timers(s);
@@ -197,6 +190,10 @@ static int start_helpers(struct fm_server *s)
     if (o->access_logfile && !(s->access = fm_access_log_open(o->access_logfile, o->log_buffer, &err))) {
         fm_log(FM_LOG_CRITICAL, "--access-logfile %s: %s", o->access_logfile, fm_strerror(err));
         return err;
+    }
+    if (s->access) {
+        s->loop.flush = flush_access;
+        s->loop.flush_ctx = s->access;
     }
     err = fm_log_start(o->log_buffer);
     if (err != 0) {
@@ -318,6 +315,7 @@ static void tear_down(struct fm_server *s) FM_UNCHECKED
         ; /* parts of files and bodies that were over when their connections had ended */
     fm_admin_free(s->admin);
     fm_server_unlisten(s);
+    s->loop.flush = NULL;
     fm_access_log_close(s->access, fm_now() + LOG_TIME);
     s->access = NULL;
     fm_role_drop_loop();

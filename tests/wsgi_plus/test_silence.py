@@ -205,8 +205,9 @@ def test_yielding_a_generator_to_the_simple_server(log):
     import urllib.error
     import urllib.request
 
-    with Server(application, threads=1) as server, pytest.raises(urllib.error.HTTPError):
+    with Server(application, threads=1) as server, pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(f"{server.url}/", timeout=10)
+    raised.value.close()
     assert "write `yield from` in place of `yield`" in log.text
     log.clear()
 

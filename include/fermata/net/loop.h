@@ -4,10 +4,11 @@
  * accesses before the next one's.  Other threads post notes; a note is a member of what it is about, so posting never
  * allocates.  It is posted again only after its visit, so its link has one owner at a time: poster, inbox, loop.
  *
- * Sleeping: the lookout sets `asleep`, then looks once more whether inbox and run queue are empty (each under its
- * mutex), then sleeps.  Whoever pushes does so under that mutex and reads `asleep` afterwards.  If the lookout's look
- * came before the push, the mutex makes `asleep` visible to the pusher, who writes the eventfd: no wake-up is lost, and
- * none is written while the lookout is busy. */
+ * Sleeping: the lookout sets `asleep`, then looks once more whether the inbox (`posted`) and the run queue (under its
+ * mutex) are empty, then sleeps.  Who posts sets `posted`, and who pushes does so under that mutex, and reads `asleep`
+ * afterwards.  If the lookout's look came before that, `asleep` is visible to it (through the mutex, or because all
+ * four accesses are sequentially consistent), and it writes the eventfd: no wake-up is lost, and none is written while
+ * the lookout is busy. */
 #ifndef FERMATA_NET_LOOP_H
 #define FERMATA_NET_LOOP_H
 
@@ -49,6 +50,7 @@ struct fm_loop {
     _Atomic uint64_t next_due; /* while asleep: when it wakes up by itself */
     struct fm_mutex lock;
     struct fm_list inbox FM_GUARDED_BY(lock);
+    atomic_int posted;    /* something may be in the inbox: set under the lock, so that it is in when the lock is had */
     struct fm_list taken; /* of the inbox, about to be visited; loop only */
 };
 
@@ -79,7 +81,7 @@ void fm_loop_turn(struct fm_loop *l, bool block) FM_ON_LOOP FM_NO_GIL;
 bool fm_loop_visit(struct fm_loop *l) FM_ON_LOOP;
 
 /* Asks the loop to call note->fn: at once, or, if due is not 0, at the next wake-up at or before that time.  `hurry`
- * (or NULL) turns such a note into one for at once: it is read under the inbox lock, so that if the loop sets it and
+ * (or NULL) turns such a note into one for at once: it is read after `posted` is set, so that if the loop sets it and
  * then finds the inbox empty, the poster sees it.  Note and hurry live at least until the loop has called note->fn;
  * after this returns they may be gone. */
 void fm_loop_post(struct fm_loop *l, struct fm_note *note, uint64_t due, const atomic_bool *hurry) FM_ANY_THREAD;

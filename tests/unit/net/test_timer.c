@@ -86,7 +86,8 @@ static void run_at(uint64_t when)
 {
     now = when;
     fired[0] = '\0';
-    fm_timers_run(&timers, now);
+    uint64_t next = fm_timers_run(&timers, now);
+    assert_int_equal(next, fm_timers_next(&timers));
 }
 
 static void test_expires_when_due(void **state)
