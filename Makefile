@@ -306,7 +306,7 @@ $(BENCH)/limit $(BENCH)/load $(BENCH)/upstream: $(wildcard scripts/bench/*.h) Ma
 	$(call say,CC,$@)
 	$(Q)$(CC) $(BENCH_CFLAGS) -o $@ $(filter %.c,$^) $(BENCH_LIBS)
 
-bench: ## the benchmarks against other servers: some 45 minutes
+bench: ## the benchmarks against other servers: about an hour and a half
 	@scripts/install-deps bench
 	@$(MAKE) --no-print-directory all bench-tools bench-venv
 	PYTHON='$(PYTHON)' scripts/bench/run $(BENCH_ARGS)

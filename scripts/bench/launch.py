@@ -1,6 +1,6 @@
 """Starts those servers that have no command of their own, or none with the settings that they need.
 
-    python scripts/bench/launch.py bjoern|fastwsgi MODULE:CALLABLE PORT
+    python scripts/bench/launch.py bjoern|fastpysgi|fastwsgi|freastal MODULE:CALLABLE PORT
 
 Runs with the interpreter and the packages of build/bench/venv.
 """
@@ -25,7 +25,21 @@ def fastwsgi(app: Any, port: int) -> None:
     package.run(app, host="127.0.0.1", port=port, loglevel=package.LL_ERROR)
 
 
-SERVERS = {"bjoern": bjoern, "fastwsgi": fastwsgi}
+def fastpysgi(app: Any, port: int) -> None:
+    import fastpysgi as package  # type: ignore
+
+    package.server.tcp_nodelay = 1
+    package.server.backlog = 4096
+    package.run(app, host="127.0.0.1", port=port, loglevel=package.LL_ERROR)
+
+
+def freastal(app: Any, port: int) -> None:
+    import freastal as server  # type: ignore
+
+    server.serve(app, "127.0.0.1", port)
+
+
+SERVERS = {run.__name__: run for run in (bjoern, fastpysgi, fastwsgi, freastal)}
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from . import proc
@@ -103,16 +102,17 @@ def check_wrk(cell: Cell, wrk: Wrk) -> None:
 def metered(server: Server, wrk: Wrk, length: int = 0) -> Metrics:
     """One run of wrk, with what it cost the server and what else the machine did meanwhile."""
     pids, other = server.pids(), proc.OtherLoad()
-    before = proc.tree_cpu(pids)
+    before, user = proc.tree_cpu(pids), proc.tree_user(pids)
     metrics = run_wrk(wrk)
     # Some peers close as they were asked to but do not say so in the response; wrk calls that an error.
     if "Connection: close" in wrk.headers:
         metrics["errors"] -= metrics["read_errors"]
-    cpu = proc.tree_cpu(pids) - before
+    cpu, user = proc.tree_cpu(pids) - before, proc.tree_user(pids) - user
     metrics["other_load"] = other.cores()
     if length >= LARGE:
         in_parts(metrics, length)
-    return metrics | cost(cpu, metrics) | memory(server)
+    metrics |= cost(cpu, metrics)
+    return metrics | {"user_us": user / metrics["requests"] * 1e6} | memory(server)
 
 
 def in_parts(metrics: Metrics, length: int) -> None:
@@ -369,37 +369,3 @@ def measure_idle(cells: list[Cell], seconds: float) -> dict[str, Result]:
     finally:
         for server in servers.values():
             server.stop()
-
-
-KINDS: dict[str, Callable[[Cell], Result]] = {
-    "wrk": measure_wrk,
-    "mixed": measure_mixed,
-    "hog": measure_hog,
-    "closed": measure_closed,
-    "proxy": measure_proxy,
-    "park": measure_park,
-    "sse": measure_sse,
-    "start": measure_start,
-}
-
-
-def measure(cell: Cell) -> Result:
-    return measure_loop(cell) if cell.peer == "loop" else KINDS[cell.workload.kind](cell)
-
-
-def expected_seconds(cell: Cell) -> float:
-    """How long a measurement takes, roughly: for the estimate that is printed first."""
-    start, w = 0.7, cell.workload
-    if cell.peer == "loop":
-        return cell.seconds / 2 + 1
-    by_kind = {
-        "wrk": cell.seconds + WARM_UP,
-        "mixed": cell.seconds * 2 * MIXED_SECONDS + WARM_UP + 1.5,
-        "hog": cell.seconds * 2 * MIXED_SECONDS + WARM_UP + 1.5,
-        "closed": cell.seconds + closed_warm_up(w) + 0.5,
-        "proxy": cell.seconds + closed_warm_up(w) + 1.5,
-        "park": 2 * (most_connections(w.connections) / 4000 + 2) + 2,
-        "sse": cell.seconds + 3,
-        "start": 0.0,
-    }
-    return start + by_kind.get(w.kind, 0.0)

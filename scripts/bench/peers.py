@@ -71,6 +71,22 @@ def granian(s: Setup) -> list[str]:
     return [*command, "--blocking-threads", str(threads), "--backlog", str(BACKLOG), "--log-level", "error", s.app]
 
 
+def m0serve(threads: int | None) -> Command:
+    """`threads`: those that the application is called in, 0 for the loop's own; None as the workload says."""
+
+    def command(s: Setup) -> list[str]:
+        command = [f"{BIN}/m0serve", "--host", "127.0.0.1", "--port", str(s.port), "--workers", "1"]
+        command += ["--blocking-threads", str((s.threads or THREADS) if threads is None else threads)]
+        return [*command, "--max-keepalive-requests", "0", "--idle-timeout", KEEP_ALIVE, "--protocol", "wsgi", s.app]
+
+    return command
+
+
+def pyvoy(s: Setup) -> list[str]:
+    command = [f"{BIN}/pyvoy", "--interface", "wsgi", "--address", "127.0.0.1", "--port", str(s.port)]
+    return [*command, "--worker-threads", str(s.threads or THREADS), "--log-level", "error", s.app]
+
+
 def gunicorn(*options: str) -> Command:
     def command(s: Setup) -> list[str]:
         return [f"{BIN}/gunicorn", "-b", s.address, *options, s.app]
@@ -137,7 +153,12 @@ PEERS = {
         Peer("limit", "limit in C", None, limit, "1"),
         Peer("bjoern", "bjoern", "bjoern", launched("bjoern"), "1"),
         Peer("fastwsgi", "FastWSGI", "fastwsgi", launched("fastwsgi"), "1"),
+        Peer("fastpysgi", "FastPySGI", "fastpysgi", launched("fastpysgi"), "1"),
+        Peer("freastal", "freastal", "freastal", launched("freastal"), "1"),
         Peer("granian", "granian", "granian", granian, "1 runtime, 1 blocking unless said"),
+        Peer("m0serve", "m0serve", "m0serve", m0serve(0), "1"),
+        Peer("m0serve-threads", "m0serve, threads", "m0serve", m0serve(None), "8 unless said"),
+        Peer("pyvoy", "pyvoy", "pyvoy", pyvoy, "those of Envoy, and 8 unless said"),
         Peer(
             "uwsgi",
             "uWSGI, router",

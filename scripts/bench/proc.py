@@ -22,6 +22,7 @@ class Stat:
     pid: int
     parent: int
     cpu: float
+    user: float  # of cpu, that outside the kernel
     reaped: float  # of children that have ended and been waited for
 
 
@@ -30,7 +31,7 @@ def parse_stat(text: str) -> Stat:
     head, _, tail = text.rpartition(")")
     fields = tail.split()
     user, system, child_user, child_system = (int(f) * TICK for f in fields[11:15])
-    return Stat(int(head.split()[0]), int(fields[1]), user + system, child_user + child_system)
+    return Stat(int(head.split()[0]), int(fields[1]), user + system, user, child_user + child_system)
 
 
 def parse_busy(text: str) -> float:
@@ -92,6 +93,12 @@ def tree_cpu(pids: Iterable[int]) -> float:
     return total
 
 
+def tree_user(pids: Iterable[int]) -> float:
+    """Seconds of CPU outside the kernel of these processes, in ticks of the kernel's clock."""
+    texts = [read(f"/proc/{pid}/stat") for pid in pids]
+    return sum(parse_stat(text).user for text in texts if text)
+
+
 def own_cpu() -> float:
     """Seconds of CPU of this process and everything that it has started, running or ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -113,6 +120,15 @@ def memory_kb(pids: Iterable[int]) -> tuple[int, int]:
 
 def wakeups(pids: Iterable[int]) -> int:
     """How often the threads of these processes have gone to sleep by themselves, so how often they were woken."""
+    return switches(pids, "voluntary_ctxt_switches")
+
+
+def preemptions(pids: Iterable[int]) -> int:
+    """How often the threads of these processes have lost their processor to another thread."""
+    return switches(pids, "nonvoluntary_ctxt_switches")
+
+
+def switches(pids: Iterable[int], kind: str) -> int:
     total = 0
     for pid in pids:
         try:
@@ -120,7 +136,7 @@ def wakeups(pids: Iterable[int]) -> int:
         except OSError:
             continue
         for thread in threads:
-            total += parse_field(read(f"/proc/{pid}/task/{thread}/status"), "voluntary_ctxt_switches")
+            total += parse_field(read(f"/proc/{pid}/task/{thread}/status"), kind)
     return total
 
 

@@ -36,24 +36,33 @@ HELLO = ("hello-c1", "hello-c32", "hello-c256", "hello-close")
 BODIES = ("body-64k", "body-1m", "file-100m", "echo-10k", "echo-1m")
 FRAMEWORKS = ("realistic", "flask", "django")
 BLOCKING = ("blocking-c32", "blocking-c256")
+SHORT = ("short-wait-200", "short-wait-500", "short-wait-800", "short-wait-2000")
+DATABASES = ("postgres-c32", "postgres-c256", "redis-c32", "redis-c256", "sqlite-c32")
+BUSY = ("hello-busy", "flask-busy", "django-busy")
 FUTURES = ("futures", "proxy-c1000", "proxy-c5000", "proxy-small")
 CHARTS = (
-    Chart("hello-cpu", "hello: CPU per request", "us, of all the server's processes", "cpu_us", HELLO),
-    Chart("hello-rate", "hello: requests per second", "per second", "rps", HELLO, better=MORE),
-    Chart("hello-p50", "hello: half of the responses are as quick as", "us", "p50_us", HELLO[:3]),
-    Chart("generators", "generators: CPU per request", "us", "cpu_us", ("blocks-3", "blocks-100")),
-    Chart("bodies", "bodies and uploads: CPU per request", "us", "cpu_us", BODIES),
-    Chart("frameworks", "realistic heads and frameworks: CPU per request", "us", "cpu_us", FRAMEWORKS),
-    Chart("blocking", "5 ms of waiting on 32 threads: requests per second", "per second; 6,400 are possible", "rps",
-          BLOCKING, better=MORE),
-    Chart("blocking-p99", "5 ms of waiting on 32 threads: p99", "ms", "p99_us", BLOCKING, 1e-3),
-    Chart("beside", "p99 of hello beside requests that wait or compute", "ms", "p99_us", ("mixed", "hog"), 1e-3),
     Chart("futures", "futures and proxies: requests per second of CPU", "per CPU second", "rps_per_cpu",
           FUTURES, better=MORE),
     Chart("parked", "parked requests: resident memory of each", "KB", "kb_each", ("park-10k", "park-50k")),
     Chart("resumed", "parked requests: resumed per second", "per second", "resumed_per_s", ("park-10k", "park-50k"),
           better=MORE),
     Chart("sse", "server-sent events: p99 of their delay", "ms", "p99_us", ("sse",), 1e-3),
+    Chart("short-waits", "short waits, 8 threads, 32 connections: requests per second", "per second", "rps", SHORT,
+          better=MORE),
+    Chart("databases", "frameworks and their databases: requests per second", "per second", "rps", DATABASES,
+          better=MORE),
+    Chart("databases-p99", "frameworks and their databases: p99", "ms", "p99_us", DATABASES, 1e-3),
+    Chart("blocking", "5 ms of waiting on 32 threads: requests per second", "per second; 6,400 are possible", "rps",
+          BLOCKING, better=MORE),
+    Chart("blocking-p99", "5 ms of waiting on 32 threads: p99", "ms", "p99_us", BLOCKING, 1e-3),
+    Chart("beside", "p99 of hello beside requests that wait or compute", "ms", "p99_us", ("mixed", "hog"), 1e-3),
+    Chart("hello-cpu", "hello: CPU per request", "us, of all the server's processes", "cpu_us", HELLO),
+    Chart("hello-rate", "hello: requests per second", "per second", "rps", HELLO, better=MORE),
+    Chart("hello-p50", "hello: half of the responses are as quick as", "us", "p50_us", HELLO[:3]),
+    Chart("frameworks", "realistic heads and frameworks: CPU per request", "us", "cpu_us", FRAMEWORKS),
+    Chart("busy", "beside a neighbour that takes a processor: CPU per request", "us", "cpu_us", BUSY),
+    Chart("generators", "generators: CPU per request", "us", "cpu_us", ("blocks-3", "blocks-100")),
+    Chart("bodies", "bodies and uploads: CPU per request", "us", "cpu_us", BODIES),
     Chart("start", "from the start to the first answer", "ms", "first_answer_ms", ("start",)),
     Chart("idle", "idle: wake-ups per minute", "per minute", "wakeups_per_minute", ("idle",)),
 )  # fmt: skip
@@ -61,7 +70,7 @@ CHARTS = (
 # The columns of the table of each kind of workload: metric, title, scale.
 Columns = tuple[tuple[str, str, float], ...]
 WRK: Columns = (
-    ("cpu_us", "CPU us/request", 1), ("outside_us", "of it outside the application", 1), ("rps", "requests/s", 1),
+    ("cpu_us", "CPU us/request", 1), ("user_us", "of it outside the kernel", 1), ("outside_us", "of it outside the application", 1), ("rps", "requests/s", 1),
     ("p50_us", "p50 ms", 1e-3), ("p99_us", "p99 ms", 1e-3), ("pss_kb", "memory MB", 1 / 1024), ("errors", "errors", 1),
 )  # fmt: skip
 BESIDE: Columns = (("alone_p99_us", "p99 ms alone", 1e-3), ("p99_us", "p99 ms beside", 1e-3), ("rps", "requests/s", 1),
@@ -81,16 +90,26 @@ SSE: Columns = (
     ("requests", "events", 1), ("cpu_us", "CPU us/event", 1), ("p50_us", "p50 ms", 1e-3), ("p99_us", "p99 ms", 1e-3),
     ("pss_kb", "memory MB", 1 / 1024), ("errors", "errors", 1),
 )  # fmt: skip
-TABLES = {"mixed": BESIDE, "hog": BESIDE, "park": PARK, "start": START, "idle": IDLE, "sse": SSE}
+BUSY_COLUMNS: Columns = (*WRK[:-1], ("preemptions", "preemptions/request", 1), WRK[-1])
+HEALTH: Columns = (("health_p50_us", "/healthz p50 ms", 1e-3), ("health_p99_us", "p99 ms", 1e-3),
+                   ("health_max_us", "longest ms", 1e-3))  # fmt: skip
+CONTINUATIONS: Columns = (("hello_p50_us", "hello p50 ms", 1e-3), ("hello_p99_us", "p99 ms", 1e-3),
+                          ("hello_max_us", "longest ms", 1e-3), ("seconds_to_resume", "s until all had ended", 1))  # fmt: skip
+TRICKLE: Columns = (("wakeups", "wake-ups/request", 1), ("cpu_us", "CPU us/request", 1),
+                    ("hello_p50_us", "p50 ms", 1e-3), ("hello_p99_us", "p99 ms", 1e-3))  # fmt: skip
+TABLES = {"busy": BUSY_COLUMNS, "queue": HEALTH, "gate": HEALTH, "continuations": CONTINUATIONS, "trickle": TRICKLE,
+          "mixed": BESIDE, "hog": BESIDE, "park": PARK, "start": START, "idle": IDLE, "sse": SSE}  # fmt: skip
 
-HELLOS = ("fermata", "fastwsgi", "bjoern", "granian", "gthread")
+HELLOS = ("fermata", "freastal", "fastpysgi", "bjoern", "granian", "gthread")
 README_TABLE = (
-    ("hello-c32", "hello, 32 connections", "cpu_us", "CPU us/request", 1, HELLOS),
-    ("django", "Django hello", "cpu_us", "CPU us/request", 1, HELLOS),
-    ("blocking-c256", "5 ms of waiting, 32 threads", "p99_us", "p99 ms", 1e-3,
-     ("fermata", "granian", "uwsgi", "gthread", "gevent")),
     ("proxy-c1000", "a proxy, 1,000 at once", "rps_per_cpu", "requests per CPU second", 1,
      ("fermata", "uvicorn", "gevent", "granian", "gthread")),
+    ("short-wait-500", "0.5 ms of waiting, 8 threads", "rps", "requests/s", 1,
+     ("fermata", "granian", "m0serve-threads", "uwsgi", "gthread")),
+    ("postgres-c32", "Django with PostgreSQL, 8 threads", "rps", "requests/s", 1,
+     ("fermata", "granian", "m0serve-threads", "pyvoy", "uwsgi", "gthread")),
+    ("hello-c32", "hello, 32 connections", "cpu_us", "CPU us/request", 1, HELLOS),
+    ("django", "Django hello", "cpu_us", "CPU us/request", 1, HELLOS),
 )  # fmt: skip
 
 

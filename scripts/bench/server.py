@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from . import proc
 from .paths import APPS, BUILD, ROOT
@@ -50,10 +50,15 @@ def shown(command: Iterable[str], env: dict[str, str]) -> str:
     return " ".join([*settings, shlex.join(command)])
 
 
-class Process:
-    """A process in a group of its own, with its output in a log."""
+def as_user(user: str | None) -> dict[str, Any]:
+    """What subprocess takes to run something as that user, whose groups are its own."""
+    return {"user": user, "group": user, "extra_groups": []} if user else {}
 
-    def __init__(self, name: str, command: list[str], env: dict[str, str]) -> None:
+
+class Process:
+    """A process in a group of its own, with its output in a log; as another user if one is named."""
+
+    def __init__(self, name: str, command: list[str], env: dict[str, str], user: str | None = None) -> None:
         logs = ROOT / BUILD / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         self._log = logs / f"{name}.log"
@@ -67,6 +72,7 @@ class Process:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    **as_user(user),
                 )
             except OSError as error:
                 raise Failed(f"{command[0]} cannot be started: {error}") from error

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import measure, venv
+from . import backends, kinds, measure, venv
 from .measure import Cell, Metrics, Options, Result
 from .paths import ROOT
 from .peers import PEERS
@@ -47,7 +47,7 @@ class Plan:
         """Seconds, if no round has to be repeated."""
         total = 0.0
         for workload in (WORKLOADS[name] for name in self.workloads):
-            once = sum(measure.expected_seconds(cell) for cell in self.cells(workload))
+            once = sum(kinds.expected_seconds(cell) for cell in self.cells(workload))
             total += self.idle_seconds + IDLE_SETTLE if workload.kind == "idle" else once * self.rounds_of(workload)
         return total
 
@@ -104,24 +104,27 @@ def brief(metrics: Metrics) -> str:
     shown = (
         ("rps", "{:,.0f}/s"), ("cpu_us", "{:.1f} us CPU"), ("p50_us", "p50 {:,.0f} us"), ("p99_us", "p99 {:,.0f} us"),
         ("kb_each", "{:.1f} KB each"), ("resumed_per_s", "{:,.0f} resumed/s"), ("first_answer_ms", "{:.0f} ms"),
-        ("errors", "{:.0f} errors"), ("other_load", "other load {:.2f}"),
+        ("health_p99_us", "/healthz p99 {:,.0f} us"), ("health_max_us", "at most {:,.0f} us"),
+        ("hello_max_us", "hello at most {:,.0f} us"), ("wakeups", "{:.1f} wake-ups"), ("errors", "{:.0f} errors"), ("other_load", "other load {:.2f}"),
     )  # fmt: skip
     return ", ".join(text.format(metrics[name]) for name, text in shown if metrics.get(name))
 
 
 def run_workload(plan: Plan, workload: Workload, absent: dict[str, str]) -> dict[str, Any]:
-    """All rounds of all peers.  Each round begins with another peer.  Who fails is not tried again."""
+    """All rounds of all peers.  Who fails is not tried again."""
     records = {cell.peer: Record() for cell in plan.cells(workload)}
     for peer, record in records.items():
         record.failed = absent.get(peer)
     if workload.kind == "idle":
         run_idle(plan, workload, records)
     else:
-        for number in range(plan.rounds_of(workload)):
-            cells = plan.cells(workload)
-            turn = number % max(1, len(cells))
-            for cell in cells[turn:] + cells[:turn]:
-                run_cell(plan, cell, number, records[cell.peer])
+        try:
+            with backends.running(workload.backend) as env:
+                run_rounds(plan, replace(workload, env={**workload.env, **env}), records)
+        except Failed as error:
+            say(f"{workload.name}: {error}")
+            for record in records.values():
+                record.failed = record.failed or str(error)
     return {
         "title": workload.title,
         "left_out": workload.left_out,
@@ -129,12 +132,21 @@ def run_workload(plan: Plan, workload: Workload, absent: dict[str, str]) -> dict
     }
 
 
+def run_rounds(plan: Plan, workload: Workload, records: dict[str, Record]) -> None:
+    """Each round begins with another peer."""
+    for number in range(plan.rounds_of(workload)):
+        cells = plan.cells(workload)
+        turn = number % max(1, len(cells))
+        for cell in cells[turn:] + cells[:turn]:
+            run_cell(plan, cell, number, records[cell.peer])
+
+
 def run_cell(plan: Plan, cell: Cell, number: int, record: Record) -> None:
     if record.failed:
         return
     where = f"{cell.workload.name}  round {number + 1}  {cell.peer}"
     try:
-        result, repeated = quietest(plan.repeats, lambda: measure.measure(cell))
+        result, repeated = quietest(plan.repeats, lambda: kinds.measure(cell))
     except Failed as error:
         record.failed = str(error)
         say(f"{where}: {error}")

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 HELLO_LENGTH = 14
-EXPECTED = {"blocks3": 300, "blocks100": 10_000, "body64k": 64 << 10, "body1m": 1 << 20, "file100m": 100_000_000}
+EXPECTED = {"django_postgres_app:app": 334, "flask_data_apps:redis": 34, "flask_data_apps:sqlite": 161,
+            "blocks3": 300, "blocks100": 10_000, "body64k": 64 << 10, "body1m": 1 << 20, "file100m": 100_000_000}  # fmt: skip
 
 # A head as a browser sends it: 12 fields with Host, which the load generator adds.
 REALISTIC = (
@@ -49,6 +50,7 @@ class Workload:
     paths: dict[str, str] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    backend: str | None = None
 
     def app_of(self, peer: str) -> str:
         return self.apps.get(peer, self.app)
@@ -59,16 +61,18 @@ class Workload:
     @property
     def length(self) -> int:
         """Of the body of a response."""
-        return self.post or EXPECTED.get(self.app.partition(":")[2], HELLO_LENGTH)
+        return self.post or EXPECTED.get(self.app, EXPECTED.get(self.app.partition(":")[2], HELLO_LENGTH))
 
 
-FAST = ("fermata", "bjoern", "fastwsgi", "granian")
-EVERYBODY = (*FAST, "limit", "uwsgi", "uwsgi-direct", "gthread", "gevent", "gunicorn", "waitress", "cheroot")
+FAST = ("fermata", "bjoern", "fastwsgi", "granian", "fastpysgi", "freastal")
+NEW = ("m0serve", "m0serve-threads", "pyvoy")
+THREADED = ("fermata", "uwsgi", "granian", "gthread", "m0serve-threads", "pyvoy")
+EVERYBODY = (*FAST, *NEW, "limit", "uwsgi", "uwsgi-direct", "gthread", "gevent", "gunicorn", "waitress", "cheroot")
 SOME = (*FAST, "gthread")
 FRAMEWORKS = {"loop": "the application in a loop, without a server"}
 ONE_THREAD = "has one thread, which the application blocks: at most 200 requests a second"
 BLOCKING = {"bjoern": ONE_THREAD, "fastwsgi": ONE_THREAD}
-BLOCKED = {name: "has one thread, which the application blocks" for name in ("bjoern", "fastwsgi")}
+BLOCKED = {name: "has one thread, which the application blocks" for name in ("bjoern", "fastwsgi", "freastal")}
 SHORT_WAITS = (100, 200, 500, 800, 1000, 2000)  # microseconds
 NO_FUTURES = {"bjoern": "has one thread", "fastwsgi": "has one thread"}
 
@@ -109,7 +113,7 @@ def waiting() -> Iterable[Workload]:
                    app="wsgi_apps:sleep5", threads=32, connections=256, seconds=2 / 3, left_out=BLOCKING)  # fmt: skip
     for microseconds in SHORT_WAITS:
         yield Workload(f"short-wait-{microseconds}", f"{microseconds / 1000:g} ms of waiting, 8 threads, 32 connections",
-                       ("fermata", "uwsgi", "granian", "gthread"), app="wsgi_apps:short", threads=8,
+                       THREADED, app="wsgi_apps:short", threads=8,
                        path=f"/{microseconds}", seconds=2 / 3, left_out=BLOCKED)  # fmt: skip
     yield Workload("mixed", "32 connections of hello, beside 4 that wait for 200 ms each",
                    ("fermata", "uwsgi", "granian", "gthread"), app="wsgi_apps:mixed", kind="mixed", threads=8,
@@ -117,6 +121,39 @@ def waiting() -> Iterable[Workload]:
     yield Workload("hog", "32 connections of hello, beside 2 that compute in Python",
                    ("fermata", "uwsgi", "granian"), app="async_wsgi_apps:hog", kind="hog",
                    threads=8, left_out=BLOCKED)  # fmt: skip
+
+
+def databases() -> Iterable[Workload]:
+    for app, name, backend, connections in (
+        ("django_postgres_app:app", "Django and PostgreSQL: three queries and a template", "postgres", (32, 256)),
+        ("flask_data_apps:redis", "Flask and Redis: two round trips", "redis", (32, 256)),
+        ("flask_data_apps:sqlite", "Flask and SQLite: two queries", "sqlite", (32,)),
+    ):
+        for n in connections:
+            yield Workload(f"{backend}-c{n}", f"{name}, 8 threads, {n} connections", THREADED, app=app, threads=8,
+                           connections=n, backend=backend, left_out=BLOCKED)  # fmt: skip
+
+
+def busy() -> Iterable[Workload]:
+    for name, app in (("hello", "wsgi_apps:hello"), ("flask", "flask_app:app"), ("django", "django_app:app")):
+        yield Workload(f"{name}-busy", f"{name.title()} beside a neighbour that takes a processor",
+                       (*FAST, "m0serve-threads"), app=app, kind="busy")  # fmt: skip
+
+
+def beside() -> Iterable[Workload]:
+    """What others notice while many wait; only ours has an admin port to ask."""
+    for microseconds in (100, 500, 2000):
+        yield Workload(f"queue-{microseconds}", f"/healthz while 4,000 steps of {microseconds / 1000:g} ms wait",
+                       ("fermata",), app="wsgi_apps:short", kind="queue", connections=4000, threads=8,
+                       path=f"/{microseconds}", seconds=2 / 3)  # fmt: skip
+    yield Workload("gate", "/healthz while 4,000 futures end at once", ("fermata",), app="async_wsgi_apps:park",
+                   kind="gate", connections=4000, threads=4, path="/park")  # fmt: skip
+    for how in ("work", "nap"):
+        what = "computing" if how == "work" else "waiting"
+        yield Workload(f"continuations-{how}", f"a new hello beside 2,000 continuations of 2 ms of {what}", ("fermata",),
+                       app="async_wsgi_apps:queue_app", kind="continuations", connections=2000, threads=8,
+                       path=f"/{how}/2000", rounds=3)  # fmt: skip
+    yield Workload("trickle", "20 requests a second", (*FAST, *NEW, "uwsgi", "gthread"), kind="trickle", rounds=3)
 
 
 def futures() -> Iterable[Workload]:
@@ -149,7 +186,8 @@ def alone() -> Iterable[Workload]:
     yield Workload("idle", "a minute without a request", everybody, kind="idle", rounds=1, apps=starlette)
 
 
-WORKLOADS = {w.name: w for w in (*hello(), *bodies(), *frameworks(), *waiting(), *futures(), *alone())}
+GROUPS = (futures, waiting, databases, beside, hello, frameworks, busy, bodies, alone)
+WORKLOADS = {w.name: w for group in GROUPS for w in group()}
 
 QUICK_WORKLOADS = ("hello-c32", "blocks-3", "blocking-c32", "futures")
 QUICK_PEERS = ("fermata", "limit", "bjoern", "fastwsgi", "gthread", "poc")

@@ -14,6 +14,7 @@ def test_stat_with_parentheses_in_the_name() -> None:
     stat = parse_stat(STAT)
     assert (stat.pid, stat.parent) == (42, 7)
     assert stat.cpu == 200 * TICK
+    assert stat.user == 150 * TICK
     assert stat.reaped == 50 * TICK
 
 

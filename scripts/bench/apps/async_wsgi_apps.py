@@ -4,6 +4,8 @@
     proxy     answers with what the upstream UPSTREAM=HOST:PORT says
     park      /park waits until somebody asks for /release; /parked says how many wait; anything else says hello
     sse       a stream of events, one a second
+    queue     /work/N waits as at /park and then computes for N microseconds, /nap/N sleeps for them; /worked says how many
+              have ended; the rest as with park
     hog       /burn computes for BURN_SECONDS (2); anything else says hello
 
 starlette_app.py is the same for an ASGI server.
@@ -173,6 +175,7 @@ class Gate:
         self._lock = threading.Lock()
         self._opened: Future[None] = Future()
         self.waiting = 0
+        self.worked: list[None] = []
 
     def enter(self) -> "Future[None]":
         with self._lock:
@@ -211,6 +214,37 @@ def park(environ: Environ, start_response: StartResponse) -> Iterable["bytes | F
     if path == "/release":
         gate.open()
     return answer(start_response, HELLO)
+
+
+# ---- queue ----
+
+
+def work(start_response: StartResponse, how: str, seconds: float) -> Iterator["bytes | Future[None]"]:
+    """Waits with all others, and then has something to do."""
+    future = gate.enter()
+    try:
+        yield future
+    finally:
+        gate.leave()
+    if how == "nap":
+        time.sleep(seconds)
+    else:
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+    start_response("200 OK", [TEXT, ("Content-Length", "14")])
+    gate.worked.append(None)  # append is atomic
+    yield HELLO
+
+
+def queue_app(environ: Environ, start_response: StartResponse) -> Iterable["bytes | Future[None]"]:
+    path = environ["PATH_INFO"]
+    if path.startswith(("/work/", "/nap/")):
+        _, how, microseconds = path.split("/")
+        return work(start_response, how, int(microseconds) / 1e6)
+    if path == "/worked":
+        return answer(start_response, b"%d" % len(gate.worked))
+    return park(environ, start_response)
 
 
 # ---- sse ----
