@@ -31,7 +31,7 @@ from .measure import (
     setup_of,
     wrk_for,
 )
-from .peers import BIN
+from .paths import BIN
 from .server import Failed, Process, check, free_port
 from .workloads import HELLO_LENGTH
 
