@@ -377,7 +377,7 @@ class Request:
     @property
     def has_body(self) -> bool:
         """Whether blocks are sent, or dropped (S19.1)."""
-        return self.head.method != "HEAD" and self.status[:3] not in ("204", "304")  # S19.1
+        return self.head.method != "HEAD" and self.status[:3] not in ("204", "205", "304")  # S19.1
 
     def send(self, block: bytes) -> None:
         """Accepts a block: the loop sends it, whatever the request does next (S2.2)."""
@@ -404,8 +404,10 @@ class Request:
         if not self.status:
             raise RuntimeError("start_response was not called")  # S6.5
         headers = self.headers
-        if self.status.startswith("204"):
+        if self.status[:3] in ("204", "205"):
             headers = [header for header in headers if header[0].lower() != "content-length"]  # RFC 9110, 8.6
+        if self.status.startswith("205"):
+            headers = [*headers, ("Content-Length", "0")]  # RFC 9110, 15.3.6
         if self.has_body and self.left is None:
             if known is not None:
                 self.left = known

@@ -159,7 +159,7 @@ int fm_response_put(struct fm_response *r, int what, const char *name, size_t nl
     case CONTENT_LENGTH:
         strip(&value, &vlen);
         int again = set_length(r, value, vlen, why);
-        if (again != 0 || r->status == 204) /* sent once, and not with 204 (RFC 9110, 8.6) */
+        if (again != 0 || r->status == 204 || r->status == 205) /* sent once, not with 204 (RFC 9110, 8.6) */
             return again < 0 ? again : 0;
         break;
     case DATE: r->has_date = true; break;
@@ -213,7 +213,7 @@ void fm_response_finish(struct fm_response *r, enum fm_framing framing, int64_t 
     r->head.len += (size_t)(to - begin);
 }
 
-bool fm_status_has_body(int status) { return status != 204 && status != 304; }
+bool fm_status_has_body(int status) { return status != 204 && status != 205 && status != 304; }
 
 const char *fm_status_reason(int status)
 {

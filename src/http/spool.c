@@ -25,11 +25,14 @@ void fm_body_listen(void (*over)(struct fm_spool *s)) { listener = over; }
 static char dir[PATH_SIZE]; /* or "", if it is too long */
 static pthread_once_t dir_once = PTHREAD_ONCE_INIT;
 
+/* The application may go to another directory later. */
 static void find_dir(void)
 {
-    const char *env = getenv("TMPDIR");
-    if (snprintf(dir, sizeof dir, "%s", env && *env ? env : "/tmp") >= (int)sizeof dir)
+    const char *env = getenv("TMPDIR"), *name = env && *env ? env : "/tmp";
+    char *whole = *name == '/' ? NULL : realpath(name, NULL);
+    if (snprintf(dir, sizeof dir, "%s", whole ? whole : name) >= (int)sizeof dir)
         dir[0] = '\0';
+    free(whole);
 }
 
 /* A nameless file that only its owner could have opened.  The descriptor, or a negated errno. */

@@ -49,6 +49,10 @@ static void make_head(struct fm_writer *w, int64_t total) FM_REQUIRES(w->lock)
     if (!fm_status_has_body(r->status)) {
         w->framing = FM_FRAME_NONE;
         length = -1;
+        if (r->status == 205) { /* it has to be said here (RFC 9110, 15.3.6) */
+            r->length = -1;
+            length = 0;
+        }
     } else if (w->is_head) {
         w->framing = FM_FRAME_NONE;
         length = total > 0 ? total : -1; /* nothing yielded for HEAD says nothing about GET */

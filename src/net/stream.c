@@ -232,7 +232,8 @@ static int send_kept(struct fm_stream *s) FM_REQUIRES(s->lock)
         struct iovec pieces[FM_OUTQ_PIECES];
         if (fm_outq_file_front(&s->q) > 0)
             return s->file->busy ? FM_EBUSY : start_part(s);
-        ssize_t k = send_pieces(s, pieces, fm_outq_front(&s->q, pieces), s->q.file >= 0);
+        int n = fm_outq_front(&s->q, pieces);
+        ssize_t k = send_pieces(s, pieces, n, s->q.file >= 0);
         if (k < 0)
             return (int)k;
         fm_outq_sent(&s->q, (uint64_t)k);

@@ -85,15 +85,15 @@ static bool refuse(struct fm_conn *c, const struct fm_http_error *error) FM_ON_L
     fm_count_refused(error->id);
     fm_count((enum fm_counter)(FM_C_REQ_1XX + error->status / 100 - 1));
     log_refusal(c, error);
+    struct iovec piece = {text, fm_response_plain(text, error->status, is_head)};
+    bool sent = fm_stream_send(&c->stream, &piece, 1, 0) >= 0;
     if (c->server->access) {
         struct fm_access_entry e = {.remote = c->remote, .status = (unsigned)error->status, .end = '-'};
         e.request = fm_parser_request(c->parser);
         e.line = fm_parser_line(c->parser, &e.line_len);
-        e.bytes = fm_response_plain_body(error->status, is_head);
+        e.bytes = sent ? fm_response_plain_body(error->status, is_head) : 0;
         fm_access_log_add(c->server->access, &e);
     }
-    struct iovec piece = {text, fm_response_plain(text, error->status, is_head)};
-    fm_stream_send(&c->stream, &piece, 1, 0);
     fm_parser_drop_body(c->parser); /* the connection may linger */
     return linger(c);
 }

@@ -225,7 +225,7 @@ _Noreturn void fm_end_leave(struct fm_server *s, enum fm_left what, int code)
 {
     static atomic_flag begun = ATOMIC_FLAG_INIT;
     uint64_t now = fm_now();
-    int tids[MOST_TIDS];
+    int tids[MOST_TIDS] = {0};
     bool polling = false;
     while (atomic_flag_test_and_set(&begun))
         pause(); /* another thread is about to exit */

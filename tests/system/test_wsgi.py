@@ -867,6 +867,15 @@ def test_blocks_of_a_response_without_a_body(server, status):
         assert c.request("GET", "/hello").text == "hello"
 
 
+@pytest.mark.parametrize("length", ["", "&length=11"])
+def test_reset_content_has_no_content(server, length):
+    """RFC 9110, 15.3.6: and it says so, whatever the application has said."""
+    with server.connect() as c:
+        answer = c.request("GET", f"/iterable?kind=list&status=205%20Reset{length}")
+        assert (answer.status, answer.header("Content-Length"), answer.body) == (205, "0", b"")
+        assert c.request("GET", "/hello").text == "hello"
+
+
 def test_blocks_and_the_application_s_own_length(server):
     """A Content-Length of the application's counts: more is cut off, less is broken off."""
     assert server.get("/iterable?kind=list&length=3").body == b"a l"

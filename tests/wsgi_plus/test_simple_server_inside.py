@@ -137,6 +137,19 @@ def test_application_in_a_class_of_its_own() -> None:
 # Parking
 
 
+def test_reset_content_has_no_content() -> None:
+    """RFC 9110, 15.3.6: and it says so, whatever the application has said."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        start_response("205 Reset Content", [("Content-Length", "4")])
+        return [b"drop"]
+
+    with Server(app) as server, connect(server) as c:
+        for _ in range(2):
+            answer = c.request("GET", "/")
+            assert (answer.status, answer.header("Content-Length"), answer.body) == (205, "0", b"")
+
+
 def test_two_hundred_parked_on_two_threads() -> None:
     """S2.1, S12.6: they hold no thread, and can be seen."""
     app = Parks()

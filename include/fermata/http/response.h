@@ -19,7 +19,7 @@ struct fm_response {
 };
 
 enum fm_framing {
-    FM_FRAME_NONE,    /* no body: HEAD, 204, 304 */
+    FM_FRAME_NONE,    /* no body: HEAD, 204, 205, 304 */
     FM_FRAME_LENGTH,  /* Content-Length */
     FM_FRAME_CHUNKED, /* Transfer-Encoding: chunked */
     FM_FRAME_CLOSE,   /* until the connection ends (HTTP/1.0) */

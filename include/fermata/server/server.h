@@ -29,7 +29,7 @@ enum fm_timeout {
     FM_T_END, /* one more than the last */
 };
 
-_Static_assert((int)FM_T_END <= FM_TIMER_KINDS, "each kind of timeout has a place in the loop's timers");
+_Static_assert(FM_T_END <= FM_TIMER_KINDS, "each kind of timeout has a place in the loop's timers");
 
 struct fm_access_log;
 struct fm_admin;

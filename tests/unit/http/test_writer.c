@@ -205,6 +205,7 @@ static void test_expected_length_is_no_more_than_that(void **state)
         {"200 OK", NULL, true, 0, HEAD("200 OK") "Content-Length: 6\r\n\r\n"},
         {"204 No", NULL, false, 0, HEAD("204 No") "\r\n"},
         {"304 No", NULL, false, 0, HEAD("304 No") "\r\n"},
+        {"205 No", NULL, false, 0, HEAD("205 No") "Content-Length: 0\r\n\r\n"},
         {"200 OK", NULL, false, 1, HEAD("200 OK") "Content-Length: 9\r\n\r\nabcabcdef"},
         {"200 OK", NULL, false, 2,
          HEAD("200 OK") "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\nabc\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n"},
