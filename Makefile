@@ -126,8 +126,8 @@ UNIT_WRAP.http/test_spool := realloc
 UNIT_WRAP.net/test_listener := accept4
 
 # Compiles these of the product again, with its own idea of threads.
-UNIT_OWN.sched/test_interleave := sched/task sched/runq sched/waits sched/crew sched/monitor net/loop
-UNIT_OWN.sched/test_late := sched/task sched/runq sched/waits sched/crew sched/monitor
+UNIT_OWN.sched/test_interleave := sched/task sched/runq sched/waits sched/sched sched/monitor net/loop
+UNIT_OWN.sched/test_late := sched/task sched/runq sched/waits sched/sched sched/monitor
 
 $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 	@mkdir -p $(@D)
@@ -149,7 +149,7 @@ FUZZ := $(if $(filter tsan,$(FLAVOR)),,$(patsubst tests/fuzz/fuzz_%.c,%,$(wildca
 FUZZ_COMMON := $(filter-out tests/fuzz/fuzz_% tests/fuzz/replay_main.c,$(wildcard tests/fuzz/*.c))
 FUZZ_MAIN := $(if $(filter fuzz,$(FLAVOR)),-fsanitize=fuzzer,tests/fuzz/replay_main.c)
 # What a target puts its own function in the place of.
-WRAP.start_response := fm_hand_self fm_hand_hold
+WRAP.start_response := fm_thread_self fm_thread_hold
 WRAP.options := getaddrinfo setenv
 
 $(O)/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_COMMON) tests/fuzz/replay_main.c $(wildcard tests/fuzz/*.h) tests/unit/http/replay.h $(LIBOBJS) Makefile

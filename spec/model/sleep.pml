@@ -1,4 +1,4 @@
-/* The lookout's sleep and the inbox (net/loop.c): notes that may wait for the next wake-up, and what makes them hurry.
+/* The leader's sleep and the inbox (net/loop.c): notes that may wait for the next wake-up, and what makes them hurry.
  *
  * A thread ends a request and posts its finished note with a due time: the connection is idle, so the loop need not be
  * woken, unless bytes of the next request are there (`hurry`), or it would wake up by itself too late.  Another thread
@@ -77,7 +77,7 @@ inline visit_inbox()
     fi
 }
 
-proctype lookout()
+proctype leader()
 {
     bool block, data;
     do
@@ -183,7 +183,7 @@ proctype at_rest()
 init
 {
     atomic {
-        run lookout();
+        run leader();
         run thread();
         run other();
         run at_rest()

@@ -46,7 +46,7 @@ c_decl {
 #define GONE 16
 
 byte word = IDLE; /* t->word */
-bool in_queue;    /* t->node is in the run queue; crew's lock */
+bool in_queue;    /* t->node is in the run queue; scheduler's lock */
 bool begun;       /* t->begun; holder's */
 
 /* struct fm_wait: one for each future that is yielded. */
@@ -80,10 +80,10 @@ bool drained_wait;                /* a write() waits on x->drained */
 bool want_write, finished, drain; /* notes in the inbox; the loop's lock */
 bool fd_open = true, write_armed; /* loop only */
 
-/* ---- http/writer.h, sched/crew.h ---- */
+/* ---- http/writer.h, sched/sched.h ---- */
 
 bool head_made, claimed, held_back; /* writer's lock */
-bool hand_held;                     /* hand->held points to the task; hand's lock */
+bool thread_held;                     /* thread->held points to the task; thread's lock */
 
 /* ---- server/conn.h, server/server.h ---- */
 
@@ -100,7 +100,7 @@ bool answered;   /* x->status: the server's own answer; whoever claimed the writ
 bool broken_off; /* x->outcome; the holder's, then the loop's */
 byte blocks = BLOCKS;
 bool draining, stop;
-byte left; /* threads that have left fm_crew_run, the lookout among them */
+byte left; /* threads that have left fm_sched_run, the leader among them */
 
 /* ---- the client ---- */
 
@@ -165,7 +165,7 @@ bool main_has_gil;
     }
 #endif
 
-/* fm_crew_push: in no queue yet; a second time would break the list. */
+/* fm_sched_push: in no queue yet; a second time would break the list. */
 #define push(n) \
     atomic { touch(n); assert(!in_queue && (word & STATE) == QUEUED); in_queue = true }
 
@@ -357,11 +357,11 @@ inline wait_output()
     od
 }
 
-/* fm_hand_release, where something is held. */
+/* fm_thread_release, where something is held. */
 #ifdef FAULT_NO_RELEASE
 #define release() skip
 #else
-#define release() if :: hand_held -> hand_held = false :: else fi
+#define release() if :: thread_held -> thread_held = false :: else fi
 #endif
 
 proctype thread()
@@ -414,7 +414,7 @@ next:
             fi
         :: fate == WRITE -> /* emit(), or write() of the application */
             if
-            :: atomic { !claimed -> in_app = false; held_back = true; hand_held = true }; goto next /* fm_hand_hold */
+            :: atomic { !claimed -> in_app = false; held_back = true; thread_held = true }; goto next /* fm_thread_hold */
             :: atomic { !claimed -> in_app = false; held_back = false; head_made = true; send() };
                 if
                 :: !ok -> fate = ABORTED
@@ -520,7 +520,7 @@ end:
     od
 }
 
-/* look_at_held_output of sched/monitor.c: the hand's lock is held throughout, so the step cannot give its task away.
+/* look_at_held_output of sched/monitor.c: the pool thread's lock is held throughout, so the step cannot give its task away.
  * In it fm_writer_flush, and in that the stream's lock. */
 #define in_step ((word & STATE) == RUNNING || (word & STATE) == PARKING || (word & STATE) == WOKEN)
 proctype monitor()
@@ -529,7 +529,7 @@ proctype monitor()
 end:
     do
     :: atomic {
-            hand_held && !s_lock && (held_back || !alive || !in_step); /* there is something to do, or to complain of */
+            thread_held && !s_lock && (held_back || !alive || !in_step); /* there is something to do, or to complain of */
             touch(serial);
             assert(in_step);
             if
@@ -589,7 +589,7 @@ inline drop()
     }
 }
 
-/* fm_crew_take_back: the crew's lock. */
+/* fm_sched_take_back: the scheduler's lock. */
 inline take_back()
 {
     atomic {
@@ -898,12 +898,12 @@ proctype main_thread()
     fi;
     stop;
     if
-    :: exited = true; goto end /* fm_crew_join has waited long enough */
+    :: exited = true; goto end /* fm_sched_join has waited long enough */
     :: left == THREADS + 1
     fi;
     atomic { calling == 0 -> main_has_gil = true }; /* fm_interp_acquire */
 #ifndef FAULT_QUEUE_LEFT
-    if /* fm_crew_run_rest: the last steps that nobody has got round to */
+    if /* fm_sched_run_rest: the last steps that nobody has got round to */
     :: atomic { in_queue -> in_queue = false; mine = serial; move(mine, QUEUED, RUNNING) };
         if
         :: atomic { wakeup != NONE -> w = wakeup; wakeup = NONE; disarm(w) }

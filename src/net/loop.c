@@ -152,7 +152,7 @@ void fm_loop_turn(struct fm_loop *l, bool block)
     atomic_store(&l->asleep, 0);
     fm_loop_visit(l);
     flush(l);
-    l->now_is_old = true; /* the lookout may run steps before its next turn */
+    l->now_is_old = true; /* the leader may run steps before its next turn */
 }
 
 void fm_loop_wake(struct fm_loop *l)

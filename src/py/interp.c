@@ -204,7 +204,7 @@ void fm_interp_flush(void)
 
 void fm_interp_interrupt(void) { PyErr_SetInterrupt(); }
 
-/* "1234 'worker'"; nothing of a thread that nobody waits for: a daemon, the main thread, one of the crew. */
+/* "1234 'worker'"; nothing of a thread that nobody waits for: a daemon, the main thread, one of the scheduler. */
 static void name_thread(PyObject *thread, char *text, size_t size)
 {
     size_t at = strlen(text);

@@ -13,49 +13,49 @@
 #define GIL_IS_LATE (10 * FM_MS)
 #define REST (64 * FM_MS) /* without anything to watch, then it is quiet */
 
-void fm_monitor_init(struct fm_monitor *m, struct fm_crew *c)
+void fm_monitor_init(struct fm_monitor *m, struct fm_sched *c)
 {
-    *m = (struct fm_monitor){.crew = c};
+    *m = (struct fm_monitor){.sched = c};
     atomic_store_explicit(&c->watch_after, TICK, memory_order_relaxed);
 }
 
 void fm_monitor_woken(struct fm_monitor *m)
 {
     eventfd_t count;
-    (void)!eventfd_read(m->crew->monitor_fd, &count); /* of a timerfd: how often it has expired */
+    (void)!eventfd_read(m->sched->monitor_fd, &count); /* of a timerfd: how often it has expired */
 }
 
 static void set_fast(struct fm_monitor *m, uint64_t until)
 {
     m->fast_until = until;
-    atomic_store_explicit(&m->crew->watch_after, until ? FAST_TICK : TICK, memory_order_relaxed);
+    atomic_store_explicit(&m->sched->watch_after, until ? FAST_TICK : TICK, memory_order_relaxed);
 }
 
-/* The lookout is held up: another thread takes over, if it still is. */
+/* The leader is held up: another thread takes over, if it still is. */
 static void promote(struct fm_monitor *m, uint64_t now)
 {
-    struct fm_crew *c = m->crew;
+    struct fm_sched *c = m->sched;
     fm_mutex_lock(&c->lock);
-    struct fm_hand *next = NULL;
-    if (c->lookout == m->hand && atomic_load(&c->inline_hand) == m->hand && atomic_load(&c->inline_since) == m->since &&
-        !c->stop)
+    struct fm_thread *next = NULL;
+    if (c->leader == m->thread && atomic_load(&c->inline_thread) == m->thread &&
+        atomic_load(&c->inline_since) == m->since && !c->stop)
         next = c->idle;
     if (next) {
         c->idle = next->next_idle;
-        c->lookout = next;
-        atomic_store(&c->inline_hand, NULL);
+        c->leader = next;
+        atomic_store(&c->inline_thread, NULL);
         if (m->since & FM_FOR_GIL)
             fm_count(FM_C_STALLS);
         else
-            fm_crew_hand_off(c, 1);
-        next->order = FM_ORDER_LOOKOUT;
+            fm_sched_hand_off(c, 1);
+        next->order = FM_ORDER_LEADER;
         pthread_cond_signal(&next->order_changed);
         set_fast(m, now + FAST);
     }
     fm_mutex_unlock(&c->lock);
 }
 
-/* After how long the step that the lookout is in counts as late. */
+/* After how long the step that the leader is in counts as late. */
 static uint64_t allowed(const struct fm_monitor *m)
 {
     return m->since & FM_FOR_GIL ? GIL_IS_LATE : m->fast_until ? FAST_TICK : TICK;
@@ -71,22 +71,22 @@ static bool is_held_up(struct fm_monitor *m, uint64_t now, uint64_t used, uint64
         return true;
     if (wall > 0 && cpu >= wall / 2)
         return false;
-    enum fm_thread_state state = fm_thread_state(m->hand->tid);
-    return state == FM_THREAD_BLOCKED || (state == FM_THREAD_UNKNOWN && wall > 0 && now - m->seen >= allowed(m));
+    enum fm_tid_state state = fm_tid_state(m->thread->tid);
+    return state == FM_TID_BLOCKED || (state == FM_TID_UNKNOWN && wall > 0 && now - m->seen >= allowed(m));
 }
 
-/* Is the lookout inline?  How long until its step is late; UINT64_MAX if it is not. */
-static uint64_t look_at_lookout(struct fm_monitor *m, uint64_t now)
+/* Is the leader inline?  How long until its step is late; UINT64_MAX if it is not. */
+static uint64_t look_at_leader(struct fm_monitor *m, uint64_t now)
 {
-    struct fm_crew *c = m->crew;
-    struct fm_hand *h = atomic_load(&c->inline_hand);
+    struct fm_sched *c = m->sched;
+    struct fm_thread *h = atomic_load(&c->inline_thread);
     uint64_t since = atomic_load(&c->inline_since);
-    bool same = h && h == m->hand && since == m->since;
-    m->hand = h;
+    bool same = h && h == m->thread && since == m->since;
+    m->thread = h;
     m->since = since;
     if (!h)
         return UINT64_MAX;
-    uint64_t used = fm_thread_used(h->tid);
+    uint64_t used = fm_tid_used(h->tid);
     if (!same) {
         m->seen = m->looked = now;
         m->first_used = m->used = used;
@@ -102,10 +102,10 @@ static uint64_t look_at_lookout(struct fm_monitor *m, uint64_t now)
 /* Sends output that a step holds back since the last tick or longer. */
 static uint64_t look_at_held_output(struct fm_monitor *m, uint64_t now)
 {
-    struct fm_crew *c = m->crew;
+    struct fm_sched *c = m->sched;
     bool held = false;
     for (unsigned i = 0; i <= c->pool; i++) {
-        struct fm_hand *h = &c->hands[i];
+        struct fm_thread *h = &c->threads[i];
         fm_mutex_lock(&h->lock);
         if (h->held && c->ops->flush(c->ctx, h->held, now - TICK))
             held = true;
@@ -120,21 +120,21 @@ static uint64_t look(struct fm_monitor *m)
     uint64_t now = fm_now();
     if (m->fast_until && now >= m->fast_until)
         set_fast(m, 0);
-    atomic_store(&m->crew->may_postpone, 1); /* first: who holds output back from now on takes it back */
-    uint64_t lookout = look_at_lookout(m, now), held = look_at_held_output(m, now);
+    atomic_store(&m->sched->may_postpone, 1); /* first: who holds output back from now on takes it back */
+    uint64_t leader = look_at_leader(m, now), held = look_at_held_output(m, now);
     if (held < UINT64_MAX) {
-        atomic_store(&m->crew->may_postpone, 0);
-        return lookout < held ? lookout : held;
+        atomic_store(&m->sched->may_postpone, 0);
+        return leader < held ? leader : held;
     }
-    if (lookout == UINT64_MAX)
+    if (leader == UINT64_MAX)
         return UINT64_MAX;
-    fm_crew_look_after(m->crew, lookout); /* by the timer, which the lookout may set anew */
+    fm_sched_look_after(m->sched, leader); /* by the timer, which the leader may set anew */
     return REST;
 }
 
 uint64_t fm_monitor_tick(struct fm_monitor *m)
 {
-    struct fm_crew *c = m->crew;
+    struct fm_sched *c = m->sched;
     if (atomic_load(&c->monitor_asleep))
         return UINT64_MAX; /* and whoever has something to watch sets the timer */
     uint64_t pause = look(m);

@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <sched.h>
 
-#include "fermata/sched/crew.h"
+#include "fermata/sched/sched.h"
 #include "fermata/util/err.h"
 
 static const struct {
@@ -133,7 +133,7 @@ void fm_wait_disarm(struct fm_wait *w)
         sched_yield(); /* the callback is between two of its instructions; under a GIL this does not happen */
 }
 
-void fm_wait_fire(struct fm_wait *w, struct fm_crew *crew)
+void fm_wait_fire(struct fm_wait *w, struct fm_sched *sched)
 {
     int state = FM_WAIT_ARMED;
     if (!atomic_compare_exchange_strong(&w->state, &state, FM_WAIT_FIRING))
@@ -148,10 +148,10 @@ void fm_wait_fire(struct fm_wait *w, struct fm_crew *crew)
     }
     atomic_store(&w->state, FM_WAIT_FIRED);
     if (queued)
-        fm_crew_push(crew, t); /* QUEUED and in no queue yet: still ours */
+        fm_sched_push(sched, t); /* QUEUED and in no queue yet: still ours */
 }
 
-enum fm_task_state fm_task_abort(struct fm_task *t, struct fm_crew *crew, bool gone)
+enum fm_task_state fm_task_abort(struct fm_task *t, struct fm_sched *sched, bool gone)
 {
     for (;;) {
         uint32_t old = atomic_load(&t->word);
@@ -160,7 +160,7 @@ enum fm_task_state fm_task_abort(struct fm_task *t, struct fm_crew *crew, bool g
             return state;
         if (state == FM_TASK_PARKED || (state == FM_TASK_WRITING && !gone)) {
             if (change(t, state, FM_TASK_QUEUED, FM_TASK_ABORT)) {
-                fm_crew_push(crew, t);
+                fm_sched_push(sched, t);
                 return state;
             }
         } else if (atomic_compare_exchange_weak(&t->word, &old, old | (gone ? FM_TASK_GONE : FM_TASK_ABORT))) {
@@ -169,10 +169,10 @@ enum fm_task_state fm_task_abort(struct fm_task *t, struct fm_crew *crew, bool g
     }
 }
 
-bool fm_task_resume_writing(struct fm_task *t, struct fm_crew *crew)
+bool fm_task_resume_writing(struct fm_task *t, struct fm_sched *sched)
 {
     if (!change(t, FM_TASK_WRITING, FM_TASK_QUEUED, 0))
         return false;
-    fm_crew_push(crew, t);
+    fm_sched_push(sched, t);
     return true;
 }

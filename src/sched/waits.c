@@ -1,4 +1,4 @@
-/* Windows over the lookout's steps; see sched/waits.h. */
+/* Windows over the leader's steps; see sched/waits.h. */
 #include "fermata/sched/waits.h"
 
 #include "fermata/util/clock.h"
@@ -27,9 +27,9 @@ static void window_begin(struct fm_waits *w, enum fm_waits_phase phase, uint64_t
     w->wall = w->cpu = 0;
     w->at_once = false;
     w->others = others;
-    w->delayed = phase == FM_WAITS_SURE ? fm_thread_delayed(w->tid) : 0;
+    w->delayed = phase == FM_WAITS_SURE ? fm_tid_delayed(w->tid) : 0;
     w->began = now;
-    w->used = fm_thread_used(w->tid);
+    w->used = fm_tid_used(w->tid);
 }
 
 void fm_waits_enter(struct fm_waits *w, uint64_t now, unsigned others)
@@ -39,7 +39,7 @@ void fm_waits_enter(struct fm_waits *w, uint64_t now, unsigned others)
             window_begin(w, FM_WAITS_SURE, now, others);
         return;
     }
-    uint64_t used = fm_thread_used(w->tid);
+    uint64_t used = fm_tid_used(w->tid);
     w->at_once = now - w->left < used - w->used + NO_PAUSE;
     w->began = now;
     w->used = used;
@@ -49,7 +49,7 @@ void fm_waits_leave(struct fm_waits *w, uint64_t now)
 {
     if (w->phase == FM_WAITS_OFF)
         return;
-    uint64_t used = fm_thread_used(w->tid);
+    uint64_t used = fm_tid_used(w->tid);
     w->wall += now - w->began;
     w->cpu += used - w->used;
     w->left = now;
@@ -75,7 +75,7 @@ bool fm_waits_step(struct fm_waits *w, uint64_t took, uint64_t now, bool wanted,
     uint64_t wall = w->wall + (now - w->began);
     if (wall < WINDOW || w->steps < LEAST_STEPS)
         return false;
-    uint64_t cpu = w->cpu + (fm_thread_used(w->tid) - w->used);
+    uint64_t cpu = w->cpu + (fm_tid_used(w->tid) - w->used);
     if (w->wanted < w->steps / 2 || computes(wall, cpu)) {
         window_end(w, now);
         return false;
@@ -84,7 +84,7 @@ bool fm_waits_step(struct fm_waits *w, uint64_t took, uint64_t now, bool wanted,
         window_begin(w, FM_WAITS_SURE, now, others);
         return false;
     }
-    uint64_t not_waited = cpu + (fm_thread_delayed(w->tid) - w->delayed);
+    uint64_t not_waited = cpu + (fm_tid_delayed(w->tid) - w->delayed);
     bool waits = !computes(wall, not_waited) && wall - not_waited >= w->steps * PAYS;
     window_end(w, now);
     if (waits) {

@@ -113,7 +113,7 @@ static void on_head(struct fm_conn *c, bool body_is_here) FM_ON_LOOP
 static bool is_queue_full(struct fm_conn *c) FM_ON_LOOP
 {
     unsigned limit = c->server->options->limit_queue;
-    return limit > 0 && fm_crew_waiting(&c->server->crew) >= limit;
+    return limit > 0 && fm_sched_waiting(&c->server->sched) >= limit;
 }
 
 static void on_request(struct fm_conn *c) FM_ON_LOOP

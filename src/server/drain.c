@@ -10,8 +10,8 @@
 
 static void be_over(struct fm_server *s) FM_ON_LOOP
 {
-    fm_crew_stop(&s->crew);
-    fm_crew_look_after(&s->crew, 1); /* the main thread looks at once, and finds that the crew has stopped */
+    fm_sched_stop(&s->sched);
+    fm_sched_look_after(&s->sched, 1); /* the main thread looks at once, and finds that the scheduler has stopped */
 }
 
 /* Accepts what waits to be, as far as there is room for it.  There may be more than descriptors for it. */

@@ -231,9 +231,9 @@ _Noreturn void fm_end_leave(struct fm_server *s, enum fm_left what, int code)
         pause(); /* another thread is about to exit */
     unsigned left = 0;
     if (what == FM_LEFT_STEPS || what == FM_LEFT_LOOP) {
-        fm_crew_stop(&s->crew);
-        fm_crew_join(&s->crew, now + STOP_TIME);
-        left = fm_crew_left(&s->crew, tids, MOST_TIDS, &polling);
+        fm_sched_stop(&s->sched);
+        fm_sched_join(&s->sched, now + STOP_TIME);
+        left = fm_sched_left(&s->sched, tids, MOST_TIDS, &polling);
         what = polling ? FM_LEFT_LOOP : left > 0 ? FM_LEFT_STEPS : FM_LEFT_MAIN;
     }
     for (unsigned i = 0; i < s->nlisteners; i++)

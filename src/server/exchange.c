@@ -2,7 +2,7 @@
  *
  * Who may touch what: the loop owns the exchange before dispatch and after its finished note; in between the task's
  * holder owns the call, and the loop only reads the task's state, aborts it, and uses writer and stream under their
- * locks. Locks in order: writer, stream, then the leaf locks of crew and inbox. */
+ * locks. Locks in order: writer, stream, then the leaf locks of scheduler and inbox. */
 #include "fermata/server/conn.h"
 
 #include <errno.h>
@@ -98,7 +98,7 @@ static void finish(struct fm_call *call, enum fm_outcome outcome)
     struct fm_exchange *x = of_call(call);
     struct fm_server *server = x->conn->server;
     bool calm = outcome == FM_OUTCOME_DONE && call->writer.keep && !server->access; /* a log line should not wait */
-    x->over = fm_hand_tick();
+    x->over = fm_thread_tick();
     uint64_t due = calm ? x->over + server->options->keep_alive : 0;
     x->outcome = (uint8_t)outcome;
     fm_task_move(&call->task, FM_TASK_RUNNING, FM_TASK_DONE);
@@ -138,7 +138,7 @@ void fm_exchange_init(struct fm_exchange *x, struct fm_conn *c)
     fm_task_init(&x->call.task);
     fm_writer_init(&x->call.writer, &sink_ops, x);
     x->call.ops = &call_ops;
-    x->call.crew = &s->crew;
+    x->call.sched = &s->sched;
     x->call.peer = (struct fm_peer){c->remote, c->remote_port, s->names[c->listener], s->ports[c->listener]};
     fm_note_init(&x->finished, on_finished);
     fm_timer_init(&x->deadline);
@@ -168,7 +168,7 @@ void fm_exchange_begin(struct fm_exchange *x, struct fm_request *request)
     fm_timer_start(&s->loop.timers, &x->deadline, FM_T_REQUEST, x->begun);
     fm_timer_start(&s->loop.timers, &x->patience, FM_T_QUEUE, x->begun);
     fm_task_move(&x->call.task, FM_TASK_IDLE, FM_TASK_QUEUED);
-    fm_crew_push(&s->crew, &x->call.task);
+    fm_sched_push(&s->sched, &x->call.task);
 }
 
 void fm_exchange_drop(struct fm_exchange *x)
@@ -225,7 +225,7 @@ bool fm_exchange_end(struct fm_exchange *x, enum fm_end why)
             fm_stream_reset(s); /* something has left, or there is nobody to tell */
     }
     fm_mutex_lock(&s->lock); /* WRITING and write() change hands under it */
-    enum fm_task_state found = fm_task_abort(&call->task, call->crew, why == FM_END_HALF_CLOSED);
+    enum fm_task_state found = fm_task_abort(&call->task, call->sched, why == FM_END_HALF_CLOSED);
     pthread_cond_broadcast(&x->drained);
     fm_mutex_unlock(&s->lock);
     if (!x->ending)
@@ -240,12 +240,12 @@ bool fm_exchange_end(struct fm_exchange *x, enum fm_end why)
         if (why == FM_END_DEADLINE && found == FM_TASK_RUNNING)
             report_stuck(x, what);
     }
-    return found == FM_TASK_QUEUED && fm_crew_take_back(call->crew, &call->task);
+    return found == FM_TASK_QUEUED && fm_sched_take_back(call->sched, &call->task);
 }
 
 bool fm_exchange_shed(struct fm_exchange *x)
 {
-    if (!fm_crew_take_back(x->call.crew, &x->call.task))
+    if (!fm_sched_take_back(x->call.sched, &x->call.task))
         return false;
     fm_count_refused(FM_REFUSE_QUEUE_TIMEOUT);
     if (fm_writer_claim(&x->call.writer))
@@ -258,7 +258,7 @@ void fm_exchange_output(struct fm_exchange *x)
     struct fm_stream *s = &x->conn->stream;
     fm_mutex_lock(&s->lock);
     if (has_room(x)) {
-        fm_task_resume_writing(&x->call.task, x->call.crew);
+        fm_task_resume_writing(&x->call.task, x->call.sched);
         pthread_cond_broadcast(&x->drained);
     }
     fm_mutex_unlock(&s->lock);

@@ -41,28 +41,28 @@
 static int app_signal_fd = -1; /* see fm_wsgi_signal_fd */
 static bool app_signals;       /* the application has handlers */
 
-/* ---- the crew's work ---- */
+/* ---- the scheduler's work ---- */
 
 static void poll_loop(void *ctx, bool block) FM_UNCHECKED { fm_loop_turn(&((struct fm_server *)ctx)->loop, block); }
 
 static void wake_loop(void *ctx) { fm_loop_wake(&((struct fm_server *)ctx)->loop); }
 
-static void take_gil(void *ctx, struct fm_hand *hand) FM_UNCHECKED
+static void take_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
 {
     (void)ctx;
-    fm_gil_take(hand->user);
+    fm_gil_take(thread->user);
 }
 
-static void drop_gil(void *ctx, struct fm_hand *hand) FM_UNCHECKED
+static void drop_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
 {
     (void)ctx;
-    fm_gil_drop(hand->user);
+    fm_gil_drop(thread->user);
 }
 
-static void step(void *ctx, struct fm_hand *hand, struct fm_task *task) FM_UNCHECKED
+static void step(void *ctx, struct fm_thread *thread, struct fm_task *task) FM_UNCHECKED
 {
     (void)ctx;
-    fm_wsgi_step(FM_LIST_ENTRY(task, struct fm_call, task), hand);
+    fm_wsgi_step(FM_LIST_ENTRY(task, struct fm_call, task), thread);
 }
 
 static bool flush_held(void *ctx, struct fm_task *task, uint64_t since)
@@ -71,16 +71,16 @@ static bool flush_held(void *ctx, struct fm_task *task, uint64_t since)
     return fm_writer_flush(&FM_LIST_ENTRY(task, struct fm_call, task)->writer, since);
 }
 
-static const struct fm_crew_ops crew_ops = {poll_loop, wake_loop, take_gil, drop_gil, step, flush_held};
+static const struct fm_sched_ops sched_ops = {poll_loop, wake_loop, take_gil, drop_gil, step, flush_held};
 
-static void crew_thread(void *arg, unsigned index) FM_UNCHECKED
+static void pool_thread(void *arg, unsigned index) FM_UNCHECKED
 {
     struct fm_server *s = arg;
-    s->crew.hands[index].user = fm_interp_thread_state();
-    fm_crew_run(&s->crew, index);
+    s->sched.threads[index].user = fm_interp_thread_state();
+    fm_sched_run(&s->sched, index);
 }
 
-static bool crew_ready(void *ctx) { return fm_crew_has_work(&((struct fm_server *)ctx)->crew); }
+static bool sched_ready(void *ctx) { return fm_sched_has_work(&((struct fm_server *)ctx)->sched); }
 
 static void flush_access(void *access) FM_UNCHECKED { fm_access_log_flush(access); }
 
@@ -140,7 +140,7 @@ static bool lost_descriptor(void *ctx, int fd) FM_UNCHECKED
 
 static void count_threads(void *ctx, unsigned *busy, unsigned *idle)
 {
-    fm_crew_threads(&((struct fm_server *)ctx)->crew, busy, idle);
+    fm_sched_threads(&((struct fm_server *)ctx)->sched, busy, idle);
 }
 
 static void define_timers(struct fm_server *s)
@@ -163,12 +163,12 @@ static int set_up_loop(struct fm_server *s)
 {
     int err = fm_loop_init(&s->loop);
     if (err == 0)
-        err = fm_crew_init(&s->crew, s->options->threads, &crew_ops, s);
+        err = fm_sched_init(&s->sched, s->options->threads, &sched_ops, s);
     if (err != 0) {
         fm_log(FM_LOG_CRITICAL, "cannot set up the event loop: %s", fm_strerror(err));
         return err;
     }
-    s->loop.ready = crew_ready;
+    s->loop.ready = sched_ready;
     s->loop.ready_ctx = s;
     s->loop.lost = lost_descriptor;
     s->loop.lost_ctx = s;
@@ -251,7 +251,7 @@ static int start_threads(struct fm_server *s) FM_NEEDS_GIL
     for (unsigned i = 0; i <= s->options->threads; i++) {
         char name[32];
         snprintf(name, sizeof name, "fermata-%u", i + 1);
-        if (fm_interp_spawn(name, crew_thread, s, i) != 0) {
+        if (fm_interp_spawn(name, pool_thread, s, i) != 0) {
             fm_log(FM_LOG_CRITICAL, "cannot start thread %s", name);
             return -1;
         }
@@ -275,16 +275,16 @@ static bool take_app_signals(void)
     return false;
 }
 
-/* Monitors the crew until it has stopped. */
+/* Monitors the scheduler until it has stopped. */
 static void watch(struct fm_server *s)
 {
     struct fm_monitor monitor;
-    fm_monitor_init(&monitor, &s->crew);
+    fm_monitor_init(&monitor, &s->sched);
     for (;;) {
         uint64_t pause = fm_monitor_tick(&monitor);
         if (pause == UINT64_MAX)
             fm_trim(); /* nobody is in a hurry */
-        struct pollfd fds[2] = {{s->crew.monitor_fd, POLLIN, 0}, {app_signal_fd, POLLIN, 0}};
+        struct pollfd fds[2] = {{s->sched.monitor_fd, POLLIN, 0}, {app_signal_fd, POLLIN, 0}};
         struct timespec until = {(time_t)(pause / FM_SEC), (long)(pause % FM_SEC)};
         int n = ppoll(fds, 2, pause == UINT64_MAX ? NULL : &until, NULL);
         if (n > 0 && (fds[0].revents & POLLNVAL))
@@ -296,18 +296,18 @@ static void watch(struct fm_server *s)
             fm_wsgi_check_signals(); /* it waits for the GIL, perhaps for ever */
         if (n > 0 && fds[0].revents)
             fm_monitor_woken(&monitor);
-        if (fm_crew_has_stopped(&s->crew))
+        if (fm_sched_has_stopped(&s->sched))
             return;
     }
 }
 
 /* ---- end ---- */
 
-/* After the crew has left: nobody else touches the loop.  Where threads were busy to the very end, requests that were
- * cut off may still wait for their last step. */
+/* After the scheduler has left: nobody else touches the loop.  Where threads were busy to the very end, requests that
+ * were cut off may still wait for their last step. */
 static void tear_down(struct fm_server *s) FM_UNCHECKED
 {
-    fm_crew_run_rest(&s->crew);
+    fm_sched_run_rest(&s->sched);
     fm_role_take_loop();
     while (!fm_list_empty(&s->conns))
         fm_conn_close(FM_LIST_ENTRY(s->conns.next, struct fm_conn, node));
@@ -325,8 +325,8 @@ static void tear_down(struct fm_server *s) FM_UNCHECKED
 static void finish(struct fm_server *s) FM_UNCHECKED
 {
     uint64_t until = fm_guard_end();
-    fm_crew_stop(&s->crew);
-    if (fm_crew_join(&s->crew, until) > 0)
+    fm_sched_stop(&s->sched);
+    if (fm_sched_join(&s->sched, until) > 0)
         fm_end_leave(s, FM_LEFT_STEPS, FM_EXIT_OTHER);
     if (!fm_files_stop(until))
         fm_end_leave(s, FM_LEFT_FILES, FM_EXIT_OTHER);
@@ -340,12 +340,12 @@ static void finish(struct fm_server *s) FM_UNCHECKED
     if (atomic_load(&fm_forked)) /* in an atexit handler */
         _exit(FM_EXIT_OK);
     fm_guard_stop();
-    fm_crew_fini(&s->crew);
+    fm_sched_fini(&s->sched);
     fm_loop_fini(&s->loop);
 }
 
 /* The application could not be loaded, and that is the exit code, or was not to be: also where its import has started
- * threads, which nothing could end.  The GIL is held to the last, so that the crew's threads do not come back to
+ * threads, which nothing could end.  The GIL is held to the last, so that the scheduler's threads do not come back to
  * Python: the import may have changed what threads are there. */
 static _Noreturn void abandon(struct fm_server *s) FM_UNCHECKED
 {
@@ -353,8 +353,8 @@ static _Noreturn void abandon(struct fm_server *s) FM_UNCHECKED
     fm_guard_end();
     fm_guard_deadline(fm_now() + FM_END_PYTHON - FM_END_LEAVE, FM_LEFT_PYTHON, code);
     fm_interp_abandon();
-    fm_crew_stop(&s->crew);
-    fm_crew_join(&s->crew, fm_now() + FM_END_TIME);
+    fm_sched_stop(&s->sched);
+    fm_sched_join(&s->sched, fm_now() + FM_END_TIME);
     tear_down(s);
     fm_log_flush(fm_now() + LOG_TIME);
     _exit(code);
@@ -387,7 +387,7 @@ int fm_server_run(const struct fm_options *o, const char *program) FM_UNCHECKED
     static struct fm_server server; /* zeroed; used by threads to the very end */
     struct fm_server *s = &server;
     s->options = o;
-    /* One malloc arena: the lookout role wanders from thread to thread, and each thread's own arena would keep what a
+    /* One malloc arena: the leader role wanders from thread to thread, and each thread's own arena would keep what a
      * wave of connections needed (5,000 parked twice: 26.2 and 36.3 MB, with one arena 26.2 and 26.4). */
     mallopt(M_ARENA_MAX, 1);
     fm_fds_guard_fork();

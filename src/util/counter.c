@@ -1,4 +1,4 @@
-/* Counter blocks: one per crew thread, one shared by all other threads. */
+/* Counter blocks: one per pool thread, one shared by all other threads. */
 #include "fermata/util/counter.h"
 
 #include <string.h>

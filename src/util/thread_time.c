@@ -15,7 +15,7 @@
  * complement of the id, then 4 for a thread and 2 for the time that the scheduler has counted. */
 static clockid_t clock_of(int tid) { return (clockid_t)((~(unsigned)tid << 3) | 4 | 2); }
 
-uint64_t fm_thread_used(int tid)
+uint64_t fm_tid_used(int tid)
 {
     struct timespec ts;
     if (clock_gettime(clock_of(tid), &ts) != 0)
@@ -38,7 +38,7 @@ static bool read_proc(int tid, const char *name, char *text, size_t size)
 }
 
 /* The second number of schedstat. */
-uint64_t fm_thread_delayed(int tid)
+uint64_t fm_tid_delayed(int tid)
 {
     char text[128];
     const char *second = read_proc(tid, "schedstat", text, sizeof text) ? strchr(text, ' ') : NULL;
@@ -46,13 +46,13 @@ uint64_t fm_thread_delayed(int tid)
 }
 
 /* Field 3 of stat. */
-enum fm_thread_state fm_thread_state(int tid)
+enum fm_tid_state fm_tid_state(int tid)
 {
     char text[256];
     if (!read_proc(tid, "stat", text, sizeof text))
-        return FM_THREAD_UNKNOWN;
+        return FM_TID_UNKNOWN;
     const char *paren = strrchr(text, ')'); /* the name may hold anything */
     if (!paren || paren[1] != ' ' || !paren[2])
-        return FM_THREAD_UNKNOWN;
-    return paren[2] == 'R' ? FM_THREAD_RUNNABLE : FM_THREAD_BLOCKED;
+        return FM_TID_UNKNOWN;
+    return paren[2] == 'R' ? FM_TID_RUNNABLE : FM_TID_BLOCKED;
 }

@@ -15,8 +15,8 @@
 /* Where the calling thread's unfinished line is, or NULL. */
 static struct fm_buf *own_line(void)
 {
-    const struct fm_hand *hand = fm_hand_self();
-    const struct fm_call *call = hand && hand->task ? FM_LIST_ENTRY(hand->task, struct fm_call, task) : NULL;
+    const struct fm_thread *thread = fm_thread_self();
+    const struct fm_call *call = thread && thread->task ? FM_LIST_ENTRY(thread->task, struct fm_call, task) : NULL;
     struct fm_run *run = call ? call->run : NULL;
     return run ? &run->errors : NULL;
 }

@@ -9,10 +9,9 @@
 #include "fermata/util/counter.h"
 
 struct fm_wakeup {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
+    PyObject_HEAD vectorcallfunc vectorcall;
     struct fm_wait wait;
-    struct fm_crew *crew; /* outlives the interpreter */
+    struct fm_sched *sched; /* outlives the interpreter */
 };
 
 static PyObject *future_type;
@@ -22,15 +21,14 @@ static PyObject *wakeup_call(PyObject *self, PyObject *const *args, size_t nargs
     (void)args, (void)nargs, (void)kwnames;
     struct fm_wakeup *w = (struct fm_wakeup *)self;
     if (!atomic_load_explicit(&fm_forked, memory_order_relaxed)) /* a child has a copy of the future, not the request */
-        fm_wait_fire(&w->wait, w->crew);
+        fm_wait_fire(&w->wait, w->sched);
     Py_RETURN_NONE;
 }
 
 static void wakeup_dealloc(PyObject *self) { PyObject_Free(self); }
 
 static PyTypeObject wakeup_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "fermata.Wakeup",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "fermata.Wakeup",
     .tp_basicsize = sizeof(struct fm_wakeup),
     .tp_dealloc = wakeup_dealloc,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
@@ -70,7 +68,7 @@ int fm_future_park(struct fm_run *run, PyObject *future)
     if (!w)
         return -1;
     w->vectorcall = wakeup_call;
-    w->crew = run->call->crew;
+    w->sched = run->call->sched;
     run->wakeup = (PyObject *)w;
     run->future = Py_NewRef(future);
     run->parked_at = fm_now();

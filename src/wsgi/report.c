@@ -1,4 +1,4 @@
-/* Stack reports.  The lookout asks for them and must not wait, so each gets a thread that waits in its place: they are
+/* Stack reports.  The leader asks for them and must not wait, so each gets a thread that waits in its place: they are
  * rare (a request over its deadline with a step still running), and at most MAX at a time. */
 #include "fermata/py/python.h"
 

@@ -153,8 +153,8 @@ static bool in_step(const struct fm_run *run, const char *what)
         PyErr_Format(PyExc_RuntimeError, "%s called after the request was over", what);
         return false;
     }
-    struct fm_hand *hand = fm_hand_self();
-    if (!hand || hand->task != &run->call->task) {
+    struct fm_thread *thread = fm_thread_self();
+    if (!thread || thread->task != &run->call->task) {
         PyErr_Format(PyExc_RuntimeError, "%s called by another thread than the one that runs the request", what);
         return false;
     }
@@ -178,8 +178,8 @@ static PyObject *write_block(struct fm_run *run, PyObject *data)
     Py_BEGIN_ALLOW_THREADS kept =
         fm_writer_block(&call->writer, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), false);
     if (kept > FM_OUTPUT_HIGH)
-        err = call->ops->wait_output(call);            /* write() cannot suspend: a slow client holds this thread */
-    Py_END_ALLOW_THREADS fm_hand_hold(fm_hand_self()); /* if it is held back, the monitor sees to it */
+        err = call->ops->wait_output(call);                /* write() cannot suspend: a slow client holds this thread */
+    Py_END_ALLOW_THREADS fm_thread_hold(fm_thread_self()); /* if it is held back, the monitor sees to it */
     if (kept < 0 || err < 0) {
         PyErr_SetString(PyExc_ConnectionAbortedError, "the client is gone or the request was ended");
         return NULL;

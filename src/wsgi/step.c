@@ -1,7 +1,8 @@
 /* One step of a request: call or resume the application, take items until it suspends or ends, give the task away.
  *
  * A step runs in the request's own contextvars.Context (S9).  It ends in one of the fates below; only after the context
- * is left and the monitor has been told (fm_hand_release) is the task given away, because then it may run elsewhere. */
+ * is left and the monitor has been told (fm_thread_release) is the task given away, because then it may run elsewhere.
+ */
 #include "internal.h"
 
 #include <sys/uio.h>
@@ -24,9 +25,9 @@ enum fate {
 };
 
 /* Output goes to the socket without the GIL if other threads may want it, that is when the step is not inline. */
-static PyThreadState *let_others(const struct fm_call *call, struct fm_hand *hand)
+static PyThreadState *let_others(const struct fm_call *call, struct fm_thread *thread)
 {
-    return fm_crew_is_inline(call->crew, hand) ? NULL : PyEval_SaveThread();
+    return fm_sched_is_inline(call->sched, thread) ? NULL : PyEval_SaveThread();
 }
 
 static void take_back(PyThreadState *state)
@@ -47,10 +48,10 @@ static void note_cut(struct fm_run *run)
     fm_error("%s: the application sent more than its Content-Length; the rest is cut off", what);
 }
 
-static enum fate end_response(struct fm_run *run, struct fm_hand *hand);
+static enum fate end_response(struct fm_run *run, struct fm_thread *thread);
 
 /* A block of the body.  FATE_GO_ON, or what the step ends with. */
-static enum fate emit(struct fm_run *run, struct fm_hand *hand, PyObject *bytes)
+static enum fate emit(struct fm_run *run, struct fm_thread *thread, PyObject *bytes)
 {
     struct fm_call *call = run->call;
     size_t n = (size_t)PyBytes_GET_SIZE(bytes);
@@ -60,7 +61,7 @@ static enum fate emit(struct fm_run *run, struct fm_hand *hand, PyObject *bytes)
         PyErr_SetString(PyExc_AssertionError, "the application sent a body before it called start_response");
         return FATE_ERROR;
     }
-    PyThreadState *state = n > FM_WRITER_HOLD ? let_others(call, hand) : NULL;
+    PyThreadState *state = n > FM_WRITER_HOLD ? let_others(call, thread) : NULL;
     int64_t kept = fm_writer_block(&call->writer, PyBytes_AS_STRING(bytes), n, true);
     take_back(state);
     note_cut(run);
@@ -73,20 +74,20 @@ static enum fate emit(struct fm_run *run, struct fm_hand *hand, PyObject *bytes)
         return FATE_WRITE;
     }
     if (call->writer.cut)
-        return end_response(run, hand);
-    fm_hand_hold(hand); /* it may be held back */
+        return end_response(run, thread);
+    fm_thread_hold(thread); /* it may be held back */
     return FATE_GO_ON;
 }
 
 /* The response is complete: frames the end. */
-static enum fate end_response(struct fm_run *run, struct fm_hand *hand)
+static enum fate end_response(struct fm_run *run, struct fm_thread *thread)
 {
     struct fm_call *call = run->call;
     if (!run->started) {
         PyErr_SetString(PyExc_AssertionError, "the application ended without calling start_response");
         return FATE_ERROR;
     }
-    PyThreadState *state = let_others(call, hand);
+    PyThreadState *state = let_others(call, thread);
     int64_t kept = fm_writer_end(&call->writer);
     take_back(state);
     if (kept == FM_EINVAL) {
@@ -185,7 +186,7 @@ static enum fate suspend(struct fm_run *run, PyObject *future)
     return FATE_PARK;
 }
 
-static enum fate iterate(struct fm_run *run, struct fm_hand *hand)
+static enum fate iterate(struct fm_run *run, struct fm_thread *thread)
 {
     PyObject *item;
     int got = run->future ? item_after_future(run, &item) : next_item(run, &item);
@@ -193,11 +194,11 @@ static enum fate iterate(struct fm_run *run, struct fm_hand *hand)
         if (got < 0)
             return FATE_ERROR;
         if (got == 0)
-            return end_response(run, hand);
+            return end_response(run, thread);
         enum fate fate;
         bool future = false;
         if (PyBytes_Check(item))
-            fate = emit(run, hand, item);
+            fate = emit(run, thread, item);
         else if ((future = fm_is_future(item)))
             fate = suspend(run, item);
         else {
@@ -244,7 +245,7 @@ static int64_t known_length(PyObject *iterable, PyObject **blocks)
 }
 
 /* Begins to iterate what the application has returned. */
-static enum fate begin_iteration(struct fm_run *run, struct fm_hand *hand)
+static enum fate begin_iteration(struct fm_run *run, struct fm_thread *thread)
 {
     PyObject *blocks = NULL;
     int64_t total = run->started ? known_length(run->iterable, &blocks) : -1;
@@ -253,7 +254,7 @@ static enum fate begin_iteration(struct fm_run *run, struct fm_hand *hand)
     run->iterator = PyObject_GetIter(blocks ? blocks : run->iterable);
     Py_XDECREF(blocks);
     fm_child_check();
-    return run->iterator ? iterate(run, hand) : FATE_ERROR;
+    return run->iterator ? iterate(run, thread) : FATE_ERROR;
 }
 
 /* The connection has all there is; end when it keeps nothing of what it has borrowed. */
@@ -267,15 +268,15 @@ static enum fate ending(struct fm_run *run, int64_t kept)
 }
 
 /* The whole body is this one block. */
-static enum fate send_block(struct fm_run *run, struct fm_hand *hand, PyObject *block)
+static enum fate send_block(struct fm_run *run, struct fm_thread *thread, PyObject *block)
 {
     struct fm_call *call = run->call;
     run->block = block;
-    PyThreadState *state = let_others(call, hand);
+    PyThreadState *state = let_others(call, thread);
     int64_t kept = fm_writer_whole(&call->writer, PyBytes_AS_STRING(block), (size_t)PyBytes_GET_SIZE(block), true);
     take_back(state);
     enum fate fate = ending(run, kept);
-    return fate == FATE_DONE && !fm_writer_is_complete(&call->writer) ? end_response(run, hand) : fate;
+    return fate == FATE_DONE && !fm_writer_is_complete(&call->writer) ? end_response(run, thread) : fate;
 }
 
 #define SMALL_FILE (256 * 1024)
@@ -297,19 +298,19 @@ static PyObject *cached_region(int fd, int64_t pos, int64_t len)
 
 /* The whole body is this region of a file: what is at hand goes out like any block, everything else by a file thread.
  */
-static enum fate send_file(struct fm_run *run, struct fm_hand *hand, int fd, int64_t pos, int64_t len)
+static enum fate send_file(struct fm_run *run, struct fm_thread *thread, int fd, int64_t pos, int64_t len)
 {
     struct fm_call *call = run->call;
     int64_t length = call->writer.resp.length;
     PyObject *bytes = cached_region(fd, pos, length >= 0 && length < len ? length : len);
     if (bytes)
-        return send_block(run, hand, bytes);
+        return send_block(run, thread, bytes);
     int64_t kept = fm_writer_file(&call->writer, fd, pos, len);         /* waits for nothing */
     enum fate fate = ending(run, kept > 0 ? FM_OUTPUT_HIGH + 1 : kept); /* the file must stay open to the end */
-    return fate == FATE_DONE ? end_response(run, hand) : fate;
+    return fate == FATE_DONE ? end_response(run, thread) : fate;
 }
 
-static enum fate begin(struct fm_run *run, struct fm_hand *hand)
+static enum fate begin(struct fm_run *run, struct fm_thread *thread)
 {
     struct fm_call *call = run->call;
     int fd;
@@ -329,22 +330,22 @@ static enum fate begin(struct fm_run *run, struct fm_hand *hand)
 
     PyObject *block = run->started ? only_block(run->iterable) : NULL;
     if (block)
-        return send_block(run, hand, Py_NewRef(block));
+        return send_block(run, thread, Py_NewRef(block));
     if (run->started && fm_file_wrapper_region(run->iterable, &fd, &pos, &len))
-        return send_file(run, hand, fd, pos, len);
-    return begin_iteration(run, hand);
+        return send_file(run, thread, fd, pos, len);
+    return begin_iteration(run, thread);
 }
 
-static enum fate drive(struct fm_run *run, struct fm_hand *hand)
+static enum fate drive(struct fm_run *run, struct fm_thread *thread)
 {
     fm_future_unpark(run);
     Py_CLEAR(run->block);
     if (fm_task_aborted(&run->call->task))
         return FATE_ABORTED;
     switch (run->phase) {
-    case FM_RUN_BEGIN: return begin(run, hand);
-    case FM_RUN_ITERATE: return iterate(run, hand);
-    default: return end_response(run, hand);
+    case FM_RUN_BEGIN: return begin(run, thread);
+    case FM_RUN_ITERATE: return iterate(run, thread);
+    default: return end_response(run, thread);
     }
 }
 
@@ -428,13 +429,13 @@ static bool give_away(struct fm_call *call, struct fm_wait *wait, enum fate fate
     case FATE_WRITE: return call->ops->park_on_output(call);
     case FATE_REQUEUE:
         fm_task_move(&call->task, FM_TASK_RUNNING, FM_TASK_QUEUED);
-        fm_crew_push(call->crew, &call->task);
+        fm_sched_push(call->sched, &call->task);
         return true;
     default: return true;
     }
 }
 
-void fm_wsgi_step(struct fm_call *call, struct fm_hand *hand)
+void fm_wsgi_step(struct fm_call *call, struct fm_thread *thread)
 {
     struct fm_run *run = call->run;
     call->task.begun = true;
@@ -442,7 +443,7 @@ void fm_wsgi_step(struct fm_call *call, struct fm_hand *hand)
         call->run = run = fm_run_new(call);
         if (!run) {
             enum fm_outcome outcome = fail(call);
-            fm_hand_release(hand);
+            fm_thread_release(thread);
             call->ops->finish(call, outcome);
             return;
         }
@@ -454,7 +455,7 @@ void fm_wsgi_step(struct fm_call *call, struct fm_hand *hand)
         enum fm_outcome outcome = FM_OUTCOME_DONE;
         atomic_store_explicit(&call->thread, PyThread_get_thread_ident(), memory_order_relaxed);
         PyContext_Enter(context);
-        enum fate fate = drive(run, hand);
+        enum fate fate = drive(run, thread);
         bool last = fate == FATE_DONE || fate == FATE_ERROR || fate == FATE_ABORTED;
         if (last) {
             outcome = wind_up(run, fate);
@@ -465,19 +466,19 @@ void fm_wsgi_step(struct fm_call *call, struct fm_hand *hand)
         fm_child_check(); /* what has been dropped may have had a destructor */
         if (last) {
             atomic_store_explicit(&call->thread, 0, memory_order_relaxed);
-            fm_hand_release(hand);
+            fm_thread_release(thread);
             call->ops->finish(call, outcome);
             return;
         }
         struct fm_wait *wait = fate == FATE_PARK ? fm_future_wait(run) : NULL;
         atomic_store_explicit(&call->thread, 0, memory_order_relaxed);
-        fm_hand_release(hand);
+        fm_thread_release(thread);
         if (give_away(call, wait, fate))
             return;
         /* There is no need to wait: the step goes on.  But not for ever, if each future completes in this moment (S3).
          */
         if (++run->streak > MAX_STREAK && give_away(call, NULL, FATE_REQUEUE))
             return;
-        fm_hand_take(hand, &call->task);
+        fm_thread_take(thread, &call->task);
     }
 }

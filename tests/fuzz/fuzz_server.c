@@ -1,5 +1,5 @@
 /* The whole server over a socketpair: connection, parser, scheduler, WSGI layer and an application in Python, in one
- * thread, which is the lookout.  A client sends the stream in pieces; exactly the requests that the parser finds in it
+ * thread, which is the leader.  A client sends the stream in pieces; exactly the requests that the parser finds in it
  * reach the application, in order and with their bodies, up to the first that ends the connection; each is answered, in
  * order; what is refused is answered once; then the connection is ended.
  *
@@ -123,34 +123,34 @@ static void poll_both(void *ctx, bool block) FM_UNCHECKED
     client_turn();
     fm_loop_turn(&server.loop, false);
     if (client.fd < 0 && server.nconns == 0)
-        fm_crew_stop(&server.crew);
+        fm_sched_stop(&server.sched);
     if (++client.turns > TURNS_MAX)
         fuzz_fail("the connection does not end: %zu of %zu bytes were sent, %zu came back", client.sent, client.len,
                   client.out.len);
 }
 
 static void wake(void *ctx) { (void)ctx; }
-static void take_gil(void *ctx, struct fm_hand *hand) FM_UNCHECKED
+static void take_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
 {
     (void)ctx;
-    fm_gil_take(hand->user);
+    fm_gil_take(thread->user);
 }
-static void drop_gil(void *ctx, struct fm_hand *hand) FM_UNCHECKED
+static void drop_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
 {
     (void)ctx;
-    fm_gil_drop(hand->user);
+    fm_gil_drop(thread->user);
 }
-static void step(void *ctx, struct fm_hand *hand, struct fm_task *task) FM_UNCHECKED
+static void step(void *ctx, struct fm_thread *thread, struct fm_task *task) FM_UNCHECKED
 {
     (void)ctx;
-    fm_wsgi_step(FM_LIST_ENTRY(task, struct fm_call, task), hand);
+    fm_wsgi_step(FM_LIST_ENTRY(task, struct fm_call, task), thread);
 }
 static bool flush(void *ctx, struct fm_task *task, uint64_t since)
 {
     (void)ctx;
     return fm_writer_flush(&FM_LIST_ENTRY(task, struct fm_call, task)->writer, since);
 }
-static const struct fm_crew_ops crew_ops = {poll_both, wake, take_gil, drop_gil, step, flush};
+static const struct fm_sched_ops sched_ops = {poll_both, wake, take_gil, drop_gil, step, flush};
 
 static void load_app(void)
 {
@@ -171,8 +171,8 @@ static void set_up(void)
         fuzz_fail("the defaults are wrong");
     options.limits = fuzz_limits;
     server.options = &options;
-    if (fm_loop_init(&server.loop) != 0 || fm_crew_init(&server.crew, 1, &crew_ops, &server) != 0)
-        fuzz_fail("no loop or crew");
+    if (fm_loop_init(&server.loop) != 0 || fm_sched_init(&server.sched, 1, &sched_ops, &server) != 0)
+        fuzz_fail("no loop or scheduler");
     fm_list_init(&server.conns);
     const struct {
         unsigned kind;
@@ -197,11 +197,11 @@ static void serve(void) FM_UNCHECKED
         fuzz_fail("no sockets");
     client.fd = fds[0];
     client.server_fd = fds[1];
-    server.crew.stop = false;
-    server.crew.lookout = NULL;
-    fm_crew_run(&server.crew, 0);
+    server.sched.stop = false;
+    server.sched.leader = NULL;
+    fm_sched_run(&server.sched, 0);
     if (server.nconns != 0 || client.fd >= 0)
-        fuzz_fail("the crew has stopped before the connection was over");
+        fuzz_fail("the scheduler has stopped before the connection was over");
 }
 
 /* ---- what must have come of it ---- */
@@ -313,10 +313,10 @@ static void run(const char *s, size_t len, const uint8_t *lengths, size_t nlengt
     client.lengths = lengths;
     client.nlengths = nlengths;
     serve();
-    fm_gil_take(server.crew.hands[0].user);
+    fm_gil_take(server.sched.threads[0].user);
     check_seen(&want, n);
     PyList_SetSlice(seen, 0, PY_SSIZE_T_MAX, NULL);
-    fm_gil_drop(server.crew.hands[0].user);
+    fm_gil_drop(server.sched.threads[0].user);
     check_answers(&want, n, refused);
     fm_buf_fini(&client.out);
     replay_fini(&want);
@@ -331,7 +331,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!server.options) {
         load_app();
         set_up();
-        server.crew.hands[0].user = PyEval_SaveThread();
+        server.sched.threads[0].user = PyEval_SaveThread();
     }
     if (in.s)
         run(in.s, in.len, NULL, 0);

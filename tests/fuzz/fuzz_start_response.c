@@ -13,11 +13,11 @@
 enum { MINOR_1 = 1, IS_HEAD = 2, KEEP = 4, AS_TUPLE = 8, WITH_EXC_INFO = 16, TWICE = 32 }; /* flags */
 
 /* What start_response looks for: the step that runs in this thread.  Nobody has to know that output is held back. */
-static struct fm_hand hand;
-struct fm_hand *__wrap_fm_hand_self(void);
-struct fm_hand *__wrap_fm_hand_self(void) { return &hand; }
-void __wrap_fm_hand_hold(struct fm_hand *h);
-void __wrap_fm_hand_hold(struct fm_hand *h) { (void)h; }
+static struct fm_thread thread;
+struct fm_thread *__wrap_fm_thread_self(void);
+struct fm_thread *__wrap_fm_thread_self(void) { return &thread; }
+void __wrap_fm_thread_hold(struct fm_thread *h);
+void __wrap_fm_thread_hold(struct fm_thread *h) { (void)h; }
 
 static int wait_output(struct fm_call *call)
 {
@@ -208,13 +208,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                .out = &sink.out,
                                .length = -1};
     struct fm_call call = {.ops = &call_ops};
-    fm_mutex_init(&hand.lock);
-    hand.task = &call.task;
+    fm_mutex_init(&thread.lock);
+    thread.task = &call.task;
     fm_writer_init(&call.writer, &check_sink_ops, &sink);
     fm_writer_reset(&call.writer, c.minor, c.is_head, flags & KEEP);
     run_once(&call, &in, flags, &c);
     fm_writer_fini(&call.writer);
-    fm_mutex_fini(&hand.lock);
+    fm_mutex_fini(&thread.lock);
     fm_buf_fini(&sink.out);
     return 0;
 }

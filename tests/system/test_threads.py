@@ -1,4 +1,4 @@
-"""The crew: real threads with names, all of them used, isolated from one another; quick requests beside blocking ones."""
+"""The pool: real threads with names, all of them used, isolated from one another; quick requests beside blocking ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_threads_are_threading_threads(server):
 
 
 def test_all_threads_are_there(server):
-    """The threading module knows all of the crew, under different names."""
+    """The threading module knows all of the scheduler, under different names."""
     with server.connect() as c:
         pool = [name for name in json.loads(c.request("GET", "/me").text)["all"] if POOL_THREAD.fullmatch(name)]
     assert len(pool) == len(set(pool))
@@ -47,7 +47,7 @@ def test_kernel_names(server):
 
 
 def test_number_of_threads(launch):
-    """--threads P makes a crew of P + 1, a monitor and a guard: at most P + 4 threads in all, from the start, under load too."""
+    """--threads P makes a scheduler of P + 1 pool threads, a monitor and a guard: at most P + 4 threads in all, from the start, under load too."""
     server = launch("scale", "--threads", "3")
     assert server.get("/").text == "hello"
     assert 3 <= len(server.process.threads()) <= 3 + 4 + TSAN

@@ -1,4 +1,4 @@
-/* Health and metrics, served by the lookout itself: they need no thread, no GIL and no Python, so they answer while
+/* Health and metrics, served by the leader itself: they need no thread, no GIL and no Python, so they answer while
  * everything else is busy. */
 #ifndef FERMATA_ADMIN_ADMIN_H
 #define FERMATA_ADMIN_ADMIN_H

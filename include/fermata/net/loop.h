@@ -1,14 +1,15 @@
-/* The event loop: one libevent base, touched only by the lookout, and an inbox for everybody else.
+/* The event loop: one libevent base, touched only by the leader, and an inbox for everybody else.
  *
- * The base is made without locks; the role of lookout changes hands under the crew's mutex, which orders one lookout's
- * accesses before the next one's.  Other threads post notes; a note is a member of what it is about, so posting never
- * allocates.  It is posted again only after its visit, so its link has one owner at a time: poster, inbox, loop.
+ * The base is made without locks; the role of leader passes from thread to thread under the scheduler's mutex, which
+ * orders one leader's accesses before the next one's.  Other threads post notes; a note is a member of what it is
+ * about, so posting never allocates.  It is posted again only after its visit, so its link has one owner at a time:
+ * poster, inbox, loop.
  *
- * Sleeping: the lookout sets `asleep`, then looks once more whether the inbox (`posted`) and the run queue (under its
+ * Sleeping: the leader sets `asleep`, then looks once more whether the inbox (`posted`) and the run queue (under its
  * mutex) are empty, then sleeps.  Who posts sets `posted`, and who pushes does so under that mutex, and reads `asleep`
- * afterwards.  If the lookout's look came before that, `asleep` is visible to it (through the mutex, or because all
+ * afterwards.  If the leader's look came before that, `asleep` is visible to it (through the mutex, or because all
  * four accesses are sequentially consistent), and it writes the eventfd: no wake-up is lost, and none is written while
- * the lookout is busy. */
+ * the leader is busy. */
 #ifndef FERMATA_NET_LOOP_H
 #define FERMATA_NET_LOOP_H
 
@@ -89,7 +90,7 @@ void fm_loop_post(struct fm_loop *l, struct fm_note *note, uint64_t due, const a
 /* Takes a note that was posted back, if it has not been visited. */
 void fm_loop_unpost(struct fm_loop *l, struct fm_note *note) FM_ON_LOOP;
 
-/* Ends the sleep of the lookout, if it sleeps. */
+/* Ends the sleep of the leader, if it sleeps. */
 void fm_loop_wake(struct fm_loop *l) FM_ANY_THREAD;
 
 #endif

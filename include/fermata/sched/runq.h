@@ -5,7 +5,8 @@
  * not keep a new one waiting until the last of them has had its step, and however many requests arrive, those that have
  * begun get every other turn.  Within a line, first come, first served.
  *
- * Not thread-safe: the crew's lock guards the run queue, the role of lookout what a turn of the loop has gathered. */
+ * Not thread-safe: the scheduler's lock guards the run queue, the role of leader what a turn of the loop has gathered.
+ */
 #ifndef FERMATA_SCHED_RUNQ_H
 #define FERMATA_SCHED_RUNQ_H
 

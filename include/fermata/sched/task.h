@@ -48,7 +48,7 @@
     X(RUNNING, PARKING, "the step yielded a future that is not done")                                                  \
     X(PARKING, WOKEN, "the future completed before the thread let go")                                                 \
     X(WOKEN, RUNNING, "the thread goes on at once")                                                                    \
-    X(PARKING, RUNNING, "the thread finds that the request is to end, or could not register")                                                 \
+    X(PARKING, RUNNING, "the thread finds that the request is to end, or could not register")                          \
     X(PARKING, PARKED, "the thread lets go")                                                                           \
     X(PARKED, QUEUED, "the future completed, or the loop ends the request")                                            \
     X(RUNNING, WRITING, "output is above the high-water mark")                                                         \
@@ -61,17 +61,17 @@ enum fm_task_state {
 #define X(state, gauge) FM_TASK_##state,
     FM_TASK_STATES(X)
 #undef X
-    FM_TASK_STATE_COUNT,
+        FM_TASK_STATE_COUNT,
 };
 
 #define FM_TASK_STATE_MASK 0xffu
 #define FM_TASK_ABORT 0x100u
 #define FM_TASK_GONE 0x200u
 
-struct fm_crew;
+struct fm_sched;
 
 struct fm_task {
-    struct fm_list node;   /* in the run queue: the crew's lock */
+    struct fm_list node;   /* in the run queue: the scheduler's lock */
     _Atomic uint32_t word; /* state and flags; changed by the holder, flags by the loop */
     bool begun;            /* a step has been run; the holder's */
     uint64_t queued_at;    /* set by whoever queues it */
@@ -116,15 +116,15 @@ void fm_task_unpark(struct fm_task *t, struct fm_wait *w) FM_ANY_THREAD;
 /* The thread that goes on with a task that was parked on w, before anything else; also whoever gives w up. */
 void fm_wait_disarm(struct fm_wait *w) FM_ANY_THREAD;
 
-/* The future's callback: any thread, once or more often.  Constant time; the crew's leaf lock at most. */
-void fm_wait_fire(struct fm_wait *w, struct fm_crew *crew) FM_ANY_THREAD;
+/* The future's callback: any thread, once or more often.  Constant time; the scheduler's leaf lock at most. */
+void fm_wait_fire(struct fm_wait *w, struct fm_sched *sched) FM_ANY_THREAD;
 
-/* The loop wants the request to end.  gone: only if it is, or would be, parked on a future (S8: an end of file).  Queues
+/* The loop wants the request to end.  gone: only if it is, or would be, parked on a future (S8: an end of file). Queues
  * a parked task; a queued or running one will see the flag.  Returns the state it found.  For WRITING the caller holds
  * the stream's lock, under which the running thread lets go (see server/exchange.c). */
-enum fm_task_state fm_task_abort(struct fm_task *t, struct fm_crew *crew, bool gone) FM_ON_LOOP;
+enum fm_task_state fm_task_abort(struct fm_task *t, struct fm_sched *sched, bool gone) FM_ON_LOOP;
 
 /* The loop found room for output: WRITING -> QUEUED, unless it is not WRITING.  Stream's lock held. */
-bool fm_task_resume_writing(struct fm_task *t, struct fm_crew *crew) FM_ON_LOOP;
+bool fm_task_resume_writing(struct fm_task *t, struct fm_sched *sched) FM_ON_LOOP;
 
 #endif

@@ -5,7 +5,7 @@
  *
  *   READING    waiting for (the rest of) a request
  *   STORING    all of a request is there, but its body is still being written to a file
- *   BUSY       an exchange is in the scheduler's hands
+ *   BUSY       the scheduler has the exchange
  *   SENDING    its last step is over, its last bytes are not with the kernel yet
  *   LINGERING  our direction is ended; what the client still sends is read and dropped, so that it can read our answer
  */

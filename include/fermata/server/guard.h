@@ -6,7 +6,7 @@
  *   STARTING  the application is being loaded: a signal to end interrupts that, and ends the process soon in any case;
  *             ten times a second the guard takes back SIGTERM and SIGINT, for which the import may set handlers
  *   SERVING   it drains (server/drain.h)
- *   ENDING    the crew has stopped; the main thread sets the deadlines */
+ *   ENDING    the scheduler has stopped; the main thread sets the deadlines */
 #ifndef FERMATA_SERVER_GUARD_H
 #define FERMATA_SERVER_GUARD_H
 

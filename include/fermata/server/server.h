@@ -1,4 +1,4 @@
-/* One worker process: the loop, the crew, the connections, and how it starts and drains. */
+/* One worker process: the loop, the scheduler, the connections, and how it starts and drains. */
 #ifndef FERMATA_SERVER_SERVER_H
 #define FERMATA_SERVER_SERVER_H
 
@@ -7,7 +7,7 @@
 
 #include "fermata/net/listener.h"
 #include "fermata/net/loop.h"
-#include "fermata/sched/crew.h"
+#include "fermata/sched/sched.h"
 #include "fermata/server/options.h"
 #include "fermata/util/list.h"
 
@@ -39,7 +39,7 @@ struct fm_admin;
 struct fm_server {
     const struct fm_options *options;
     struct fm_loop loop;
-    struct fm_crew crew;
+    struct fm_sched sched;
     struct fm_listener listeners[FM_MAX_LISTENERS];
     char names[FM_MAX_LISTENERS][FM_ADDR_TEXT]; /* SERVER_NAME of each */
     char ports[FM_MAX_LISTENERS][8];

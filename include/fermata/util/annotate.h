@@ -4,7 +4,7 @@
  * clang check them.  Function pointers lose the annotation, so a callback opens with the assert of its role, which
  * also checks at run time in debug builds.
  *
- *   FM_ON_LOOP     the caller holds the lookout role: it alone touches the libevent base and connections
+ *   FM_ON_LOOP     the caller holds the leader role: it alone touches the libevent base and connections
  *   FM_NEEDS_GIL   the caller holds the GIL
  *   FM_NO_GIL      the caller does not hold the GIL (the function may block)
  *   FM_TAKES_GIL   the caller does not hold the GIL and does afterwards
@@ -43,7 +43,9 @@ struct FM_ATTR(capability("mutex")) fm_mutex {
 };
 
 #define FM_MUTEX_INIT                                                                                                  \
-    { PTHREAD_MUTEX_INITIALIZER }
+    {                                                                                                                  \
+        PTHREAD_MUTEX_INITIALIZER                                                                                      \
+    }
 #define FM_GUARDED_BY(mutex) /* for the reader: clang cannot name a sibling member in C */
 #define FM_REQUIRES(mutex) FM_ATTR(requires_capability(mutex))
 #define FM_EXCLUDES(mutex) FM_ATTR(locks_excluded(mutex))
@@ -60,7 +62,8 @@ static inline void fm_mutex_unlock(struct fm_mutex *mu) FM_ATTR(release_capabili
     pthread_mutex_unlock(&mu->m);
 }
 
-/* Role bookkeeping per thread: which of the two roles the calling thread holds.  Set where the role changes hands. */
+/* Role bookkeeping per thread: which of the two roles the calling thread holds.  Set where the role passes from thread
+ * to thread. */
 extern __thread int fm_thread_on_loop;
 void fm_role_take_loop(void) FM_TAKES_LOOP;
 void fm_role_drop_loop(void) FM_DROPS_LOOP;

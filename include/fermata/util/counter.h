@@ -1,6 +1,6 @@
 /* Counters, gauges and histograms: each declared once in the tables below, from which the metrics page is made.
  *
- * A crew thread has a block of its own and is its only writer; threads that are not ours (a future's done-callback runs
+ * A pool thread has a block of its own and is its only writer; threads that are not ours (a future's done-callback runs
  * in whatever thread completes it) add to one shared block atomically.  A reader sums all blocks.  All relaxed: the
  * figures are statistics, nobody draws conclusions from their order.  A gauge is the sum of +1 and -1 that may lie in
  * different blocks; unsigned wrap-around makes the sum right. */
@@ -45,9 +45,9 @@
     X(SEND_TIMEOUTS, "fermata_send_timeouts_total", "", "counter", "Connections ended by --send-timeout.")             \
     X(APP_ERRORS, "fermata_application_errors_total", "", "counter", "Exceptions that reached the server.")            \
     X(PARKS, "fermata_parks_total", "", "counter", "Times a request was parked on a future.")                          \
-    X(LOST_ERROR, "fermata_log_dropped_lines_total", "log=\"error\"", "counter",                                         \
-      "Log lines dropped because the log could not be written in time.")                                              \
-    X(LOST_ACCESS, "fermata_log_dropped_lines_total", "log=\"access\"", "counter", "")                                   \
+    X(LOST_ERROR, "fermata_log_dropped_lines_total", "log=\"error\"", "counter",                                       \
+      "Log lines dropped because the log could not be written in time.")                                               \
+    X(LOST_ACCESS, "fermata_log_dropped_lines_total", "log=\"access\"", "counter", "")                                 \
     X(STALLS, "fermata_stalls_total", "", "counter",                                                                   \
       "Times steps that waited or computed held up the event loop and others went on.")
 

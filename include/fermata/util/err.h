@@ -6,11 +6,11 @@
 
 enum fm_err {
     FM_OK = 0,
-    FM_EAGAIN = -4001,   /* nothing done now, the loop will tell when it makes sense again */
-    FM_EINVAL = -4002,   /* the input breaks a rule */
-    FM_ELIMIT = -4003,   /* the input is over a limit */
-    FM_ECLOSED = -4004,  /* the peer is gone, or the connection was ended */
-    FM_EBUSY = -4005,    /* another thread is at it, and says when it is done */
+    FM_EAGAIN = -4001,  /* nothing done now, the loop will tell when it makes sense again */
+    FM_EINVAL = -4002,  /* the input breaks a rule */
+    FM_ELIMIT = -4003,  /* the input is over a limit */
+    FM_ECLOSED = -4004, /* the peer is gone, or the connection was ended */
+    FM_EBUSY = -4005,   /* another thread is at it, and says when it is done */
 };
 
 /* A text for err: one of ours or a negated errno.  Any thread; the text is static or thread-local. */

@@ -22,8 +22,8 @@ struct fm_logfile_kind {
     int standard;            /* the descriptor that "-" means: 1 or 2 */
     enum fm_counter dropped; /* counts lines */
     uint64_t gather;         /* ns that the thread lets lines come together after it was woken */
-    /* The file takes again, after so many lines were dropped: makes the line that says so, with its end; how long it is,
-     * or 0 if this was said elsewhere.  On the file's thread. */
+    /* The file takes again, after so many lines were dropped: makes the line that says so, with its end; how long it
+     * is, or 0 if this was said elsewhere.  On the file's thread. */
     size_t (*tell)(char *line, size_t size, uint64_t dropped);
 };
 

@@ -11,18 +11,18 @@
 
 #include "fermata/util/annotate.h"
 
-enum fm_thread_state {
-    FM_THREAD_UNKNOWN,
-    FM_THREAD_RUNNABLE, /* on a processor, or waiting for one */
-    FM_THREAD_BLOCKED,  /* waiting for anything else */
+enum fm_tid_state {
+    FM_TID_UNKNOWN,
+    FM_TID_RUNNABLE, /* on a processor, or waiting for one */
+    FM_TID_BLOCKED,  /* waiting for anything else */
 };
 
 /* Nanoseconds on a processor; 0 if that cannot be told. */
-uint64_t fm_thread_used(int tid) FM_ANY_THREAD;
+uint64_t fm_tid_used(int tid) FM_ANY_THREAD;
 
 /* Nanoseconds runnable without a processor, up to the last time that it was given one; 0 if that cannot be told. */
-uint64_t fm_thread_delayed(int tid) FM_ANY_THREAD;
+uint64_t fm_tid_delayed(int tid) FM_ANY_THREAD;
 
-enum fm_thread_state fm_thread_state(int tid) FM_ANY_THREAD;
+enum fm_tid_state fm_tid_state(int tid) FM_ANY_THREAD;
 
 #endif

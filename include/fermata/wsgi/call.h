@@ -12,7 +12,7 @@
 
 #include "fermata/http/request.h"
 #include "fermata/http/writer.h"
-#include "fermata/sched/crew.h"
+#include "fermata/sched/sched.h"
 #include "fermata/sched/task.h"
 
 struct fm_call;
@@ -24,18 +24,18 @@ enum fm_outcome {
 };
 
 struct fm_call_ops {
-    /* Running thread, no reference to the hand left: parks the task until the connection keeps little output.  True: it
-     * is no longer the caller's.  False: there is room already (or nobody to wait for), it goes on. */
+    /* Running thread, no reference to the pool thread left: parks the task until the connection keeps little output.
+     * True: it is no longer the caller's.  False: there is room already (or nobody to wait for), it goes on. */
     bool (*park_on_output)(struct fm_call *call);
     /* Running thread: waits until the connection keeps little output; FM_ECLOSED if the request is to end.  Blocks. */
     int (*wait_output)(struct fm_call *call);
     /* Running thread, after fm_writer_claim: the server's own answer. */
     void (*answer)(struct fm_call *call, int status);
-    /* Running thread, no reference to the hand left: the last step is over; the call is the loop's again. */
+    /* Running thread, no reference to the pool thread left: the last step is over; the call is the loop's again. */
     void (*finish)(struct fm_call *call, enum fm_outcome outcome);
 };
 
-struct fm_peer { /* who is talking to whom, as text; of the connection, read-only */
+struct fm_peer {             /* who is talking to whom, as text; of the connection, read-only */
     const char *remote_addr; /* "" for a unix socket */
     unsigned remote_port;
     const char *server_name;
@@ -47,9 +47,9 @@ struct fm_call {
     struct fm_writer writer;
     struct fm_request *request; /* read-only, but for the body, which the first step moves out */
     const struct fm_call_ops *ops;
-    struct fm_crew *crew;
+    struct fm_sched *sched;
     struct fm_peer peer;
-    void *run;                 /* struct fm_run (a PyObject) between the first step and the last */
+    void *run;                    /* struct fm_run (a PyObject) between the first step and the last */
     _Atomic unsigned long thread; /* Python's ident of the thread that runs a step, 0 if none: for reports */
 };
 

@@ -27,6 +27,6 @@ void fm_wsgi_check_signals(void) FM_NO_GIL;
 void fm_wsgi_fini(void) FM_NEEDS_GIL;
 
 /* One step of a call: begins or resumes the application, and gives the task away at the end. */
-void fm_wsgi_step(struct fm_call *call, struct fm_hand *hand) FM_NEEDS_GIL;
+void fm_wsgi_step(struct fm_call *call, struct fm_thread *thread) FM_NEEDS_GIL;
 
 #endif

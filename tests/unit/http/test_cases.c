@@ -19,8 +19,10 @@
 #define CASES_MAX 1024
 #define CUT_ANYWHERE_MAX 2048 /* longer streams are not cut in two at every byte */
 
-static const struct fm_http_limits defaults = {
-    .request_line = 8190, .fields = 100, .field_size = 8190, .body = 1 << 20};
+static const struct fm_http_limits defaults = {.request_line = 8190,
+                                               .fields = 100,
+                                               .field_size = 8190,
+                                               .body = 1 << 20};
 
 struct http_case {
     char path[512];
@@ -50,8 +52,9 @@ static void set_limits(struct fm_http_limits *limits, char *value)
     const struct {
         const char *name;
         uint32_t *number;
-    } known[] = {
-        {"request_line", &limits->request_line}, {"fields", &limits->fields}, {"field_size", &limits->field_size}};
+    } known[] = {{"request_line", &limits->request_line},
+                 {"fields", &limits->fields},
+                 {"field_size", &limits->field_size}};
     for (char *word; (word = strsep(&value, " "));) {
         char *number = strchr(word, '=');
         assert_non_null(number);

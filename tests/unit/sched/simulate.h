@@ -450,11 +450,11 @@ static uint64_t sim_thread_used(int tid)
 
 static uint64_t sim_thread_delayed(int tid) { return sim.fiber[tid - 1].delayed; }
 
-static enum fm_thread_state sim_thread_state(int tid)
+static enum fm_tid_state sim_thread_state(int tid)
 {
     struct sim_fiber *f = &sim.fiber[tid - 1];
     bool waits = f->waits_for || f->until || (f->wakes_at && f->spends == SIM_SLEEPS);
-    return !sim.timed || waits ? FM_THREAD_BLOCKED : FM_THREAD_RUNNABLE;
+    return !sim.timed || waits ? FM_TID_BLOCKED : FM_TID_RUNNABLE;
 }
 
 #undef atomic_load
@@ -478,9 +478,9 @@ static enum fm_thread_state sim_thread_state(int tid)
 #define timerfd_create(clock, flags) sim_eventfd()
 #define timerfd_settime(fd, flags, to, was) sim_timer_set(fd, (uint64_t)(to)->it_value.tv_nsec)
 #define syscall(number) ((long)sim.current + 1) /* gettid */
-#define fm_thread_used(tid) sim_thread_used(tid)
-#define fm_thread_delayed(tid) sim_thread_delayed(tid)
-#define fm_thread_state(tid) sim_thread_state(tid)
+#define fm_tid_used(tid) sim_thread_used(tid)
+#define fm_tid_delayed(tid) sim_thread_delayed(tid)
+#define fm_tid_state(tid) sim_thread_state(tid)
 #define fm_fds_own(fd) ((void)(fd))
 #define fm_fds_close(fd) ((void)(fd))
 #define eventfd_read(fd, n) sim_eventfd_read(fd, n)

@@ -1,11 +1,11 @@
-/* The crew, the tasks, the monitor and the loop's sleep, as they are, under a controlled interleaving.
+/* The scheduler, the tasks, the monitor and the loop's sleep, as they are, under a controlled interleaving.
  *
  * Around them a server in small, which does with them what server/ and wsgi/ do, in the same order and under the same
  * locks: clients send requests, leave, end their direction, take output, requests have deadlines; steps yield futures,
  * write more than there is room for, give up the GIL, and go on; futures are completed in threads of their own; the
  * server is stopped at the end, or before.  Each schedule is another mixture of all this and another interleaving.
  *
- * Held against each: one lookout; never more steps than threads; the GIL held in each step; close() once, never beside
+ * Held against each: one leader; never more steps than threads; the GIL held in each step; close() once, never beside
  * a step, for each request that began, and never for others; exactly one fate for each; nothing touched after it is
  * freed; everybody wakes up who has something to do; everything ends.
  *
@@ -44,7 +44,7 @@ static bool waits_step(struct fm_waits *w, uint64_t took, uint64_t now, bool wan
 static unsigned budget_min;
 #define BUDGET_MIN budget_min
 #define BUDGET_MAX (4 * budget_min)
-#include "../../../src/sched/crew.c"
+#include "../../../src/sched/sched.c"
 #include "../../../src/sched/monitor.c"
 
 enum { CONNS = 4, STEPS = 3, POOL_MOST = 3 };
@@ -85,7 +85,7 @@ struct conn { /* with its exchange: one request after another */
 
 static struct {
     unsigned pool;
-    struct fm_crew crew;
+    struct fm_sched sched;
     struct fm_loop loop;
     struct fm_monitor monitor;
     struct conn *conn[CONNS];
@@ -94,7 +94,7 @@ static struct {
     struct fm_wait wait[CONNS * 3 * STEPS * 2];
     struct fm_mutex gil;
     unsigned gil_owner;
-    unsigned polling, in_step, hands_left;
+    unsigned polling, in_step, threads_left;
     unsigned events; /* from outside that are still to come, beside requests */
     bool stop_early, draining, over;
     bool never_begins; /* the application cannot be loaded: stopped by the main thread, without a connection */
@@ -120,10 +120,10 @@ static void sim_load(struct sim_fiber *f)
 
 static void sim_explain(void)
 {
-    struct fm_crew *c = &w.crew;
-    fprintf(stderr, "  pool %u, queued %u + %u, running %u, searching %u, budget %u, lookout %td, asleep %d, stop %d\n",
+    struct fm_sched *c = &w.sched;
+    fprintf(stderr, "  pool %u, queued %u + %u, running %u, searching %u, budget %u, leader %td, asleep %d, stop %d\n",
             c->pool, c->runq.length[FM_UNSTARTED], c->runq.length[FM_STARTED], c->running, c->searching, c->budget,
-            c->lookout ? c->lookout - c->hands : -1, w.loop.asleep, c->stop);
+            c->leader ? c->leader - c->threads : -1, w.loop.asleep, c->stop);
     for (unsigned i = 0; i < CONNS; i++)
         if (w.conn[i])
             fprintf(stderr, "  connection %u: state %u, task %s, flags %x, to come %u\n", i, w.conn[i]->state,
@@ -157,7 +157,7 @@ static void add_done_callback(struct future *f, struct fm_wait *callback)
         f->callback = callback;
     fm_mutex_unlock(&f->lock);
     if (done)
-        fm_wait_fire(callback, &w.crew);
+        fm_wait_fire(callback, &w.sched);
 }
 
 static void complete(struct future *f)
@@ -167,9 +167,9 @@ static void complete(struct future *f)
     struct fm_wait *callback = f->callback;
     fm_mutex_unlock(&f->lock);
     if (callback)
-        fm_wait_fire(callback, &w.crew);
+        fm_wait_fire(callback, &w.sched);
     if (callback && some(4))
-        fm_wait_fire(callback, &w.crew); /* some call their callbacks twice */
+        fm_wait_fire(callback, &w.sched); /* some call their callbacks twice */
 }
 
 static struct future *pending_future(void)
@@ -215,7 +215,7 @@ static void conn_close(struct conn *c)
     w.conns--;
     sim_free(c, sizeof *c);
     if (w.conns == 0)
-        fm_crew_stop(&w.crew);
+        fm_sched_stop(&w.sched);
 }
 
 static void dispatch(struct conn *c)
@@ -227,7 +227,7 @@ static void dispatch(struct conn *c)
     atomic_store_explicit(&c->hurry, false, memory_order_relaxed);
     w.accepted++;
     fm_task_move(&c->task, FM_TASK_IDLE, FM_TASK_QUEUED);
-    fm_crew_push(&w.crew, &c->task);
+    fm_sched_push(&w.sched, &c->task);
 }
 
 static void exchange_over(struct conn *c, bool broken)
@@ -262,11 +262,11 @@ static void end(struct conn *c, bool half_closed)
     fm_mutex_lock(&c->lock);
     if (!half_closed)
         c->full = false; /* the stream is dead */
-    enum fm_task_state found = fm_task_abort(&c->task, &w.crew, half_closed);
+    enum fm_task_state found = fm_task_abort(&c->task, &w.sched, half_closed);
     pthread_cond_broadcast(&c->drained);
     fm_mutex_unlock(&c->lock);
     sum.aborts += found != FM_TASK_DONE;
-    if (!half_closed && found == FM_TASK_QUEUED && fm_crew_take_back(&w.crew, &c->task)) {
+    if (!half_closed && found == FM_TASK_QUEUED && fm_sched_take_back(&w.sched, &c->task)) {
         w.taken_back++;
         exchange_over(c, c->gone);
     }
@@ -276,7 +276,7 @@ static void drained(struct conn *c)
 {
     fm_mutex_lock(&c->lock);
     c->full = false;
-    fm_task_resume_writing(&c->task, &w.crew);
+    fm_task_resume_writing(&c->task, &w.sched);
     pthread_cond_broadcast(&c->drained);
     fm_mutex_unlock(&c->lock);
 }
@@ -330,19 +330,19 @@ static unsigned outside(bool must)
                 end(c, false);
                 break;
             default: /* --queue-timeout */
-                if (fm_crew_take_back(&w.crew, &c->task)) {
+                if (fm_sched_take_back(&w.sched, &c->task)) {
                     w.taken_back++;
                     exchange_over(c, false);
                 }
             }
         }
     }
-    if (w.stop_early && !w.crew.stop && some(4)) { /* the graceful timeout has passed: end what there is, then stop */
+    if (w.stop_early && !w.sched.stop && some(4)) { /* the graceful timeout has passed: end what there is, then stop */
         w.draining = true;
         for (unsigned i = 0; i < CONNS; i++)
             if (w.conn[i] && w.conn[i]->state == BUSY)
                 end(w.conn[i], false);
-        fm_crew_stop(&w.crew);
+        fm_sched_stop(&w.sched);
     }
     return happened;
 }
@@ -352,7 +352,7 @@ static bool outside_can_act(void)
     for (unsigned i = 0; i < CONNS; i++)
         if (w.conn[i] && (w.conn[i]->state == READING || w.conn[i]->full || must_leave(w.conn[i])))
             return true;
-    return w.stop_early && !w.crew.stop;
+    return w.stop_early && !w.sched.stop;
 }
 
 static bool poll_can_end(const void *arg)
@@ -380,15 +380,15 @@ static int on_poll(int flags)
 static bool loop_ready(void *ctx)
 {
     (void)ctx;
-    return fm_crew_has_work(&w.crew);
+    return fm_sched_has_work(&w.sched);
 }
 
-/* ---- what the server is to the crew ---- */
+/* ---- what the server is to the scheduler ---- */
 
 static void poll_loop(void *ctx, bool block) FM_UNCHECKED
 {
     (void)ctx;
-    SIM_CHECK(w.polling++ == 0); /* one lookout */
+    SIM_CHECK(w.polling++ == 0); /* one leader */
     fm_loop_turn(&w.loop, block);
     SIM_CHECK(--w.polling == 0);
 }
@@ -399,17 +399,17 @@ static void wake_loop(void *ctx)
     fm_loop_wake(&w.loop);
 }
 
-static void take_gil(void *ctx, struct fm_hand *hand)
+static void take_gil(void *ctx, struct fm_thread *thread)
 {
     (void)ctx;
-    SIM_CHECK(hand == fm_hand_self());
+    SIM_CHECK(thread == fm_thread_self());
     fm_mutex_lock(&w.gil);
     w.gil_owner = sim.current + 1;
 }
 
-static void drop_gil(void *ctx, struct fm_hand *hand)
+static void drop_gil(void *ctx, struct fm_thread *thread)
 {
-    (void)ctx, (void)hand;
+    (void)ctx, (void)thread;
     SIM_CHECK(w.gil_owner == sim.current + 1);
     w.gil_owner = 0;
     fm_mutex_unlock(&w.gil);
@@ -425,9 +425,9 @@ static bool flush_held(void *ctx, struct fm_task *task, uint64_t since)
     return some(2);
 }
 
-static void leave_step(struct conn *c, struct fm_hand *hand)
+static void leave_step(struct conn *c, struct fm_thread *thread)
 {
-    fm_hand_release(hand);
+    fm_thread_release(thread);
     SIM_CHECK(c->magic == ALIVE && c->in_step && w.gil_owner == sim.current + 1);
     c->in_step = false;
     w.in_step--;
@@ -444,14 +444,14 @@ static void enter_step(struct conn *c)
 static bool nobody_waits(const void *arg)
 {
     (void)arg;
-    return fm_runq_length(&w.crew.runq) + fm_runq_length(&w.crew.incoming) == 0 || w.crew.running == w.pool ||
-           w.crew.stop;
+    return fm_runq_length(&w.sched.runq) + fm_runq_length(&w.sched.incoming) == 0 || w.sched.running == w.pool ||
+           w.sched.stop;
 }
 
 /* Gives up the GIL in the middle of a step, as a call that blocks does: for a while, or until others are served. */
-static void block(struct conn *c, struct fm_hand *hand)
+static void block(struct conn *c, struct fm_thread *thread)
 {
-    drop_gil(NULL, hand);
+    drop_gil(NULL, thread);
     if (some(2)) {
         sim_wait_until(nobody_waits, NULL);
     } else {
@@ -459,20 +459,20 @@ static void block(struct conn *c, struct fm_hand *hand)
             sim_yield();
         while (!some(3));
     }
-    take_gil(NULL, hand);
+    take_gil(NULL, thread);
     SIM_CHECK(c->magic == ALIVE && c->in_step);
 }
 
 /* write() beyond what is kept: waits in its thread, without the GIL. */
-static void write_and_wait(struct conn *c, struct fm_hand *hand)
+static void write_and_wait(struct conn *c, struct fm_thread *thread)
 {
-    drop_gil(NULL, hand);
+    drop_gil(NULL, thread);
     fm_mutex_lock(&c->lock);
     c->full = !c->gone && !fm_task_aborted(&c->task);
     while (c->full && !fm_task_aborted(&c->task))
         pthread_cond_wait(&c->drained, &c->lock.m);
     fm_mutex_unlock(&c->lock);
-    take_gil(NULL, hand);
+    take_gil(NULL, thread);
 }
 
 static bool park(struct conn *c)
@@ -506,11 +506,11 @@ static bool park_on_output(struct conn *c)
 }
 
 /* fm_wsgi_step in small. */
-static void step(void *ctx, struct fm_hand *hand, struct fm_task *task)
+static void step(void *ctx, struct fm_thread *thread, struct fm_task *task)
 {
     struct conn *c = FM_LIST_ENTRY(task, struct conn, task);
     (void)ctx;
-    SIM_CHECK(hand == fm_hand_self() && hand->task == task && c->magic == ALIVE);
+    SIM_CHECK(thread == fm_thread_self() && thread->task == task && c->magic == ALIVE);
     SIM_CHECK(fm_task_state(task) == FM_TASK_RUNNING);
     enter_step(c);
     task->begun = true;
@@ -533,12 +533,12 @@ static void step(void *ctx, struct fm_hand *hand, struct fm_task *task)
             if (!park(c))
                 break;
             sum.parks++;
-            leave_step(c, hand);
+            leave_step(c, thread);
             if (fm_task_let_go(task, c->wait))
                 return; /* not ours any more, not even to look at */
             sum.woken++;
             enter_step(c);
-            fm_hand_take(hand, task);
+            fm_thread_take(thread, task);
             break;
         case PARK_DONE: new_future(true); break;
         case WRITE:
@@ -546,76 +546,76 @@ static void step(void *ctx, struct fm_hand *hand, struct fm_task *task)
             fm_mutex_lock(&c->lock);
             c->full = !c->gone && !fm_task_aborted(task);
             fm_mutex_unlock(&c->lock);
-            leave_step(c, hand);
+            leave_step(c, thread);
             if (park_on_output(c))
                 return;
             enter_step(c);
-            fm_hand_take(hand, task);
+            fm_thread_take(thread, task);
             break;
-        case BLOCK: block(c, hand); break;
+        case BLOCK: block(c, thread); break;
         case HOLD:
-            fm_hand_hold(hand);
+            fm_thread_hold(thread);
             if (some(2))
-                write_and_wait(c, hand);
+                write_and_wait(c, thread);
             break;
         case REQUEUE:
-            leave_step(c, hand);
+            leave_step(c, thread);
             fm_task_move(task, FM_TASK_RUNNING, FM_TASK_QUEUED);
-            fm_crew_push(&w.crew, task);
+            fm_sched_push(&w.sched, task);
             return;
         case GO_ON: break;
         }
     }
     if (some(4))
-        block(c, hand); /* in close() */
+        block(c, thread); /* in close() */
     w.closed++;
-    leave_step(c, hand);
+    leave_step(c, thread);
     fm_task_move(task, FM_TASK_RUNNING, FM_TASK_DONE);
     fm_loop_post(&w.loop, &c->finished, 0, &c->hurry);
 }
 
-static const struct fm_crew_ops ops = {poll_loop, wake_loop, take_gil, drop_gil, step, flush_held};
+static const struct fm_sched_ops ops = {poll_loop, wake_loop, take_gil, drop_gil, step, flush_held};
 
-static void hand_main(void *arg) FM_UNCHECKED
+static void thread_main(void *arg) FM_UNCHECKED
 {
-    fm_crew_run(&w.crew, (unsigned)(uintptr_t)arg);
+    fm_sched_run(&w.sched, (unsigned)(uintptr_t)arg);
     SIM_CHECK(w.gil_owner != sim.current + 1);
-    w.hands_left--;
+    w.threads_left--;
 }
 
 static bool monitor_can_go_on(const void *arg)
 {
     (void)arg;
-    return sim.eventfd[w.crew.monitor_fd] > 0 || w.crew.stop;
+    return sim.eventfd[w.sched.monitor_fd] > 0 || w.sched.stop;
 }
 
 static bool all_have_left(const void *arg)
 {
     (void)arg;
-    return w.hands_left == 0;
+    return w.threads_left == 0;
 }
 
 /* As watch() and finish() of server.c. */
 static void monitor_main(void *arg)
 {
     (void)arg;
-    fm_monitor_init(&w.monitor, &w.crew);
+    fm_monitor_init(&w.monitor, &w.sched);
     if (w.never_begins) {
         while (!some(4))
             sim_yield();
-        fm_crew_stop(&w.crew);
+        fm_sched_stop(&w.sched);
     }
-    while (!fm_crew_has_stopped(&w.crew)) {
+    while (!fm_sched_has_stopped(&w.sched)) {
         uint64_t pause = fm_monitor_tick(&w.monitor);
         if (pause == UINT64_MAX)
             sim_wait_until(monitor_can_go_on, NULL);
         else
             sim.now += pause;
-        if (sim.eventfd[w.crew.monitor_fd] > 0)
+        if (sim.eventfd[w.sched.monitor_fd] > 0)
             fm_monitor_woken(&w.monitor);
         sim_yield();
     }
-    fm_crew_join(&w.crew, UINT64_MAX);
+    fm_sched_join(&w.sched, UINT64_MAX);
     sim_wait_until(all_have_left, NULL); /* as fm_interp_join: one may not even have come yet */
     w.over = sim.changed = true;
 }
@@ -649,8 +649,8 @@ static void set_up(void)
     atomic_init(&w.loop.next_due, FM_NEVER);
     w.loop.ready = loop_ready;
     w.loop.wake_fd = sim_eventfd();
-    SIM_CHECK(fm_crew_init(&w.crew, w.pool, &ops, &w) == 0);
-    w.hands_left = w.pool + 1;
+    SIM_CHECK(fm_sched_init(&w.sched, w.pool, &ops, &w) == 0);
+    w.threads_left = w.pool + 1;
     w.conns = 1 + (unsigned)sim_random(CONNS);
     w.events = (unsigned)sim_random(4);
     w.stop_early = some(8);
@@ -660,9 +660,9 @@ static void set_up(void)
         w.conns = 0;
     for (unsigned i = 0; i < w.conns; i++)
         w.conn[i] = new_conn(i);
-    static const char *const names[] = {"hand 0", "hand 1", "hand 2", "hand 3"};
+    static const char *const names[] = {"thread 0", "thread 1", "thread 2", "thread 3"};
     for (unsigned i = 0; i <= w.pool; i++)
-        sim_start(names[i], hand_main, (void *)(uintptr_t)i);
+        sim_start(names[i], thread_main, (void *)(uintptr_t)i);
     sim_start("monitor", monitor_main, NULL);
     sim_start("completer 1", completer, NULL);
     sim_start("completer 2", completer, NULL);
@@ -670,10 +670,10 @@ static void set_up(void)
 
 static void tear_down(void) FM_UNCHECKED
 {
-    SIM_CHECK(w.hands_left == 0 && w.in_step == 0 && w.polling == 0 && w.gil_owner == 0);
+    SIM_CHECK(w.threads_left == 0 && w.in_step == 0 && w.polling == 0 && w.gil_owner == 0);
     if (!w.stop_early || w.conns == 0) {
         SIM_CHECK(w.conns == 0);
-        SIM_CHECK(fm_runq_length(&w.crew.runq) == 0 && fm_runq_length(&w.crew.incoming) == 0 && w.crew.running == 0);
+        SIM_CHECK(fm_runq_length(&w.sched.runq) == 0 && fm_runq_length(&w.sched.incoming) == 0 && w.sched.running == 0);
         SIM_CHECK(w.accepted == w.begun + w.taken_back);
         SIM_CHECK(w.begun == w.closed && w.closed == w.finished);
     }
@@ -684,7 +684,7 @@ static void tear_down(void) FM_UNCHECKED
     sum.stopped_early += w.conns > 0 || w.never_begins;
     for (unsigned i = 0; i < CONNS; i++)
         free(w.conn[i]); /* where it was stopped early */
-    fm_crew_fini(&w.crew);
+    fm_sched_fini(&w.sched);
 }
 
 static uint64_t setting(const char *name, uint64_t otherwise)
@@ -715,9 +715,9 @@ int main(void)
     fm_counters_read(&counters);
     sum.stalls = counters.cell[FM_C_STALLS];
     printf(
-        "%llu requests, %llu parks (%llu went on at once), %llu writes, %llu stalls (%llu times the lookout found its "
+        "%llu requests, %llu parks (%llu went on at once), %llu writes, %llu stalls (%llu times the leader found its "
         "steps to wait), %llu ended from outside, "
-        "%llu taken back, %llu sleeps of the lookout, %llu stopped early; %llu points a schedule\n",
+        "%llu taken back, %llu sleeps of the leader, %llu stopped early; %llu points a schedule\n",
         (unsigned long long)sum.requests, (unsigned long long)sum.parks, (unsigned long long)sum.woken,
         (unsigned long long)sum.writes, (unsigned long long)sum.stalls, (unsigned long long)found_waiting,
         (unsigned long long)sum.aborts, (unsigned long long)sum.taken_back, (unsigned long long)sum.sleeps,

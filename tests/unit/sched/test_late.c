@@ -1,8 +1,8 @@
-/* The crew and the monitor, as they are, under a controlled interleaving in which time is kept: is everybody late?
+/* The scheduler and the monitor, as they are, under a controlled interleaving in which time is kept: is everybody late?
  *
- * Clients send requests to a crew of a few threads, each the next one when it has its answer; steps sleep without the
- * GIL, compute with it, compute while the machine is busy, or wait once for long; or hundreds of continuations come at
- * once.  Where nobody is lost everybody can still be late, which test_interleave.c does not see.
+ * Clients send requests to a scheduler of a few threads, each the next one when it has its answer; steps sleep without
+ * the GIL, compute with it, compute while the machine is busy, or wait once for long; or hundreds of continuations come
+ * at once.  Where nobody is lost everybody can still be late, which test_interleave.c does not see.
  *
  * Held against each schedule: the loop is polled every few milliseconds; steps that wait run side by side, in not much
  * more time than it takes with all threads; steps that compute are never handed off, also where they are kept from the
@@ -18,7 +18,7 @@
 #include "../../../src/sched/task.c"
 #include "../../../src/sched/runq.c"
 #include "../../../src/sched/waits.c"
-#include "../../../src/sched/crew.c"
+#include "../../../src/sched/sched.c"
 #include "../../../src/sched/monitor.c"
 
 enum { POOL = 4, CLIENTS = 16, CONTINUATIONS = 300 };
@@ -63,13 +63,13 @@ struct job {
 
 static struct {
     enum kind kind;
-    struct fm_crew crew;
+    struct fm_sched sched;
     struct fm_monitor monitor;
     struct fm_mutex gil;
     int wake_fd;
     atomic_int asleep;
     struct job client[CLIENTS], continuation[CONTINUATIONS];
-    unsigned clients, left, done, hands_left, continuations;
+    unsigned clients, left, done, threads_left, continuations;
     unsigned looks; /* of the monitor */
     unsigned stuck; /* steps that waited for long */
     uint64_t polled, begun;
@@ -100,10 +100,10 @@ static void sim_explain(void)
 {
     fprintf(stderr, "  %s: %.1f ms since it began; gap %.1f ms, late %.1f ms, all steps %.1f ms, budget %u\n",
             kinds[w.kind].name, (double)(sim.now - w.begun) / FM_MS, (double)w.gap / FM_MS, (double)w.late / FM_MS,
-            (double)w.work / FM_MS, w.crew.budget);
+            (double)w.work / FM_MS, w.sched.budget);
 }
 
-/* ---- what the server is to the crew ---- */
+/* ---- what the server is to the scheduler ---- */
 
 static uint64_t sim_next_event(void)
 {
@@ -131,7 +131,7 @@ static void poll_events(void *ctx, bool block)
     note_gap();
     if (block) {
         atomic_store(&w.asleep, 1);
-        if (!fm_crew_has_work(ctx))
+        if (!fm_sched_has_work(ctx))
             sim_wait_until(woken, NULL);
         atomic_store(&w.asleep, 0);
     }
@@ -143,7 +143,7 @@ static void poll_events(void *ctx, bool block)
             continue;
         j->coming = false;
         fm_task_move(&j->task, FM_TASK_IDLE, FM_TASK_QUEUED);
-        fm_crew_push(&w.crew, &j->task);
+        fm_sched_push(&w.sched, &j->task);
     }
     w.polled = sim.now;
 }
@@ -155,15 +155,15 @@ static void wake(void *ctx)
         fm_fds_wake(w.wake_fd);
 }
 
-static void take_gil(void *ctx, struct fm_hand *hand)
+static void take_gil(void *ctx, struct fm_thread *thread)
 {
-    (void)ctx, (void)hand;
+    (void)ctx, (void)thread;
     fm_mutex_lock(&w.gil);
 }
 
-static void drop_gil(void *ctx, struct fm_hand *hand)
+static void drop_gil(void *ctx, struct fm_thread *thread)
 {
-    (void)ctx, (void)hand;
+    (void)ctx, (void)thread;
     fm_mutex_unlock(&w.gil);
 }
 
@@ -199,7 +199,7 @@ static void send_next(struct job *j)
     w.work += j->lasts;
 }
 
-static void step(void *ctx, struct fm_hand *hand, struct fm_task *task)
+static void step(void *ctx, struct fm_thread *thread, struct fm_task *task)
 {
     struct job *j = FM_LIST_ENTRY(task, struct job, task);
     (void)ctx;
@@ -219,7 +219,7 @@ static void step(void *ctx, struct fm_hand *hand, struct fm_task *task)
         sleep_for(LONG);
     else
         sim_spend(SIM_COMPUTES, continues || w.kind == COMPUTE || w.kind == STEADY ? j->lasts : FM_MS / 100);
-    fm_hand_release(hand);
+    fm_thread_release(thread);
     fm_task_move(task, FM_TASK_RUNNING, FM_TASK_DONE);
     fm_task_reset(task);
     if (!continues)
@@ -227,9 +227,9 @@ static void step(void *ctx, struct fm_hand *hand, struct fm_task *task)
     sim.changed = true;
     if (++w.done < kinds[w.kind].requests + w.continuations)
         return;
-    if (fm_crew_is_inline(&w.crew, hand))
+    if (fm_sched_is_inline(&w.sched, thread))
         note_gap(); /* it does not poll again */
-    fm_crew_stop(&w.crew);
+    fm_sched_stop(&w.sched);
 }
 
 static bool flush(void *ctx, struct fm_task *task, uint64_t since)
@@ -238,37 +238,37 @@ static bool flush(void *ctx, struct fm_task *task, uint64_t since)
     return false;
 }
 
-static const struct fm_crew_ops ops = {poll_events, wake, take_gil, drop_gil, step, flush};
+static const struct fm_sched_ops ops = {poll_events, wake, take_gil, drop_gil, step, flush};
 
 /* ---- the threads ---- */
 
-static void hand_main(void *arg) FM_UNCHECKED
+static void thread_main(void *arg) FM_UNCHECKED
 {
-    fm_crew_run(&w.crew, (unsigned)(uintptr_t)arg);
-    w.hands_left--;
+    fm_sched_run(&w.sched, (unsigned)(uintptr_t)arg);
+    w.threads_left--;
     sim.changed = true;
 }
 
 static bool monitor_can_go_on(const void *arg)
 {
     (void)arg;
-    return sim.eventfd[w.crew.monitor_fd] > 0 || w.crew.stop;
+    return sim.eventfd[w.sched.monitor_fd] > 0 || w.sched.stop;
 }
 
 static bool all_have_left(const void *arg)
 {
     (void)arg;
-    return w.hands_left == 0;
+    return w.threads_left == 0;
 }
 
 static void monitor_main(void *arg)
 {
     (void)arg;
-    while (!fm_crew_has_stopped(&w.crew)) {
+    while (!fm_sched_has_stopped(&w.sched)) {
         w.looks++;
         uint64_t pause = fm_monitor_tick(&w.monitor);
         sim_wait_until_or_at(monitor_can_go_on, NULL, pause == UINT64_MAX ? 0 : sim.now + pause);
-        if (sim.eventfd[w.crew.monitor_fd] > 0)
+        if (sim.eventfd[w.sched.monitor_fd] > 0)
             fm_monitor_woken(&w.monitor);
     }
     sim_wait_until(all_have_left, NULL);
@@ -290,7 +290,7 @@ static void application_main(void *arg) FM_UNCHECKED
         j->arrives = sim.now;
         j->lasts = length();
         fm_task_move(&j->task, FM_TASK_IDLE, FM_TASK_QUEUED);
-        fm_crew_push(&w.crew, &j->task);
+        fm_sched_push(&w.sched, &j->task);
     }
 }
 
@@ -306,9 +306,9 @@ static void set_up(void)
     w.clients = kinds[w.kind].clients;
     fm_mutex_init(&w.gil);
     w.wake_fd = sim_eventfd();
-    SIM_CHECK(fm_crew_init(&w.crew, POOL, &ops, &w.crew) == 0);
-    fm_monitor_init(&w.monitor, &w.crew);
-    w.hands_left = POOL + 1;
+    SIM_CHECK(fm_sched_init(&w.sched, POOL, &ops, &w.sched) == 0);
+    fm_monitor_init(&w.monitor, &w.sched);
+    w.threads_left = POOL + 1;
     for (unsigned i = 0; i < CONTINUATIONS; i++)
         fm_task_init(&w.continuation[i].task);
     w.begun = w.polled = sim.now;
@@ -316,9 +316,9 @@ static void set_up(void)
         fm_task_init(&w.client[i].task);
         send_next(&w.client[i]);
     }
-    static const char *const names[] = {"hand 0", "hand 1", "hand 2", "hand 3", "hand 4"};
+    static const char *const names[] = {"thread 0", "thread 1", "thread 2", "thread 3", "thread 4"};
     for (unsigned i = 0; i <= POOL; i++)
-        sim_start(names[i], hand_main, (void *)(uintptr_t)i);
+        sim_start(names[i], thread_main, (void *)(uintptr_t)i);
     sim_start("monitor", monitor_main, NULL);
     sim_start("application", application_main, NULL);
 }
@@ -386,7 +386,7 @@ int main(void)
         set_up();
         sim_run();
         judge(before);
-        fm_crew_fini(&w.crew);
+        fm_sched_fini(&w.sched);
     }
     printf("%llu stalls; steps that sleep took at most %.2f of what they must; %llu points a schedule\n",
            (unsigned long long)sum.stalls, sum.slowest, (unsigned long long)(sim.total_steps / sum.schedules));

@@ -9,42 +9,42 @@
 #include <string.h>
 
 #include "../util/threads.h"
-#include "fermata/sched/crew.h"
+#include "fermata/sched/sched.h"
 #include "fermata/sched/task.h"
 
-/* ---- a crew without hands: the test pops from its queue ---- */
+/* ---- a scheduler without pool threads: the test pops from its queue ---- */
 
-static struct fm_crew crew;
+static struct fm_sched sched;
 static atomic_uint wakes;
 
 static void count_wake(void *ctx)
 {
-    CHECK(ctx == &crew);
+    CHECK(ctx == &sched);
     atomic_fetch_add(&wakes, 1);
 }
 
-static const struct fm_crew_ops ops = {.wake = count_wake};
+static const struct fm_sched_ops ops = {.wake = count_wake};
 
 static struct fm_task *pop(void)
 {
-    fm_mutex_lock(&crew.lock);
-    struct fm_task *t = fm_runq_pop(&crew.runq);
-    fm_mutex_unlock(&crew.lock);
+    fm_mutex_lock(&sched.lock);
+    struct fm_task *t = fm_runq_pop(&sched.runq);
+    fm_mutex_unlock(&sched.lock);
     return t;
 }
 
 static unsigned queue_length(void)
 {
     unsigned n = 0;
-    fm_mutex_lock(&crew.lock);
+    fm_mutex_lock(&sched.lock);
     for (unsigned line = FM_UNSTARTED; line <= FM_STARTED; line++) {
-        const struct fm_list *head = &crew.runq.line[line];
+        const struct fm_list *head = &sched.runq.line[line];
         unsigned before = n;
         for (struct fm_list *node = head->next; node != head; node = node->next)
             n++;
-        CHECK(crew.runq.length[line] == n - before);
+        CHECK(sched.runq.length[line] == n - before);
     }
-    fm_mutex_unlock(&crew.lock);
+    fm_mutex_unlock(&sched.lock);
     return n;
 }
 
@@ -88,15 +88,15 @@ static int start(void **state)
     (void)state;
     atomic_store(&wakes, 0);
     fm_counters_read(&at_start);
-    int err = fm_crew_init(&crew, 2, &ops, &crew);
-    crew.handing_off = true; /* so that what the loop pushes is in the queue at once */
+    int err = fm_sched_init(&sched, 2, &ops, &sched);
+    sched.handing_off = true; /* so that what the loop pushes is in the queue at once */
     return err;
 }
 
 static int finish(void **state)
 {
     (void)state;
-    fm_crew_fini(&crew);
+    fm_sched_fini(&sched);
     return 0;
 }
 
@@ -120,7 +120,7 @@ static void bring_to(struct fm_task *t, struct fm_wait *w, enum fm_task_state s)
     }
     fm_task_park(t, w);
     if (s == FM_TASK_WOKEN)
-        fm_wait_fire(w, &crew);
+        fm_wait_fire(w, &sched);
     if (s == FM_TASK_PARKED)
         assert_true(fm_task_let_go(t, w));
 }
@@ -272,7 +272,7 @@ static void test_reset(void **state)
 
 static void *fire(void *arg)
 {
-    fm_wait_fire(arg, &crew);
+    fm_wait_fire(arg, &sched);
     return NULL;
 }
 
@@ -301,14 +301,14 @@ static void test_fire_after_letting_go(void **state)
     assert_int_equal(queue_length(), 1);
     assert_int_equal(wakes, 1);
 
-    fm_wait_fire(&w, &crew); /* again, while it is queued */
+    fm_wait_fire(&w, &sched); /* again, while it is queued */
     assert_int_equal(queue_length(), 1);
     assert_ptr_equal(pop(), &t);
-    fm_wait_fire(&w, &crew); /* ... while it is nowhere */
+    fm_wait_fire(&w, &sched); /* ... while it is nowhere */
     fm_task_move(&t, FM_TASK_QUEUED, FM_TASK_RUNNING);
-    fm_wait_fire(&w, &crew); /* ... while it runs */
+    fm_wait_fire(&w, &sched); /* ... while it runs */
     fm_wait_disarm(&w);
-    fm_wait_fire(&w, &crew);
+    fm_wait_fire(&w, &sched);
     assert_int_equal(word(&t), FM_TASK_RUNNING);
     assert_int_equal(w.state, FM_WAIT_FIRED);
     assert_int_equal(queue_length(), 0);
@@ -326,15 +326,15 @@ static void test_fire_before_letting_go(void **state)
         if (other_thread)
             join(spawn(fire, &w));
         else
-            fm_wait_fire(&w, &crew);
+            fm_wait_fire(&w, &sched);
         assert_int_equal(word(&t), FM_TASK_WOKEN);
         assert_int_equal(w.state, FM_WAIT_FIRED);
-        fm_wait_fire(&w, &crew);
+        fm_wait_fire(&w, &sched);
         assert_int_equal(word(&t), FM_TASK_WOKEN);
         assert_false(fm_task_let_go(&t, &w));
         assert_int_equal(word(&t), FM_TASK_RUNNING);
         assert_true(counted_in(FM_TASK_RUNNING));
-        fm_wait_fire(&w, &crew);
+        fm_wait_fire(&w, &sched);
         assert_int_equal(word(&t), FM_TASK_RUNNING);
         assert_int_equal(queue_length(), 0);
         assert_int_equal(wakes, 0);
@@ -349,7 +349,7 @@ static void test_an_old_wait_does_not_wake(void **state)
     struct fm_wait first, second;
     bring_to(&t, &first, FM_TASK_PARKED);
     fm_role_take_loop();
-    fm_task_abort(&t, &crew, false);
+    fm_task_abort(&t, &sched, false);
     fm_role_drop_loop();
     assert_ptr_equal(pop(), &t);
     atomic_store(&t.word, FM_TASK_QUEUED); /* had it not been aborted, but run for another reason */
@@ -358,14 +358,14 @@ static void test_an_old_wait_does_not_wake(void **state)
     assert_int_equal(first.state, FM_WAIT_DISARMED);
 
     fm_task_park(&t, &second);
-    fm_wait_fire(&first, &crew);
+    fm_wait_fire(&first, &sched);
     assert_int_equal(word(&t), FM_TASK_PARKING);
     assert_true(fm_task_let_go(&t, &second));
-    fm_wait_fire(&first, &crew);
+    fm_wait_fire(&first, &sched);
     assert_int_equal(word(&t), FM_TASK_PARKED);
     assert_int_equal(first.state, FM_WAIT_DISARMED);
     assert_int_equal(queue_length(), 0);
-    fm_wait_fire(&second, &crew);
+    fm_wait_fire(&second, &sched);
     assert_int_equal(word(&t), FM_TASK_QUEUED);
     assert_ptr_equal(pop(), &t);
 }
@@ -377,7 +377,7 @@ static void test_a_late_fire_touches_no_task(void **state)
     struct fm_task *t = malloc(sizeof *t);
     struct fm_wait fired, disarmed;
     bring_to(t, &fired, FM_TASK_PARKING);
-    fm_wait_fire(&fired, &crew);
+    fm_wait_fire(&fired, &sched);
     assert_false(fm_task_let_go(t, &fired));
     fm_task_park(t, &disarmed);
     fm_task_unpark(t, &disarmed);
@@ -385,8 +385,8 @@ static void test_a_late_fire_touches_no_task(void **state)
     memset(t, 0xff, sizeof *t);
     free(t);
     fired.task = disarmed.task = NULL;
-    fm_wait_fire(&fired, &crew);
-    fm_wait_fire(&disarmed, &crew);
+    fm_wait_fire(&fired, &sched);
+    fm_wait_fire(&disarmed, &sched);
     assert_int_equal(queue_length(), 0);
 }
 
@@ -401,7 +401,7 @@ static void test_disarm(void **state)
     assert_int_equal(word(&t), FM_TASK_PARKING); /* the task is another matter */
     fm_wait_disarm(&w);
     assert_int_equal(w.state, FM_WAIT_DISARMED);
-    fm_wait_fire(&w, &crew);
+    fm_wait_fire(&w, &sched);
     assert_int_equal(w.state, FM_WAIT_DISARMED);
     assert_int_equal(word(&t), FM_TASK_PARKING);
 
@@ -426,7 +426,7 @@ static void test_unpark(void **state)
             assert_int_equal(word(&t), FM_TASK_RUNNING | flags[f]);
             assert_int_equal(w.state, woken ? FM_WAIT_FIRED : FM_WAIT_DISARMED);
             assert_true(counted_in(FM_TASK_RUNNING));
-            fm_wait_fire(&w, &crew);
+            fm_wait_fire(&w, &sched);
             assert_int_equal(word(&t), FM_TASK_RUNNING | flags[f]);
             assert_int_equal(queue_length(), 0);
         }
@@ -518,13 +518,13 @@ static void test_abort_in_each_state(void **state)
             bring_to(&t, &w, (enum fm_task_state)s);
             bool queued = s == FM_TASK_PARKED || (s == FM_TASK_WRITING && !gone);
             uint32_t expected = queued ? FM_TASK_QUEUED | FM_TASK_ABORT : s | (gone ? FM_TASK_GONE : FM_TASK_ABORT);
-            assert_int_equal(fm_task_abort(&t, &crew, gone), s);
+            assert_int_equal(fm_task_abort(&t, &sched, gone), s);
             assert_int_equal(word(&t), expected);
             assert_int_equal(fm_task_aborted(&t), !gone || queued);
             assert_true(counted_in((enum fm_task_state)(expected & FM_TASK_STATE_MASK)));
             assert_int_equal(queue_length(), queued);
 
-            assert_int_equal(fm_task_abort(&t, &crew, gone), expected & FM_TASK_STATE_MASK); /* repeated */
+            assert_int_equal(fm_task_abort(&t, &sched, gone), expected & FM_TASK_STATE_MASK); /* repeated */
             assert_int_equal(word(&t), expected);
             assert_int_equal(queue_length(), queued);
             assert_ptr_equal(pop(), queued ? &t : NULL);
@@ -544,8 +544,8 @@ static void test_abort_twice(void **state)
             struct fm_task t;
             struct fm_wait w;
             bring_to(&t, &w, (enum fm_task_state)s);
-            fm_task_abort(&t, &crew, gone_first);
-            fm_task_abort(&t, &crew, !gone_first);
+            fm_task_abort(&t, &sched, gone_first);
+            fm_task_abort(&t, &sched, !gone_first);
             bool queued = s == FM_TASK_PARKED || s == FM_TASK_WRITING;
             assert_true(fm_task_aborted(&t));
             assert_int_equal(fm_task_state(&t), queued ? FM_TASK_QUEUED : s);
@@ -559,7 +559,7 @@ static void test_abort_twice(void **state)
 static void abort_on_loop(struct fm_task *t, bool gone)
 {
     fm_role_take_loop();
-    fm_task_abort(t, &crew, gone);
+    fm_task_abort(t, &sched, gone);
     fm_role_drop_loop();
 }
 
@@ -583,7 +583,7 @@ static void test_abort_before_letting_go(void **state)
             assert_true(fm_task_aborted(&t));
             assert_true(counted_in(FM_TASK_RUNNING));
             assert_int_equal(w.state, FM_WAIT_DISARMED);
-            fm_wait_fire(&w, &crew);
+            fm_wait_fire(&w, &sched);
             assert_int_equal(fm_task_state(&t), FM_TASK_RUNNING);
             assert_int_equal(queue_length(), 0);
         }
@@ -599,10 +599,10 @@ static void test_gone_but_woken(void **state)
     for (int order = 0; order < 2; order++) {
         bring_to(&t, &w, FM_TASK_PARKING);
         if (order)
-            fm_wait_fire(&w, &crew);
+            fm_wait_fire(&w, &sched);
         abort_on_loop(&t, true);
         if (!order)
-            fm_wait_fire(&w, &crew);
+            fm_wait_fire(&w, &sched);
         assert_false(fm_task_let_go(&t, &w));
         assert_int_equal(word(&t), FM_TASK_RUNNING | FM_TASK_GONE);
         assert_false(fm_task_aborted(&t));
@@ -620,10 +620,10 @@ static void test_aborted_and_woken(void **state)
     for (int order = 0; order < 2; order++) {
         bring_to(&t, &w, FM_TASK_PARKING);
         if (order)
-            fm_wait_fire(&w, &crew);
+            fm_wait_fire(&w, &sched);
         abort_on_loop(&t, false);
         if (!order)
-            fm_wait_fire(&w, &crew);
+            fm_wait_fire(&w, &sched);
         assert_false(fm_task_let_go(&t, &w));
         assert_int_equal(word(&t), FM_TASK_RUNNING | FM_TASK_ABORT);
         assert_int_equal(w.state, FM_WAIT_FIRED);
@@ -638,7 +638,7 @@ static void test_fire_after_abort(void **state)
     struct fm_wait w;
     bring_to(&t, &w, FM_TASK_PARKED);
     abort_on_loop(&t, true);
-    fm_wait_fire(&w, &crew);
+    fm_wait_fire(&w, &sched);
     assert_int_equal(w.state, FM_WAIT_FIRED);
     assert_int_equal(word(&t), FM_TASK_QUEUED | FM_TASK_ABORT);
     assert_int_equal(queue_length(), 1); /* once */
@@ -651,9 +651,9 @@ static void test_abort_after_fire(void **state)
     struct fm_task t;
     struct fm_wait w;
     bring_to(&t, &w, FM_TASK_PARKED);
-    fm_wait_fire(&w, &crew);
+    fm_wait_fire(&w, &sched);
     fm_role_take_loop();
-    assert_int_equal(fm_task_abort(&t, &crew, false), FM_TASK_QUEUED);
+    assert_int_equal(fm_task_abort(&t, &sched, false), FM_TASK_QUEUED);
     fm_role_drop_loop();
     assert_int_equal(word(&t), FM_TASK_QUEUED | FM_TASK_ABORT);
     assert_int_equal(queue_length(), 1);
@@ -672,10 +672,10 @@ static void test_resume_writing(void **state)
         fm_counters_read(&at_start);
         bring_to(&t, &w, (enum fm_task_state)s);
         bool resumed = s == FM_TASK_WRITING;
-        assert_int_equal(fm_task_resume_writing(&t, &crew), resumed);
+        assert_int_equal(fm_task_resume_writing(&t, &sched), resumed);
         assert_int_equal(word(&t), resumed ? FM_TASK_QUEUED : s);
         assert_true(counted_in(resumed ? FM_TASK_QUEUED : (enum fm_task_state)s));
-        assert_false(fm_task_resume_writing(&t, &crew));
+        assert_false(fm_task_resume_writing(&t, &sched));
         assert_int_equal(queue_length(), resumed);
         assert_ptr_equal(pop(), resumed ? &t : NULL);
     }
@@ -690,8 +690,8 @@ static void test_gone_while_writing(void **state)
     struct fm_wait w;
     bring_to(&t, NULL, FM_TASK_WRITING);
     fm_role_take_loop();
-    assert_int_equal(fm_task_abort(&t, &crew, true), FM_TASK_WRITING);
-    assert_true(fm_task_resume_writing(&t, &crew));
+    assert_int_equal(fm_task_abort(&t, &sched, true), FM_TASK_WRITING);
+    assert_true(fm_task_resume_writing(&t, &sched));
     fm_role_drop_loop();
     assert_ptr_equal(pop(), &t);
     assert_int_equal(word(&t), FM_TASK_QUEUED | FM_TASK_GONE);
@@ -707,8 +707,8 @@ static void test_aborted_while_writing(void **state)
     struct fm_task t;
     bring_to(&t, NULL, FM_TASK_WRITING);
     fm_role_take_loop();
-    assert_int_equal(fm_task_abort(&t, &crew, false), FM_TASK_WRITING);
-    assert_false(fm_task_resume_writing(&t, &crew));
+    assert_int_equal(fm_task_abort(&t, &sched, false), FM_TASK_WRITING);
+    assert_false(fm_task_resume_writing(&t, &sched));
     fm_role_drop_loop();
     assert_int_equal(queue_length(), 1);
     assert_ptr_equal(pop(), &t);
@@ -772,28 +772,28 @@ static void *be_rival(void *arg)
             if (me->fires && (armed = atomic_load(&r->armed)) > 0 && !only_abort) {
                 spin(seed, 300);
                 if (rnd(seed) % 4 == 0)
-                    fm_wait_fire(&r->wait[rnd(seed) % armed], &crew);
-                fm_wait_fire(&r->wait[armed - 1], &crew);
+                    fm_wait_fire(&r->wait[rnd(seed) % armed], &sched);
+                fm_wait_fire(&r->wait[armed - 1], &sched);
             }
             if (!me->aborts)
                 continue;
             fm_role_take_loop();
             fm_mutex_lock(&r->lock);
             if (rnd(seed) % 2)
-                fm_task_resume_writing(&r->task, &crew);
+                fm_task_resume_writing(&r->task, &sched);
             fm_mutex_unlock(&r->lock);
             if ((aborts > 0 || only_abort) && rnd(seed) % 16 == 0) {
                 aborts -= aborts > 0;
                 spin(seed, 300);
                 fm_mutex_lock(&r->lock);
-                fm_task_abort(&r->task, &crew, (how & 1) && !only_abort);
+                fm_task_abort(&r->task, &sched, (how & 1) && !only_abort);
                 fm_mutex_unlock(&r->lock);
                 how >>= 1;
             }
             fm_role_drop_loop();
         }
         for (unsigned k = me->fires ? atomic_load(&r->armed) : 0; k-- > 0;)
-            fm_wait_fire(&r->wait[k], &crew);
+            fm_wait_fire(&r->wait[k], &sched);
         atomic_fetch_sub(&now.left, 1);
     }
 }
@@ -922,9 +922,9 @@ static void test_race_of_three(void **state)
     race((struct rival[]){{.fires = true}, {.aborts = true}}, 2, ROUNDS(10000));
 }
 
-/* ---- many requests, several hands ---- */
+/* ---- many requests, several pool threads ---- */
 
-enum { TASKS = 24, HANDS = 2, REQUESTS = ROUNDS(30000), WAITS = REQUESTS * PARKS };
+enum { TASKS = 24, THREADS = 2, REQUESTS = ROUNDS(30000), WAITS = REQUESTS * PARKS };
 
 struct request {
     struct fm_task task;
@@ -973,7 +973,7 @@ static void run_step(struct request *r, uint64_t *seed)
         } else if (fate == 1) {
             give(r);
             fm_task_move(t, FM_TASK_RUNNING, FM_TASK_QUEUED);
-            fm_crew_push(&crew, t);
+            fm_sched_push(&sched, t);
             return;
         } else if (r->parks == PARKS || fate == 2) {
             break;
@@ -997,7 +997,7 @@ static void run_step(struct request *r, uint64_t *seed)
     fm_task_move(t, FM_TASK_RUNNING, FM_TASK_DONE);
 }
 
-static void *be_hand(void *arg)
+static void *be_thread(void *arg)
 {
     while (!atomic_load(&all_over)) {
         struct fm_task *t = pop();
@@ -1021,9 +1021,9 @@ static void *complete_all(void *arg)
         if (rnd(seed) % 2)
             other = i + (unsigned)(rnd(seed) % (n - i)); /* or before its turn */
         if (atomic_load(&waits[other].armed))
-            fm_wait_fire(&waits[other].wait, &crew);
+            fm_wait_fire(&waits[other].wait, &sched);
         spin(seed, 300);
-        fm_wait_fire(&waits[i++].wait, &crew);
+        fm_wait_fire(&waits[i++].wait, &sched);
     }
     return NULL;
 }
@@ -1031,8 +1031,8 @@ static void *complete_all(void *arg)
 static void test_race_for_many_tasks(void **state)
 {
     (void)state;
-    uint64_t seed = new_seed(), seeds[HANDS + 1];
-    pthread_t threads[HANDS + 1];
+    uint64_t seed = new_seed(), seeds[THREADS + 1];
+    pthread_t threads[THREADS + 1];
     unsigned started = 0, over = 0, taken_back = 0;
     uint64_t deadline = fm_now() + 60 * FM_SEC;
     waits = calloc(WAITS, sizeof *waits);
@@ -1045,9 +1045,9 @@ static void test_race_for_many_tasks(void **state)
         fm_task_init(&r->task);
         fm_mutex_init(&r->lock);
     }
-    for (int i = 0; i <= HANDS; i++) {
+    for (int i = 0; i <= THREADS; i++) {
         seeds[i] = rnd(&seed);
-        threads[i] = spawn(i < HANDS ? be_hand : complete_all, &seeds[i]);
+        threads[i] = spawn(i < THREADS ? be_thread : complete_all, &seeds[i]);
     }
     fm_role_take_loop();
     while (over < REQUESTS) {
@@ -1069,10 +1069,10 @@ static void test_race_for_many_tasks(void **state)
             started++;
             fm_task_reset(t); /* it may have been aborted before it began */
             fm_task_move(t, FM_TASK_IDLE, FM_TASK_QUEUED);
-            fm_crew_push(&crew, t);
+            fm_sched_push(&sched, t);
             break;
         case FM_TASK_QUEUED:
-            if (rnd(&seed) % 4 == 0 && fm_crew_take_back(&crew, t)) {
+            if (rnd(&seed) % 4 == 0 && fm_sched_take_back(&sched, t)) {
                 CHECK(r->steps == 0);
                 CHECK(fm_task_state(t) == FM_TASK_IDLE);
                 taken_back++;
@@ -1081,14 +1081,14 @@ static void test_race_for_many_tasks(void **state)
             break;
         case FM_TASK_WRITING:
             fm_mutex_lock(&r->lock);
-            fm_task_resume_writing(t, &crew);
+            fm_task_resume_writing(t, &sched);
             fm_mutex_unlock(&r->lock);
             break;
         default: break;
         }
         if (rnd(&seed) % 16 == 0) {
             fm_mutex_lock(&r->lock);
-            fm_task_abort(t, &crew, rnd(&seed) % 2);
+            fm_task_abort(t, &sched, rnd(&seed) % 2);
             fm_mutex_unlock(&r->lock);
         }
         if (rnd(&seed) % 4 == 0)
@@ -1096,7 +1096,7 @@ static void test_race_for_many_tasks(void **state)
     }
     fm_role_drop_loop();
     atomic_store(&all_over, true);
-    for (int i = 0; i <= HANDS; i++)
+    for (int i = 0; i <= THREADS; i++)
         join(threads[i]);
     for (int i = 0; i < TASKS; i++) {
         assert_int_equal(fm_task_state(&requests[i].task), FM_TASK_IDLE);

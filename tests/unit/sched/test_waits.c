@@ -1,4 +1,4 @@
-/* Which steps of the lookout count as waiting: short ones that sleep do; those that compute do not, nor those that are
+/* Which steps of the leader count as waiting: short ones that sleep do; those that compute do not, nor those that are
  * kept from the processor, nor those that nobody waits for. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,8 +30,8 @@ static void doze(void) { usleep(200); }
 
 static void compute(void)
 {
-    uint64_t used = fm_thread_used(waits.tid);
-    while (fm_thread_used(waits.tid) - used < FM_MS / 5)
+    uint64_t used = fm_tid_used(waits.tid);
+    while (fm_tid_used(waits.tid) - used < FM_MS / 5)
         ;
 }
 
@@ -82,10 +82,10 @@ static void test_nor_is_being_without_a_processor(void **state)
     cpu_set_t all;
     assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
     give_neighbour(&n, waits.tid);
-    uint64_t delayed = fm_thread_delayed(waits.tid);
+    uint64_t delayed = fm_tid_delayed(waits.tid);
     assert_int_equal(steps(compute, LONG), 0);
     assert_int_equal(steps(compute_for_long, 10), 0);
-    assert_true(fm_thread_delayed(waits.tid) > delayed);
+    assert_true(fm_tid_delayed(waits.tid) > delayed);
     end_neighbour(&n);
     sched_setaffinity(0, sizeof all, &all);
 }
@@ -108,7 +108,7 @@ static void test_not_while_others_come_and_go(void **state)
     assert_int_not_equal(steps(doze, LONG), 0); /* now they are all in long steps */
 }
 
-/* The time between two batches, in which the lookout polls and sleeps, is no step's. */
+/* The time between two batches, in which the leader polls and sleeps, is no step's. */
 static void test_polling_is_no_waiting(void **state)
 {
     (void)state;
@@ -120,7 +120,7 @@ static void test_polling_is_no_waiting(void **state)
     }
 }
 
-/* Two clients in turn: none is ever queued while a step runs, but there is always one when the lookout polls. */
+/* Two clients in turn: none is ever queued while a step runs, but there is always one when the leader polls. */
 static void test_polling_that_finds_more_at_once(void **state)
 {
     (void)state;

@@ -20,31 +20,31 @@ static void compute(uint64_t ns)
 static void test_used(void **state)
 {
     (void)state;
-    uint64_t used = fm_thread_used(me());
+    uint64_t used = fm_tid_used(me());
     assert_true(used > 0);
     usleep(20000);
-    assert_true(fm_thread_used(me()) - used < 15 * FM_MS);
-    used = fm_thread_used(me());
-    WAIT_FOR((compute(FM_MS), fm_thread_used(me()) - used > 5 * FM_MS));
+    assert_true(fm_tid_used(me()) - used < 15 * FM_MS);
+    used = fm_tid_used(me());
+    WAIT_FOR((compute(FM_MS), fm_tid_used(me()) - used > 5 * FM_MS));
 }
 
 static void test_delayed(void **state)
 {
     (void)state;
     struct neighbour n;
-    uint64_t before = fm_thread_delayed(me());
+    uint64_t before = fm_tid_delayed(me());
     usleep(20000); /* is no delay */
-    assert_true(fm_thread_delayed(me()) - before < 15 * FM_MS);
+    assert_true(fm_tid_delayed(me()) - before < 15 * FM_MS);
     pid_t tid = me();
     cpu_set_t all;
     assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
     give_neighbour(&n, tid);
-    before = fm_thread_delayed(tid);
-    uint64_t used = fm_thread_used(tid), began = fm_now();
-    WAIT_FOR((compute(FM_MS), fm_thread_delayed(tid) - before > 20 * FM_MS));
+    before = fm_tid_delayed(tid);
+    uint64_t used = fm_tid_used(tid), began = fm_now();
+    WAIT_FOR((compute(FM_MS), fm_tid_delayed(tid) - before > 20 * FM_MS));
     uint64_t wall = fm_now() - began;
-    used = fm_thread_used(tid) - used;
-    uint64_t delayed = fm_thread_delayed(tid) - before;
+    used = fm_tid_used(tid) - used;
+    uint64_t delayed = fm_tid_delayed(tid) - before;
     assert_true(used + delayed <= wall + 5 * FM_MS);             /* they are parts of it */
     assert_true(used + delayed + 15 * FM_MS + wall / 4 >= wall); /* and there is no other */
     end_neighbour(&n);
@@ -66,8 +66,8 @@ static void test_state(void **state)
     struct neighbour n = {.tid = 0};
     n.thread = spawn(sleep_long, &n);
     WAIT_FOR(atomic_load(&n.tid));
-    WAIT_FOR(fm_thread_state(atomic_load(&n.tid)) == FM_THREAD_BLOCKED);
-    assert_int_equal(fm_thread_state(me()), FM_THREAD_RUNNABLE);
+    WAIT_FOR(fm_tid_state(atomic_load(&n.tid)) == FM_TID_BLOCKED);
+    assert_int_equal(fm_tid_state(me()), FM_TID_RUNNABLE);
     end_neighbour(&n);
 }
 
@@ -75,9 +75,9 @@ static void test_of_nobody(void **state)
 {
     (void)state;
     int tid = 1; /* not of this process */
-    assert_int_equal(fm_thread_used(tid), 0);
-    assert_int_equal(fm_thread_delayed(tid), 0);
-    assert_int_equal(fm_thread_state(tid), FM_THREAD_UNKNOWN);
+    assert_int_equal(fm_tid_used(tid), 0);
+    assert_int_equal(fm_tid_delayed(tid), 0);
+    assert_int_equal(fm_tid_state(tid), FM_TID_UNKNOWN);
 }
 
 int main(void)

@@ -1,8 +1,8 @@
-/* The crew: lookout and hand-over, the two lines of the run queue, idle threads, hand-off budget, the lookout's sleep,
+/* The scheduler: leader and hand-over, the two lines of the run queue, idle threads, hand-off budget, the leader's sleep,
  * the monitor and its sleep, and stopping.  A task is a number in its line; its life is task.pml.
  *
- * One step here is one atomic operation of the code or one critical section of the crew's lock (README.md says why no
- * more is needed).  Names are those of sched/crew.c, sched/monitor.c and net/loop.c. */
+ * One step here is one atomic operation of the code or one critical section of the scheduler's lock (README.md says why no
+ * more is needed).  Names are those of sched/sched.c, sched/monitor.c and net/loop.c. */
 
 #ifndef POOL
 #define POOL 1 /* threads that may be in the application; there is one more */
@@ -23,32 +23,32 @@
 #define BUDGET 1 /* tasks after a stall that are handed off */
 #endif
 #ifndef WAITS
-#define WAITS 1 /* times that the lookout itself finds its steps to wait */
+#define WAITS 1 /* times that the leader itself finds its steps to wait */
 #endif
 #ifndef TAKEN_BACK
 #define TAKEN_BACK 0 /* requests that the loop takes back from the queue */
 #endif
-/* Also: STOP: the crew may be stopped at any time. */
+/* Also: STOP: the scheduler may be stopped at any time. */
 
-#define HANDS (POOL + 1)
+#define THREADS (POOL + 1)
 #define NOBODY 255
 
-/* ---- struct fm_crew: the crew's lock ---- */
+/* ---- struct fm_sched: the scheduler's lock ---- */
 
 byte unstarted, started; /* the lines of the run queue */
 bool last_started;       /* which had the last turn */
 byte running, searching, budget;
-byte lookout = 0; /* the first to come */
-byte idle[HANDS]; /* a stack */
+byte leader = 0; /* the first to come */
+byte idle[THREADS]; /* a stack */
 byte nidle;
-bool to_search[HANDS]; /* order == FM_ORDER_SEARCH; the other orders are told by what else there is */
-bool waiting[HANDS];   /* in pthread_cond_wait */
+bool to_search[THREADS]; /* order == FM_ORDER_SEARCH; the other orders are told by what else there is */
+bool waiting[THREADS];   /* in pthread_cond_wait */
 bool stop;
-byte alive = HANDS;
+byte alive = THREADS;
 
-/* ---- atomics, and what only the lookout uses ---- */
+/* ---- atomics, and what only the leader uses ---- */
 
-byte inline_hand = NOBODY;
+byte inline_thread = NOBODY;
 bool monitor_asleep, monitor_fd;
 bool asleep, wake_fd; /* net/loop.h */
 byte nincoming; /* requests that have not begun: what goes on comes from elsewhere here */
@@ -93,7 +93,7 @@ inline wake()
     fi
 }
 
-/* fm_crew_watch: likewise. */
+/* fm_sched_watch: likewise. */
 inline watch()
 {
     atomic { woken = monitor_asleep; monitor_asleep = false };
@@ -118,7 +118,7 @@ inline pop()
     assert(passed <= 1) /* the lines take turns */
 }
 
-/* fm_crew_push under the lock of a task that has begun or not; must_wake is `wake`. */
+/* fm_sched_push under the lock of a task that has begun or not; must_wake is `wake`. */
 inline push(line)
 {
     line++;
@@ -135,7 +135,7 @@ inline push(line)
     fi
 }
 
-/* What a hand does next, when it gives the lock up. */
+/* What a pool thread does next, when it gives the lock up. */
 #define POLL 1
 #define INLINE 2
 #define STEP 3
@@ -144,12 +144,12 @@ inline push(line)
 #define SLEEP 6
 #define QUIT 7
 
-/* The head of the loop of fm_crew_run, and of lookout_turn or pool_turn, to where the lock is given up. */
+/* The head of the loop of fm_sched_run, and of leader_turn or pool_turn, to where the lock is given up. */
 inline turn()
 {
     if
     :: stop -> next = QUIT
-    :: !stop && lookout == h ->
+    :: !stop && leader == h ->
 #ifndef FAULT_HAND_OFF_UNTOLD
         if
         :: budget > 0 -> wake_searcher()
@@ -159,9 +159,9 @@ inline turn()
         block = !would_run_inline;
         handing_off = budget > 0;
         polling++;
-        assert(polling == 1); /* exactly one lookout */
+        assert(polling == 1); /* exactly one leader */
         next = POLL
-    :: !stop && lookout != h ->
+    :: !stop && leader != h ->
         next = (queued > 0 && running < POOL && (budget > 0 || to_search[h]) -> STEP : 0);
         if
         :: to_search[h] -> to_search[h] = false; searching--
@@ -225,7 +225,7 @@ inline poll()
     :: block ->
         asleep = true;
 #ifndef FAULT_NO_LAST_LOOK
-        atomic { block = !(nincoming > 0 || would_run_inline || stop) } /* fm_crew_has_work */
+        atomic { block = !(nincoming > 0 || would_run_inline || stop) } /* fm_sched_has_work */
 #endif
     :: else
     fi;
@@ -237,9 +237,9 @@ end_asleep: (wake_fd || arrivals > 0)
     atomic { wake_fd = false; block = false };
     asleep = false;
     do
-    :: atomic { arrivals > 0 && !handing_off -> arrivals--; nincoming++ } /* fm_crew_push on the loop */
+    :: atomic { arrivals > 0 && !handing_off -> arrivals--; nincoming++ } /* fm_sched_push on the loop */
     :: atomic { arrivals > 0 && handing_off -> arrivals--; push(unstarted) }
-    :: atomic { taken_back > 0 && unstarted + nincoming > 0 -> /* fm_crew_take_back */
+    :: atomic { taken_back > 0 && unstarted + nincoming > 0 -> /* fm_sched_take_back */
             taken_back--;
             unstarted = unstarted + nincoming;
             nincoming = 0;
@@ -250,7 +250,7 @@ end_asleep: (wake_fd || arrivals > 0)
     od
 }
 
-proctype hand(byte h)
+proctype thread(byte h)
 {
     byte next, batch;
     bool has_gil, block, woken, must_wake;
@@ -258,7 +258,7 @@ proctype hand(byte h)
     do
     :: next == POLL ->
         poll();
-        atomic { /* lookout_turn, after poll */
+        atomic { /* leader_turn, after poll */
             polling--;
             unstarted = unstarted + nincoming; /* take_incoming */
             nincoming = 0;
@@ -273,31 +273,31 @@ proctype hand(byte h)
             fi
         }
     :: next == INLINE ->
-        inline_hand = h; /* begin_batch */
+        inline_thread = h; /* begin_batch */
         watch();
         has_gil = true;
         do
         :: step();
             atomic { /* the end of inline_step, and the loop of run_batch */
                 batch--;
-                if /* the steps wait: the lookout hands off by itself */
-                :: waits > 0 && lookout == h && running < POOL -> waits--; budget = BUDGET; batch = 0
+                if /* the steps wait: the leader hands off by itself */
+                :: waits > 0 && leader == h && running < POOL -> waits--; budget = BUDGET; batch = 0
                 :: true
                 fi;
                 if
-                :: batch > 0 && lookout == h && !stop && queued > 0 -> pop()
-                :: batch > 0 && lookout == h && !stop && queued > 0 -> next = 0 /* it is time to poll */
+                :: batch > 0 && leader == h && !stop && queued > 0 -> pop()
+                :: batch > 0 && leader == h && !stop && queued > 0 -> next = 0 /* it is time to poll */
                 :: else -> next = 0
                 fi;
                 if
                 :: next == INLINE
-                :: next == 0 && lookout == h ->
+                :: next == 0 && leader == h ->
                     batch = 0;
-                    inline_hand = NOBODY;
+                    inline_thread = NOBODY;
                     running--;
                     turn();
                     break
-                :: next == 0 && lookout != h -> /* replaced during a step */
+                :: next == 0 && leader != h -> /* replaced during a step */
                     batch = 0;
                     step_is_over();
                     break
@@ -335,7 +335,7 @@ proctype pusher()
     od
 }
 
-/* fm_crew_stop. */
+/* fm_sched_stop. */
 proctype stopper()
 {
     bool woken;
@@ -351,7 +351,7 @@ proctype stopper()
 #ifdef FAULT_STOP_SIGNALS_ONE
         signal(0)
 #else
-        for (i : 0 .. HANDS - 1) {
+        for (i : 0 .. THREADS - 1) {
             signal(i)
         }
 #endif
@@ -361,34 +361,34 @@ end:
     skip
 }
 
-/* look_at_lookout, and promote in it; watching says that there is a lookout to watch.  When a lookout counts as held up
- * is a matter of time: here every inline lookout may.  Where it has waited for the GIL, nothing is handed off.  promote is one step: once it has
- * found inline_hand to be the lookout, only that thread could change it, under the lock. */
+/* look_at_leader, and promote in it; watching says that there is a leader to watch.  When a leader counts as held up
+ * is a matter of time: here every inline leader may.  Where it has waited for the GIL, nothing is handed off.  promote is one step: once it has
+ * found inline_thread to be the leader, only that thread could change it, under the lock. */
 inline look()
 {
-    stuck_hand = inline_hand;
-    watching = stuck_hand != NOBODY;
+    stuck_thread = inline_thread;
+    watching = stuck_thread != NOBODY;
     if
     :: watching ->
         atomic {
             if
 #ifdef FAULT_PROMOTE_ANYHOW
-            :: lookout == stuck_hand && !stop && nidle > 0 ->
+            :: leader == stuck_thread && !stop && nidle > 0 ->
 #else
-            :: lookout == stuck_hand && inline_hand == stuck_hand && !stop && nidle > 0 ->
+            :: leader == stuck_thread && inline_thread == stuck_thread && !stop && nidle > 0 ->
 #endif
                 nidle--;
-                lookout = idle[nidle];
-                inline_hand = NOBODY;
+                leader = idle[nidle];
+                inline_thread = NOBODY;
                 if
-                :: budget = BUDGET /* fm_crew_hand_off */
+                :: budget = BUDGET /* fm_sched_hand_off */
                 :: true
                 fi;
                 signal(idle[nidle]);
                 idle[nidle] = 0
             :: else
             fi;
-            stuck_hand = NOBODY
+            stuck_thread = NOBODY
         }
     :: else
     fi
@@ -397,7 +397,7 @@ inline look()
 /* The main thread: looks, and sleeps.  monitor_fd is a timer, which expires sooner or later. */
 proctype monitor()
 {
-    byte stuck_hand = NOBODY;
+    byte stuck_thread = NOBODY;
     bool watching;
     do
     :: stop -> break
@@ -419,7 +419,7 @@ end_asleep:     atomic { monitor_fd || stop -> monitor_fd = false } /* ppoll, fm
     od
 }
 
-/* When nothing can happen any more, all work is done that there are threads for, and one thread is on the lookout. */
+/* When nothing can happen any more, all work is done that there are threads for, and one thread is on the leader. */
 proctype at_rest()
 {
     timeout;
@@ -436,8 +436,8 @@ init
 {
     atomic {
         byte i;
-        for (i : 0 .. HANDS - 1) {
-            run hand(i)
+        for (i : 0 .. THREADS - 1) {
+            run thread(i)
         }
         run pusher();
         run stopper();

@@ -1,14 +1,14 @@
-/* The crew's threads: polling, running inline, handing off.  The roles are told in sched/crew.h, the order of tasks in
- * sched/runq.h.
+/* The scheduler's threads: polling, running inline, handing off.  The roles are told in sched/sched.h, the order of
+ * tasks in sched/runq.h.
  *
  * Why no work is forgotten: whoever pushes decides under the lock who will run the task.  While there is a budget that
- * is a searching thread, of which one is on its way or is woken now, unless all hands are busy; a hand that ends a step
- * looks at the queue before it sleeps, under the same lock.  Without a budget it is the lookout, which looks at the
- * queue after it has announced its sleep (fm_crew_has_work), and is woken by whatever makes the queue its own: a push,
- * the push that uses the budget up, the end of a step where all hands were busy.  A lookout that begins a budget by
- * itself wakes a searching thread before it sleeps, as a new lookout does.  A searching thread takes a task in either
- * case, so what it was woken for is not left behind. */
-#include "fermata/sched/crew.h"
+ * is a searching thread, of which one is on its way or is woken now, unless all pool threads are busy; a pool thread
+ * that ends a step looks at the queue before it sleeps, under the same lock.  Without a budget it is the leader, which
+ * looks at the queue after it has announced its sleep (fm_sched_has_work), and is woken by whatever makes the queue its
+ * own: a push, the push that uses the budget up, the end of a step where all pool threads were busy.  A leader that
+ * begins a budget by itself wakes a searching thread before it sleeps, as a new leader does.  A searching thread takes
+ * a task in either case, so what it was woken for is not left behind. */
+#include "fermata/sched/sched.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -26,17 +26,17 @@
 #define BUDGET_MIN 64u
 #define BUDGET_MAX 16384u
 #endif
-#define SEEN_WAITING 16u    /* where the lookout has found its steps to wait, so many times the least budget */
+#define SEEN_WAITING 16u    /* where the leader has found its steps to wait, so many times the least budget */
 #define RECURS_WITHIN 1000u /* inline tasks between two stalls that count as one phase */
 
-static __thread struct fm_hand *self;
+static __thread struct fm_thread *self;
 
-struct fm_hand *fm_hand_self(void) { return self; }
+struct fm_thread *fm_thread_self(void) { return self; }
 
-int fm_crew_init(struct fm_crew *c, unsigned pool, const struct fm_crew_ops *ops, void *ctx)
+int fm_sched_init(struct fm_sched *c, unsigned pool, const struct fm_sched_ops *ops, void *ctx)
 {
     pthread_condattr_t monotonic;
-    *c = (struct fm_crew){.ops = ops, .ctx = ctx, .pool = pool};
+    *c = (struct fm_sched){.ops = ops, .ctx = ctx, .pool = pool};
     c->monitor_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (c->monitor_fd < 0)
         return -errno;
@@ -48,10 +48,10 @@ int fm_crew_init(struct fm_crew *c, unsigned pool, const struct fm_crew_ops *ops
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&c->all_gone, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    c->hands = fm_calloc(pool + 1, sizeof *c->hands);
+    c->threads = fm_calloc(pool + 1, sizeof *c->threads);
     for (unsigned i = 0; i <= pool; i++) {
-        struct fm_hand *h = &c->hands[i];
-        h->crew = c;
+        struct fm_thread *h = &c->threads[i];
+        h->sched = c;
         h->index = i;
         pthread_cond_init(&h->order_changed, NULL);
         fm_mutex_init(&h->lock);
@@ -59,13 +59,13 @@ int fm_crew_init(struct fm_crew *c, unsigned pool, const struct fm_crew_ops *ops
     return 0;
 }
 
-void fm_crew_fini(struct fm_crew *c)
+void fm_sched_fini(struct fm_sched *c)
 {
     for (unsigned i = 0; i <= c->pool; i++) {
-        pthread_cond_destroy(&c->hands[i].order_changed);
-        fm_mutex_fini(&c->hands[i].lock);
+        pthread_cond_destroy(&c->threads[i].order_changed);
+        fm_mutex_fini(&c->threads[i].lock);
     }
-    free(c->hands);
+    free(c->threads);
     pthread_cond_destroy(&c->all_gone);
     fm_mutex_fini(&c->lock);
     fm_fds_close(c->monitor_fd);
@@ -73,20 +73,20 @@ void fm_crew_fini(struct fm_crew *c)
 
 /* ---- orders ---- */
 
-static struct fm_hand *pop_idle(struct fm_crew *c) FM_REQUIRES(c->lock)
+static struct fm_thread *pop_idle(struct fm_sched *c) FM_REQUIRES(c->lock)
 {
-    struct fm_hand *h = c->idle;
+    struct fm_thread *h = c->idle;
     if (h)
         c->idle = h->next_idle;
     return h;
 }
 
 /* At most one thread is on its way to the queue at any time; it wakes the next one when it has found work. */
-static void wake_searcher(struct fm_crew *c) FM_REQUIRES(c->lock)
+static void wake_searcher(struct fm_sched *c) FM_REQUIRES(c->lock)
 {
     if (c->searching > 0 || fm_runq_length(&c->runq) == 0 || c->running >= c->pool)
         return;
-    struct fm_hand *h = pop_idle(c);
+    struct fm_thread *h = pop_idle(c);
     if (!h)
         return;
     c->searching++;
@@ -94,7 +94,7 @@ static void wake_searcher(struct fm_crew *c) FM_REQUIRES(c->lock)
     pthread_cond_signal(&h->order_changed);
 }
 
-static void sleep_until_ordered(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lock)
+static void sleep_until_ordered(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lock)
 {
     h->order = FM_ORDER_NONE;
     h->next_idle = c->idle;
@@ -106,7 +106,7 @@ static void sleep_until_ordered(struct fm_crew *c, struct fm_hand *h) FM_REQUIRE
 /* ---- the run queue ---- */
 
 /* What the loop has pushed in this turn.  The time if there was any, otherwise 0. */
-static uint64_t take_incoming(struct fm_crew *c) FM_REQUIRES(c->lock)
+static uint64_t take_incoming(struct fm_sched *c) FM_REQUIRES(c->lock)
 {
     unsigned n = fm_runq_length(&c->incoming);
     if (n == 0)
@@ -117,10 +117,10 @@ static uint64_t take_incoming(struct fm_crew *c) FM_REQUIRES(c->lock)
     return now;
 }
 
-void fm_crew_push(struct fm_crew *c, struct fm_task *t)
+void fm_sched_push(struct fm_sched *c, struct fm_task *t)
 {
     bool wake = false;
-    if (fm_thread_on_loop && !c->handing_off) { /* a budget begins only while the lookout runs a step */
+    if (fm_thread_on_loop && !c->handing_off) { /* a budget begins only while the leader runs a step */
         fm_runq_push(&c->incoming, t, 0);
         return;
     }
@@ -130,17 +130,17 @@ void fm_crew_push(struct fm_crew *c, struct fm_task *t)
     if (c->budget > 0) {
         c->budget--;
         wake_searcher(c);
-        wake = c->budget == 0; /* from now on the queue is the lookout's */
+        wake = c->budget == 0; /* from now on the queue is the leader's */
     } else {
         c->inline_tasks++;
         wake = true;
     }
     fm_mutex_unlock(&c->lock);
     if (wake && !fm_thread_on_loop)
-        c->ops->wake(c->ctx); /* costs a load unless the lookout sleeps */
+        c->ops->wake(c->ctx); /* costs a load unless the leader sleeps */
 }
 
-bool fm_crew_take_back(struct fm_crew *c, struct fm_task *t)
+bool fm_sched_take_back(struct fm_sched *c, struct fm_task *t)
 {
     fm_mutex_lock(&c->lock);
     take_incoming(c);
@@ -153,7 +153,7 @@ bool fm_crew_take_back(struct fm_crew *c, struct fm_task *t)
     return mine;
 }
 
-unsigned fm_crew_waiting(struct fm_crew *c)
+unsigned fm_sched_waiting(struct fm_sched *c)
 {
     fm_mutex_lock(&c->lock);
     unsigned unstarted = c->runq.length[FM_UNSTARTED] + c->incoming.length[FM_UNSTARTED];
@@ -162,12 +162,12 @@ unsigned fm_crew_waiting(struct fm_crew *c)
     return unstarted > idle ? unstarted - idle : 0;
 }
 
-static bool would_run_inline(const struct fm_crew *c) FM_REQUIRES(c->lock)
+static bool would_run_inline(const struct fm_sched *c) FM_REQUIRES(c->lock)
 {
     return fm_runq_length(&c->runq) > 0 && c->budget == 0 && c->running < c->pool;
 }
 
-bool fm_crew_has_work(struct fm_crew *c)
+bool fm_sched_has_work(struct fm_sched *c)
 {
     if (fm_thread_on_loop && fm_runq_length(&c->incoming) > 0)
         return true;
@@ -179,29 +179,29 @@ bool fm_crew_has_work(struct fm_crew *c)
 
 /* ---- one step ---- */
 
-static void set_held(struct fm_hand *h, struct fm_task *t)
+static void set_held(struct fm_thread *h, struct fm_task *t)
 {
     fm_mutex_lock(&h->lock);
     h->held = t;
     fm_mutex_unlock(&h->lock);
 }
 
-void fm_hand_hold(struct fm_hand *h)
+void fm_thread_hold(struct fm_thread *h)
 {
-    if (!h->held) /* the hand is its only writer */
+    if (!h->held) /* the pool thread is its only writer */
         set_held(h, h->task);
-    atomic_store(&h->crew->may_postpone, 0);
-    fm_crew_watch(h->crew);
+    atomic_store(&h->sched->may_postpone, 0);
+    fm_sched_watch(h->sched);
 }
 
-void fm_hand_release(struct fm_hand *h)
+void fm_thread_release(struct fm_thread *h)
 {
     if (h->held)
         set_held(h, NULL);
     h->task = NULL;
 }
 
-uint64_t fm_hand_tick(void)
+uint64_t fm_thread_tick(void)
 {
     uint64_t now = fm_now();
     if (self)
@@ -210,38 +210,38 @@ uint64_t fm_hand_tick(void)
 }
 
 /* h->now is when the step begins. */
-static void run_task(struct fm_hand *h, struct fm_task *t)
+static void run_task(struct fm_thread *h, struct fm_task *t)
 {
-    struct fm_crew *c = h->crew;
+    struct fm_sched *c = h->sched;
     uint64_t begin = h->now;
     fm_observe(FM_HG_QUEUE_WAIT, begin > t->queued_at ? begin - t->queued_at : 0);
     fm_task_move(t, FM_TASK_QUEUED, FM_TASK_RUNNING);
-    fm_hand_take(h, t);
+    fm_thread_take(h, t);
     c->ops->step(c->ctx, h, t);
     if (h->now == begin)
         h->now = fm_now();
     fm_observe(FM_HG_STEP, h->now - begin);
 }
 
-static void ensure_gil(struct fm_hand *h)
+static void ensure_gil(struct fm_thread *h)
 {
     if (!h->has_gil)
-        h->crew->ops->take_gil(h->crew->ctx, h);
+        h->sched->ops->take_gil(h->sched->ctx, h);
     h->has_gil = true;
 }
 
-static void leave_gil(struct fm_hand *h)
+static void leave_gil(struct fm_thread *h)
 {
     if (h->has_gil)
-        h->crew->ops->drop_gil(h->crew->ctx, h);
+        h->sched->ops->drop_gil(h->sched->ctx, h);
     h->has_gil = false;
 }
 
 /* ---- the two ways to spend a turn ---- */
 
-/* A step is over.  When calm, the queue is left to the lookout: it may sleep, because there was a budget when it
- * looked, or because all hands were busy.  Entered and left with the lock held. */
-static void step_is_over(struct fm_crew *c) FM_REQUIRES(c->lock)
+/* A step is over.  When calm, the queue is left to the leader: it may sleep, because there was a budget when it
+ * looked, or because all pool threads were busy.  Entered and left with the lock held. */
+static void step_is_over(struct fm_sched *c) FM_REQUIRES(c->lock)
 {
     c->running--;
     if (!would_run_inline(c))
@@ -251,7 +251,7 @@ static void step_is_over(struct fm_crew *c) FM_REQUIRES(c->lock)
     fm_mutex_lock(&c->lock);
 }
 
-void fm_crew_hand_off(struct fm_crew *c, unsigned factor)
+void fm_sched_hand_off(struct fm_sched *c, unsigned factor)
 {
     bool again = c->budget_size > 0 && c->inline_tasks < RECURS_WITHIN;
     unsigned least = factor * BUDGET_MIN;
@@ -266,11 +266,11 @@ void fm_crew_hand_off(struct fm_crew *c, unsigned factor)
 }
 
 /* The first step of a batch is about to begin, as soon as there is the GIL; polling was over at `now`. */
-static void begin_batch(struct fm_crew *c, struct fm_hand *h, uint64_t now, unsigned others)
+static void begin_batch(struct fm_sched *c, struct fm_thread *h, uint64_t now, unsigned others)
 {
     atomic_store_explicit(&c->inline_since, now | FM_FOR_GIL, memory_order_relaxed);
-    atomic_store(&c->inline_hand, h);
-    fm_crew_watch(c);
+    atomic_store(&c->inline_thread, h);
+    fm_sched_watch(c);
     ensure_gil(h);
     h->now = fm_now();
     h->until = h->now + BATCH;
@@ -279,19 +279,19 @@ static void begin_batch(struct fm_crew *c, struct fm_hand *h, uint64_t now, unsi
 
 /* A step begins, so none is late before watch_after from now.  Twice in that time the timer is set anew: two system
  * calls instead of a monitor that wakes up for nothing. */
-static void postpone_look(struct fm_crew *c, struct fm_hand *h)
+static void postpone_look(struct fm_sched *c, struct fm_thread *h)
 {
     uint64_t after = atomic_load_explicit(&c->watch_after, memory_order_relaxed);
     if (h->now - h->watched < after / 2)
         return;
     h->watched = h->now;
     if (atomic_load(&c->may_postpone))
-        fm_crew_look_after(c, after);
+        fm_sched_look_after(c, after);
 }
 
-/* Runs t as the lookout.  False if there should be no other: the steps wait, and from now on they are handed off.
+/* Runs t as the leader.  False if there should be no other: the steps wait, and from now on they are handed off.
  * Entered and left with the lock held. */
-static bool inline_step(struct fm_crew *c, struct fm_hand *h, struct fm_task *t, uint64_t now) FM_REQUIRES(c->lock)
+static bool inline_step(struct fm_sched *c, struct fm_thread *h, struct fm_task *t, uint64_t now) FM_REQUIRES(c->lock)
 {
     bool wanted = fm_runq_length(&c->runq) > 0 && c->running < c->pool;
     unsigned others = c->pool_turns;
@@ -304,23 +304,23 @@ static bool inline_step(struct fm_crew *c, struct fm_hand *h, struct fm_task *t,
     run_task(h, t);
     bool waits = fm_waits_step(&h->waits, h->now - began, h->now, wanted, others);
     fm_mutex_lock(&c->lock);
-    if (!waits || c->lookout != h || c->running == c->pool)
+    if (!waits || c->leader != h || c->running == c->pool)
         return true;
-    fm_crew_hand_off(c, SEEN_WAITING);
+    fm_sched_hand_off(c, SEEN_WAITING);
     return false;
 }
 
 /* Runs as many as are queued, at most for so long that polling is not late.  If that queues more, there is a turn of
  * the loop before.  Entered and left with the lock held, left with the GIL. */
-static void run_batch(struct fm_crew *c, struct fm_hand *h, uint64_t now) FM_REQUIRES(c->lock)
+static void run_batch(struct fm_sched *c, struct fm_thread *h, uint64_t now) FM_REQUIRES(c->lock)
 {
     unsigned batch = fm_runq_length(&c->runq);
     struct fm_task *t = fm_runq_pop(&c->runq);
     c->running++;
-    while (t && inline_step(c, h, t, now) && --batch > 0 && h->now < h->until && c->lookout == h && !c->stop)
+    while (t && inline_step(c, h, t, now) && --batch > 0 && h->now < h->until && c->leader == h && !c->stop)
         t = fm_runq_pop(&c->runq);
-    if (c->lookout == h) {
-        atomic_store_explicit(&c->inline_hand, NULL, memory_order_release); /* the monitor may see it late */
+    if (c->leader == h) {
+        atomic_store_explicit(&c->inline_thread, NULL, memory_order_release); /* the monitor may see it late */
         c->running--;
     } else { /* replaced during a step: a pool thread from now on */
         c->pool_turns++;
@@ -328,11 +328,11 @@ static void run_batch(struct fm_crew *c, struct fm_hand *h, uint64_t now) FM_REQ
     }
 }
 
-/* The lookout's turn; entered and left with the lock held. */
-static void lookout_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lock)
+/* The leader's turn; entered and left with the lock held. */
+static void leader_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lock)
 {
     if (c->budget > 0)
-        wake_searcher(c); /* it finds what a lookout that stalled has left */
+        wake_searcher(c); /* it finds what a leader that stalled has left */
     bool block = !would_run_inline(c);
     c->handing_off = c->budget > 0;
     fm_mutex_unlock(&c->lock);
@@ -350,10 +350,10 @@ static void lookout_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lo
 }
 
 /* A pool thread's turn: one task, or sleep; entered and left with the lock held.  When the budget is used up, pool
- * threads go to sleep though there is work: as long as some of them went on beside the lookout, they would take the GIL
+ * threads go to sleep though there is work: as long as some of them went on beside the leader, they would take the GIL
  * from each other at every step (Flask at 32 connections: 267 us of CPU a
  * request instead of 230, p99 224 ms instead of 29; medians of three runs beside other load). */
-static void pool_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lock)
+static void pool_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lock)
 {
     bool wanted = c->budget > 0 || h->order == FM_ORDER_SEARCH;
     struct fm_task *t = wanted && c->running < c->pool ? fm_runq_pop(&c->runq) : NULL;
@@ -382,20 +382,20 @@ static void pool_turn(struct fm_crew *c, struct fm_hand *h) FM_REQUIRES(c->lock)
     }
 }
 
-void fm_crew_run(struct fm_crew *c, unsigned index)
+void fm_sched_run(struct fm_sched *c, unsigned index)
 {
-    struct fm_hand *h = &c->hands[index];
+    struct fm_thread *h = &c->threads[index];
     self = h;
     h->tid = h->waits.tid = (int)syscall(SYS_gettid);
     fm_counters_attach();
     fm_mutex_lock(&c->lock);
     c->alive++;
     h->here = true;
-    if (!c->lookout)
-        c->lookout = h;
+    if (!c->leader)
+        c->leader = h;
     while (!c->stop) {
-        if (c->lookout == h)
-            lookout_turn(c, h);
+        if (c->leader == h)
+            leader_turn(c, h);
         else
             pool_turn(c, h);
     }
@@ -409,9 +409,9 @@ void fm_crew_run(struct fm_crew *c, unsigned index)
     self = NULL;
 }
 
-void fm_crew_run_rest(struct fm_crew *c)
+void fm_sched_run_rest(struct fm_sched *c)
 {
-    struct fm_hand *h = &c->hands[0];
+    struct fm_thread *h = &c->threads[0];
     struct fm_task *t;
     self = h;
     do {
@@ -428,17 +428,17 @@ void fm_crew_run_rest(struct fm_crew *c)
 
 /* ---- the rest ---- */
 
-void fm_crew_stop(struct fm_crew *c)
+void fm_sched_stop(struct fm_sched *c)
 {
     fm_mutex_lock(&c->lock);
     c->stop = true;
     for (unsigned i = 0; i <= c->pool; i++)
-        pthread_cond_signal(&c->hands[i].order_changed);
+        pthread_cond_signal(&c->threads[i].order_changed);
     fm_mutex_unlock(&c->lock);
     c->ops->wake(c->ctx);
 }
 
-bool fm_crew_has_stopped(struct fm_crew *c)
+bool fm_sched_has_stopped(struct fm_sched *c)
 {
     fm_mutex_lock(&c->lock);
     bool stopped = c->stop;
@@ -446,7 +446,7 @@ bool fm_crew_has_stopped(struct fm_crew *c)
     return stopped;
 }
 
-unsigned fm_crew_join(struct fm_crew *c, uint64_t deadline)
+unsigned fm_sched_join(struct fm_sched *c, uint64_t deadline)
 {
     struct timespec until = {.tv_sec = (time_t)(deadline / FM_SEC), .tv_nsec = (long)(deadline % FM_SEC)};
     fm_mutex_lock(&c->lock);
@@ -457,39 +457,39 @@ unsigned fm_crew_join(struct fm_crew *c, uint64_t deadline)
     return left;
 }
 
-unsigned fm_crew_left(struct fm_crew *c, int *tids, unsigned n, bool *polling)
+unsigned fm_sched_left(struct fm_sched *c, int *tids, unsigned n, bool *polling)
 {
     unsigned left = 0;
     fm_mutex_lock(&c->lock);
-    *polling = c->lookout && c->lookout->here && atomic_load(&c->inline_hand) != c->lookout;
+    *polling = c->leader && c->leader->here && atomic_load(&c->inline_thread) != c->leader;
     for (unsigned i = 0; i <= c->pool; i++) {
-        if (c->hands[i].here && left < n)
-            tids[left] = c->hands[i].tid;
-        left += c->hands[i].here;
+        if (c->threads[i].here && left < n)
+            tids[left] = c->threads[i].tid;
+        left += c->threads[i].here;
     }
     fm_mutex_unlock(&c->lock);
     return left;
 }
 
-bool fm_crew_is_inline(struct fm_crew *c, const struct fm_hand *hand)
+bool fm_sched_is_inline(struct fm_sched *c, const struct fm_thread *thread)
 {
-    return atomic_load_explicit(&c->inline_hand, memory_order_relaxed) == hand;
+    return atomic_load_explicit(&c->inline_thread, memory_order_relaxed) == thread;
 }
 
-void fm_crew_look_after(struct fm_crew *c, uint64_t ns)
+void fm_sched_look_after(struct fm_sched *c, uint64_t ns)
 {
     struct itimerspec after = {.it_value.tv_nsec = (long)ns};
     if (timerfd_settime(c->monitor_fd, 0, &after, NULL) != 0)
         fm_fds_lost("a timerfd");
 }
 
-void fm_crew_watch(struct fm_crew *c)
+void fm_sched_watch(struct fm_sched *c)
 {
     if (atomic_load(&c->monitor_asleep) && atomic_exchange(&c->monitor_asleep, 0))
-        fm_crew_look_after(c, atomic_load_explicit(&c->watch_after, memory_order_relaxed));
+        fm_sched_look_after(c, atomic_load_explicit(&c->watch_after, memory_order_relaxed));
 }
 
-void fm_crew_threads(struct fm_crew *c, unsigned *busy, unsigned *idle)
+void fm_sched_threads(struct fm_sched *c, unsigned *busy, unsigned *idle)
 {
     fm_mutex_lock(&c->lock);
     *busy = c->running;

@@ -1,4 +1,4 @@
-/* The crew: one lookout, at most P steps at once, inline and handed off, and no task forgotten. */
+/* The scheduler: one leader, at most P steps at once, inline and handed off, and no task forgotten. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +11,7 @@
 #include <sys/eventfd.h>
 
 #include "../util/threads.h"
-#include "fermata/sched/crew.h"
+#include "fermata/sched/sched.h"
 #include "fermata/sched/monitor.h"
 
 enum { MOST = 5 };
@@ -21,13 +21,13 @@ struct job {
     void (*run)(struct job *);
     atomic_uint ran;
     unsigned left, polls, since_poll;
-    struct fm_hand *hand; /* that ran it last */
+    struct fm_thread *thread; /* that ran it last */
     bool was_inline;
 };
 
-/* ---- what the server is to the crew ---- */
+/* ---- what the server is to the scheduler ---- */
 
-static struct fm_crew crew;
+static struct fm_sched sched;
 static struct fm_monitor monitor;
 static pthread_t threads[MOST];
 static unsigned nthreads;
@@ -47,14 +47,14 @@ static atomic_uint at_gate;
 
 static void poll_events(void *ctx, bool block)
 {
-    CHECK(ctx == &crew);
+    CHECK(ctx == &sched);
     CHECK(fm_thread_on_loop);
     CHECK(!my_gil);
-    CHECK(atomic_exchange(&polling, 1) == 0); /* there is one lookout */
+    CHECK(atomic_exchange(&polling, 1) == 0); /* there is one leader */
     atomic_fetch_add(&polls, 1);
     if (block) {
         atomic_store(&asleep, 1);
-        if (!fm_crew_has_work(&crew)) {
+        if (!fm_sched_has_work(&sched)) {
             struct pollfd p = {wake_fd, POLLIN, 0};
             atomic_store(&sleeping, true);
             poll(&p, 1, -1); /* for ever: a lost wake-up is found */
@@ -69,49 +69,49 @@ static void poll_events(void *ctx, bool block)
 
 static void wake(void *ctx)
 {
-    CHECK(ctx == &crew);
+    CHECK(ctx == &sched);
     if (atomic_load(&asleep) && atomic_exchange(&asleep, 0))
         CHECK(eventfd_write(wake_fd, 1) == 0);
 }
 
-static void take_gil(void *ctx, struct fm_hand *hand)
+static void take_gil(void *ctx, struct fm_thread *thread)
 {
-    CHECK(ctx == &crew && hand == fm_hand_self());
+    CHECK(ctx == &sched && thread == fm_thread_self());
     CHECK(!my_gil);
     pthread_mutex_lock(&gil);
     my_gil = true;
 }
 
-static void drop_gil(void *ctx, struct fm_hand *hand)
+static void drop_gil(void *ctx, struct fm_thread *thread)
 {
-    CHECK(ctx == &crew && hand == fm_hand_self());
+    CHECK(ctx == &sched && thread == fm_thread_self());
     CHECK(my_gil);
     my_gil = false;
     pthread_mutex_unlock(&gil);
 }
 
-static void step(void *ctx, struct fm_hand *hand, struct fm_task *task)
+static void step(void *ctx, struct fm_thread *thread, struct fm_task *task)
 {
     struct job *j = FM_LIST_ENTRY(task, struct job, task);
-    CHECK(ctx == &crew && hand == fm_hand_self() && hand->task == task);
+    CHECK(ctx == &sched && thread == fm_thread_self() && thread->task == task);
     CHECK(my_gil && !fm_thread_on_loop);
     CHECK(fm_task_state(task) == FM_TASK_RUNNING);
     unsigned n = atomic_fetch_add(&in_step, 1) + 1, most = atomic_load(&most_in_step);
-    CHECK(n <= crew.pool);
+    CHECK(n <= sched.pool);
     while (n > most && !atomic_compare_exchange_weak(&most_in_step, &most, n))
         ;
     task->begun = true;
-    j->hand = hand;
-    j->was_inline = fm_crew_is_inline(&crew, hand);
+    j->thread = thread;
+    j->was_inline = fm_sched_is_inline(&sched, thread);
     atomic_fetch_add(&j->ran, 1);
     if (j->run)
         j->run(j);
     atomic_fetch_sub(&in_step, 1);
-    fm_hand_release(hand);
+    fm_thread_release(thread);
     if (j->left > 0) {
         j->left--;
         fm_task_move(task, FM_TASK_RUNNING, FM_TASK_QUEUED);
-        fm_crew_push(&crew, task);
+        fm_sched_push(&sched, task);
     } else {
         fm_task_move(task, FM_TASK_RUNNING, FM_TASK_DONE);
         atomic_fetch_add(&done, 1);
@@ -124,7 +124,7 @@ static bool flush(void *ctx, struct fm_task *task, uint64_t since)
     return false;
 }
 
-static const struct fm_crew_ops ops = {poll_events, wake, take_gil, drop_gil, step, flush};
+static const struct fm_sched_ops ops = {poll_events, wake, take_gil, drop_gil, step, flush};
 
 /* ---- what steps do ---- */
 
@@ -194,17 +194,17 @@ static void job_init(struct job *j, void (*run)(struct job *))
 static void push(struct job *j)
 {
     fm_task_move(&j->task, FM_TASK_IDLE, FM_TASK_QUEUED);
-    fm_crew_push(&crew, &j->task);
+    fm_sched_push(&sched, &j->task);
 }
 
 static unsigned ran(struct job *j) { return atomic_load(&j->ran); }
 
-/* ---- the crew ---- */
+/* ---- the scheduler ---- */
 
-static void *be_hand(void *arg)
+static void *be_thread(void *arg)
 {
-    fm_crew_run(&crew, (unsigned)(uintptr_t)arg);
-    CHECK(!fm_hand_self() && !my_gil && !fm_thread_on_loop);
+    fm_sched_run(&sched, (unsigned)(uintptr_t)arg);
+    CHECK(!fm_thread_self() && !my_gil && !fm_thread_on_loop);
     return NULL;
 }
 
@@ -219,42 +219,42 @@ static void init(unsigned pool)
     atomic_store(&done, 0);
     atomic_store(&gate_open, false);
     atomic_store(&at_gate, 0);
-    assert_int_equal(fm_crew_init(&crew, pool, &ops, &crew), 0);
-    fm_monitor_init(&monitor, &crew);
+    assert_int_equal(fm_sched_init(&sched, pool, &ops, &sched), 0);
+    fm_monitor_init(&monitor, &sched);
     nthreads = 0;
 }
 
-static unsigned idle_hands(void)
+static unsigned idle_threads(void)
 {
     unsigned n = 0;
-    fm_mutex_lock(&crew.lock);
-    for (struct fm_hand *h = crew.idle; h; h = h->next_idle)
+    fm_mutex_lock(&sched.lock);
+    for (struct fm_thread *h = sched.idle; h; h = h->next_idle)
         n++;
-    fm_mutex_unlock(&crew.lock);
+    fm_mutex_unlock(&sched.lock);
     return n;
 }
 
-static struct fm_hand *lookout(void)
+static struct fm_thread *leader(void)
 {
-    fm_mutex_lock(&crew.lock);
-    struct fm_hand *h = crew.lookout;
-    fm_mutex_unlock(&crew.lock);
+    fm_mutex_lock(&sched.lock);
+    struct fm_thread *h = sched.leader;
+    fm_mutex_unlock(&sched.lock);
     return h;
 }
 
 static unsigned budget(void)
 {
-    fm_mutex_lock(&crew.lock);
-    unsigned n = crew.budget;
-    fm_mutex_unlock(&crew.lock);
+    fm_mutex_lock(&sched.lock);
+    unsigned n = sched.budget;
+    fm_mutex_unlock(&sched.lock);
     return n;
 }
 
 static unsigned queued(void)
 {
-    fm_mutex_lock(&crew.lock);
-    unsigned n = fm_runq_length(&crew.runq);
-    fm_mutex_unlock(&crew.lock);
+    fm_mutex_lock(&sched.lock);
+    unsigned n = fm_runq_length(&sched.runq);
+    fm_mutex_unlock(&sched.lock);
     return n;
 }
 
@@ -262,21 +262,21 @@ static void run(unsigned pool)
 {
     init(pool);
     for (; nthreads <= pool; nthreads++)
-        threads[nthreads] = spawn(be_hand, (void *)(uintptr_t)nthreads);
-    WAIT_FOR(idle_hands() == pool && atomic_load(&sleeping));
+        threads[nthreads] = spawn(be_thread, (void *)(uintptr_t)nthreads);
+    WAIT_FOR(idle_threads() == pool && atomic_load(&sleeping));
 }
 
 static void leave(void)
 {
     atomic_store(&gate_open, true);
-    fm_crew_stop(&crew);
-    assert_int_equal(fm_crew_join(&crew, fm_now() + 30 * FM_SEC), 0);
+    fm_sched_stop(&sched);
+    assert_int_equal(fm_sched_join(&sched, fm_now() + 30 * FM_SEC), 0);
     for (; nthreads > 0; nthreads--)
         join(threads[nthreads - 1]);
     assert_int_equal(atomic_load(&in_step), 0);
-    assert_int_equal(crew.running, 0);
-    assert_int_equal(crew.searching, 0);
-    fm_crew_fini(&crew);
+    assert_int_equal(sched.running, 0);
+    assert_int_equal(sched.searching, 0);
+    fm_sched_fini(&sched);
     close(wake_fd);
 }
 
@@ -292,13 +292,13 @@ static uint64_t stalls(void)
 
 /* ---- inline ---- */
 
-static void test_lookout_runs_them_itself(void **state)
+static void test_leader_runs_them_itself(void **state)
 {
     (void)state;
     struct job jobs[50];
     run(3);
-    assert_null(fm_hand_self());
-    struct fm_hand *first = lookout();
+    assert_null(fm_thread_self());
+    struct fm_thread *first = leader();
     for (unsigned i = 0; i < 50; i++) {
         job_init(&jobs[i], NULL);
         push(&jobs[i]);
@@ -308,13 +308,13 @@ static void test_lookout_runs_them_itself(void **state)
     for (unsigned i = 0; i < 50; i++) {
         assert_int_equal(ran(&jobs[i]), 1);
         assert_int_equal(fm_task_state(&jobs[i].task), FM_TASK_DONE);
-        assert_ptr_equal(jobs[i].hand, first);
+        assert_ptr_equal(jobs[i].thread, first);
         assert_true(jobs[i].was_inline);
     }
     WAIT_FOR(atomic_load(&sleeping));
-    assert_ptr_equal(lookout(), first);
-    assert_null(atomic_load(&crew.inline_hand));
-    assert_int_equal(idle_hands(), 3);
+    assert_ptr_equal(leader(), first);
+    assert_null(atomic_load(&sched.inline_thread));
+    assert_int_equal(idle_threads(), 3);
     assert_int_equal(atomic_load(&most_in_step), 1);
     leave();
 }
@@ -346,10 +346,10 @@ static void test_polls_between_steps_that_go_on(void **state)
 
 static void give_and_take(struct job *j)
 {
-    fm_hand_release(j->hand);
-    CHECK(j->hand->task == NULL);
-    fm_hand_take(j->hand, &j->task);
-    CHECK(j->hand->task == &j->task);
+    fm_thread_release(j->thread);
+    CHECK(j->thread->task == NULL);
+    fm_thread_take(j->thread, &j->task);
+    CHECK(j->thread->task == &j->task);
 }
 
 static void test_hand_shows_its_task(void **state)
@@ -361,23 +361,23 @@ static void test_hand_shows_its_task(void **state)
     push(&j);
     WAIT_FOR(atomic_load(&done) == 1);
     WAIT_FOR(atomic_load(&sleeping));
-    assert_null(j.hand->task);
+    assert_null(j.thread->task);
     leave();
 }
 
 /* ---- a step that blocks ---- */
 
-/* Blocks the lookout in a step, and has it replaced. */
-static struct fm_hand *stall(struct job *j)
+/* Blocks the leader in a step, and has it replaced. */
+static struct fm_thread *stall(struct job *j)
 {
-    struct fm_hand *before = lookout();
+    struct fm_thread *before = leader();
     unsigned gate = atomic_load(&at_gate);
     job_init(j, block);
     push(j);
     WAIT_FOR(atomic_load(&at_gate) == gate + 1);
     assert_true(j->was_inline);
-    assert_ptr_equal(j->hand, before);
-    TICK_UNTIL(lookout() != before);
+    assert_ptr_equal(j->thread, before);
+    TICK_UNTIL(leader() != before);
     return before;
 }
 
@@ -387,48 +387,48 @@ static void test_another_takes_over(void **state)
     struct job stuck, next[10];
     uint64_t stalls_before = stalls();
     run(2);
-    struct fm_hand *first = stall(&stuck);
+    struct fm_thread *first = stall(&stuck);
     assert_int_equal(stalls() - stalls_before, 1);
     assert_int_equal(budget(), 64);
-    assert_false(fm_crew_is_inline(&crew, first));
+    assert_false(fm_sched_is_inline(&sched, first));
     WAIT_FOR(atomic_load(&sleeping)); /* the new one polls */
     for (unsigned i = 0; i < 10; i++) {
         job_init(&next[i], NULL);
         push(&next[i]);
         WAIT_FOR(atomic_load(&done) == i + 1);
-        assert_ptr_not_equal(next[i].hand, first);
-        assert_ptr_not_equal(next[i].hand, lookout());
+        assert_ptr_not_equal(next[i].thread, first);
+        assert_ptr_not_equal(next[i].thread, leader());
         assert_false(next[i].was_inline);
     }
     for (int i = 0; i < 20; i++) /* nobody is in anybody's way now */
         fm_monitor_tick(&monitor);
     assert_int_equal(stalls() - stalls_before, 1);
-    assert_ptr_equal(stuck.hand, first);
-    struct fm_hand *now = lookout();
+    assert_ptr_equal(stuck.thread, first);
+    struct fm_thread *now = leader();
     atomic_store(&gate_open, true);
     WAIT_FOR(atomic_load(&done) == 11);
-    WAIT_FOR(idle_hands() == 2); /* the first is one of the others now */
-    assert_ptr_equal(lookout(), now);
+    WAIT_FOR(idle_threads() == 2); /* the first is one of the others now */
+    assert_ptr_equal(leader(), now);
     leave();
 }
 
-/* What the stalled lookout had not come to. */
+/* What the stalled leader had not come to. */
 static void test_the_rest_of_its_batch(void **state)
 {
     (void)state;
     struct job stuck, rest[5];
     run(2);
     job_init(&stuck, block);
-    fm_mutex_lock(&crew.lock); /* as if they had come in one turn */
+    fm_mutex_lock(&sched.lock); /* as if they had come in one turn */
     for (unsigned i = 0; i < 6; i++) {
         struct job *j = i == 0 ? &stuck : &rest[i - 1];
         if (i > 0)
             job_init(j, NULL);
         fm_task_move(&j->task, FM_TASK_IDLE, FM_TASK_QUEUED);
-        fm_runq_push(&crew.runq, &j->task, fm_now());
+        fm_runq_push(&sched.runq, &j->task, fm_now());
     }
-    fm_mutex_unlock(&crew.lock);
-    wake(&crew);
+    fm_mutex_unlock(&sched.lock);
+    wake(&sched);
     WAIT_FOR(atomic_load(&at_gate) == 1);
     assert_int_equal(atomic_load(&done), 0);
     TICK_UNTIL(atomic_load(&done) == 5);
@@ -458,7 +458,7 @@ static void test_all_are_blocked(void **state)
         for (int i = 0; i < 20; i++) {
             unsigned before = atomic_load(&polls);
             WAIT_FOR(atomic_load(&sleeping)); /* it does not turn and turn */
-            wake(&crew);
+            wake(&sched);
             WAIT_FOR(atomic_load(&polls) > before);
             fm_monitor_tick(&monitor);
         }
@@ -467,17 +467,17 @@ static void test_all_are_blocked(void **state)
             assert_int_equal(fm_task_state(&more[i].task), FM_TASK_QUEUED);
         }
         assert_int_equal(queued(), 3);
-        assert_false(fm_crew_has_work(&crew));
-        fm_crew_threads(&crew, &busy, &idle);
+        assert_false(fm_sched_has_work(&sched));
+        fm_sched_threads(&sched, &busy, &idle);
         assert_int_equal(busy, pool);
         assert_int_equal(idle, 0);
 
         atomic_store(&gate_open, true);
         WAIT_FOR(atomic_load(&done) == pool + 3); /* without a push and without a monitor */
         assert_int_equal(atomic_load(&most_in_step), pool);
-        WAIT_FOR(idle_hands() == pool);
+        WAIT_FOR(idle_threads() == pool);
         WAIT_FOR(atomic_load(&sleeping));
-        fm_crew_threads(&crew, &busy, &idle);
+        fm_sched_threads(&sched, &busy, &idle);
         assert_int_equal(busy, 0);
         assert_int_equal(idle, pool);
         assert_int_equal(pthread_mutex_trylock(&gil), 0); /* nobody keeps it in his sleep */
@@ -486,14 +486,14 @@ static void test_all_are_blocked(void **state)
     }
 }
 
-/* The same without a lookout that is held up: a budget brings all to the pool. */
+/* The same without a leader that is held up: a budget brings all to the pool. */
 static void test_pool_runs_side_by_side(void **state)
 {
     (void)state;
     struct job blocked[4];
     uint64_t before = stalls();
     run(4);
-    crew.budget = 100;
+    sched.budget = 100;
     for (unsigned i = 0; i < 4; i++) {
         job_init(&blocked[i], block);
         push(&blocked[i]);
@@ -501,9 +501,9 @@ static void test_pool_runs_side_by_side(void **state)
     WAIT_FOR(atomic_load(&at_gate) == 4);
     for (unsigned i = 0; i < 4; i++) {
         assert_false(blocked[i].was_inline);
-        assert_ptr_not_equal(blocked[i].hand, lookout());
+        assert_ptr_not_equal(blocked[i].thread, leader());
         for (unsigned k = 0; k < i; k++)
-            assert_ptr_not_equal(blocked[i].hand, blocked[k].hand);
+            assert_ptr_not_equal(blocked[i].thread, blocked[k].thread);
     }
     assert_int_equal(stalls(), before);
     assert_int_equal(budget(), 96);
@@ -537,7 +537,7 @@ static void stall_and_go_on(unsigned expected_budget)
     atomic_store(&gate_open, true);
     WAIT_FOR(atomic_load(&at_gate) == 0 && fm_task_state(&j.task) == FM_TASK_DONE);
     atomic_store(&gate_open, false);
-    WAIT_FOR(idle_hands() == crew.pool && atomic_load(&sleeping));
+    WAIT_FOR(idle_threads() == sched.pool && atomic_load(&sleeping));
 }
 
 static void test_budget(void **state)
@@ -549,9 +549,9 @@ static void test_budget(void **state)
         for (unsigned k = 0; k + 1 < size; k++)
             assert_int_equal(push_quick(1), 0); /* so many go to the pool */
         assert_int_equal(budget(), 1);
-        push_quick(1); /* the last one of them wakes both a pool thread and the lookout: whoever comes first */
+        push_quick(1); /* the last one of them wakes both a pool thread and the leader: whoever comes first */
         assert_int_equal(budget(), 0);
-        WAIT_FOR(idle_hands() == 2);
+        WAIT_FOR(idle_threads() == 2);
         assert_int_equal(push_quick(1), 1); /* and the next is run inline */
         size = size < PLENTY ? 2 * size : size;
     }
@@ -560,8 +560,9 @@ static void test_budget(void **state)
     leave();
 }
 
-/* Whatever is still queued when the budget is used up is the lookout's: pool threads go to sleep, and none is
- * forgotten, also if the lookout has slept all the time, or could not have run anything because all hands were busy. */
+/* Whatever is still queued when the budget is used up is the leader's: pool threads go to sleep, and none is
+ * forgotten, also if the leader has slept all the time, or could not have run anything because all pool threads were
+ * busy. */
 static void test_the_budget_ends_with_a_backlog(void **state)
 {
     (void)state;
@@ -570,9 +571,9 @@ static void test_the_budget_ends_with_a_backlog(void **state)
         run(pool);
         for (unsigned round = 0; round < 20; round++) {
             unsigned before = atomic_load(&done);
-            pthread_mutex_lock(&crew.lock.m);
-            crew.budget = pool + 3;
-            pthread_mutex_unlock(&crew.lock.m);
+            pthread_mutex_lock(&sched.lock.m);
+            sched.budget = pool + 3;
+            pthread_mutex_unlock(&sched.lock.m);
             for (unsigned i = 0; i < pool; i++) {
                 job_init(&blocked[i], block);
                 push(&blocked[i]);
@@ -586,7 +587,7 @@ static void test_the_budget_ends_with_a_backlog(void **state)
             atomic_store(&gate_open, true);
             WAIT_FOR(atomic_load(&done) == before + pool + 10);
             atomic_store(&gate_open, false);
-            WAIT_FOR(idle_hands() == pool);
+            WAIT_FOR(idle_threads() == pool);
         }
         leave();
     }
@@ -610,7 +611,7 @@ static unsigned push_short(void (*body)(struct job *))
     return were_inline;
 }
 
-/* No step of them is late, and no monitor looks: the lookout finds out by itself. */
+/* No step of them is late, and no monitor looks: the leader finds out by itself. */
 static void test_short_waits_run_side_by_side(void **state)
 {
     (void)state;
@@ -622,7 +623,7 @@ static void test_short_waits_run_side_by_side(void **state)
     leave();
 }
 
-/* Where the one free thread is the lookout's nothing is gained. */
+/* Where the one free thread is the leader's nothing is gained. */
 static void test_short_waits_without_another_thread(void **state)
 {
     (void)state;
@@ -687,26 +688,26 @@ static void test_new_ones_and_those_that_go_on_take_turns(void **state)
         job_init(&fresh[i], NULL);
         push(&fresh[i]);
     }
-    assert_int_equal(fm_crew_waiting(&crew), 1); /* one has a thread; those that go on do not count */
-    fm_mutex_lock(&crew.lock);
-    crew.running = 1;
-    fm_mutex_unlock(&crew.lock);
-    assert_int_equal(fm_crew_waiting(&crew), 2);
-    assert_false(fm_crew_take_back(&crew, &go_on[0].task)); /* and they are in the run queue now */
-    assert_int_equal(fm_crew_waiting(&crew), 2);
-    assert_true(fm_crew_take_back(&crew, &fresh[0].task));
-    assert_int_equal(fm_crew_waiting(&crew), 1);
+    assert_int_equal(fm_sched_waiting(&sched), 1); /* one has a thread; those that go on do not count */
+    fm_mutex_lock(&sched.lock);
+    sched.running = 1;
+    fm_mutex_unlock(&sched.lock);
+    assert_int_equal(fm_sched_waiting(&sched), 2);
+    assert_false(fm_sched_take_back(&sched, &go_on[0].task)); /* and they are in the run queue now */
+    assert_int_equal(fm_sched_waiting(&sched), 2);
+    assert_true(fm_sched_take_back(&sched, &fresh[0].task));
+    assert_int_equal(fm_sched_waiting(&sched), 1);
     push(&fresh[0]);
-    assert_true(fm_crew_take_back(&crew, &fresh[1].task));
+    assert_true(fm_sched_take_back(&sched, &fresh[1].task));
     push(&fresh[1]);
-    assert_int_equal(fm_crew_waiting(&crew), 2);
+    assert_int_equal(fm_sched_waiting(&sched), 2);
     fm_role_drop_loop();
-    fm_mutex_lock(&crew.lock);
-    fm_runq_append(&crew.runq, &crew.incoming, fm_now());
+    fm_mutex_lock(&sched.lock);
+    fm_runq_append(&sched.runq, &sched.incoming, fm_now());
     for (unsigned i = 0; i < 6; i++)
-        assert_ptr_equal(fm_runq_pop(&crew.runq), &order[i]->task);
-    fm_mutex_unlock(&crew.lock);
-    fm_crew_fini(&crew);
+        assert_ptr_equal(fm_runq_pop(&sched.runq), &order[i]->task);
+    fm_mutex_unlock(&sched.lock);
+    fm_sched_fini(&sched);
     close(wake_fd);
 }
 
@@ -722,24 +723,24 @@ static void test_take_back(void **state)
     job_init(&other, NULL);
     begun.task.begun = true;
     fm_role_take_loop();
-    assert_false(fm_crew_take_back(&crew, &j.task)); /* not there yet */
+    assert_false(fm_sched_take_back(&sched, &j.task)); /* not there yet */
     push(&other);
     push(&j);
     push(&begun);
-    assert_true(fm_crew_has_work(&crew));
-    assert_true(fm_crew_take_back(&crew, &j.task));
+    assert_true(fm_sched_has_work(&sched));
+    assert_true(fm_sched_take_back(&sched, &j.task));
     assert_int_equal(fm_task_state(&j.task), FM_TASK_IDLE);
     assert_int_equal(queued(), 2);
-    assert_false(fm_crew_take_back(&crew, &j.task));
+    assert_false(fm_sched_take_back(&sched, &j.task));
     assert_int_equal(fm_task_state(&j.task), FM_TASK_IDLE);
-    assert_false(fm_crew_take_back(&crew, &begun.task));
+    assert_false(fm_sched_take_back(&sched, &begun.task));
     assert_int_equal(fm_task_state(&begun.task), FM_TASK_QUEUED);
-    assert_true(fm_crew_take_back(&crew, &other.task));
+    assert_true(fm_sched_take_back(&sched, &other.task));
     assert_int_equal(queued(), 1);
     push(&j); /* and again */
-    assert_true(fm_crew_take_back(&crew, &j.task));
+    assert_true(fm_sched_take_back(&sched, &j.task));
     fm_role_drop_loop();
-    fm_crew_fini(&crew);
+    fm_sched_fini(&sched);
     close(wake_fd);
 }
 
@@ -752,13 +753,13 @@ static void test_take_back_what_runs(void **state)
     job_init(&waiting, NULL);
     push(&waiting);
     fm_role_take_loop();
-    assert_false(fm_crew_take_back(&crew, &blocked.task));
+    assert_false(fm_sched_take_back(&sched, &blocked.task));
     assert_int_equal(fm_task_state(&blocked.task), FM_TASK_RUNNING);
-    assert_true(fm_crew_take_back(&crew, &waiting.task));
+    assert_true(fm_sched_take_back(&sched, &waiting.task));
     fm_role_drop_loop();
     atomic_store(&gate_open, true);
     WAIT_FOR(atomic_load(&done) == 1);
-    WAIT_FOR(idle_hands() == 1);
+    WAIT_FOR(idle_threads() == 1);
     assert_int_equal(ran(&waiting), 0);
     leave();
 }
@@ -769,13 +770,13 @@ static void test_stop(void **state)
 {
     (void)state;
     run(3);
-    assert_false(fm_crew_has_stopped(&crew));
-    assert_false(fm_crew_has_work(&crew));
-    assert_int_equal(fm_crew_join(&crew, fm_now() + 5 * FM_MS), 4); /* nobody has asked them to go */
-    fm_crew_stop(&crew);
-    assert_true(fm_crew_has_stopped(&crew));
-    assert_true(fm_crew_has_work(&crew)); /* the lookout must not sleep again */
-    assert_int_equal(fm_crew_join(&crew, fm_now() + 30 * FM_SEC), 0);
+    assert_false(fm_sched_has_stopped(&sched));
+    assert_false(fm_sched_has_work(&sched));
+    assert_int_equal(fm_sched_join(&sched, fm_now() + 5 * FM_MS), 4); /* nobody has asked them to go */
+    fm_sched_stop(&sched);
+    assert_true(fm_sched_has_stopped(&sched));
+    assert_true(fm_sched_has_work(&sched)); /* the leader must not sleep again */
+    assert_int_equal(fm_sched_join(&sched, fm_now() + 30 * FM_SEC), 0);
     leave();
 }
 
@@ -791,24 +792,24 @@ static void test_stop_while_steps_run(void **state)
     TICK_UNTIL(atomic_load(&at_gate) == 2);
     job_init(&rest, NULL);
     push(&rest);
-    fm_crew_stop(&crew);
-    WAIT_FOR(fm_crew_join(&crew, fm_now()) == 2); /* the lookout goes */
+    fm_sched_stop(&sched);
+    WAIT_FOR(fm_sched_join(&sched, fm_now()) == 2); /* the leader goes */
     unsigned before = atomic_load(&polls);
-    assert_int_equal(fm_crew_join(&crew, fm_now() + 20 * FM_MS), 2);
+    assert_int_equal(fm_sched_join(&sched, fm_now() + 20 * FM_MS), 2);
     atomic_store(&gate_open, true);
-    assert_int_equal(fm_crew_join(&crew, fm_now() + 30 * FM_SEC), 0);
+    assert_int_equal(fm_sched_join(&sched, fm_now() + 30 * FM_SEC), 0);
     assert_int_equal(atomic_load(&done), 2);
     assert_int_equal(ran(&rest), 0);
     assert_int_equal(atomic_load(&polls), before);
     pthread_mutex_lock(&gil);
     my_gil = true;
-    fm_crew_run_rest(&crew);
+    fm_sched_run_rest(&sched);
     my_gil = false;
     pthread_mutex_unlock(&gil);
     assert_int_equal(ran(&rest), 1);
     assert_int_equal(fm_task_state(&rest.task), FM_TASK_DONE);
     assert_int_equal(queued(), 0);
-    assert_null(fm_hand_self());
+    assert_null(fm_thread_self());
     leave();
 }
 
@@ -816,9 +817,9 @@ static void test_stopped_before_it_ran(void **state)
 {
     (void)state;
     init(2);
-    fm_crew_stop(&crew);
+    fm_sched_stop(&sched);
     for (; nthreads <= 2; nthreads++)
-        threads[nthreads] = spawn(be_hand, (void *)(uintptr_t)nthreads);
+        threads[nthreads] = spawn(be_thread, (void *)(uintptr_t)nthreads);
     leave();
     assert_int_equal(atomic_load(&polls), 0);
 }
@@ -834,7 +835,7 @@ static void *be_monitor(void *arg)
     (void)arg;
     while (!atomic_load(&no_more_ticks)) {
         uint64_t ns = fm_monitor_tick(&monitor);
-        struct pollfd p = {crew.monitor_fd, POLLIN, 0};
+        struct pollfd p = {sched.monitor_fd, POLLIN, 0};
         if (ns == UINT64_MAX) {
             poll(&p, 1, 1000); /* see no_more_ticks */
             fm_monitor_woken(&monitor);
@@ -905,7 +906,7 @@ static void test_no_task_is_forgotten(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lookout_runs_them_itself),
+        cmocka_unit_test(test_leader_runs_them_itself),
         cmocka_unit_test(test_polls_between_steps_that_go_on),
         cmocka_unit_test(test_hand_shows_its_task),
         cmocka_unit_test(test_another_takes_over),
