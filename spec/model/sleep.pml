@@ -1,8 +1,8 @@
-/* The leader's sleep and the inbox (net/loop.c): notes that may wait for the next wake-up, and what makes them hurry.
+/* The leader's sleep and the inbox (net/loop.c): events that may wait for the next wake-up, and what makes them urgent.
  *
- * A thread ends a request and posts its finished note with a due time: the connection is idle, so the loop need not be
- * woken, unless bytes of the next request are there (`hurry`), or it would wake up by itself too late.  Another thread
- * posts a note that is urgent.  Time stands still: a timer may end the sleep TIMERS times, and at rest nothing may
+ * A thread ends a request and posts its finished event with a due time: the connection is idle, so the loop need not be
+ * woken, unless bytes of the next request are there (`x_urgent`), or it would wake up by itself too late.  Another thread
+ * posts an event that is urgent.  Time stands still: a timer may end the sleep TIMERS times, and at rest nothing may
  * be left to it that should not have waited.
  *
  * The loop takes the inbox lock only where `posted` says that there is something.  One step here is one atomic operation
@@ -31,9 +31,9 @@ bool locked;           /* the inbox lock, by a poster */
 bool finished, urgent; /* in the inbox; its lock */
 bool posted;           /* something may be in it */
 
-bool busy;            /* a thread has the exchange, or its note is on the way */
+bool busy;            /* a thread has the exchange, or its event is on the way */
 bool running;         /* ... the thread */
-bool hurry;           /* x->hurry */
+bool x_urgent;           /* x->urgent */
 byte ahead;           /* requests of which bytes are there; loop only */
 byte sent = REQUESTS; /* requests that the client has not sent yet */
 byte timers = TIMERS;
@@ -54,7 +54,7 @@ inline wake()
 inline begin()
 {
     ahead--;
-    hurry = ahead > 0;
+    x_urgent = ahead > 0;
     busy = true;
     running = true
 }
@@ -113,7 +113,7 @@ end_asleep: atomic {
         atomic { data = false; block = false; wake_fd = false; if :: sent > 0 -> sent--; data = true :: true fi };
         if
         :: data && !busy -> atomic { ahead++; begin() }   /* on_data, on_request */
-        :: data && busy -> atomic { ahead++; hurry = true } /* on_data */
+        :: data && busy -> atomic { ahead++; x_urgent = true } /* on_data */
         :: else
         fi;
         asleep = false;
@@ -129,20 +129,20 @@ proctype thread()
 end:
     do
     :: atomic { running -> running = false; due = DUE }; /* the step is over; the task is DONE */
-#ifdef FAULT_HURRY_BEFORE_LOCK
-        seen = hurry;
+#ifdef FAULT_URGENT_BEFORE_LOCK
+        seen = x_urgent;
         atomic { finished = true; posted = true; due = (seen -> NOW : due) };
-#elif defined FAULT_HURRY_AFTER_LOCK
+#elif defined FAULT_URGENT_AFTER_LOCK
         atomic { finished = true; posted = true };
-        atomic { assert(finished); due = (hurry -> NOW : due) }; /* the note may be gone, and the exchange with it */
-#elif defined FAULT_POSTED_AFTER_HURRY
+        atomic { assert(finished); due = (x_urgent -> NOW : due) }; /* the event may be gone, and the exchange with it */
+#elif defined FAULT_POSTED_AFTER_URGENT
         atomic { !locked -> locked = true; finished = true };
-        due = (hurry -> NOW : due);
+        due = (x_urgent -> NOW : due);
         atomic { posted = true; locked = false };
 #else
         atomic { !locked -> locked = true; finished = true };
         posted = true;
-        atomic { due = (hurry -> NOW : due); locked = false };
+        atomic { due = (x_urgent -> NOW : due); locked = false };
 #endif
         if
         :: due == NOW || next_due > due -> wake()
@@ -152,7 +152,7 @@ end:
     od
 }
 
-/* Any other: a note for at once. */
+/* Any other: an event for at once. */
 proctype other()
 {
     bool woken;

@@ -77,7 +77,7 @@ bool s_lock; /* taken; only where its critical section is more than one step */
 bool dead, waiting;
 byte kept;
 bool drained_wait;                /* a write() waits on x->drained */
-bool want_write, finished, drain; /* notes in the inbox; the loop's lock */
+bool want_write, finished, drain; /* events in the inbox; the loop's lock */
 bool fd_open = true, write_armed; /* loop only */
 
 /* ---- http/writer.h, sched/sched.h ---- */
@@ -246,7 +246,7 @@ inline send()
 #define ERROR 5
 #define ABORTED 6
 
-/* fm_future_park: PARKING, then the wait is armed, then the future gets the callback.  fate becomes PARK or ERROR. */
+/* fm_future_park: PARKING, then the wait is armed, then the future gets the callback.  result becomes PARK or ERROR. */
 inline park()
 {
 #ifdef FAULT_NO_PARKING
@@ -259,11 +259,11 @@ inline park()
 #endif
     atomic { /* Future.add_done_callback */
         if
-        :: pending[w] -> hooked[w] = true; fate = PARK
-        :: !pending[w] -> fate = PARK; now = true
+        :: pending[w] -> hooked[w] = true; result = PARK
+        :: !pending[w] -> result = PARK; now = true
 #ifdef RAISE
-        :: pending[w] -> hooked[w] = true; fate = ERROR /* it raises, with the callback or without it */
-        :: fate = ERROR
+        :: pending[w] -> hooked[w] = true; result = ERROR /* it raises, with the callback or without it */
+        :: result = ERROR
 #endif
         fi
     };
@@ -278,7 +278,7 @@ inline park()
     move(mine, RUNNING, PARKING);
 #endif
     if
-    :: fate == ERROR -> /* fm_task_unpark */
+    :: result == ERROR -> /* fm_task_unpark */
         disarm(w);
         change(mine, PARKING, RUNNING, 0);
         if
@@ -366,14 +366,14 @@ inline wait_output()
 
 proctype thread()
 {
-    byte w, fate, mine;
+    byte w, result, mine;
     bool ok, away, now;
 end:
     do
     :: stop -> break
     :: atomic { in_queue && !stop -> in_queue = false; mine = serial; touch(mine) }; /* pop_task */
         atomic { move(mine, QUEUED, RUNNING); begun = true }; /* run_task */
-drive:
+run_step:
         if /* fm_future_unpark */
         :: atomic { wakeup != NONE -> w = wakeup; wakeup = NONE; disarm(w) }
         :: wakeup == NONE
@@ -382,21 +382,21 @@ next:
         atomic { /* the application goes on to its next item, unless nobody wants it any more */
             touch(mine);
             if
-            :: word & ABORT -> fate = ABORTED
+            :: word & ABORT -> result = ABORTED
             :: else ->
                 assert(!in_app && !closed);
                 in_app = true;
                 if
-                :: waits < WAITS -> fate = PARK; w = waits; pending[w] = WILL_BE; waits++
-                :: waits < WAITS -> fate = PARK; w = waits; pending[w] = NEVER; waits++
-                :: blocks > 0 -> blocks--; fate = WRITE
-                :: fate = END
-                :: fate = ERROR
+                :: waits < WAITS -> result = PARK; w = waits; pending[w] = WILL_BE; waits++
+                :: waits < WAITS -> result = PARK; w = waits; pending[w] = NEVER; waits++
+                :: blocks > 0 -> blocks--; result = WRITE
+                :: result = END
+                :: result = ERROR
                 fi
             fi
         };
         if
-        :: fate == PARK -> /* suspend(), with fm_writer_flush */
+        :: result == PARK -> /* suspend(), with fm_writer_flush */
             atomic {
                 in_app = false;
                 if
@@ -408,42 +408,42 @@ next:
             :: !pending[w] ->
                 if
                 :: goto next
-                :: fate = REQUEUE /* MAX_STREAK */
+                :: result = REQUEUE /* MAX_STREAK */
                 fi
             :: pending[w] -> park()
             fi
-        :: fate == WRITE -> /* emit(), or write() of the application */
+        :: result == WRITE -> /* emit(), or write() of the application */
             if
             :: atomic { !claimed -> in_app = false; held_back = true; thread_held = true }; goto next /* fm_thread_hold */
             :: atomic { !claimed -> in_app = false; held_back = false; head_made = true; send() };
                 if
-                :: !ok -> fate = ABORTED
+                :: !ok -> result = ABORTED
                 :: ok && kept < 2 -> goto next
                 :: ok && kept == 2 /* a block that was yielded: FATE_WRITE */
                 :: ok && kept == 2 -> in_app = true; wait_output(); in_app = false; /* or given to write() */
                     if
                     :: ok -> goto next
-                    :: else -> fate = ERROR
+                    :: else -> result = ERROR
                     fi
                 fi
-            :: atomic { claimed -> in_app = false; fate = ABORTED }
+            :: atomic { claimed -> in_app = false; result = ABORTED }
             fi
-        :: fate == END -> /* end_response() */
+        :: result == END -> /* end_response() */
             if
             :: atomic { !claimed -> in_app = false; held_back = false; head_made = true; send() };
                 if
-                :: !ok -> fate = ABORTED
+                :: !ok -> result = ABORTED
                 :: else
                 fi
-            :: atomic { claimed -> in_app = false; fate = ABORTED }
+            :: atomic { claimed -> in_app = false; result = ABORTED }
             fi
-        :: fate == ERROR -> in_app = false
-        :: fate == ABORTED
+        :: result == ERROR -> in_app = false
+        :: result == ABORTED
         fi;
         if
-        :: fate >= END -> /* wind_up() */
+        :: result >= END -> /* finalize() */
             if
-            :: fate == ERROR -> /* fail(): an answer of our own, or what is held back */
+            :: result == ERROR -> /* fail(): an answer of our own, or what is held back */
                 if
                 :: atomic { !head_made && !claimed -> claimed = true; held_back = false }; answered = true;
                     atomic { send() }
@@ -460,25 +460,25 @@ next:
             move(mine, RUNNING, DONE)
 #else
             atomic { /* finish() */
-                assert(fate != ABORTED || unwanted || gone); /* nobody's request is cut off */
-                broken_off = fate == ABORTED;
+                assert(result != ABORTED || unwanted || gone); /* nobody's request is cut off */
+                broken_off = result == ABORTED;
                 move(mine, RUNNING, DONE)
             };
             atomic { touch(mine); assert(!finished); finished = true } /* from here on it is not ours to look at */
 #endif
         :: else ->
             release();
-            if /* give_away() */
-            :: fate == PARK -> let_go()
-            :: fate == WRITE -> park_on_output()
-            :: fate == REQUEUE -> move(mine, RUNNING, QUEUED); push(mine); away = true
+            if /* hand_over() */
+            :: result == PARK -> let_go()
+            :: result == WRITE -> park_on_output()
+            :: result == REQUEUE -> move(mine, RUNNING, QUEUED); push(mine); away = true
             fi;
             if
-            :: !away -> goto drive
+            :: !away -> goto run_step
             :: else
             fi
         fi;
-        atomic { w = 0; fate = 0; mine = 0; ok = false; away = false } /* fewer states */
+        atomic { w = 0; result = 0; mine = 0; ok = false; away = false } /* fewer states */
     od;
     left++
 }
@@ -544,7 +544,7 @@ end:
 
 /* ---- server/conn.c, server/exchange.c, server/server.c on the loop ---- */
 
-/* fm_stream_reset: close_socket kills the stream under its lock, then takes the note back. */
+/* fm_stream_reset: close_socket kills the stream under its lock, then cancels the event. */
 inline reset()
 {
     if

@@ -35,8 +35,8 @@ struct admin_conn {
     struct fm_timer idle;
     struct fm_admin *admin;
     struct fm_parser *parser;
-    struct fm_buf ahead; /* requests behind the one that was answered in this turn of the loop */
-    struct fm_note more; /* posted while there are any */
+    struct fm_buf ahead;  /* requests behind the one that was answered in this turn of the loop */
+    struct fm_event more; /* posted while there are any */
     bool closing;
 };
 
@@ -47,7 +47,7 @@ static void close_conn(struct admin_conn *c) FM_ON_LOOP
     struct fm_admin *a = c->admin;
     fm_timer_stop(&c->idle);
     fm_list_remove(&c->node);
-    fm_loop_unpost(c->stream.loop, &c->more);
+    fm_loop_cancel(c->stream.loop, &c->more);
     fm_stream_fini(&c->stream);
     fm_parser_free(c->parser);
     fm_buf_fini(&c->ahead);
@@ -106,7 +106,7 @@ static int respond(struct admin_conn *c, const struct fm_request *r)
     bool complete = !head.failed && !body.failed;
     int64_t kept = complete ? fm_stream_send(&c->stream, pieces, 2, 0) : FM_ECLOSED;
     if (!complete)
-        fm_error_seldom("admin: %s; the connection is closed", fm_strerror(-ENOMEM));
+        fm_error_ratelimited("admin: %s; the connection is closed", fm_strerror(-ENOMEM));
     fm_buf_fini(&head);
     fm_buf_fini(&body);
     c->closing = !r->keep_alive;
@@ -158,7 +158,7 @@ static void answer_more(struct admin_conn *c) FM_ON_LOOP
 {
     if (fm_stream_pending(&c->stream) > 0)
         return;
-    fm_loop_unpost(c->stream.loop, &c->more); /* it is not posted twice */
+    fm_loop_cancel(c->stream.loop, &c->more); /* it is not posted twice */
     fm_loop_post(c->stream.loop, &c->more, 0, NULL);
 }
 
@@ -195,9 +195,9 @@ static void on_data(struct fm_stream *s, const char *data, size_t len)
     on_bytes(FM_LIST_ENTRY(s, struct admin_conn, stream), data, len);
 }
 
-static void on_more(struct fm_note *note)
+static void on_more(struct fm_event *event)
 {
-    struct admin_conn *c = FM_LIST_ENTRY(note, struct admin_conn, more);
+    struct admin_conn *c = FM_LIST_ENTRY(event, struct admin_conn, more);
     fm_assert_on_loop();
     on_bytes(c, fm_buf_head(&c->ahead), fm_buf_size(&c->ahead));
 }
@@ -249,7 +249,7 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
     fm_assert_on_loop();
     int err = -ENOMEM;
     if (!c || !parser || (err = fm_stream_init(&c->stream, l->loop, fd, &stream_ops)) != 0) {
-        fm_error_seldom("admin: %s; the connection is closed", fm_strerror(err));
+        fm_error_ratelimited("admin: %s; the connection is closed", fm_strerror(err));
         fm_parser_free(parser);
         close(fd);
         free(c);
@@ -261,7 +261,7 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
     fm_timer_init(&c->idle);
     fm_list_push(&a->conns, &c->node);
     fm_timer_start(&l->loop->timers, &c->idle, a->idle_kind, fm_loop_now(l->loop));
-    fm_note_init(&c->more, on_more);
+    fm_event_init(&c->more, on_more);
     if (++a->nconns > MAX_CONNS)
         make_room(a);
 }

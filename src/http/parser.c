@@ -77,7 +77,7 @@ static inline size_t input_len(const struct input *in) { return (size_t)(in->end
 static enum fm_parse refuse(struct fm_parser *p, enum fm_refusal why)
 {
     if (why == FM_REFUSE_NO_MEMORY)
-        fm_error_seldom("request: %s; it is refused", fm_strerror(-ENOMEM));
+        fm_error_ratelimited("request: %s; it is refused", fm_strerror(-ENOMEM));
     p->state = REFUSED;
     p->error = fm_refusal_error(why);
     return FM_PARSE_ERROR;
@@ -124,10 +124,11 @@ static int on_chunk_header(http_parser *lib)
 static enum fm_refusal not_stored(int err)
 {
     if (err == -EDQUOT) {
-        fm_error_seldom("request body: --limit-body-files or --limit-body-disk is reached; the request is refused");
+        fm_error_ratelimited(
+            "request body: --limit-body-files or --limit-body-disk is reached; the request is refused");
         return FM_REFUSE_BODY_FILES;
     }
-    fm_error_seldom("request body: %s: %s; the request is refused", fm_body_dir(), fm_strerror(err));
+    fm_error_ratelimited("request body: %s: %s; the request is refused", fm_body_dir(), fm_strerror(err));
     return FM_REFUSE_BODY_STORE;
 }
 

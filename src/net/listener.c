@@ -212,7 +212,7 @@ static void on_acceptable(evutil_socket_t fd, short events, void *arg)
         if (err == -EAGAIN)
             return;
         if (!l->complained) /* near its limit it works now and then */
-            fm_error_seldom("accept: %s; accepting pauses and tries again", fm_strerror(err));
+            fm_error_ratelimited("accept: %s; accepting pauses and tries again", fm_strerror(err));
         l->complained = true;
         event_del(l->event);
         fm_timer_start(&l->loop->timers, &l->retry, l->retry_kind, fm_loop_now(l->loop));
@@ -225,7 +225,7 @@ static void resume(struct fm_listener *l) FM_ON_LOOP
 {
     if (event_add(l->event, NULL) == 0)
         return;
-    fm_error_seldom("accept: %s; trying again", fm_strerror(errno ? -errno : -ENOMEM));
+    fm_error_ratelimited("accept: %s; trying again", fm_strerror(errno ? -errno : -ENOMEM));
     fm_timer_start(&l->loop->timers, &l->retry, l->retry_kind, fm_loop_now(l->loop));
 }
 

@@ -28,7 +28,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 static void on_event_log(int severity, const char *text)
 {
     if (severity >= EVENT_LOG_WARN)
-        fm_error_seldom("libevent: %s", text);
+        fm_error_ratelimited("libevent: %s", text);
 }
 
 /* Makes room for the one timer, so that setting it later needs no memory. */
@@ -100,8 +100,8 @@ bool fm_loop_visit(struct fm_loop *l)
     fm_list_append(&l->taken, &l->inbox);
     fm_mutex_unlock(&l->lock);
     for (struct fm_list *node; (node = fm_list_pop(&l->taken)); any = true) {
-        struct fm_note *note = FM_LIST_ENTRY(node, struct fm_note, node);
-        note->fn(note);
+        struct fm_event *event = FM_LIST_ENTRY(node, struct fm_event, node);
+        event->fn(event);
     }
     return any;
 }
@@ -161,22 +161,22 @@ void fm_loop_wake(struct fm_loop *l)
         fm_fds_wake(l->wake_fd); /* cannot overflow: at most one write per sleep */
 }
 
-void fm_loop_post(struct fm_loop *l, struct fm_note *note, uint64_t due, const atomic_bool *hurry)
+void fm_loop_post(struct fm_loop *l, struct fm_event *event, uint64_t due, const atomic_bool *urgent)
 {
     fm_mutex_lock(&l->lock);
-    fm_list_push(&l->inbox, &note->node);
+    fm_list_push(&l->inbox, &event->node);
     atomic_store(&l->posted, 1);
-    if (hurry && atomic_load(hurry))
+    if (urgent && atomic_load(urgent))
         due = 0;
     fm_mutex_unlock(&l->lock);
-    /* From here on the note may be gone. */
+    /* From here on the event may be gone. */
     if (due == 0 || atomic_load(&l->next_due) > due)
         fm_loop_wake(l);
 }
 
-void fm_loop_unpost(struct fm_loop *l, struct fm_note *note)
+void fm_loop_cancel(struct fm_loop *l, struct fm_event *event)
 {
     fm_mutex_lock(&l->lock);
-    fm_list_remove(&note->node);
+    fm_list_remove(&event->node);
     fm_mutex_unlock(&l->lock);
 }

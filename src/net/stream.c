@@ -28,12 +28,12 @@
 enum armed { ARMED_NOT, ARMED_READ, ARMED_WATCH };
 
 static void on_readable(evutil_socket_t fd, short what, void *arg);
-static void on_part_over(struct fm_note *note);
+static void on_part_over(struct fm_event *event);
 
 static void log_trouble(int err)
 {
     if (err != 0)
-        fm_error_seldom("connection: %s; it is broken off", fm_strerror(err));
+        fm_error_ratelimited("connection: %s; it is broken off", fm_strerror(err));
 }
 
 /* Sets the read event to what reading, the peer's end and writing ask for. */
@@ -167,7 +167,7 @@ static ssize_t send_pieces(struct fm_stream *s, const struct iovec *pieces, int 
 
 struct fm_file_send { /* the sending of one file, a part at a time */
     struct fm_file_job job;
-    struct fm_note over; /* a part is over; posted by the file thread */
+    struct fm_event over; /* a part is over; posted by the file thread */
     struct fm_loop *loop;
     struct fm_stream *stream; /* NULL: it is gone, and wants nothing but the descriptors closed; loop only */
     bool busy;                /* a part is under way; guarded by the stream's lock, or by `over` once it is gone */
@@ -300,7 +300,7 @@ static int prepare_file(struct fm_stream *s, int fd) FM_REQUIRES(s->lock)
         return -ENOMEM;
     *f = (struct fm_file_send){.loop = s->loop, .stream = s, .fd = -1, .socket = -1};
     fm_file_job_init(&f->job, send_part);
-    fm_note_init(&f->over, on_part_over);
+    fm_event_init(&f->over, on_part_over);
     int err = duplicate(fd, &f->fd);
     if (err == 0)
         err = duplicate(s->fd, &f->socket);
@@ -443,9 +443,9 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     go_on(arg);
 }
 
-static void on_part_over(struct fm_note *note)
+static void on_part_over(struct fm_event *event)
 {
-    struct fm_file_send *f = FM_LIST_ENTRY(note, struct fm_file_send, over);
+    struct fm_file_send *f = FM_LIST_ENTRY(event, struct fm_file_send, over);
     struct fm_stream *s = f->stream;
     fm_assert_on_loop();
     if (!s) {
@@ -477,9 +477,9 @@ static void on_part_over(struct fm_note *note)
     }
 }
 
-static void on_want_write(struct fm_note *note)
+static void on_want_write(struct fm_event *event)
 {
-    struct fm_stream *s = FM_LIST_ENTRY(note, struct fm_stream, want_write);
+    struct fm_stream *s = FM_LIST_ENTRY(event, struct fm_stream, want_write);
     fm_assert_on_loop();
     fm_mutex_lock(&s->lock);
     s->posted = false;
@@ -509,7 +509,7 @@ static void leave_loop(struct fm_stream *s) FM_ON_LOOP
         event_del(&s->read_event);
     s->armed = ARMED_NOT;
     s->broken = true;
-    fm_loop_unpost(s->loop, &s->want_write);
+    fm_loop_cancel(s->loop, &s->want_write);
     if (s->write_event)
         event_free(s->write_event); /* removes it first */
     s->write_event = NULL;
@@ -565,7 +565,7 @@ int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, int fd, const stru
     *s = (struct fm_stream){.ops = ops, .loop = loop, .fd = fd, .reading = FM_READ_ON};
     fm_outq_init(&s->q);
     fm_mutex_init(&s->lock);
-    fm_note_init(&s->want_write, on_want_write);
+    fm_event_init(&s->want_write, on_want_write);
     s->armed = ARMED_READ;
     event_assign(&s->read_event, loop->base, fd, EV_READ | EV_PERSIST, on_readable, s);
     if (event_add(&s->read_event, NULL) != 0) {

@@ -177,7 +177,7 @@ void fm_access_log_add(struct fm_access_log *a, const struct fm_access_entry *e)
     put_field(b, e->request, FM_H_USER_AGENT);
     fm_buf_printf(b, " %c\n", e->end);
     if (b->failed) {
-        fm_error_seldom("access log: %s; lines are left out", fm_strerror(-ENOMEM));
+        fm_error_ratelimited("access log: %s; lines are left out", fm_strerror(-ENOMEM));
         fm_count(FM_C_LOST_ACCESS);
         b->len = b->off + before;
         b->failed = false;

@@ -22,7 +22,7 @@ static struct fm_conn *of_timer(struct fm_timer *t) { return FM_LIST_ENTRY(t, st
 static void start_timer(struct fm_conn *c, enum fm_timeout kind) FM_ON_LOOP
 {
     if ((kind == FM_T_HEADER || kind == FM_T_LINGER) && atomic_load(&c->server->draining))
-        kind = FM_T_HURRY;
+        kind = FM_T_DRAIN;
     c->timing = (uint8_t)kind;
     fm_timer_start(&c->server->loop.timers, &c->timer, kind, fm_loop_now(&c->server->loop));
 }
@@ -62,10 +62,10 @@ static bool linger(struct fm_conn *c) FM_ON_LOOP
 
 /* ---- reading ---- */
 
-/* Says why: each time at level debug, else seldom, for it may happen very often. */
+/* Says why: each time at level debug, else rate-limited, for it may happen very often. */
 static void log_refusal(struct fm_conn *c, const struct fm_http_error *error) FM_ON_LOOP
 {
-    static struct fm_seldom places[FM_REFUSALS_END]; /* one for each reason */
+    static struct fm_ratelimit places[FM_REFUSALS_END]; /* one for each reason */
     char what[256];
     bool debug = fm_log_on(FM_LOG_DEBUG);
     const char *remote = *c->remote ? c->remote : "unix";
@@ -73,8 +73,8 @@ static void log_refusal(struct fm_conn *c, const struct fm_http_error *error) FM
     if (debug)
         fm_debug("refused with %d (%s): %s; from %s: \"%s\"", error->status, error->slug, error->reason, remote, what);
     else
-        fm_log_seldom(&places[error->id], FM_LOG_WARNING, "refused with %d (%s): %s; from %s: \"%s\"", error->status,
-                      error->slug, error->reason, remote, what);
+        fm_log_ratelimited(&places[error->id], FM_LOG_WARNING, "refused with %d (%s): %s; from %s: \"%s\"",
+                           error->status, error->slug, error->reason, remote, what);
 }
 
 /* Exactly one answer, and nothing after the error is ever treated as a request.  False: the connection is gone. */
@@ -134,7 +134,7 @@ static bool wait_for_more(struct fm_conn *c) FM_ON_LOOP
 {
     struct fm_spool *spool = fm_parser_spool(c->parser);
     if (!fm_parser_request(c->parser)) {
-        if (c->timing != FM_T_HEADER && c->timing != FM_T_HURRY && fm_parser_started(c->parser))
+        if (c->timing != FM_T_HEADER && c->timing != FM_T_DRAIN && fm_parser_started(c->parser))
             start_timer(c, FM_T_HEADER); /* once for the whole head */
         return true;
     }
@@ -210,7 +210,7 @@ static bool take_ahead(struct fm_conn *c) FM_ON_LOOP
             return false;
         fm_buf_consume(&c->ahead, (size_t)used);
         if (c->exchange && fm_buf_size(&c->ahead) > 0)
-            atomic_store(&c->exchange->hurry, true);
+            atomic_store(&c->exchange->urgent, true);
     }
     if (fm_buf_size(&c->ahead) == 0 && c->ahead.cap > 0)
         fm_buf_fini(&c->ahead);
@@ -265,7 +265,7 @@ static void on_data(struct fm_stream *s, const char *data, size_t len)
     }
     atomic_store_explicit(&c->more, true, memory_order_relaxed);
     if (c->exchange)
-        atomic_store(&c->exchange->hurry, true);
+        atomic_store(&c->exchange->urgent, true);
     if (fm_buf_size(&c->ahead) >= READ_AHEAD || c->last_read)
         fm_stream_set_reading(&c->stream, FM_READ_PAUSED);
 }
@@ -284,7 +284,7 @@ static void on_end(struct fm_stream *s, int err)
             fm_conn_close(c);
         return;
     }
-    atomic_store(&c->exchange->hurry, true);
+    atomic_store(&c->exchange->urgent, true);
     if (c->state == FM_CONN_SENDING) {
         if (err < 0)
             fm_conn_exchange_over(c, true);
@@ -441,7 +441,7 @@ void fm_conn_timeout_linger(struct fm_timer *t)
     fm_conn_close(of_timer(t));
 }
 
-void fm_conn_timeout_hurry(struct fm_timer *t)
+void fm_conn_timeout_drain(struct fm_timer *t)
 {
     fm_assert_on_loop();
     if (of_timer(t)->state == FM_CONN_READING)
@@ -483,7 +483,7 @@ void fm_conn_timeout_request(struct fm_timer *t)
 
 void fm_conn_timeout_queue(struct fm_timer *t)
 {
-    struct fm_exchange *x = FM_LIST_ENTRY(t, struct fm_exchange, patience);
+    struct fm_exchange *x = FM_LIST_ENTRY(t, struct fm_exchange, queue_timer);
     fm_assert_on_loop();
     if (x->conn->state == FM_CONN_BUSY && fm_exchange_shed(x))
         answered(x->conn);
@@ -497,7 +497,7 @@ void fm_conn_drain(struct fm_conn *c)
 {
     bool unread = fm_stream_has_unread(&c->stream);
     if (c->state == FM_CONN_LINGERING) {
-        start_timer(c, FM_T_HURRY);
+        start_timer(c, FM_T_DRAIN);
     } else if (c->state != FM_CONN_READING) {
         c->last_read = unread; /* what has arrived behind its request */
         if (!unread)
@@ -506,7 +506,7 @@ void fm_conn_drain(struct fm_conn *c)
         if (c->served && !unread && !fm_parser_started(c->parser))
             fm_conn_close(c);
         else
-            start_timer(c, FM_T_HURRY);
+            start_timer(c, FM_T_DRAIN);
     }
 }
 
@@ -530,7 +530,7 @@ void fm_conn_accept(struct fm_listener *l, int fd, const union fm_sockaddr *peer
     fm_assert_on_loop();
     int err = -ENOMEM;
     if (!c || !parser || (err = fm_stream_init(&c->stream, &server->loop, fd, &stream_ops)) != 0) {
-        fm_error_seldom("connection: %s; it is closed", fm_strerror(err));
+        fm_error_ratelimited("connection: %s; it is closed", fm_strerror(err));
         fm_parser_free(parser);
         close(fd);
         free(c);

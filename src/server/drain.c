@@ -67,9 +67,9 @@ static void drain(struct fm_server *s) FM_ON_LOOP
         end_connections(s);
 }
 
-static void on_leave(struct fm_note *note)
+static void on_leave(struct fm_event *event)
 {
-    struct fm_server *s = FM_LIST_ENTRY(note, struct fm_server, leave_note);
+    struct fm_server *s = FM_LIST_ENTRY(event, struct fm_server, leave_event);
     fm_assert_on_loop();
     if (!atomic_load(&s->draining))
         fm_timer_start(&s->loop.timers, &s->delay, FM_T_DELAY, fm_loop_now(&s->loop));
@@ -82,15 +82,15 @@ static void on_delay(struct fm_timer *t)
     drain(FM_LIST_ENTRY(t, struct fm_server, delay));
 }
 
-static void on_drain(struct fm_note *note)
+static void on_drain(struct fm_event *event)
 {
     fm_assert_on_loop();
-    drain(FM_LIST_ENTRY(note, struct fm_server, drain_note));
+    drain(FM_LIST_ENTRY(event, struct fm_server, drain_event));
 }
 
-static void on_quick(struct fm_note *note)
+static void on_quick(struct fm_event *event)
 {
-    struct fm_server *s = FM_LIST_ENTRY(note, struct fm_server, quick_note);
+    struct fm_server *s = FM_LIST_ENTRY(event, struct fm_server, quick_event);
     fm_assert_on_loop();
     s->quick = true;
     drain(s);
@@ -115,9 +115,9 @@ void fm_drain_init(struct fm_server *s)
     fm_timer_init(&s->delay);
     fm_timer_init(&s->graceful);
     fm_timer_init(&s->last);
-    fm_note_init(&s->leave_note, on_leave);
-    fm_note_init(&s->drain_note, on_drain);
-    fm_note_init(&s->quick_note, on_quick);
+    fm_event_init(&s->leave_event, on_leave);
+    fm_event_init(&s->drain_event, on_drain);
+    fm_event_init(&s->quick_event, on_quick);
     fm_timers_define(ts, FM_T_DELAY, s->options->drain_delay, on_delay);
     fm_timers_define(ts, FM_T_GRACEFUL, s->options->graceful_timeout, on_graceful);
     fm_timers_define(ts, FM_T_LAST, FM_END_LOOP, on_last);
@@ -125,7 +125,7 @@ void fm_drain_init(struct fm_server *s)
 
 /* ---- from outside ---- */
 
-/* Each note is posted once in the life of the process. */
+/* Each event is posted once in the life of the process. */
 uint64_t fm_drain_ask(struct fm_server *s, enum fm_drain how)
 {
     static enum { SERVING, LEAVING, DRAINING, QUICK } stage;
@@ -138,17 +138,17 @@ uint64_t fm_drain_ask(struct fm_server *s, enum fm_drain how)
         fm_info("Draining quickly: no new connections; what waits is answered 503");
         stage = QUICK;
         end = now + FM_END_TIME;
-        fm_loop_post(&s->loop, &s->quick_note, 0, NULL);
+        fm_loop_post(&s->loop, &s->quick_event, 0, NULL);
     } else if (how == FM_DRAIN_POLITELY && stage == SERVING && delay > 0) {
         fm_info("Leaving: not ready any more; the drain begins in %g s", (double)delay / FM_SEC);
         stage = LEAVING;
         end = now + delay + graceful + FM_END_TIME;
-        fm_loop_post(&s->loop, &s->leave_note, 0, NULL);
+        fm_loop_post(&s->loop, &s->leave_event, 0, NULL);
     } else if (stage < DRAINING) {
         say_drain(s);
         stage = DRAINING;
         end = now + graceful + FM_END_TIME;
-        fm_loop_post(&s->loop, &s->drain_note, 0, NULL);
+        fm_loop_post(&s->loop, &s->drain_event, 0, NULL);
     }
     return end;
 }

@@ -1,6 +1,6 @@
 /* One request and its response: between the connection on the loop and the steps on the threads.
  *
- * Who may touch what: the loop owns the exchange before dispatch and after its finished note; in between the task's
+ * Who may touch what: the loop owns the exchange before dispatch and after its finished event; in between the task's
  * holder owns the call, and the loop only reads the task's state, aborts it, and uses writer and stream under their
  * locks. Locks in order: writer, stream, then the leaf locks of scheduler and inbox. */
 #include "fermata/server/conn.h"
@@ -102,16 +102,16 @@ static void finish(struct fm_call *call, enum fm_outcome outcome)
     uint64_t due = calm ? x->over + server->options->keep_alive : 0;
     x->outcome = (uint8_t)outcome;
     fm_task_move(&call->task, FM_TASK_RUNNING, FM_TASK_DONE);
-    fm_loop_post(&server->loop, &x->finished, due, &x->hurry);
+    fm_loop_post(&server->loop, &x->finished, due, &x->urgent);
 }
 
 static const struct fm_call_ops call_ops = {park_on_output, wait_output, answer, finish};
 
 /* ---- on the loop ---- */
 
-static void on_finished(struct fm_note *note)
+static void on_finished(struct fm_event *event)
 {
-    struct fm_exchange *x = FM_LIST_ENTRY(note, struct fm_exchange, finished);
+    struct fm_exchange *x = FM_LIST_ENTRY(event, struct fm_exchange, finished);
     struct fm_conn *c = x->conn;
     fm_assert_on_loop();
     bool broken = x->outcome == FM_OUTCOME_ABORTED && x->status == 0;
@@ -140,15 +140,15 @@ void fm_exchange_init(struct fm_exchange *x, struct fm_conn *c)
     x->call.ops = &call_ops;
     x->call.sched = &s->sched;
     x->call.peer = (struct fm_peer){c->remote, c->remote_port, s->names[c->listener], s->ports[c->listener]};
-    fm_note_init(&x->finished, on_finished);
+    fm_event_init(&x->finished, on_finished);
     fm_timer_init(&x->deadline);
-    fm_timer_init(&x->patience);
+    fm_timer_init(&x->queue_timer);
     pthread_cond_init(&x->drained, NULL);
 }
 
 void fm_exchange_fini(struct fm_exchange *x)
 {
-    fm_loop_unpost(&x->conn->server->loop, &x->finished); /* posted only where the threads have left in haste */
+    fm_loop_cancel(&x->conn->server->loop, &x->finished); /* posted only where the threads have left in haste */
     fm_writer_fini(&x->call.writer);
     pthread_cond_destroy(&x->drained);
 }
@@ -158,7 +158,7 @@ void fm_exchange_begin(struct fm_exchange *x, struct fm_request *request)
     struct fm_server *s = x->conn->server;
     x->call.request = request;
     fm_writer_reset(&x->call.writer, request->minor, request->is_head, request->keep_alive);
-    atomic_store_explicit(&x->hurry, false, memory_order_relaxed); /* the queue's lock shows it to the thread */
+    atomic_store_explicit(&x->urgent, false, memory_order_relaxed); /* the queue's lock shows it to the thread */
     atomic_store_explicit(&x->status, 0, memory_order_relaxed);
     x->over = 0;
     x->sent_before = x->conn->stream.sent; /* nobody else writes now */
@@ -166,7 +166,7 @@ void fm_exchange_begin(struct fm_exchange *x, struct fm_request *request)
     x->ending = false;
     x->begun = fm_loop_now(&s->loop);
     fm_timer_start(&s->loop.timers, &x->deadline, FM_T_REQUEST, x->begun);
-    fm_timer_start(&s->loop.timers, &x->patience, FM_T_QUEUE, x->begun);
+    fm_timer_start(&s->loop.timers, &x->queue_timer, FM_T_QUEUE, x->begun);
     fm_task_move(&x->call.task, FM_TASK_IDLE, FM_TASK_QUEUED);
     fm_sched_push(&s->sched, &x->call.task);
 }
@@ -174,7 +174,7 @@ void fm_exchange_begin(struct fm_exchange *x, struct fm_request *request)
 void fm_exchange_drop(struct fm_exchange *x)
 {
     fm_timer_stop(&x->deadline);
-    fm_timer_stop(&x->patience);
+    fm_timer_stop(&x->queue_timer);
     fm_task_reset(&x->call.task);
     fm_parser_give_back(x->conn->parser, x->call.request);
     x->call.request = NULL;
@@ -217,7 +217,7 @@ bool fm_exchange_end(struct fm_exchange *x, enum fm_end why)
     struct fm_stream *s = &x->conn->stream;
     int status = why == FM_END_DEADLINE ? 504 : why == FM_END_SHUTDOWN ? 503 : 0;
     if (status && fm_task_state(&call->task) == FM_TASK_DONE)
-        return false; /* complete in the very moment: its note is on the way */
+        return false; /* complete in the very moment: its event is on the way */
     if (why != FM_END_HALF_CLOSED) {
         if (status && fm_writer_claim(&call->writer))
             fm_exchange_answer(x, status);

@@ -63,7 +63,7 @@ static void take_reopen(int number)
 
 static void take_nothing(int number)
 {
-    static struct fm_seldom places[32];
+    static struct fm_ratelimit places[32];
     static const struct {
         int number;
         const char *name;
@@ -71,7 +71,7 @@ static void take_nothing(int number)
         {SIGHUP, "SIGHUP"}, {SIGUSR2, "SIGUSR2"}, {SIGTTIN, "SIGTTIN"}, {SIGTTOU, "SIGTTOU"}, {SIGWINCH, "SIGWINCH"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (names[i].number == number)
-            fm_log_seldom(&places[i], FM_LOG_INFO, "%s: there is nothing to do for it", names[i].name);
+            fm_log_ratelimited(&places[i], FM_LOG_INFO, "%s: there is nothing to do for it", names[i].name);
 }
 
 static const struct {

@@ -33,7 +33,7 @@
 #endif
 
 #define LINGER_TIME (5 * FM_SEC)
-#define HURRY_TIME FM_SEC
+#define DRAIN_READ_TIME FM_SEC
 #define LOG_TIME FM_SEC /* for the last lines of a log */
 #define ACCEPT_PAUSE (FM_SEC / 4)
 #define ADMIN_IDLE (5 * FM_SEC) /* where --keep-alive is off */
@@ -86,9 +86,9 @@ static void flush_access(void *access) FM_UNCHECKED { fm_access_log_flush(access
 
 /* ---- on the loop ---- */
 
-static void on_open(struct fm_note *note)
+static void on_open(struct fm_event *event)
 {
-    struct fm_server *s = FM_LIST_ENTRY(note, struct fm_server, open);
+    struct fm_server *s = FM_LIST_ENTRY(event, struct fm_server, open);
     fm_assert_on_loop();
     for (unsigned i = 0; i < s->nlisteners; i++)
         if (fm_listener_start(&s->listeners[i], &s->loop, FM_T_ACCEPT, fm_conn_accept, s) != 0)
@@ -154,7 +154,7 @@ static void define_timers(struct fm_server *s)
     fm_timers_define(ts, FM_T_REQUEST, o->request_timeout, fm_conn_timeout_request);
     fm_timers_define(ts, FM_T_QUEUE, o->queue_timeout, fm_conn_timeout_queue);
     fm_timers_define(ts, FM_T_LINGER, LINGER_TIME, fm_conn_timeout_linger);
-    fm_timers_define(ts, FM_T_HURRY, HURRY_TIME, fm_conn_timeout_hurry);
+    fm_timers_define(ts, FM_T_DRAIN, DRAIN_READ_TIME, fm_conn_timeout_drain);
     fm_timers_define(ts, FM_T_ACCEPT, ACCEPT_PAUSE, fm_listener_retry);
     fm_timers_define(ts, FM_T_ADMIN, o->keep_alive ? o->keep_alive : ADMIN_IDLE, fm_admin_timeout);
 }
@@ -173,7 +173,7 @@ static int set_up_loop(struct fm_server *s)
     s->loop.lost = lost_descriptor;
     s->loop.lost_ctx = s;
     fm_list_init(&s->conns);
-    fm_note_init(&s->open, on_open);
+    fm_event_init(&s->open, on_open);
     define_timers(s);
     fm_drain_init(s);
     return 0;

@@ -2,7 +2,7 @@
 #include "fermata/server/conn.h"
 
 static struct fm_loop *loop;                 /* set before any thread starts */
-static struct fm_note some;                  /* spools are in the list */
+static struct fm_event some;                 /* spools are in the list */
 static struct fm_mutex lock = FM_MUTEX_INIT; /* guards what follows */
 static struct fm_list over = {&over, &over};
 static bool posted;
@@ -19,10 +19,10 @@ static void on_over(struct fm_spool *spool)
         fm_loop_post(loop, &some, 0, NULL);
 }
 
-static void on_some(struct fm_note *note)
+static void on_some(struct fm_event *event)
 {
     struct fm_list taken;
-    (void)note;
+    (void)event;
     fm_assert_on_loop();
     fm_list_init(&taken);
     fm_mutex_lock(&lock);
@@ -39,6 +39,6 @@ static void on_some(struct fm_note *note)
 void fm_spools_start(struct fm_loop *l)
 {
     loop = l;
-    fm_note_init(&some, on_some);
+    fm_event_init(&some, on_some);
     fm_body_listen(on_over);
 }

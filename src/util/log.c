@@ -180,7 +180,7 @@ void fm_log(enum fm_log_level level, const char *fmt, ...)
     va_end(ap);
 }
 
-void fm_log_seldom(struct fm_seldom *place, enum fm_log_level level, const char *fmt, ...)
+void fm_log_ratelimited(struct fm_ratelimit *place, enum fm_log_level level, const char *fmt, ...)
 {
     char text[TEXT_MAX];
     uint64_t now = fm_now(), next = atomic_load(&place->next);
@@ -196,7 +196,7 @@ void fm_log_seldom(struct fm_seldom *place, enum fm_log_level level, const char 
     va_end(ap);
     unsigned left_out = atomic_exchange(&place->left_out, 0);
     if (left_out > 0)
-        fm_log(level, "%s (and %u times before, unsaid)", text, left_out);
+        fm_log(level, "%s (%u similar messages suppressed)", text, left_out);
     else
         fm_log(level, "%s", text);
 }

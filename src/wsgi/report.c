@@ -62,7 +62,7 @@ void fm_report_stack(unsigned long ident, const char *what)
         pthread_detach(thread);
         return;
     }
-    fm_error_seldom("stack report: %s", fm_strerror(-err));
+    fm_error_ratelimited("stack report: %s", fm_strerror(-err));
     free(r);
     leave();
 }

@@ -1,7 +1,8 @@
 /* One step of a request: call or resume the application, take items until it suspends or ends, give the task away.
  *
- * A step runs in the request's own contextvars.Context (S9).  It ends in one of the fates below; only after the context
- * is left and the monitor has been told (fm_thread_release) is the task given away, because then it may run elsewhere.
+ * A step runs in the request's own contextvars.Context (S9).  It ends in one of the results below; only after the
+ * context is left and the monitor has been told (fm_thread_release) is the task given away, because then it may run
+ * elsewhere.
  */
 #include "internal.h"
 
@@ -14,14 +15,14 @@
 
 #define MAX_STREAK 64 /* futures done at once that are resumed in a row before others get their turn (S3) */
 
-enum fate {
-    FATE_GO_ON,   /* not the end of the step: the next item */
-    FATE_PARK,    /* PARKING on run->wakeup */
-    FATE_WRITE,   /* the connection keeps too much */
-    FATE_REQUEUE, /* enough for now */
-    FATE_DONE,    /* response complete */
-    FATE_ERROR,   /* exception set */
-    FATE_ABORTED, /* nobody wants the response any more */
+enum step_result {
+    STEP_GO_ON,   /* not the end of the step: the next item */
+    STEP_PARK,    /* PARKING on run->wakeup */
+    STEP_WRITE,   /* the connection keeps too much */
+    STEP_REQUEUE, /* enough for now */
+    STEP_DONE,    /* response complete */
+    STEP_ERROR,   /* exception set */
+    STEP_ABORTED, /* nobody wants the response any more */
 };
 
 /* Output goes to the socket without the GIL if other threads may want it, that is when the step is not inline. */
@@ -48,44 +49,44 @@ static void note_cut(struct fm_run *run)
     fm_error("%s: the application sent more than its Content-Length; the rest is cut off", what);
 }
 
-static enum fate end_response(struct fm_run *run, struct fm_thread *thread);
+static enum step_result end_response(struct fm_run *run, struct fm_thread *thread);
 
-/* A block of the body.  FATE_GO_ON, or what the step ends with. */
-static enum fate emit(struct fm_run *run, struct fm_thread *thread, PyObject *bytes)
+/* A block of the body.  STEP_GO_ON, or what the step ends with. */
+static enum step_result emit(struct fm_run *run, struct fm_thread *thread, PyObject *bytes)
 {
     struct fm_call *call = run->call;
     size_t n = (size_t)PyBytes_GET_SIZE(bytes);
     if (n == 0)
-        return FATE_GO_ON; /* PEP 3333: an empty string sends nothing, not even headers */
+        return STEP_GO_ON; /* PEP 3333: an empty string sends nothing, not even headers */
     if (!run->started) {
         PyErr_SetString(PyExc_AssertionError, "the application sent a body before it called start_response");
-        return FATE_ERROR;
+        return STEP_ERROR;
     }
     PyThreadState *state = n > FM_WRITER_HOLD ? let_others(call, thread) : NULL;
     int64_t kept = fm_writer_block(&call->writer, PyBytes_AS_STRING(bytes), n, true);
     take_back(state);
     note_cut(run);
     if (kept < 0)
-        return FATE_ABORTED;
+        return STEP_ABORTED;
     if (call->writer.cut)
         run->phase = FM_RUN_ENDING; /* PEP 3333: the server stops iterating when enough has been sent */
     if (kept > FM_OUTPUT_HIGH) {    /* the block may be lent to the connection */
         Py_XSETREF(run->block, Py_NewRef(bytes));
-        return FATE_WRITE;
+        return STEP_WRITE;
     }
     if (call->writer.cut)
         return end_response(run, thread);
     fm_thread_hold(thread); /* it may be held back */
-    return FATE_GO_ON;
+    return STEP_GO_ON;
 }
 
 /* The response is complete: frames the end. */
-static enum fate end_response(struct fm_run *run, struct fm_thread *thread)
+static enum step_result end_response(struct fm_run *run, struct fm_thread *thread)
 {
     struct fm_call *call = run->call;
     if (!run->started) {
         PyErr_SetString(PyExc_AssertionError, "the application ended without calling start_response");
-        return FATE_ERROR;
+        return STEP_ERROR;
     }
     PyThreadState *state = let_others(call, thread);
     int64_t kept = fm_writer_end(&call->writer);
@@ -94,9 +95,9 @@ static enum fate end_response(struct fm_run *run, struct fm_thread *thread)
         PyErr_Format(PyExc_AssertionError,
                      "the application sent %llu bytes, fewer than its Content-Length; the connection is broken off",
                      (unsigned long long)call->writer.body);
-        return FATE_ERROR;
+        return STEP_ERROR;
     }
-    return kept < 0 ? FATE_ABORTED : FATE_DONE;
+    return kept < 0 ? STEP_ABORTED : STEP_DONE;
 }
 
 /* ---- items ---- */
@@ -165,51 +166,51 @@ static int item_after_future(struct fm_run *run, PyObject **item)
     return got;
 }
 
-/* A Future was yielded.  FATE_GO_ON: it is done already, and run->future is set for item_after_future. */
-static enum fate suspend(struct fm_run *run, PyObject *future)
+/* A Future was yielded.  STEP_GO_ON: it is done already, and run->future is set for item_after_future. */
+static enum step_result suspend(struct fm_run *run, PyObject *future)
 {
     struct fm_call *call = run->call;
     int done = fm_future_done(future);
     if (done < 0)
-        return FATE_ERROR;
+        return STEP_ERROR;
     if (done) {
         run->future = Py_NewRef(future);
         if (++run->streak <= MAX_STREAK)
-            return FATE_GO_ON;
+            return STEP_GO_ON;
         fm_writer_flush(&call->writer, UINT64_MAX); /* nobody watches it while it is queued */
-        return FATE_REQUEUE;
+        return STEP_REQUEUE;
     }
     fm_writer_flush(&call->writer, UINT64_MAX); /* S2: what was yielded before is on its way */
     if (fm_future_park(run, future) != 0)
-        return FATE_ERROR;
+        return STEP_ERROR;
     fm_count(FM_C_PARKS);
-    return FATE_PARK;
+    return STEP_PARK;
 }
 
-static enum fate iterate(struct fm_run *run, struct fm_thread *thread)
+static enum step_result iterate(struct fm_run *run, struct fm_thread *thread)
 {
     PyObject *item;
     int got = run->future ? item_after_future(run, &item) : next_item(run, &item);
     for (;;) {
         if (got < 0)
-            return FATE_ERROR;
+            return STEP_ERROR;
         if (got == 0)
             return end_response(run, thread);
-        enum fate fate;
+        enum step_result result;
         bool future = false;
         if (PyBytes_Check(item))
-            fate = emit(run, thread, item);
+            result = emit(run, thread, item);
         else if ((future = fm_is_future(item)))
-            fate = suspend(run, item);
+            result = suspend(run, item);
         else {
             fm_wrong_item(item);
-            fate = FATE_ERROR;
+            result = STEP_ERROR;
         }
         Py_DECREF(item);
-        if (fate != FATE_GO_ON)
-            return fate;
+        if (result != STEP_GO_ON)
+            return result;
         if (fm_task_aborted(&run->call->task))
-            return FATE_ABORTED;
+            return STEP_ABORTED;
         got = future ? item_after_future(run, &item) : next_item(run, &item);
     }
 }
@@ -245,7 +246,7 @@ static int64_t known_length(PyObject *iterable, PyObject **blocks)
 }
 
 /* Begins to iterate what the application has returned. */
-static enum fate begin_iteration(struct fm_run *run, struct fm_thread *thread)
+static enum step_result begin_iteration(struct fm_run *run, struct fm_thread *thread)
 {
     PyObject *blocks = NULL;
     int64_t total = run->started ? known_length(run->iterable, &blocks) : -1;
@@ -254,29 +255,29 @@ static enum fate begin_iteration(struct fm_run *run, struct fm_thread *thread)
     run->iterator = PyObject_GetIter(blocks ? blocks : run->iterable);
     Py_XDECREF(blocks);
     fm_child_check();
-    return run->iterator ? iterate(run, thread) : FATE_ERROR;
+    return run->iterator ? iterate(run, thread) : STEP_ERROR;
 }
 
 /* The connection has all there is; end when it keeps nothing of what it has borrowed. */
-static enum fate ending(struct fm_run *run, int64_t kept)
+static enum step_result ending(struct fm_run *run, int64_t kept)
 {
     run->phase = FM_RUN_ENDING;
     note_cut(run);
     if (kept < 0)
-        return FATE_ABORTED;
-    return kept > FM_OUTPUT_HIGH ? FATE_WRITE : FATE_DONE;
+        return STEP_ABORTED;
+    return kept > FM_OUTPUT_HIGH ? STEP_WRITE : STEP_DONE;
 }
 
 /* The whole body is this one block. */
-static enum fate send_block(struct fm_run *run, struct fm_thread *thread, PyObject *block)
+static enum step_result send_block(struct fm_run *run, struct fm_thread *thread, PyObject *block)
 {
     struct fm_call *call = run->call;
     run->block = block;
     PyThreadState *state = let_others(call, thread);
     int64_t kept = fm_writer_whole(&call->writer, PyBytes_AS_STRING(block), (size_t)PyBytes_GET_SIZE(block), true);
     take_back(state);
-    enum fate fate = ending(run, kept);
-    return fate == FATE_DONE && !fm_writer_is_complete(&call->writer) ? end_response(run, thread) : fate;
+    enum step_result result = ending(run, kept);
+    return result == STEP_DONE && !fm_writer_is_complete(&call->writer) ? end_response(run, thread) : result;
 }
 
 #define SMALL_FILE (256 * 1024)
@@ -298,35 +299,36 @@ static PyObject *cached_region(int fd, int64_t pos, int64_t len)
 
 /* The whole body is this region of a file: what is at hand goes out like any block, everything else by a file thread.
  */
-static enum fate send_file(struct fm_run *run, struct fm_thread *thread, int fd, int64_t pos, int64_t len)
+static enum step_result send_file(struct fm_run *run, struct fm_thread *thread, int fd, int64_t pos, int64_t len)
 {
     struct fm_call *call = run->call;
     int64_t length = call->writer.resp.length;
     PyObject *bytes = cached_region(fd, pos, length >= 0 && length < len ? length : len);
     if (bytes)
         return send_block(run, thread, bytes);
-    int64_t kept = fm_writer_file(&call->writer, fd, pos, len);         /* waits for nothing */
-    enum fate fate = ending(run, kept > 0 ? FM_OUTPUT_HIGH + 1 : kept); /* the file must stay open to the end */
-    return fate == FATE_DONE ? end_response(run, thread) : fate;
+    int64_t kept = fm_writer_file(&call->writer, fd, pos, len); /* waits for nothing */
+    enum step_result result =
+        ending(run, kept > 0 ? FM_OUTPUT_HIGH + 1 : kept); /* the file must stay open to the end */
+    return result == STEP_DONE ? end_response(run, thread) : result;
 }
 
-static enum fate begin(struct fm_run *run, struct fm_thread *thread)
+static enum step_result begin(struct fm_run *run, struct fm_thread *thread)
 {
     struct fm_call *call = run->call;
     int fd;
     int64_t pos, len;
     PyObject *env = fm_environ_new(call);
     if (!env)
-        return FATE_ERROR;
+        return STEP_ERROR;
     PyObject *args[] = {NULL, env, (PyObject *)run};
     run->iterable = PyObject_Vectorcall(fm_application, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     fm_child_check();
     Py_DECREF(env);
     if (!run->iterable)
-        return FATE_ERROR;
+        return STEP_ERROR;
     run->phase = FM_RUN_ITERATE;
     if (fm_task_aborted(&call->task))
-        return FATE_ABORTED;
+        return STEP_ABORTED;
 
     PyObject *block = run->started ? only_block(run->iterable) : NULL;
     if (block)
@@ -336,12 +338,12 @@ static enum fate begin(struct fm_run *run, struct fm_thread *thread)
     return begin_iteration(run, thread);
 }
 
-static enum fate drive(struct fm_run *run, struct fm_thread *thread)
+static enum step_result run_step(struct fm_run *run, struct fm_thread *thread)
 {
     fm_future_unpark(run);
     Py_CLEAR(run->block);
     if (fm_task_aborted(&run->call->task))
-        return FATE_ABORTED;
+        return STEP_ABORTED;
     switch (run->phase) {
     case FM_RUN_BEGIN: return begin(run, thread);
     case FM_RUN_ITERATE: return iterate(run, thread);
@@ -399,12 +401,12 @@ static enum fm_outcome fail(struct fm_call *call) FM_NEEDS_GIL
     return fm_task_aborted(&call->task) ? FM_OUTCOME_ABORTED : FM_OUTCOME_BROKEN;
 }
 
-static enum fm_outcome wind_up(struct fm_run *run, enum fate fate) FM_NEEDS_GIL
+static enum fm_outcome finalize(struct fm_run *run, enum step_result result) FM_NEEDS_GIL
 {
     struct fm_call *call = run->call;
-    enum fm_outcome outcome = fate == FATE_ERROR  ? fail(call)
-                              : fate == FATE_DONE ? FM_OUTCOME_DONE
-                                                  : FM_OUTCOME_ABORTED;
+    enum fm_outcome outcome = result == STEP_ERROR  ? fail(call)
+                              : result == STEP_DONE ? FM_OUTCOME_DONE
+                                                    : FM_OUTCOME_ABORTED;
     fm_failure_end(run);
     close_iterable(run);
     fm_errors_end(&run->errors);
@@ -422,12 +424,12 @@ static enum fm_outcome wind_up(struct fm_run *run, enum fate fate) FM_NEEDS_GIL
 /* ---- giving the task away ---- */
 
 /* True if the task is gone; false if it is still ours and RUNNING. */
-static bool give_away(struct fm_call *call, struct fm_wait *wait, enum fate fate)
+static bool hand_over(struct fm_call *call, struct fm_wait *wait, enum step_result result)
 {
-    switch (fate) {
-    case FATE_PARK: return fm_task_let_go(&call->task, wait);
-    case FATE_WRITE: return call->ops->park_on_output(call);
-    case FATE_REQUEUE:
+    switch (result) {
+    case STEP_PARK: return fm_task_let_go(&call->task, wait);
+    case STEP_WRITE: return call->ops->park_on_output(call);
+    case STEP_REQUEUE:
         fm_task_move(&call->task, FM_TASK_RUNNING, FM_TASK_QUEUED);
         fm_sched_push(call->sched, &call->task);
         return true;
@@ -455,10 +457,10 @@ void fm_wsgi_step(struct fm_call *call, struct fm_thread *thread)
         enum fm_outcome outcome = FM_OUTCOME_DONE;
         atomic_store_explicit(&call->thread, PyThread_get_thread_ident(), memory_order_relaxed);
         PyContext_Enter(context);
-        enum fate fate = drive(run, thread);
-        bool last = fate == FATE_DONE || fate == FATE_ERROR || fate == FATE_ABORTED;
+        enum step_result result = run_step(run, thread);
+        bool last = result == STEP_DONE || result == STEP_ERROR || result == STEP_ABORTED;
         if (last) {
-            outcome = wind_up(run, fate);
+            outcome = finalize(run, result);
             Py_DECREF(run);
         }
         PyContext_Exit(context);
@@ -470,14 +472,14 @@ void fm_wsgi_step(struct fm_call *call, struct fm_thread *thread)
             call->ops->finish(call, outcome);
             return;
         }
-        struct fm_wait *wait = fate == FATE_PARK ? fm_future_wait(run) : NULL;
+        struct fm_wait *wait = result == STEP_PARK ? fm_future_wait(run) : NULL;
         atomic_store_explicit(&call->thread, 0, memory_order_relaxed);
         fm_thread_release(thread);
-        if (give_away(call, wait, fate))
+        if (hand_over(call, wait, result))
             return;
         /* There is no need to wait: the step goes on.  But not for ever, if each future completes in this moment (S3).
          */
-        if (++run->streak > MAX_STREAK && give_away(call, NULL, FATE_REQUEUE))
+        if (++run->streak > MAX_STREAK && hand_over(call, NULL, STEP_REQUEUE))
             return;
         fm_thread_take(thread, &call->task);
     }

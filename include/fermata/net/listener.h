@@ -44,7 +44,7 @@ struct fm_listener {
     bool wanted; /* accepting is not paused by its owner */
     int spares[FM_LISTENER_SPARES];
     unsigned nspares, wanted_spares;
-    bool complained; /* a failing accept is logged once until it works again, and seldom */
+    bool complained; /* a failing accept is logged once until it works again, rate-limited */
     fm_accept_fn *on_accept;
     void *owner;
 };

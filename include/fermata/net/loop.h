@@ -1,7 +1,7 @@
 /* The event loop: one libevent base, touched only by the leader, and an inbox for everybody else.
  *
  * The base is made without locks; the role of leader passes from thread to thread under the scheduler's mutex, which
- * orders one leader's accesses before the next one's.  Other threads post notes; a note is a member of what it is
+ * orders one leader's accesses before the next one's.  Other threads post events; an event is a member of what it is
  * about, so posting never allocates.  It is posted again only after its visit, so its link has one owner at a time:
  * poster, inbox, loop.
  *
@@ -25,9 +25,9 @@
 
 #define FM_SCRATCH (64 * 1024)
 
-struct fm_note {
-    struct fm_list node;          /* guarded by the loop's inbox lock */
-    void (*fn)(struct fm_note *); /* called on the loop; it may free the note's owner */
+struct fm_event {
+    struct fm_list node;           /* guarded by the loop's inbox lock */
+    void (*fn)(struct fm_event *); /* called on the loop; it may free the event's owner */
 };
 
 struct fm_loop {
@@ -59,7 +59,7 @@ struct fm_loop {
 int fm_loop_init(struct fm_loop *l);
 void fm_loop_fini(struct fm_loop *l);
 
-static inline void fm_note_init(struct fm_note *n, void (*fn)(struct fm_note *))
+static inline void fm_event_init(struct fm_event *n, void (*fn)(struct fm_event *))
 {
     fm_list_init(&n->node);
     n->fn = fn;
@@ -78,17 +78,17 @@ static inline uint64_t fm_loop_now(struct fm_loop *l)
 /* One turn: visit the inbox, run due timers, wait for events (if block and nothing is ready) and serve them. */
 void fm_loop_turn(struct fm_loop *l, bool block) FM_ON_LOOP FM_NO_GIL;
 
-/* Visits the notes that have been posted, and does nothing else: part of a turn.  True if there were any. */
+/* Visits the events that have been posted, and does nothing else: part of a turn.  True if there were any. */
 bool fm_loop_visit(struct fm_loop *l) FM_ON_LOOP;
 
-/* Asks the loop to call note->fn: at once, or, if due is not 0, at the next wake-up at or before that time.  `hurry`
- * (or NULL) turns such a note into one for at once: it is read after `posted` is set, so that if the loop sets it and
- * then finds the inbox empty, the poster sees it.  Note and hurry live at least until the loop has called note->fn;
+/* Asks the loop to call event->fn: at once, or, if due is not 0, at the next wake-up at or before that time.  `urgent`
+ * (or NULL) turns such an event into one for at once: it is read after `posted` is set, so that if the loop sets it and
+ * then finds the inbox empty, the poster sees it.  Event and urgent live at least until the loop has called event->fn;
  * after this returns they may be gone. */
-void fm_loop_post(struct fm_loop *l, struct fm_note *note, uint64_t due, const atomic_bool *hurry) FM_ANY_THREAD;
+void fm_loop_post(struct fm_loop *l, struct fm_event *event, uint64_t due, const atomic_bool *urgent) FM_ANY_THREAD;
 
-/* Takes a note that was posted back, if it has not been visited. */
-void fm_loop_unpost(struct fm_loop *l, struct fm_note *note) FM_ON_LOOP;
+/* Takes an event that was posted back, if it has not been visited. */
+void fm_loop_cancel(struct fm_loop *l, struct fm_event *event) FM_ON_LOOP;
 
 /* Ends the sleep of the leader, if it sleeps. */
 void fm_loop_wake(struct fm_loop *l) FM_ANY_THREAD;

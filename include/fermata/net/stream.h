@@ -58,7 +58,7 @@ struct fm_stream {
     bool uncounted;            /* its bytes are not in the metrics; set by the owner before any arrive */
     struct event read_event;   /* loop only */
     struct event *write_event; /* loop only; made when first needed */
-    struct fm_note want_write;
+    struct fm_event want_write;
     struct fm_mutex lock; /* guards what follows */
     bool dead;            /* no more writing: broken, or given up */
     bool waiting;         /* the loop has been asked to write, or is writing, what is kept */

@@ -25,18 +25,18 @@ struct fm_conn;
 struct fm_exchange { /* one request and its response; used again for the next one on the connection */
     struct fm_call call;
     struct fm_conn *conn;
-    struct fm_note finished;  /* posted by the thread of the last step */
-    struct fm_timer deadline; /* --request-timeout */
-    struct fm_timer patience; /* --queue-timeout */
-    pthread_cond_t drained;   /* write() waits on it, with the stream's lock */
-    atomic_bool hurry;        /* set by the loop: something waits for the end of this exchange */
-    uint64_t begun;           /* when the request was complete */
-    uint64_t over;            /* when its last step or its last byte was, whichever is later */
-    _Atomic uint16_t status;  /* answered by the server itself, or 0; written by whoever claimed the writer */
-    uint64_t sent_before;     /* what the stream had sent before the response */
-    uint16_t answer_len;      /* bytes of the server's own answer; written with status */
-    bool ending;              /* ended from outside; loop only */
-    uint8_t outcome;          /* enum fm_outcome, once finished */
+    struct fm_event finished;    /* posted by the thread of the last step */
+    struct fm_timer deadline;    /* --request-timeout */
+    struct fm_timer queue_timer; /* --queue-timeout */
+    pthread_cond_t drained;      /* write() waits on it, with the stream's lock */
+    atomic_bool urgent;          /* set by the loop: something waits for the end of this exchange */
+    uint64_t begun;              /* when the request was complete */
+    uint64_t over;               /* when its last step or its last byte was, whichever is later */
+    _Atomic uint16_t status;     /* answered by the server itself, or 0; written by whoever claimed the writer */
+    uint64_t sent_before;        /* what the stream had sent before the response */
+    uint16_t answer_len;         /* bytes of the server's own answer; written with status */
+    bool ending;                 /* ended from outside; loop only */
+    uint8_t outcome;             /* enum fm_outcome, once finished */
 };
 
 struct fm_conn {
@@ -71,7 +71,7 @@ void fm_conn_drain(struct fm_conn *c) FM_ON_LOOP;
 void fm_conn_expire(struct fm_conn *c) FM_ON_LOOP;
 
 fm_timer_fn fm_conn_timeout_idle, fm_conn_timeout_header, fm_conn_timeout_body, fm_conn_timeout_send,
-    fm_conn_timeout_linger, fm_conn_timeout_hurry, fm_conn_timeout_request, fm_conn_timeout_queue;
+    fm_conn_timeout_linger, fm_conn_timeout_drain, fm_conn_timeout_request, fm_conn_timeout_queue;
 
 /* spools.c: from now on bodies go into files without the loop waiting for the disk, and fm_conn_stored is called. */
 void fm_spools_start(struct fm_loop *l);
@@ -97,7 +97,7 @@ void fm_exchange_drop(struct fm_exchange *x) FM_ON_LOOP;
 enum fm_end { FM_END_GONE, FM_END_HALF_CLOSED, FM_END_DEADLINE, FM_END_SHUTDOWN, FM_END_SEND_TIMEOUT };
 
 /* Ends the request: answers where nothing has left (504, 503), and has the last step run.  True if the exchange is over
- * at once (it had not begun); otherwise its finished note will come. */
+ * at once (it had not begun); otherwise its finished event will come. */
 bool fm_exchange_end(struct fm_exchange *x, enum fm_end why) FM_ON_LOOP;
 
 /* Nobody has begun the request: takes it back and answers 503.  False: a thread has it. */

@@ -22,7 +22,7 @@ enum fm_drain {
 /* Has the loop do it.  When the process has to have ended (fm_now).  One thread at a time. */
 uint64_t fm_drain_ask(struct fm_server *s, enum fm_drain how) FM_ANY_THREAD;
 
-/* Timers and notes, before any thread starts. */
+/* Timers and events, before any thread starts. */
 void fm_drain_init(struct fm_server *s);
 
 /* A connection is gone while it drains: another one may be accepted that has waited since before, and the last one is

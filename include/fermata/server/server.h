@@ -20,7 +20,7 @@ enum fm_timeout {
     FM_T_REQUEST,
     FM_T_QUEUE,
     FM_T_LINGER,
-    FM_T_HURRY, /* in a drain: for half a head, the first request, a client that was answered */
+    FM_T_DRAIN, /* in a drain: for half a head, the first request, a client that was answered */
     FM_T_DELAY,
     FM_T_GRACEFUL,
     FM_T_LAST,
@@ -54,8 +54,8 @@ struct fm_server {
     atomic_bool draining;                  /* no new requests; written by the loop */
     bool quick, ending;                    /* see drain.c; loop only */
     struct fm_timer delay, graceful, last; /* loop only */
-    struct fm_note open;                   /* posted by the main thread */
-    struct fm_note leave_note, drain_note, quick_note; /* posted by the guard */
+    struct fm_event open;                  /* posted by the main thread */
+    struct fm_event leave_event, drain_event, quick_event; /* posted by the guard */
 };
 
 /* Binds, starts threads, loads the application, serves until a signal, drains.  program is how the command was called.

@@ -43,11 +43,11 @@ void fm_log_text(enum fm_log_level level, const char *text, size_t len, const ch
 #ifndef FM_LOG_PAUSE
 #define FM_LOG_PAUSE 10000 /* milliseconds */
 #endif
-struct fm_seldom {         /* static, one for each place */
+struct fm_ratelimit {      /* static, one for each place */
     _Atomic uint64_t next; /* fm_now of the next line */
     atomic_uint left_out;
 };
-void fm_log_seldom(struct fm_seldom *place, enum fm_log_level level, const char *fmt, ...)
+void fm_log_ratelimited(struct fm_ratelimit *place, enum fm_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Raw bytes to the error log (wsgi.errors): lines that end, whole if they are shorter than 16 KiB. */
@@ -61,10 +61,10 @@ void fm_log_raw(const char *p, size_t n);
 #define fm_info(...) fm_log(FM_LOG_INFO, __VA_ARGS__)
 #define fm_warn(...) fm_log(FM_LOG_WARNING, __VA_ARGS__)
 #define fm_error(...) fm_log(FM_LOG_ERROR, __VA_ARGS__)
-#define fm_error_seldom(...)                                                                                           \
+#define fm_error_ratelimited(...)                                                                                      \
     do {                                                                                                               \
-        static struct fm_seldom place_;                                                                                \
-        fm_log_seldom(&place_, FM_LOG_ERROR, __VA_ARGS__);                                                             \
+        static struct fm_ratelimit place_;                                                                             \
+        fm_log_ratelimited(&place_, FM_LOG_ERROR, __VA_ARGS__);                                                        \
     } while (0)
 
 #endif

@@ -14,7 +14,7 @@
 enum { TIMER_KIND, OTHER_KIND };
 
 struct counted {
-    struct fm_note note;
+    struct fm_event event;
     atomic_uint visits;
     unsigned order;
 };
@@ -22,9 +22,9 @@ struct counted {
 static struct fm_loop l;
 static unsigned visited;
 
-static void on_note(struct fm_note *n)
+static void on_event(struct fm_event *n)
 {
-    struct counted *c = FM_LIST_ENTRY(n, struct counted, note);
+    struct counted *c = FM_LIST_ENTRY(n, struct counted, event);
     fm_assert_on_loop();
     CHECK(fm_thread_on_loop);
     c->order = visited++;
@@ -33,7 +33,7 @@ static void on_note(struct fm_note *n)
 
 static void counted_init(struct counted *c)
 {
-    fm_note_init(&c->note, on_note);
+    fm_event_init(&c->event, on_event);
     atomic_init(&c->visits, 0);
     c->order = 0;
 }
@@ -65,7 +65,7 @@ static void test_visits_in_order(void **state)
     fm_loop_turn(&l, false); /* an empty one */
     for (unsigned i = 0; i < 5; i++) {
         counted_init(&c[i]);
-        fm_loop_post(&l, &c[i].note, 0, NULL);
+        fm_loop_post(&l, &c[i].event, 0, NULL);
     }
     fm_loop_turn(&l, false);
     for (unsigned i = 0; i < 5; i++) {
@@ -82,7 +82,7 @@ static void test_posting_again_after_the_visit(void **state)
     struct counted c;
     counted_init(&c);
     for (unsigned i = 1; i <= 3; i++) {
-        fm_loop_post(&l, &c.note, i == 2 ? fm_now() : 0, NULL);
+        fm_loop_post(&l, &c.event, i == 2 ? fm_now() : 0, NULL);
         fm_loop_turn(&l, false);
         assert_int_equal(visits(&c), i);
     }
@@ -94,26 +94,26 @@ static void test_unpost(void **state)
     struct counted c, d;
     counted_init(&c);
     counted_init(&d);
-    fm_loop_unpost(&l, &c.note); /* not there */
-    fm_loop_post(&l, &c.note, 0, NULL);
-    fm_loop_post(&l, &d.note, 0, NULL);
-    fm_loop_unpost(&l, &c.note);
+    fm_loop_cancel(&l, &c.event); /* not there */
+    fm_loop_post(&l, &c.event, 0, NULL);
+    fm_loop_post(&l, &d.event, 0, NULL);
+    fm_loop_cancel(&l, &c.event);
     fm_loop_turn(&l, false);
     assert_int_equal(visits(&c), 0);
     assert_int_equal(visits(&d), 1);
 }
 
 struct chain {
-    struct fm_note note;
+    struct fm_event event;
     unsigned *freed;
     struct chain *next;
 };
 
-static void free_and_post_next(struct fm_note *n)
+static void free_and_post_next(struct fm_event *n)
 {
-    struct chain *c = FM_LIST_ENTRY(n, struct chain, note);
+    struct chain *c = FM_LIST_ENTRY(n, struct chain, event);
     if (c->next)
-        fm_loop_post(&l, &c->next->note, 0, NULL);
+        fm_loop_post(&l, &c->next->event, 0, NULL);
     ++*c->freed;
     free(c);
 }
@@ -126,10 +126,10 @@ static void test_note_may_free_its_owner(void **state)
     for (int i = 0; i < 3; i++) {
         struct chain *c = malloc(sizeof *c);
         *c = (struct chain){.freed = &freed, .next = next};
-        fm_note_init(&c->note, free_and_post_next);
+        fm_event_init(&c->event, free_and_post_next);
         next = c;
     }
-    fm_loop_post(&l, &next->note, 0, NULL);
+    fm_loop_post(&l, &next->event, 0, NULL);
     TURN_UNTIL(&l, freed == 3);
 }
 
@@ -141,7 +141,7 @@ static void test_no_wake_up_when_awake(void **state)
     eventfd_t count;
     counted_init(&c);
     fm_loop_wake(&l);
-    fm_loop_post(&l, &c.note, 0, NULL);
+    fm_loop_post(&l, &c.event, 0, NULL);
     assert_int_equal(eventfd_read(l.wake_fd, &count), -1);
     fm_loop_turn(&l, false);
     assert_int_equal(visits(&c), 1);
@@ -194,10 +194,10 @@ static struct counted posted_by_timer;
 static void post_note(struct fm_timer *t)
 {
     (void)t;
-    fm_loop_post(&l, &posted_by_timer.note, 0, NULL);
+    fm_loop_post(&l, &posted_by_timer.event, 0, NULL);
 }
 
-/* A note that comes between the visit and the sleep. */
+/* An event that comes between the visit and the sleep. */
 static void test_does_not_sleep_over_a_note(void **state)
 {
     (void)state;
@@ -312,7 +312,7 @@ static void test_post_wakes(void **state)
     counted_init(&c);
     for (unsigned i = 0; i < 200; i++) {
         WAIT_FOR(loop_sleeps(&lt)); /* nothing else would end this sleep */
-        fm_loop_post(&lt.loop, &c.note, 0, NULL);
+        fm_loop_post(&lt.loop, &c.event, 0, NULL);
         WAIT_FOR(visits(&c) == i + 1);
     }
 }
@@ -330,22 +330,22 @@ static void test_wake(void **state)
 }
 
 struct timed {
-    struct fm_note note;
+    struct fm_event event;
     struct fm_timer timer;
     atomic_bool started;
 };
 
-static void start_timer(struct fm_note *n)
+static void start_timer(struct fm_event *n)
 {
-    struct timed *t = FM_LIST_ENTRY(n, struct timed, note);
+    struct timed *t = FM_LIST_ENTRY(n, struct timed, event);
     fm_timer_init(&t->timer);
     fm_timer_start(&lt.loop.timers, &t->timer, TIMER_KIND, fm_loop_now(&lt.loop));
     atomic_store(&t->started, true);
 }
 
-static void stop_timer(struct fm_note *n)
+static void stop_timer(struct fm_event *n)
 {
-    struct timed *t = FM_LIST_ENTRY(n, struct timed, note);
+    struct timed *t = FM_LIST_ENTRY(n, struct timed, event);
     fm_timer_stop(&t->timer);
     atomic_store(&t->started, false);
 }
@@ -353,16 +353,16 @@ static void stop_timer(struct fm_note *n)
 /* The loop sleeps until a timer in an hour. */
 static void sleep_for_an_hour(struct timed *t)
 {
-    fm_note_init(&t->note, start_timer);
-    fm_loop_post(&lt.loop, &t->note, 0, NULL);
+    fm_event_init(&t->event, start_timer);
+    fm_loop_post(&lt.loop, &t->event, 0, NULL);
     WAIT_FOR(atomic_load(&t->started));
     WAIT_FOR(loop_sleeps(&lt));
 }
 
 static void sleep_is_over(struct timed *t)
 {
-    fm_note_init(&t->note, stop_timer);
-    fm_loop_post(&lt.loop, &t->note, 0, NULL);
+    fm_event_init(&t->event, stop_timer);
+    fm_loop_post(&lt.loop, &t->event, 0, NULL);
     WAIT_FOR(!atomic_load(&t->started));
 }
 
@@ -372,34 +372,34 @@ static void test_due_note(void **state)
     (void)state;
     struct timed t;
     struct counted c[6];
-    atomic_bool hurry;
+    atomic_bool urgent;
     uint64_t now = fm_now();
     for (int i = 0; i < 6; i++)
         counted_init(&c[i]);
     atomic_init(&t.started, false);
-    atomic_init(&hurry, false);
+    atomic_init(&urgent, false);
     sleep_for_an_hour(&t);
 
-    fm_loop_post(&lt.loop, &c[0].note, now + 7200 * FM_SEC, &hurry); /* it wakes earlier anyway */
+    fm_loop_post(&lt.loop, &c[0].event, now + 7200 * FM_SEC, &urgent); /* it wakes earlier anyway */
     assert_true(loop_sleeps(&lt));
-    fm_loop_post(&lt.loop, &c[1].note, now + 7300 * FM_SEC, NULL);
+    fm_loop_post(&lt.loop, &c[1].event, now + 7300 * FM_SEC, NULL);
     assert_true(loop_sleeps(&lt));
     assert_int_equal(visits(&c[0]), 0);
 
-    fm_loop_post(&lt.loop, &c[2].note, now + 1800 * FM_SEC, NULL); /* it would wake too late */
+    fm_loop_post(&lt.loop, &c[2].event, now + 1800 * FM_SEC, NULL); /* it would wake too late */
     for (int i = 0; i < 3; i++)
         WAIT_FOR(visits(&c[i]) == 1);
 
     WAIT_FOR(loop_sleeps(&lt));
-    fm_loop_post(&lt.loop, &c[3].note, now + 7200 * FM_SEC, &hurry);
+    fm_loop_post(&lt.loop, &c[3].event, now + 7200 * FM_SEC, &urgent);
     assert_true(loop_sleeps(&lt));
-    atomic_store(&hurry, true);
-    fm_loop_post(&lt.loop, &c[4].note, now + 7200 * FM_SEC, &hurry);
+    atomic_store(&urgent, true);
+    fm_loop_post(&lt.loop, &c[4].event, now + 7200 * FM_SEC, &urgent);
     WAIT_FOR(visits(&c[3]) == 1 && visits(&c[4]) == 1);
 
     WAIT_FOR(loop_sleeps(&lt));
-    atomic_store(&hurry, false);
-    fm_loop_post(&lt.loop, &c[5].note, now + 7200 * FM_SEC, &hurry);
+    atomic_store(&urgent, false);
+    fm_loop_post(&lt.loop, &c[5].event, now + 7200 * FM_SEC, &urgent);
     sleep_is_over(&t); /* any other wake-up brings it, too */
     WAIT_FOR(visits(&c[5]) == 1);
 }
@@ -410,7 +410,7 @@ static void test_due_note_without_any_timer(void **state)
     struct counted c;
     counted_init(&c);
     WAIT_FOR(loop_sleeps(&lt));
-    fm_loop_post(&lt.loop, &c.note, fm_now() + 3600 * FM_SEC, NULL); /* it would never wake */
+    fm_loop_post(&lt.loop, &c.event, fm_now() + 3600 * FM_SEC, NULL); /* it would never wake */
     WAIT_FOR(visits(&c) == 1);
 }
 
@@ -418,7 +418,7 @@ static void test_due_note_without_any_timer(void **state)
 
 enum { POSTERS = 4, BATCH = 8 };
 
-/* Posts a few notes, then waits for them, so that the loop goes to sleep between most batches.  One lost wake-up and
+/* Posts a few events, then waits for them, so that the loop goes to sleep between most batches.  One lost wake-up and
  * the wait does not end. */
 static void *post_many(void *arg)
 {
@@ -432,7 +432,7 @@ static void *post_many(void *arg)
         n = n < left ? n : left;
         for (unsigned i = 0; i < n; i++) {
             uint64_t due = rnd(&seed) % 3 ? 0 : 1 + rnd(&seed) % (2 * fm_now()); /* before or after now */
-            fm_loop_post(&lt.loop, &c[i].note, due, NULL);
+            fm_loop_post(&lt.loop, &c[i].event, due, NULL);
             posted[i]++;
         }
         left -= n;
@@ -457,28 +457,28 @@ static void test_no_wake_up_is_lost(void **state)
         join(threads[i]);
 }
 
-struct hurried {
+struct urged {
     struct counted finished; /* posted with a far time */
-    struct fm_note flag;     /* sets hurry on the loop, as the next request on a connection does */
-    atomic_bool hurry, flagged;
+    struct fm_event flag;    /* sets urgent on the loop, as the next request on a connection does */
+    atomic_bool urgent, flagged;
 };
 
-static void set_hurry(struct fm_note *n)
+static void set_urgent(struct fm_event *n)
 {
-    struct hurried *h = FM_LIST_ENTRY(n, struct hurried, flag);
-    atomic_store(&h->hurry, true);
+    struct urged *h = FM_LIST_ENTRY(n, struct urged, flag);
+    atomic_store(&h->urgent, true);
     atomic_store(&h->flagged, true);
 }
 
-static struct hurried *_Atomic round_of_hurry;
-static atomic_uint hurry_rounds;
+static struct urged *_Atomic round_of_urgent;
+static atomic_uint urgent_rounds;
 
 static void *post_flags(void *arg)
 {
-    struct hurried *last = NULL;
+    struct urged *last = NULL;
     uint64_t seed = *(uint64_t *)arg;
     for (;;) {
-        struct hurried *h = atomic_load(&round_of_hurry);
+        struct urged *h = atomic_load(&round_of_urgent);
         if (!h)
             return NULL;
         if (h == last) {
@@ -489,39 +489,39 @@ static void *post_flags(void *arg)
         for (uint64_t spin = rnd(&seed) % 300; spin > 0; spin--)
             atomic_signal_fence(memory_order_seq_cst);
         fm_loop_post(&lt.loop, &h->flag, 0, NULL);
-        atomic_fetch_add(&hurry_rounds, 1);
+        atomic_fetch_add(&urgent_rounds, 1);
     }
 }
 
-/* Whichever of the two is first, the note is visited without any further wake-up. */
-static void test_hurry_is_not_missed(void **state)
+/* Whichever of the two is first, the event is visited without any further wake-up. */
+static void test_urgent_is_not_missed(void **state)
 {
     (void)state;
     enum { N = ROUNDS(20000) };
     uint64_t seed = new_seed(), other = rnd(&seed);
-    struct hurried h[2];
+    struct urged h[2];
     struct timed t;
     atomic_init(&t.started, false);
     sleep_for_an_hour(&t);
-    atomic_store(&round_of_hurry, &h[0]);
+    atomic_store(&round_of_urgent, &h[0]);
     pthread_t thread = 0;
     for (unsigned i = 0; i < N; i++) {
-        struct hurried *now = &h[i % 2];
+        struct urged *now = &h[i % 2];
         counted_init(&now->finished);
-        fm_note_init(&now->flag, set_hurry);
-        atomic_init(&now->hurry, false);
+        fm_event_init(&now->flag, set_urgent);
+        atomic_init(&now->urgent, false);
         atomic_init(&now->flagged, false);
         if (i == 0)
             thread = spawn(post_flags, &other);
         else
-            atomic_store(&round_of_hurry, now);
+            atomic_store(&round_of_urgent, now);
         for (uint64_t spin = rnd(&seed) % 300; spin > 0; spin--)
             atomic_signal_fence(memory_order_seq_cst);
-        fm_loop_post(&lt.loop, &now->finished.note, fm_now() + 7200 * FM_SEC, &now->hurry);
+        fm_loop_post(&lt.loop, &now->finished.event, fm_now() + 7200 * FM_SEC, &now->urgent);
         WAIT_FOR(atomic_load(&now->flagged) && visits(&now->finished) == 1);
-        WAIT_FOR(atomic_load(&hurry_rounds) == i + 1);
+        WAIT_FOR(atomic_load(&urgent_rounds) == i + 1);
     }
-    atomic_store(&round_of_hurry, NULL);
+    atomic_store(&round_of_urgent, NULL);
     join(thread);
     sleep_is_over(&t);
 }
@@ -548,7 +548,7 @@ int main(void)
         THREAD_TEST(test_due_note),
         THREAD_TEST(test_due_note_without_any_timer),
         THREAD_TEST(test_no_wake_up_is_lost),
-        THREAD_TEST(test_hurry_is_not_missed),
+        THREAD_TEST(test_urgent_is_not_missed),
     };
     no_longer_than(300);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1065,7 +1065,7 @@ static void test_free_in_on_output(void **state)
         }
         assert_true(send_bytes(0, 8000000) > 0);
         if (later)
-            TURN_UNTIL(&l, e.outputs > 0); /* then from on_writable, not from the note */
+            TURN_UNTIL(&l, e.outputs > 0); /* then from on_writable, not from the event */
         e.free_in_callback = true;
         char text[65536];
         TURN_UNTIL(&l, (recv(peer, text, sizeof text, MSG_DONTWAIT), e.freed));
@@ -1079,7 +1079,7 @@ struct shared {
     struct loop_thread lt;
     struct fm_stream s;
     int peer;
-    struct fm_note init, fini;
+    struct fm_event init, fini;
     int fd;
     atomic_bool ready, gone;
     pthread_mutex_t mutex;
@@ -1100,14 +1100,14 @@ static const struct fm_stream_ops shared_ops = {.on_data = shared_on_data,
                                                 .on_end = shared_on_end,
                                                 .on_output = shared_on_output};
 
-static void shared_init(struct fm_note *n)
+static void shared_init(struct fm_event *n)
 {
     struct shared *sh = FM_LIST_ENTRY(n, struct shared, init);
     CHECK(fm_stream_init(&sh->s, &sh->lt.loop, sh->fd, &shared_ops) == 0);
     atomic_store(&sh->ready, true);
 }
 
-static void shared_fini(struct fm_note *n)
+static void shared_fini(struct fm_event *n)
 {
     struct shared *sh = FM_LIST_ENTRY(n, struct shared, fini);
     fm_stream_fini(&sh->s);
@@ -1155,8 +1155,8 @@ static void test_two_threads(void **state)
     unix_pair(fd);
     sh.fd = fd[0];
     sh.peer = fd[1];
-    fm_note_init(&sh.init, shared_init);
-    fm_note_init(&sh.fini, shared_fini);
+    fm_event_init(&sh.init, shared_init);
+    fm_event_init(&sh.fini, shared_fini);
     loop_thread_start(&sh.lt);
     fm_loop_post(&sh.lt.loop, &sh.init, 0, NULL);
     WAIT_FOR(atomic_load(&sh.ready));

@@ -65,10 +65,10 @@ struct conn { /* with its exchange: one request after another */
     unsigned magic;
     unsigned index;
     struct fm_task task;
-    struct fm_note finished;
+    struct fm_event finished;
     struct fm_mutex lock; /* the stream's */
     bool full;            /* more output is kept than may be; the stream's lock */
-    atomic_bool hurry;
+    atomic_bool urgent;
     unsigned state;
     bool gone, half_closed, ending;
     unsigned requests; /* still to come */
@@ -224,7 +224,7 @@ static void dispatch(struct conn *c)
     c->requests--;
     c->ending = c->has_run = c->stays = false;
     c->steps = (unsigned)sim_random(STEPS + 1);
-    atomic_store_explicit(&c->hurry, false, memory_order_relaxed);
+    atomic_store_explicit(&c->urgent, false, memory_order_relaxed);
     w.accepted++;
     fm_task_move(&c->task, FM_TASK_IDLE, FM_TASK_QUEUED);
     fm_sched_push(&w.sched, &c->task);
@@ -244,9 +244,9 @@ static void exchange_over(struct conn *c, bool broken)
         dispatch(c);
 }
 
-static void on_finished(struct fm_note *note)
+static void on_finished(struct fm_event *event)
 {
-    struct conn *c = FM_LIST_ENTRY(note, struct conn, finished);
+    struct conn *c = FM_LIST_ENTRY(event, struct conn, finished);
     SIM_CHECK(fm_thread_on_loop && c->magic == ALIVE && !c->in_step);
     w.finished++;
     if (c->full && !c->gone && some(2)) {
@@ -307,7 +307,7 @@ static unsigned outside(bool must)
         } else if (must_leave(c)) {
             happened++;
             c->gone = true;
-            atomic_store(&c->hurry, true);
+            atomic_store(&c->urgent, true);
             end(c, false);
         } else if (c->state == BUSY && w.events > 0 && some(2)) {
             w.events--;
@@ -315,12 +315,12 @@ static unsigned outside(bool must)
             switch (sim_random(4)) {
             case 0: /* gone */
                 c->gone = true;
-                atomic_store(&c->hurry, true);
+                atomic_store(&c->urgent, true);
                 end(c, false);
                 break;
             case 1:
                 c->half_closed = true;
-                atomic_store(&c->hurry, true);
+                atomic_store(&c->urgent, true);
                 end(c, true);
                 break;
             case 2: /* its deadline, or its time in the queue */
@@ -571,7 +571,7 @@ static void step(void *ctx, struct fm_thread *thread, struct fm_task *task)
     w.closed++;
     leave_step(c, thread);
     fm_task_move(task, FM_TASK_RUNNING, FM_TASK_DONE);
-    fm_loop_post(&w.loop, &c->finished, 0, &c->hurry);
+    fm_loop_post(&w.loop, &c->finished, 0, &c->urgent);
 }
 
 static const struct fm_sched_ops ops = {poll_loop, wake_loop, take_gil, drop_gil, step, flush_held};
@@ -629,7 +629,7 @@ static struct conn *new_conn(unsigned index)
     c->index = index;
     fm_task_init(&c->task);
     fm_mutex_init(&c->lock);
-    fm_note_init(&c->finished, on_finished);
+    fm_event_init(&c->finished, on_finished);
     c->state = READING;
     c->requests = 1 + (unsigned)sim_random(3);
     return c;

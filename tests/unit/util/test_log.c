@@ -210,23 +210,23 @@ static void test_raw(void **state)
 }
 
 /* One line from a place, until some time has passed; other places have theirs. */
-static void test_seldom(void **state)
+static void test_ratelimited(void **state)
 {
     (void)state;
-    static struct fm_seldom here, there;
+    static struct fm_ratelimit here, there;
     for (int i = 0; i < 1000; i++)
-        fm_log_seldom(&here, FM_LOG_ERROR, "trouble %d", i);
-    fm_log_seldom(&there, FM_LOG_ERROR, "elsewhere");
-    fm_log_seldom(&there, FM_LOG_DEBUG, "not asked for");
+        fm_log_ratelimited(&here, FM_LOG_ERROR, "trouble %d", i);
+    fm_log_ratelimited(&there, FM_LOG_ERROR, "elsewhere");
+    fm_log_ratelimited(&there, FM_LOG_DEBUG, "not asked for");
     assert_int_equal(lines(written()), 2);
     assert_matches(content, HEAD "\\[ERROR\\] trouble 0\n");
     assert_matches(content, "elsewhere\n");
 
     atomic_store(&here.next, 0); /* later */
-    fm_log_seldom(&here, FM_LOG_ERROR, "trouble %s", "again");
-    fm_log_seldom(&here, FM_LOG_ERROR, "trouble %s", "and again");
+    fm_log_ratelimited(&here, FM_LOG_ERROR, "trouble %s", "again");
+    fm_log_ratelimited(&here, FM_LOG_ERROR, "trouble %s", "and again");
     assert_int_equal(lines(written()), 1);
-    assert_matches(content, "trouble again \\(and 999 times before, unsaid\\)\n");
+    assert_matches(content, "trouble again \\(999 similar messages suppressed\\)\n");
 }
 
 static void test_errno_stays(void **state)
@@ -319,7 +319,7 @@ int main(void)
         TEST(test_long_line),
         TEST(test_text),
         TEST(test_raw),
-        TEST(test_seldom),
+        TEST(test_ratelimited),
         TEST(test_errno_stays),
         TEST(test_open),
         TEST(test_standard_error),
