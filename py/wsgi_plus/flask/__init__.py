@@ -65,12 +65,12 @@ from flask.ctx import RequestContext
 from flask.globals import request_ctx
 from werkzeug.wrappers import Response
 
-from ._flask_later import ResponseLater
-from ._flask_stream import Body, close, gated, watch
-from ._hints import never_marked
-from ._suspends import ViewThatWaits, _dispatching, dispatching, suspends
-from ._types import Environ
-from ._unwaited import named
+from .._hints import never_marked
+from .._suspends import ViewThatWaits, _dispatching, dispatching, suspends
+from .._types import Environ
+from .._unwaited import named
+from ._later import ResponseLater
+from ._stream import Body, close, gated, watch
 
 __all__ = ["suspending", "suspends"]
 

@@ -10,8 +10,8 @@ from typing import Any
 from django.db import close_old_connections
 from django.http.response import HttpResponseBase
 
-from ._django_locals import moved
-from ._types import Item
+from .._types import Item
+from ._locals import moved
 
 __all__ = ["Rest"]
 

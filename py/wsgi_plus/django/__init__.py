@@ -67,15 +67,15 @@ from django.http.response import HttpResponseBase
 from django.urls import set_urlconf
 from django.utils.log import log_response
 
-from ._django_locals import check
-from ._django_middleware import Below, Level, levels
-from ._django_offload import offload
-from ._django_rest import Rest
-from ._django_streams import Blocks, blocks, rewritten
-from ._django_transactions import call, guarded
-from ._hints import never_marked
-from ._suspends import ViewThatWaits, suspends
-from ._unwaited import named
+from .._hints import never_marked
+from .._suspends import ViewThatWaits, suspends
+from .._unwaited import named
+from ._locals import check
+from ._middleware import Below, Level, levels
+from ._offload import offload
+from ._rest import Rest
+from ._streams import Blocks, blocks, rewritten
+from ._transactions import call, guarded
 
 __all__ = ["SuspendingWSGIHandler", "get_wsgi_application", "offload", "suspends"]
 

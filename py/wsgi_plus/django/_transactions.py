@@ -16,8 +16,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.transaction import TransactionManagementError
 
-from ._hints import mistaken
-from ._suspends import ViewThatWaits, _dispatching, dispatching
+from .._hints import mistaken
+from .._suspends import ViewThatWaits, _dispatching, dispatching
 
 __all__ = ["call", "fate", "guarded"]
 
