@@ -144,3 +144,16 @@ def test_the_toolbar_holds_the_thread_where_it_is_shown():
         assert shown["status"] == 200 and 'id="djDebug"' in shown["body"]
     assert (suspended["parked"], suspended["body"]) == (2, "<body>slow: </body>")
     assert came.log == [f"debug_toolbar.middleware.DebugToolbarMiddleware {HELD}"]
+
+
+@pytest.mark.parametrize("site", ["rest_framework", "sentry_rest_framework"])
+def test_rest_framework(site):
+    """With its pages for browsers, and with what Sentry puts in the place of its methods."""
+    came = Came(site, "/api", "/api#html", "/api?missing#html", "/api?error")
+    plain, page, missing, error = came.answers.values()
+    assert {answer["parked"] for answer in came.answers.values()} == {1}
+    assert plain["body"] == '{"word":"answer"}'
+    assert page["status"] == 200 and "<title>Slow" in page["body"] and "answer" in page["body"]
+    assert missing["status"] == 404 and "<title>Slow" in missing["body"]
+    assert error["status"] == 500
+    assert [event["errors"] for event in came.errors] == ([["ValueError"]] if "sentry" in site else [])

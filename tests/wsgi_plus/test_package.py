@@ -322,6 +322,31 @@ def test_readme_django(files: Path) -> None:
     run(sys.executable, "check.py", cwd=files, env={"PYTHONPATH": str(SOURCE)})
 
 
+REST = """
+import django.conf, django.urls
+from wsgi_plus.testing import Client, Parked, Ready
+
+django.conf.settings.configure(
+    ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], REST_FRAMEWORK={
+        "UNAUTHENTICATED_USER": None, "DEFAULT_AUTHENTICATION_CLASSES": [],
+        "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    },
+)
+import readme_django_rest
+urlpatterns = [django.urls.path("<name>", readme_django_rest.page)]
+from readme_django_wsgi import application
+
+request = Client(application).fetch("/tea")
+assert any(type(step) in (Parked, Ready) for step in request.steps)
+assert request.json() == {"name": "tea", "length": 3}
+"""
+
+
+def test_readme_django_rest_framework(files: Path) -> None:
+    (files / "rest.py").write_text(REST)
+    run(sys.executable, "rest.py", cwd=files, env={"PYTHONPATH": str(SOURCE)})
+
+
 DATABASE = """
 import django, sys
 from django.conf import settings

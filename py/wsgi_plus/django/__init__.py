@@ -69,6 +69,16 @@ condition, gzip_page, vary_on_cookie, ensure_csrf_cookie.  The view can do itsel
 the middleware.  sensitive_variables hides nothing in a generator.  A context manager as a decorator would be over
 before the view begins, and is refused with ImproperlyConfigured.
 
+Django REST framework.  Handlers wait as other views do: methods of an APIView, actions of a ViewSet, functions.
+
+    @api_view(["GET"])      # or @action(...), or nothing: a method
+    @suspends
+    def index(request):
+        return Response((yield from wait(ask())))
+
+Authentication, permissions, throttling and content negotiation come before the first step, exception handler and
+renderers after the last one, as if it had not waited.
+
 Streams.  The iterable of a StreamingHttpResponse may yield futures among its blocks, whatever view it comes from.
 Middleware that makes another stream of it is given the blocks, and waits in the thread; GZipMiddleware does not.
 

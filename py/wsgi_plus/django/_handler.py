@@ -187,7 +187,7 @@ class SuspendingWSGIHandler(WSGIHandler):
         for level in self._levels:
             if not level.crossed or (held and level.partly):
                 self._notice(request.META, level.path)
-        marks = {name: value for name, value in vars(steps).items() if name not in ("_generator", "_view", "_returned")}
+        marks = {name: value for name, value in vars(steps).items() if name not in steps.own}
         with closing(steps.run()) as run:
             response = yield from guarded(run)
         for name, value in marks.items():

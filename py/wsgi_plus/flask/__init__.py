@@ -25,6 +25,10 @@ done when the response is there; who reads what is not there yet gets AttributeE
 works: what is in the cache is answered at once, and what is not waits in its thread, which a warning says once for each
 view.
 
+Classes of views.  The methods of a ``MethodView`` are marked as functions are, each directly above its ``def``.  The
+methods of a ``Resource`` of Flask-RESTful can be marked, and wait in their thread, which a warning says once for each:
+that package makes a response of what they return before the rest of Flask sees it.  In a ``MethodView`` they do not.
+
 What streams.  The body of any response, from any view: ``Response(generator)``, with ``stream_with_context`` or not,
 may yield futures between its blocks (to mypy such a generator is an ``Iterator[Any]``).  Who reads the data of such a
 response before it is sent, as an ``after_request`` function can, waits in the thread for all of it.  A body that is a
@@ -70,6 +74,7 @@ from .._suspends import ViewThatWaits, _dispatching, dispatching, suspends
 from .._types import Environ
 from .._unwaited import named
 from ._later import ResponseLater
+from ._resources import within
 from ._stream import Body, close, gated, watch
 
 __all__ = ["suspending", "suspends"]
@@ -128,7 +133,7 @@ class _Suspending(Flask):
                 preprocess(request.endpoint, request.view_args)
         for name in names:
             for before in self.before_request_funcs.get(name, ()):
-                with dispatching():
+                with dispatching(within):
                     rv = self.ensure_sync(before)()
                 if isinstance(rv, ViewThatWaits):
                     rv = yield from rv.run()
@@ -141,21 +146,21 @@ class _Suspending(Flask):
     def dispatch_request(self) -> Any:
         if not _plus():
             return super().dispatch_request()
-        with dispatching():
+        with dispatching(within):
             rv = super().dispatch_request()
         return self._begun(rv, Stage.VIEW)
 
     def handle_user_exception(self, e: Exception) -> Any:
         if not _plus():
             return super().handle_user_exception(e)
-        with dispatching():
+        with dispatching(within):
             rv = super().handle_user_exception(e)
         return self._begun(rv, Stage.HANDLER)
 
     def handle_exception(self, e: Exception) -> Any:
         if not _plus():
             return super().handle_exception(e)
-        with dispatching():
+        with dispatching(within):
             return super().handle_exception(e)
 
     def make_response(self, rv: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Sites with other people's middleware, for test_django_packages.py: each in a process of its own, as they patch Django.
+"""Sites with the middleware of others, for test_django_packages.py: each in a process of its own, as they patch Django.
 
     python django_packages.py SITE PATH...
 
@@ -64,7 +64,19 @@ SITES["sentry_others"] = {
     "CORS_ALLOW_ALL_ORIGINS": True,
 }
 SITES["sentry_traced"] = SITES["sentry_others"]
-APPS = {"silk": ["silk"], "toolbar": ["debug_toolbar", "django.contrib.staticfiles"]}
+SITES["rest_framework"] = SITES["sentry_rest_framework"] = {
+    "STATIC_URL": "/static/",
+    "TEMPLATES": TEMPLATES,
+    "MIDDLEWARE": [
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+    ],
+}
+APPS = {
+    **dict.fromkeys(["rest_framework", "sentry_rest_framework"], ["rest_framework", "django.contrib.staticfiles"]),
+    "silk": ["silk"],
+    "toolbar": ["debug_toolbar", "django.contrib.staticfiles"],
+}
 
 
 def make(site: str) -> Any:
@@ -148,6 +160,19 @@ def seen(request: Any) -> str:
     return ", ".join(found)
 
 
+def api(view: Any, request: Any) -> Any:
+    from rest_framework.exceptions import NotFound
+    from rest_framework.response import Response
+    from wsgi_plus import wait
+
+    yield from wait(later())
+    if "missing" in request.query_params:
+        raise NotFound
+    if "error" in request.query_params:
+        raise ValueError("on purpose")
+    return Response({"word": "answer"})
+
+
 def urls() -> list[Any]:
     from django.http import HttpResponse, StreamingHttpResponse
     from django.urls import include, path
@@ -190,6 +215,10 @@ def urls() -> list[Any]:
 
     views = [slow, failing, caught, stream, quick]
     found = [path(view.__name__, view) for view in views]
+    if "rest_framework" in sys.modules:
+        from rest_framework.views import APIView
+
+        found.append(path("api", type("Slow", (APIView,), {"get": suspends(api)}).as_view()))
     if "silk" in sys.modules:
         found.append(path("silk/", include("silk.urls", namespace="silk")))
     if "debug_toolbar" in sys.modules:
@@ -211,13 +240,15 @@ class _Urls:
 def ask(application: Any, target: str) -> dict[str, Any]:
     """What comes of a request, whose futures are completed when it is suspended.
 
-    ``#left``: the client leaves then.  ``#fails``: they fail.  ``#held``: it is not suspended, and a thread completes
-    them.
+    ``#left``: the client leaves then.  ``#fails``: they fail.  ``#held``: it is not suspended; a thread completes
+    them.  ``#html``: a page is asked for.
     """
     from wsgi_plus.testing import Client
 
     path, _, how = target.partition("#")
     headers = {"Origin": "http://elsewhere", "HX-Request": "true"}
+    if "html" in how:
+        headers["Accept"] = "text/html"
     client = Client(application, validate=False, raise_errors=False, headers=headers)
     stop = threading.Event()
 
