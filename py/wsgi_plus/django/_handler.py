@@ -13,7 +13,6 @@ from typing import Any
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.core.handlers import exception  # its functions by its name: tools put others in their place
 from django.core.handlers.wsgi import WSGIHandler
-from django.db import close_old_connections
 from django.http.response import HttpResponseBase
 from django.utils.log import log_response
 
@@ -25,7 +24,7 @@ from ._locals import check
 from ._middleware import Below, Level, given, levels
 from ._rest import ResponseToCome, Rest
 from ._streams import Blocks, blocks, rewritten
-from ._transactions import call, guarded
+from ._transactions import call, close_old_connections, guarded
 
 __all__ = ["SuspendingWSGIHandler"]
 
@@ -77,7 +76,7 @@ class SuspendingWSGIHandler(WSGIHandler):
         if stream is not None:
             response._handler_class = self.__class__
             there, response = response, ResponseToCome(request)
-            response.rest = Rest(stream.items, there)
+            response.there, response.rest = there, Rest(stream.items, there)
             response.status_code, response.reason_phrase = there.status_code, there.reason_phrase
             response.headers, response.cookies = there.headers, there.cookies
         request.META[RESPONSE] = response

@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any
 
-from django.db import close_old_connections
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -19,6 +18,7 @@ from .._gate import Gate
 from .._outcome import failure
 from .._types import Item
 from ._locals import moved
+from ._transactions import close_old_connections
 
 __all__ = ["ResponseToCome", "Rest"]
 
@@ -148,6 +148,8 @@ class ResponseToCome(HttpResponse):
         self.view = view
         """The steps of a view that waits for ``future`` first."""
         self.future = future
+        self.there: HttpResponseBase | None = None
+        """The response that this stands in for, if there is one."""
         self.rest: Rest | None = None
 
     def __repr__(self) -> str:

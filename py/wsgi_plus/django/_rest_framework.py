@@ -40,7 +40,7 @@ def called(view: Callable[..., Any], request: Any, args: Sequence[Any], kwargs: 
         if not hasattr(view, "cls") or "generator" not in str(error):
             raise
         raise never_marked(
-            f"the handler of {request.method} in {view.cls.__module__}.{view.cls.__qualname__}"
+            f"the handler of {request.method} in {view.cls.__module__}.{view.cls.__name__}"
         ) from error
 
 

@@ -20,7 +20,7 @@ from .._hints import mistaken
 from .._suspends import ViewThatWaits, dispatching
 from ._rest_framework import called, within
 
-__all__ = ["call", "fate", "guarded"]
+__all__ = ["call", "close_old_connections", "fate", "guarded"]
 
 CALLED_WITHIN = (
     "a view that waits (@suspends) is called within a transaction of the database {!r}, which would end before the "
@@ -127,8 +127,21 @@ def _open_transaction() -> str | None:
     """The alias of a database with which this thread is in a transaction.  Makes no connection."""
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block:
-            if not all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
-                return connection.alias  # and it is not only that which TestCase of Django has around a test
+            if not _is_of_test(connection):
+                return connection.alias
         elif connection.connection is not None and not connection.autocommit:
             return connection.alias
     return None
+
+
+def close_old_connections() -> None:
+    """As Django's, for this thread, except that it leaves those which a TestCase of Django has a transaction with."""
+    for connection in connections.all(initialized_only=True):
+        if not _is_of_test(connection):
+            connection.close_if_unusable_or_obsolete()
+
+
+def _is_of_test(connection: Any) -> bool:
+    """Whether it is in the transaction of a TestCase, and in none within that."""
+    blocks = connection.atomic_blocks
+    return bool(connection.in_atomic_block and blocks) and all(getattr(b, "_from_testcase", False) for b in blocks)

@@ -1,4 +1,4 @@
-"""Flask-RESTful: its resources want what a method returns at once, to make a response of it, and so do its decorators."""
+"""Flask-RESTful: its resources want what a method returns at once, to make a response of it; so do its decorators."""
 
 from __future__ import annotations
 
