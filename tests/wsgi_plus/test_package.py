@@ -383,6 +383,55 @@ def test_readme_testing(files: Path, name: str, passed: int) -> None:
     assert re.search(rf"^{passed} passed", run(*command, cwd=files, env={"PYTHONPATH": str(SOURCE)}), re.MULTILINE)
 
 
+TESTS = """
+import django
+from django.conf import settings
+from django.urls import path
+
+def pytest_configure():
+    settings.configure(ROOT_URLCONF="conftest", ALLOWED_HOSTS=["*"], DATABASES={})
+    django.setup()
+    import readme_django_views
+    urlpatterns.append(path("<name>", readme_django_views.page))
+
+urlpatterns = []
+pytest_plugins = ["wsgi_plus.django.fixtures"]
+"""
+
+FIXTURE = """
+def test_the_fixture(suspending_client):
+    assert suspending_client.get("/tea").content == b"hot"
+"""
+
+
+def run_tests(files: Path, *names: str) -> str:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", files, *names]
+    return run(*command, cwd=files, env={"PYTHONPATH": str(SOURCE)})
+
+
+def test_readme_django_testing(files: Path) -> None:
+    (files / "conftest.py").write_text(TESTS)
+    (files / "fixture.py").write_text(FIXTURE)
+    assert re.search(r"^3 passed", run_tests(files, "fixture.py", "readme_django_testing.py"), re.MULTILINE)
+
+
+FLASK_TESTS = """
+import pytest
+from readme_flask import app as application
+
+@pytest.fixture
+def app():
+    return application
+
+pytest_plugins = ["wsgi_plus.flask.fixtures"]
+"""
+
+
+def test_readme_flask_testing(files: Path) -> None:
+    (files / "conftest.py").write_text(FLASK_TESTS)
+    assert re.search(r"^1 passed", run_tests(files, "readme_flask_testing.py"), re.MULTILINE)
+
+
 def test_readme_validator(example: Callable[[str], Any]) -> None:
     with pytest.raises(WSGIPlusError, match=r"^S15\.1: .*shout"):
         Client(example("readme_validator").application, validate=False).fetch("/tea")

@@ -82,7 +82,8 @@ renderers after the last one, as if it had not waited.
 Streams.  The iterable of a StreamingHttpResponse may yield futures among its blocks, whatever view it comes from.
 Middleware that makes another stream of it is given the blocks, and waits in the thread; GZipMiddleware does not.
 
-On a plain WSGI server, and in Django's test client, all of this works and holds the thread while it waits (S17).
+On a plain WSGI server, and in Django's test client, all of this works and holds the thread while it waits (S17).  What is
+an error above may work there: ``wsgi_plus.django.test`` has a test client with the rules of a server.
 """
 
 from __future__ import annotations
