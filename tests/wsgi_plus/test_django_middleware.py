@@ -452,6 +452,28 @@ def test_the_setting_wins(ask, log):
     log.clear()
 
 
+class Bound(Mixin):
+    """It has something on its thread in the meantime."""
+
+    wsgi_plus_crossable = False
+
+
+@pytest.mark.parametrize(
+    ("name", "crossable"),
+    [
+        (f"{__name__}.Bound", {}),
+        (f"{__name__}.Mixin", {f"{__name__}.Mixin": False}),
+        ("corsheaders.middleware.CorsMiddleware", {"corsheaders.middleware.CorsMiddleware": False}),
+        ("django_htmx.middleware.HtmxMiddleware", {"django_htmx.middleware.HtmxMiddleware": False}),
+    ],
+)
+def test_declared_not_to_be_crossable(ask, log, name, crossable):
+    how = {"MIDDLEWARE": [name], "WSGI_PLUS_CROSSABLE": crossable}
+    assert ask("/slow", on="ab", settings=how, futures=[done()]).finish().steps == 2
+    assert [record.args[0] for record in log.records] == [name]
+    log.clear()
+
+
 @pytest.mark.parametrize(
     "wrong",
     ["a.path", {f"{__name__}.function": f"{__name__}.quick"}, {f"{__name__}.function": 3}],

@@ -55,7 +55,8 @@ before the view does, so such a middleware needs the generator.  It gets Generat
 
 For middleware of others there is the setting WSGI_PLUS_CROSSABLE.  It is a list of dotted paths, as in MIDDLEWARE, or a
 dict of them: ``{"their.Middleware": True, "their.middleware": "my.generator_function"}``; that one is called with the
-middleware and the request.
+middleware and the request.  False, there or as the attribute, is for what must not be crossed, such as a MiddlewareMixin
+that keeps something on its thread from process_request to process_response.
 
 Sentry.  Its SDK wraps middleware, views and the handler; views wait as without it, and its scope (tags, the user) goes
 with the request.  Its transaction ends with the first step, with the status 200; what is raised later is reported with

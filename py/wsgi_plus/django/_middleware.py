@@ -92,25 +92,26 @@ def levels(loaded: Iterable[Below]) -> list[Level]:
 
 def given(path: str, inner: Callable[..., Any]) -> Callable[..., Any]:
     """What the middleware with that path is to be given as its get_response, in the place of ``inner``."""
-    return Door(inner) if declared(path) is True or _is_handing_on(import_string(path)) else inner
+    how = declared(path)
+    return Door(inner) if how is True or (how is None and _is_handing_on(import_string(path))) else inner
 
 
-def declared(path: str) -> bool | Around:
-    """What an application says of the middleware with that path: that a suspension can cross it, and maybe how.
+def declared(path: str) -> bool | Around | None:
+    """What an application says of the middleware with that path: whether a suspension can cross it, and maybe how.
 
     That is said by the attribute ``wsgi_plus_crossable`` of what the path leads to, or by the setting
     ``WSGI_PLUS_CROSSABLE``: a list of paths, or a mapping of paths to True or to the path of a generator function.
-    The setting wins.  Raises ImproperlyConfigured if it is something else.
+    The setting wins.  None if nothing is said.  Raises ImproperlyConfigured if it is something else.
     """
     said: Any = getattr(settings, SETTING, ())
     if not isinstance(said, (Mapping, list, tuple, set, frozenset)):
         raise ImproperlyConfigured(f"{SETTING} is a list of dotted paths of middleware, or a mapping of them")
-    how: Any = getattr(import_string(path), ATTRIBUTE, False)
+    how: Any = getattr(import_string(path), ATTRIBUTE, None)
     if path in said:
         how = said[path] if isinstance(said, Mapping) else True
     if isinstance(how, str):
         how = import_string(how)
-    if how not in (True, False) and not inspect.isgeneratorfunction(how):
+    if how not in (True, False, None) and not inspect.isgeneratorfunction(how):
         raise ImproperlyConfigured(f"{path} is said to be crossable by {how!r}, which is no generator function")
     return how  # type: ignore[no-any-return]
 
@@ -123,6 +124,8 @@ def _level(path: str, middleware: Any, inner: Callable[..., Any], given: Callabl
     if getattr(real, "get_response", given) is not given:
         return level  # it calls something else
     call, how = _name(real), declared(path)
+    if how is False:
+        return level
     if callable(how):
         return level._replace(around=how)
     if call in AROUND and AROUND[call].is_for(real):

@@ -143,5 +143,5 @@ def close_old_connections() -> None:
 
 def _is_of_test(connection: Any) -> bool:
     """Whether it is in the transaction of a TestCase, and in none within that."""
-    blocks = connection.atomic_blocks
+    blocks = getattr(connection, "atomic_blocks", ())
     return bool(connection.in_atomic_block and blocks) and all(getattr(b, "_from_testcase", False) for b in blocks)
