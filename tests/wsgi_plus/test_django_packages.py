@@ -95,6 +95,7 @@ def test_sentry_is_told_of_errors_only(site):
     came = Came(site, "/slow", "/slow", "/caught#fails", "/slow#left", "/stream", "/failing", "/quick")
     (event,) = came.errors
     assert (event["errors"], event["url"]) == (["ValueError"], "http://testserver/failing")
+    assert (event["tag"], event["transaction"]) == ("kept", None)  # the latter is as the reference says
 
 
 def test_sentrys_transactions_are_of_the_first_step():

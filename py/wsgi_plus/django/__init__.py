@@ -55,7 +55,7 @@ before the view does, so such a middleware needs the generator.  It gets Generat
 
 For middleware of others there is the setting WSGI_PLUS_CROSSABLE.  It is a list of dotted paths, as in MIDDLEWARE, or a
 dict of them: ``{"their.Middleware": True, "their.middleware": "my.generator_function"}``; that one is called with the
-middleware and the request.  False, there or as the attribute, is for what must not be crossed, such as a MiddlewareMixin
+middleware and the request.  False, there or as the attribute, is for what must not be crossed: for a MiddlewareMixin
 that keeps something on its thread from process_request to process_response.
 
 Sentry.  Its SDK wraps middleware, views and the handler; views wait as without it, and its scope (tags, the user) goes
@@ -83,8 +83,8 @@ renderers after the last one, as if it had not waited.
 Streams.  The iterable of a StreamingHttpResponse may yield futures among its blocks, whatever view it comes from.
 Middleware that makes another stream of it is given the blocks, and waits in the thread; GZipMiddleware does not.
 
-On a plain WSGI server, and in Django's test client, all of this works and holds the thread while it waits (S17).  What is
-an error above may work there: ``wsgi_plus.django.test`` has a test client with the rules of a server.
+On a plain WSGI server, and in Django's test client, all of this works and holds the thread while it waits (S17).  What
+is an error above may work there: ``wsgi_plus.django.test`` has a test client with the rules of a server.
 """
 
 from __future__ import annotations

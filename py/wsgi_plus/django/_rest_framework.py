@@ -39,9 +39,7 @@ def called(view: Callable[..., Any], request: Any, args: Sequence[Any], kwargs: 
     except AssertionError as error:  # of finalize_response
         if not hasattr(view, "cls") or "generator" not in str(error):
             raise
-        raise never_marked(
-            f"the handler of {request.method} in {view.cls.__module__}.{view.cls.__name__}"
-        ) from error
+        raise never_marked(f"the handler of {request.method} in {view.cls.__module__}.{view.cls.__name__}") from error
 
 
 class HandlerThatWaits(ViewThatWaits[Any]):

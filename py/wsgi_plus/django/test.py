@@ -95,9 +95,9 @@ class Client(test.Client):
     def finish(self, request: testing.Request, *, timeout: float | None = None) -> Any:
         """Goes on with a request that ``begin`` has given, to its end, and gives the response.
 
-        It has all that Django's client puts on one, but ``templates`` and ``context``.  Raises what the view has raised,
-        if ``raise_request_exception`` is set, TimeoutError as ``wsgi_plus.testing.Request.run``, and MisuseError if the
-        request was ended without a response.
+        It has all that Django's client puts on one, but ``templates`` and ``context``.  Raises what the view has
+        raised, if ``raise_request_exception`` is set, TimeoutError as ``wsgi_plus.testing.Request.run``, and
+        MisuseError if the request was ended without a response.
         """
         response = self.handler.finish(request, timeout, self.raise_request_exception)
         response.client, response.request = self, request.environ[SEEN].asked

@@ -44,8 +44,8 @@ logged.
 What the server sees.  In place of each future it gets another, which is done when that is and never fails (S5.10).  So
 failures reach the view even behind middleware without ``throw``, of which there is a lot.  Each request must have a
 ``contextvars.Context`` of its own, as S9.4 has it.  On a server that is none of WSGI+ (S16), and in
-``app.test_client()``, everything waits in the thread, with the same results.  ``wsgi_plus.flask.test`` has a test client
-with the rules of a server.
+``app.test_client()``, everything waits in the thread, with the same results.  ``wsgi_plus.flask.test`` has a test
+client with the rules of a server.
 
 Classes.  Methods that a class of yours overrides are called as ever, with two exceptions.  When the view waits,
 ``dispatch_request`` and ``full_dispatch_request`` get a stand-in from their ``super()``, to be handed on: it has none

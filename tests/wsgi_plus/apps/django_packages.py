@@ -188,6 +188,8 @@ def urls() -> list[Any]:
 
     @suspends
     def failing(request: Any) -> Any:
+        if "sentry_sdk" in sys.modules:
+            sys.modules["sentry_sdk"].set_tag("mine", "kept")
         yield from wait(later())
         raise ValueError("on purpose")
 
@@ -309,6 +311,7 @@ def main(site: str, targets: list[str]) -> None:
             "errors": [value["type"] for value in event.get("exception", {}).get("values", ())],
             "url": event.get("request", {}).get("url"),
             "transaction": event.get("transaction"),
+            "tag": event.get("tags", {}).get("mine"),
         }
         for event in events
     ]
