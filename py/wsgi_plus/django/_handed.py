@@ -115,12 +115,10 @@ def handed(middleware: Any, door: Door, request: Any, steps: Waits, notice: Call
 class ResponseLater:
     """A response that is not there yet."""
 
+    __class__: Any = property(lambda self: HttpResponse)  # for isinstance
+
     def __init__(self, passage: Passage) -> None:
         vars(self).update(_passage=passage, _changes=[])
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:  # for isinstance
-        return HttpResponse
 
     @property
     def headers(self) -> _HeadersLater:

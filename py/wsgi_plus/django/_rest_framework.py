@@ -32,7 +32,7 @@ def within(steps: ViewThatWaits[Any], args: Sequence[Any]) -> ViewThatWaits[Any]
     return steps
 
 
-def called(view: Callable[..., Any], request: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def called(view: Any, request: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """What a view returns.  Raises TypeError where the framework has been given a generator by a handler of it."""
     try:
         return view(request, *args, **kwargs)
@@ -49,7 +49,7 @@ class HandlerThatWaits(ViewThatWaits[Any]):
 
     def __init__(self, steps: ViewThatWaits[Any], api_view: Any) -> None:
         self._generator, self._view = steps._generator, steps._view
-        self._api_view = api_view
+        self._api_view: Any = api_view
         self._finalize: Callable[[Any], Any] | None = None
         finalize_response = api_view.finalize_response
 
