@@ -8,6 +8,7 @@ waits in the thread for each future: slower, and never wrong.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
@@ -37,7 +38,13 @@ _told: set[str] = set()  # of which views that has been said
 
 _BLOCK = "A view returns its response: blocks are for the body of a response that streams."
 
-_dispatching: ContextVar[bool] = ContextVar("wsgi_plus.dispatching", default=False)
+MISPLACED = (
+    "@suspends is around {}, which is {}: it belongs directly above the def of the function or the method with the "
+    "yield, below @api_view and all other decorators"
+)
+
+_dispatching: ContextVar[Any] = ContextVar("wsgi_plus.dispatching", default=False)
+"""Whether glue calls; or its function for a view that has been called, which gives what the view is to return."""
 
 
 def suspends(view: Callable[P, Generator[Future[Any], None, R]]) -> Callable[P, R]:
@@ -51,14 +58,20 @@ def suspends(view: Callable[P, Generator[Future[Any], None, R]]) -> Callable[P, 
 
     It needs ``wsgi_plus.flask`` or ``wsgi_plus.django`` to be suspended; called in another way, in a test for instance,
     it waits in the thread and gives the response.  A decorator around it that looks at the response must be put inside:
-    it then has to be a generator itself.  Raises TypeError where the view yields anything but futures.
+    it then has to be a generator itself.  Raises TypeError where the view yields anything but futures, and around a
+    class, or what has been made of one (``as_view()``, ``@api_view``): it marks the method, or the function.
     """
+    if isinstance(view, type):
+        raise TypeError(MISPLACED.format(named(view), "a class"))
+    if not inspect.isgeneratorfunction(view) and (hasattr(view, "view_class") or hasattr(view, "cls")):
+        raise TypeError(MISPLACED.format(named(view), "made of a class"))
 
     @wraps(view)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         steps = ViewThatWaits(view(*args, **kwargs), view)
-        if _dispatching.get():
-            return steps  # type: ignore[return-value]  # only the glue gets it
+        glue = _dispatching.get()
+        if glue:
+            return glue(steps, args) if callable(glue) else steps  # type: ignore[return-value]
         return steps.wait()
 
     return called
@@ -69,9 +82,12 @@ def _same(value: R) -> R:
 
 
 @contextmanager
-def dispatching() -> Iterator[None]:
-    """Within it, in this context, ``@suspends`` views give a ``ViewThatWaits``.  For glue: around a view's call."""
-    token = _dispatching.set(True)
+def dispatching(glue: Callable[[ViewThatWaits[Any], tuple[Any, ...]], Any] | bool = True) -> Iterator[None]:
+    """Within it, in this context, ``@suspends`` views give a ``ViewThatWaits``.  For glue: around a view's call.
+
+    ``glue`` is called for each, with that and the view's positional arguments, and gives what the view returns then.
+    """
+    token = _dispatching.set(glue)
     try:
         yield
     finally:
@@ -80,6 +96,9 @@ def dispatching() -> Iterator[None]:
 
 class ViewThatWaits(Generic[R]):
     """A view that has been called and has not begun.  ``response = yield from steps.run()``, once."""
+
+    own = frozenset({"_generator", "_view", "_returned"})
+    """Its attributes: all others are what decorators have set on what they took for a response."""
 
     def __init__(self, generator: Generator[Future[Any], None, R], view: Callable[..., Any]) -> None:
         if not isinstance(generator, Generator):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,8 +19,11 @@ from django_byhand import environ, only
 
 # ruff: isort: split
 from asgiref.sync import iscoroutinefunction
-from django.core.exceptions import MiddlewareNotUsed, PermissionDenied
-from django.http import HttpResponse
+from django import VERSION
+from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed, PermissionDenied
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.test import override_settings
 from django.urls import path
 from django.utils.decorators import async_only_middleware, sync_and_async_middleware
@@ -228,3 +234,412 @@ def test_remote_user(ask):
     with only(view), override_settings(AUTHENTICATION_BACKENDS=["django.contrib.auth.backends.RemoteUserBackend"]):
         exchange = ask(on="ab", settings=settings, REMOTE_USER="anna").finish()
     assert (exchange.steps, exchange.body) == (3, b"anna")
+
+
+# Middleware that is said to be crossable
+
+
+class Hooked:
+    """Its __call__ does what MiddlewareMixin's does, in its own words."""
+
+    wsgi_plus_crossable = True
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        self.process_request(request)
+        return self.process_response(request, self.get_response(request))
+
+    def process_request(self, request):
+        request.META.setdefault("heard", []).append("request")
+
+    def process_response(self, request, response):
+        request.META["heard"].append("response")
+        response["X-Hooked"] = response.status_code
+        return response
+
+
+class Around(Plain):
+    def wsgi_plus_crossable(self, request):
+        request.META.setdefault("heard", []).append("before")
+        try:
+            response = yield
+        except GeneratorExit:
+            request.META["heard"].append("left")
+            raise
+        request.META["heard"].append("after")
+        response["X-Plain"] = response.status_code
+        return response
+
+
+def setting(get_response):
+    """Sets what is noted for the response that is not there yet."""
+
+    def middleware(request):
+        response = get_response(request)
+        assert isinstance(response, HttpResponseBase)
+        response["X-Set"] = "1"
+        response.headers["X-Too"] = "2"
+        response.setdefault("X-Set", "not this")
+        response.headers.setdefault("X-Third", "3")
+        del response["X-Gone"]
+        response.set_cookie("taste", "sweet")
+        response.delete_cookie("old")
+        response.reason_phrase = "Fine"
+        return response
+
+    return middleware
+
+
+setting.wsgi_plus_crossable = True
+
+
+def reading(get_response):
+    """Sets, and reads what it must be given for that."""
+
+    def middleware(request):
+        response = get_response(request)
+        response["X-Before"] = "1"
+        response["X-Status"] = response.status_code
+        response["X-Length"] = len(response.content)
+        response["X-Has"] = "X-Before" in response and response["X-Before"] == "1" and "X-No" not in response.headers
+        return response
+
+    return middleware
+
+
+reading.wsgi_plus_crossable = True
+
+
+def answering(get_response):
+    """Answers itself, before the view or in the place of what comes of it."""
+
+    def middleware(request):
+        if request.META["answers"] == "before":
+            return HttpResponse("mine")
+        get_response(request)
+        return HttpResponse("mine")
+
+    return middleware
+
+
+answering.wsgi_plus_crossable = True
+
+
+def two_yields(get_response):
+    return lambda request: get_response(request)
+
+
+def twice(middleware, request):
+    yield
+    return (yield)
+
+
+@pytest.mark.parametrize("around", [[], ["Mixin", "Hooked"]])
+def test_declared_by_attribute_with_hooks(ask, around):
+    fut = Future()
+    asked = ask("/slow", on="ab", settings=named(*around, "Hooked"), futures=[fut])
+    assert asked.step().parked is fut
+    fut.set_result(None)
+    assert asked.finish().header("X-Hooked") == "200"
+    times = 1 + len(around) // 2
+    assert asked._environ["heard"] == ["request"] * times + ["response"] * times
+
+
+def test_declared_by_attribute_with_a_generator(ask):
+    fut = Future()
+    asked = ask("/slow", on="ab", settings=named("Around", "Mixin"), futures=[fut])
+    assert asked.step().parked is fut
+    fut.set_result(None)
+    assert (asked.finish().header("X-Plain"), asked._environ["heard"]) == ("200", ["before", "after"])
+
+
+def test_such_a_generator_is_closed_when_the_client_leaves(ask):
+    asked = ask("/slow", on="ab", settings=named("Around", "Mixin"), futures=[Future()]).step()
+    asked.close()
+    assert asked._environ["heard"] == ["before", "left"]
+
+
+SET = {"X-Set": "1", "X-Too": "2", "X-Third": "3"}
+
+
+@pytest.mark.parametrize("waits", [0, 1, 2])
+@pytest.mark.parametrize("around", [[], ["Mixin", "setting"]])
+def test_declared_what_is_set_is_noted(ask, waits, around):
+    futures = [Future() for _ in range(waits)]
+    asked = ask("/slow", on="ab", settings=named(*around, "setting", *around), futures=futures)
+    for fut in futures:
+        assert asked.step().parked is fut
+        fut.set_result(None)
+    asked.finish()
+    assert {name: asked.header(name) for name in SET} == SET
+    cookies = [value.partition(";")[0].strip() for name, value in asked.headers if name == "Set-Cookie"]
+    assert sorted(cookies) == ['old=""', "taste=sweet"]
+    assert asked.body == b"fine"
+
+
+@pytest.mark.parametrize("where", [["reading"], ["setting", "reading"], ["reading", "setting"]])
+def test_declared_and_what_is_read_is_waited_for(ask, log, where):
+    """In the thread, which is said."""
+    asked = ask("/slow", on="ab", settings=named(*where), futures=[done(), done()]).finish()
+    assert asked.body == b"fine"
+    assert [asked.header(f"X-{name}") for name in ("Before", "Status", "Length", "Has")] == ["1", "200", "4", "True"]
+    (record,) = log.records
+    assert record.getMessage().startswith(f"{__name__}.reading cannot be suspended")
+    log.clear()
+
+
+@pytest.mark.parametrize("answers", ["before", "after"])
+def test_declared_and_answers_itself(ask, answers):
+    fut = Future()
+    ended = []
+
+    @suspends
+    def view(request):
+        try:
+            yield from wait(fut)
+        finally:
+            ended.append(request)
+
+    with only(view):
+        asked = ask(on="ab", settings=named("answering", "Mixin"), answers=answers).finish()
+    assert (asked.body, len(ended)) == (b"mine", 0 if answers == "before" else 1)
+
+
+def test_declared_and_the_view_fails(ask, log):
+    @suspends
+    def view(request):
+        yield done()
+        raise PermissionDenied
+
+    with only(view):
+        asked = ask(on="ab", settings=named("setting", "Around", "Hooked")).finish()
+    assert (asked.status, asked.header("X-Hooked"), asked.header("X-Set")) == (403, "403", "1")
+    log.clear()
+
+
+def handing_on(get_response):
+    def middleware(request):
+        response = get_response(request)
+        response["X-Function"] = "200"
+        return response
+
+    return middleware
+
+
+HANDING_ON = f"{__name__}.handing_on"
+FUNCTION = f"{__name__}.function"
+
+
+@pytest.mark.parametrize(
+    "crossable",
+    [[HANDING_ON], (HANDING_ON,), {HANDING_ON}, {HANDING_ON: True}, {FUNCTION: f"{__name__}.around_function"}],
+)
+def test_declared_in_the_settings(ask, crossable):
+    fut = Future()
+    how = {"MIDDLEWARE": list(crossable), "WSGI_PLUS_CROSSABLE": crossable}
+    asked = ask("/slow", on="ab", settings=how, futures=[fut])
+    assert asked.step().parked is fut
+    fut.set_result(None)
+    assert asked.finish().header("X-Function") == "200"
+
+
+def around_function(middleware, request):
+    response = yield
+    response["X-Function"] = response.status_code
+    return response
+
+
+def test_the_setting_wins(ask, log):
+    how = {**named("Around"), "WSGI_PLUS_CROSSABLE": {f"{__name__}.Around": False}}
+    asked = ask("/slow", on="ab", settings=how, futures=[done()]).finish()
+    assert (asked.header("X-Plain"), len(log.records)) == ("200", 1)
+    log.clear()
+
+
+class Bound(Mixin):
+    """It has something on its thread in the meantime."""
+
+    wsgi_plus_crossable = False
+
+
+@pytest.mark.parametrize(
+    ("name", "crossable"),
+    [
+        (f"{__name__}.Bound", {}),
+        (f"{__name__}.Mixin", {f"{__name__}.Mixin": False}),
+        ("corsheaders.middleware.CorsMiddleware", {"corsheaders.middleware.CorsMiddleware": False}),
+        ("django_htmx.middleware.HtmxMiddleware", {"django_htmx.middleware.HtmxMiddleware": False}),
+    ],
+)
+def test_declared_not_to_be_crossable(ask, log, name, crossable):
+    how = {"MIDDLEWARE": [name], "WSGI_PLUS_CROSSABLE": crossable}
+    assert ask("/slow", on="ab", settings=how, futures=[done()]).finish().steps == 2
+    assert [record.args[0] for record in log.records] == [name]
+    log.clear()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["a.path", {f"{__name__}.function": f"{__name__}.quick"}, {f"{__name__}.function": 3}],
+)
+def test_declared_wrongly(wrong):
+    with (
+        override_settings(**named("function"), WSGI_PLUS_CROSSABLE=wrong),
+        pytest.raises(ImproperlyConfigured, match="WSGI_PLUS_CROSSABLE is a list|which is no generator function"),
+    ):
+        SuspendingWSGIHandler()
+
+
+def test_a_generator_that_yields_twice(ask, log):
+    how = {**named("two_yields"), "WSGI_PLUS_CROSSABLE": {f"{__name__}.two_yields": f"{__name__}.twice"}}
+    assert ask("/quick", settings=how).finish().status == 500
+    assert "yields twice" in str(log.records[0].exc_info[1])
+    log.clear()
+
+
+def test_a_middleware_that_calls_for_another_request(ask):
+    """What comes of that is a response, as ever."""
+    asked = ask("/slow", on="ab", settings=named("asking_twice"), futures=[done()]).finish()
+    assert (asked.body, asked.header("X-Other")) == (b"fine", "quick")
+
+
+def asking_twice(get_response):
+    def middleware(request):
+        other = type(request)({**request.META, "PATH_INFO": "/quick"})
+        found = get_response(other).content.decode()
+        response = get_response(request)
+        response["X-Other"] = found
+        return response
+
+    return middleware
+
+
+asking_twice.wsgi_plus_crossable = True
+
+
+# Tools that wrap what Django's handler returns
+
+
+class Scoped:
+    """As Sentry's SDK does it: what it hands on is the items, and nothing that is thrown."""
+
+    def __init__(self, response):
+        self._response = response
+
+    def __iter__(self):
+        for item in self._response:  # noqa: UP028  # yield from would hand on what is thrown
+            yield item
+
+    def close(self):
+        self._response.close()
+
+
+@pytest.fixture
+def wrapped_handler(monkeypatch):
+    djangos = WSGIHandler.__call__
+    monkeypatch.setattr(WSGIHandler, "__call__", lambda self, *args: Scoped(djangos(self, *args)))
+
+
+@pytest.fixture
+def views():
+    """Of the tests below, and what they have seen."""
+    seen = []
+
+    @suspends
+    def waits(request):
+        try:
+            yield from wait(request.META["futures"][0])
+        except BaseException as error:
+            seen.append(type(error))
+            raise
+        return HttpResponse("fine", headers={"X-Mine": "1"})
+
+    def streams(request):
+        def blocks():
+            yield "fi"
+            try:
+                yield from wait(request.META["futures"][0])
+            except BaseException as error:
+                seen.append(type(error))
+                raise
+            yield "ne"
+
+        return StreamingHttpResponse(blocks(), headers={"X-Mine": "1"})
+
+    return {"waits": waits, "streams": streams, "seen": seen}
+
+
+@pytest.mark.usefixtures("wrapped_handler")
+@pytest.mark.parametrize("name", ["waits", "streams"])
+def test_what_a_tool_has_wrapped_is_suspended(ask, signals, views, name):
+    fut = Future()
+    with only(views[name]):
+        asked = ask(on="ab", settings=named("Mixin", "Around"), futures=[fut]).step()
+        assert asked.parked is not None and not asked.parked.done()
+        assert signals == ["started"]
+        fut.set_result(None)
+        assert (asked.finish().body, asked.header("X-Mine"), asked.header("X-Mixin")) == (b"fine", "1", "1")
+    assert signals == ["started", "finished"]
+
+
+@pytest.mark.usefixtures("wrapped_handler")
+@pytest.mark.parametrize("name", ["waits", "streams"])
+def test_what_fails_in_a_tools_wrapper(ask, signals, log, views, name):
+    """It is thrown into the view, and not into the wrapper."""
+    fut = Future()
+    with only(views[name]):
+        asked = ask(on="ab", settings=named("Mixin"), futures=[fut]).step()
+        fut.set_exception(PermissionDenied())
+        with pytest.raises(PermissionDenied) if name == "streams" else nullcontext():
+            asked.finish()
+    assert (views["seen"], asked.status) == ([PermissionDenied], 403 if name == "waits" else 200)
+    assert signals == ["started", "finished"]
+    log.clear()
+
+
+@pytest.mark.usefixtures("wrapped_handler")
+@pytest.mark.parametrize("name", ["waits", "streams"])
+def test_the_client_leaves_a_tools_wrapper(ask, signals, views, name):
+    with only(views[name]):
+        ask(on="ab", settings=named("Mixin"), futures=[Future()]).step().close()
+    assert views["seen"] == [GeneratorExit]
+    assert signals == ["started", "finished"]
+
+
+@pytest.mark.usefixtures("wrapped_handler")
+def test_a_stream_that_is_never_begun_in_a_tools_wrapper(ask, views, signals):
+    """As after HEAD."""
+    with only(views["streams"]), override_settings(**named("Mixin")):
+        app = SuspendingWSGIHandler()
+        app(environ("/", futures=[Future()]), lambda *_: None).close()
+    assert (views["seen"], signals) == ([], ["started", "finished"])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11) or VERSION < (5,), reason="it is in a cycle without us, too")
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("middleware", ["Mixin", "Hooked", "Around", "setting"])
+@pytest.mark.parametrize("name", ["waits", "streams"])
+def test_nothing_is_left_in_memory(request, ask, threads, views, name, middleware, left, wrapped):
+    """When a request is over all that belonged to it goes, without the garbage collector."""
+    if wrapped:
+        request.getfixturevalue("wrapped_handler")
+    fut = Future()
+    gc.collect()
+    gc.disable()
+    try:
+        with only(views[name]):
+            asked = ask(on="ab", settings=named(middleware), futures=[fut]).step()
+            gone = weakref.ref(asked._environ["wsgi.input"])
+            if not left:
+                fut.set_result(None)
+                asked.finish()
+            asked.close()
+        asked._environ = asked._iterator = asked._context = asked.parked = fut = None
+        for each in "ab":
+            threads.run(each, lambda: None)  # or it has the last step's result
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -27,9 +27,9 @@ from django.db import DatabaseError, connections
 from django.http import HttpResponse
 from django.test import override_settings
 from django_dropping.base import far
-from wsgi_plus import _django_offload, gather, suspends, wait
+from wsgi_plus import gather, suspends, wait
 from wsgi_plus._idle_pool import IdlePool
-from wsgi_plus.django import SuspendingWSGIHandler, offload
+from wsgi_plus.django import SuspendingWSGIHandler, _offload, offload
 from wsgi_plus.testing import Client
 
 pytestmark = pytest.mark.filterwarnings("error", "ignore:.*fork:DeprecationWarning")
@@ -56,9 +56,9 @@ def kept(monkeypatch):
 @pytest.fixture(autouse=True)
 def pool(monkeypatch, kept):
     """The default pool, new, and without a connection at the end."""
-    made = IdlePool(_django_offload.THREADS, 60, connections.close_all, name="test-django")
-    monkeypatch.setattr(_django_offload, "_pool", made)
-    monkeypatch.setattr(_django_offload, "_once", _django_offload._Once())
+    made = IdlePool(_offload.THREADS, 60, connections.close_all, name="test-django")
+    monkeypatch.setattr(_offload, "_pool", made)
+    monkeypatch.setattr(_offload, "_once", _offload._Once())
     yield made
     made.shutdown()
     connections.close_all()
@@ -143,7 +143,7 @@ def test_an_idle_thread_closes_its_connections():
 
 
 def test_the_default_pool_ends_its_threads():
-    made = IdlePool(_django_offload.THREADS, _django_offload.IDLE, connections.close_all, name="")
+    made = IdlePool(_offload.THREADS, _offload.IDLE, connections.close_all, name="")
     assert made._seconds < 60 and made._most < wsgi_plus._offload.THREADS
 
 

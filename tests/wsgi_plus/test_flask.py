@@ -22,7 +22,7 @@ from werkzeug.debug import DebuggedApplication
 from werkzeug.exceptions import NotFound
 from werkzeug.test import EnvironBuilder
 from wsgi_plus import blocking, gather, offload, wait
-from wsgi_plus._flask_stream import Gate
+from wsgi_plus._gate import Gate
 from wsgi_plus._validator import validator
 from wsgi_plus.flask import suspending, suspends
 from wsgi_plus.testing import Client

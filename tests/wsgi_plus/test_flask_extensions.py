@@ -7,10 +7,13 @@ import threading
 
 import flask
 import pytest
+from flask.views import MethodView
 from flask_caching import Cache
 from flask_cors import cross_origin
-from test_flask import app, ask, plain, soon, text, visited
+from flask_restful import Api, Resource, abort, fields, marshal_with
+from test_flask import app, ask, plain, soon, soon_failed, text, visited
 from wsgi_plus import _suspends, suspends, wait
+from wsgi_plus.flask import _resources
 from wsgi_plus.testing import Client, Parked
 
 __all__ = ["app", "ask"]
@@ -20,6 +23,7 @@ __all__ = ["app", "ask"]
 def new(monkeypatch):
     """What is said once for each view has not been said."""
     monkeypatch.setattr(_suspends, "_told", set())
+    monkeypatch.setattr(_resources, "_told", set())
 
 
 # flask-cors
@@ -208,3 +212,77 @@ def test_plain_servers_know_nothing_of_it(cached):
     app, asked = cached
     assert [plain(app, "/")[2] for _ in range(2)] == [b'{"answer":1}\n'] * 2
     assert len(asked) == 1
+
+
+# Flask-RESTful
+
+
+class Item(Resource):
+    @suspends
+    def get(self, n):
+        return {"n": (yield from wait(soon(n)))}, 203, {"X-Mine": "1"}
+
+    @marshal_with({"n": fields.Integer})
+    @suspends
+    def put(self, n):
+        return {"n": (yield from wait(soon(n))), "secret": True}
+
+    @suspends
+    def post(self, n):
+        yield soon()
+        abort(409, message="there is one")
+
+    @suspends
+    def delete(self, n):
+        yield soon_failed(KeyError("on purpose"))
+
+
+@pytest.fixture
+def resources(app):
+    api = Api(app)
+    api.add_resource(Item, "/item/<int:n>")
+
+    @api.representation("text/plain")
+    def as_text(data, code, headers=None):
+        return flask.make_response(repr(data), code, headers or {})
+
+    return app
+
+
+def test_resources(ask, resources, log):
+    status, headers, body = ask(resources, "/item/3")
+    assert (status[:3], dict(headers)["X-Mine"], body) == ("203", "1", b'{"n": 3}\n')
+    assert ask(resources, "/item/3", headers={"Accept": "text/plain"})[2] == b"{'n': 3}"
+    assert ask(resources, "/item/3", method="PUT")[2] == b'{"n": 3}\n'
+    assert text(ask(resources, "/item/3", method="POST")) == (409, '{"message": "there is one"}\n')
+    assert text(ask(resources, "/item/3", method="DELETE"))[0] == 500
+    log.clear()
+
+
+def test_resources_hold_their_thread_and_that_is_said_once(resources, log):
+    for _ in range(2):
+        request = Client(resources).fetch("/item/3")
+        assert request.status_code == 203 and not any(isinstance(step, Parked) for step in request.steps)
+    (record,) = log.records
+    assert record.getMessage().startswith("Item.get is a method of a Resource of Flask-RESTful")
+    assert "In a flask.views.MethodView it would wait without one" in record.getMessage()
+    log.clear()
+
+
+def test_method_views_beside_resources_hold_none(resources):
+    class Other(MethodView):
+        @suspends
+        def get(self):
+            yield soon()
+            return "other"
+
+    resources.add_url_rule("/other", view_func=Other.as_view("other"))
+    request = Client(resources).fetch("/other")
+    assert request.text == "other" and any(isinstance(step, Parked) for step in request.steps)
+
+
+def test_marked_in_the_wrong_place():
+    with pytest.raises(TypeError, match="Item, which is a class: it belongs directly above the def"):
+        suspends(Item)
+    with pytest.raises(TypeError, match="made of a class"):
+        suspends(Item.as_view("item"))

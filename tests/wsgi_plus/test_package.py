@@ -322,6 +322,31 @@ def test_readme_django(files: Path) -> None:
     run(sys.executable, "check.py", cwd=files, env={"PYTHONPATH": str(SOURCE)})
 
 
+REST = """
+import django.conf, django.urls
+from wsgi_plus.testing import Client, Parked, Ready
+
+django.conf.settings.configure(
+    ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], REST_FRAMEWORK={
+        "UNAUTHENTICATED_USER": None, "DEFAULT_AUTHENTICATION_CLASSES": [],
+        "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    },
+)
+import readme_django_rest
+urlpatterns = [django.urls.path("<name>", readme_django_rest.page)]
+from readme_django_wsgi import application
+
+request = Client(application).fetch("/tea")
+assert any(type(step) in (Parked, Ready) for step in request.steps)
+assert request.json() == {"name": "tea", "length": 3}
+"""
+
+
+def test_readme_django_rest_framework(files: Path) -> None:
+    (files / "rest.py").write_text(REST)
+    run(sys.executable, "rest.py", cwd=files, env={"PYTHONPATH": str(SOURCE)})
+
+
 DATABASE = """
 import django, sys
 from django.conf import settings
@@ -356,6 +381,55 @@ def test_readme_django_database(files: Path) -> None:
 def test_readme_testing(files: Path, name: str, passed: int) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", files, name]
     assert re.search(rf"^{passed} passed", run(*command, cwd=files, env={"PYTHONPATH": str(SOURCE)}), re.MULTILINE)
+
+
+TESTS = """
+import django
+from django.conf import settings
+from django.urls import path
+
+def pytest_configure():
+    settings.configure(ROOT_URLCONF="conftest", ALLOWED_HOSTS=["*"], DATABASES={})
+    django.setup()
+    import readme_django_views
+    urlpatterns.append(path("<name>", readme_django_views.page))
+
+urlpatterns = []
+pytest_plugins = ["wsgi_plus.django.fixtures"]
+"""
+
+FIXTURE = """
+def test_the_fixture(suspending_client):
+    assert suspending_client.get("/tea").content == b"hot"
+"""
+
+
+def run_tests(files: Path, *names: str) -> str:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", files, *names]
+    return run(*command, cwd=files, env={"PYTHONPATH": str(SOURCE)})
+
+
+def test_readme_django_testing(files: Path) -> None:
+    (files / "conftest.py").write_text(TESTS)
+    (files / "fixture.py").write_text(FIXTURE)
+    assert re.search(r"^3 passed", run_tests(files, "fixture.py", "readme_django_testing.py"), re.MULTILINE)
+
+
+FLASK_TESTS = """
+import pytest
+from readme_flask import app as application
+
+@pytest.fixture
+def app():
+    return application
+
+pytest_plugins = ["wsgi_plus.flask.fixtures"]
+"""
+
+
+def test_readme_flask_testing(files: Path) -> None:
+    (files / "conftest.py").write_text(FLASK_TESTS)
+    assert re.search(r"^1 passed", run_tests(files, "readme_flask_testing.py"), re.MULTILINE)
 
 
 def test_readme_validator(example: Callable[[str], Any]) -> None:

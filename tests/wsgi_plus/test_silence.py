@@ -347,14 +347,13 @@ def test_what_a_view_yields(wrong):
 def test_no_message_names_what_is_inside(app):
     """The names that a user may come to see speak for themselves."""
     from wsgi_plus._suspends import dispatching
-    from wsgi_plus.django import ViewWaits
+    from wsgi_plus.django._rest import ResponseToCome
 
     with dispatching():
         view = suspends(forgotten)()
     assert type(view).__name__ == "ViewThatWaits"
     assert repr(view) == "<forgotten, which waits and has not returned its response yet>"
-    request = type("Request", (), {"path": "/page"})()
-    assert str(ViewWaits(request, None, None)).startswith("no error: the view at /page waits")
+    assert repr(ResponseToCome(None)) == "<a response that is not there yet: the view waits>"
 
 
 # A failure that nobody looks at

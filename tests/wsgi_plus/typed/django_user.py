@@ -10,6 +10,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.handlers.wsgi import WSGIHandler
 from django.db.transaction import non_atomic_requests
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.test import TestCase
 from django.urls import path
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
@@ -18,6 +19,8 @@ from typing_extensions import assert_type
 from wsgi_plus import AsyncBridge, gather, offload, wait
 from wsgi_plus.django import SuspendingWSGIHandler, get_wsgi_application, suspends
 from wsgi_plus.django import offload as django_offload
+from wsgi_plus.django.test import Client
+from wsgi_plus.testing import Request
 
 bridge = AsyncBridge()
 
@@ -69,3 +72,30 @@ assert_type(application, SuspendingWSGIHandler)
 a_handler_of_django: WSGIHandler = application
 assert_type(index(HttpRequest(), 3), HttpResponse)
 a_view: Callable[[HttpRequest], HttpResponse] = index
+
+
+class Tests(TestCase):
+    client_class = Client
+
+    def test_page(self) -> None:
+        client = Client(threads=True, timeout=1)
+        request = client.begin("get", "/page", {"a": "b"})
+        assert_type(request, Request)
+        assert_type(request.complete(3).parked, Future[Any] | None)
+        self.assertContains(client.finish(request), "word")
+        self.assertContains(client.get("/page"), "word")
+
+
+class Timing:
+    """Middleware that says how it is crossed."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def wsgi_plus_crossable(self, request: HttpRequest) -> Generator[None, HttpResponse, HttpResponse]:
+        response = yield
+        response["X-Took"] = "1"
+        return response

@@ -14,6 +14,8 @@ from typing_extensions import ParamSpec, assert_type
 from werkzeug.exceptions import HTTPException
 from wsgi_plus import AsyncBridge, gather, offload, wait
 from wsgi_plus.flask import suspending, suspends
+from wsgi_plus.flask.test import Client
+from wsgi_plus.testing import Request
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -114,3 +116,11 @@ async def blocks() -> AsyncIterator[bytes]:
 @app.get("/upstream")
 def upstream() -> Response:
     return Response(bridge.iterate(blocks()), mimetype="text/event-stream")
+
+
+def test_page() -> None:
+    client = Client(app, threads=True)
+    assert client.get("/stream").text == "first"
+    request = client.begin("GET", "/stream", query_string={"a": "b"})
+    assert_type(request, Request)
+    client.finish(request, timeout=1)

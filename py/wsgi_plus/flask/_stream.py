@@ -7,46 +7,18 @@ future is thrown in here, below all of them.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from typing import Any
 
 from werkzeug.wrappers import Response
 
-from ._hints import mistaken, never_marked
-from ._outcome import failure
-from ._unwaited import named
+from .._gate import Gate
+from .._hints import mistaken, never_marked
+from .._outcome import failure
+from .._unwaited import named
 
-__all__ = ["Body", "Gate", "close", "gated", "watch"]
-
-
-class Gate(Future[None]):
-    """Is done when a future is, and does not fail.  Whoever completes or cancels it does that to the future."""
-
-    def __init__(self, fut: Future[Any]) -> None:
-        super().__init__()
-        self._fut = weakref.ref(fut)  # which keeps its callbacks for good, so they must not lead to it
-        fut.add_done_callback(self._open)
-
-    def _open(self, _: Future[Any]) -> None:
-        try:
-            super().set_result(None)
-        except InvalidStateError:
-            pass  # some futures call back twice
-
-    def set_result(self, result: Any) -> None:
-        self._waited_for().set_result(result)
-
-    def set_exception(self, exception: BaseException | None) -> None:
-        self._waited_for().set_exception(exception)
-
-    def cancel(self) -> bool:
-        return self._waited_for().cancel()
-
-    def _waited_for(self) -> Future[Any]:
-        fut = self._fut()
-        return Future() if fut is None else fut  # nobody waits any more
+__all__ = ["Body", "close", "gated", "watch"]
 
 
 def gated(items: Iterable[Any]) -> Generator[Any, None, Any]:

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 from werkzeug.datastructures import Headers
 
-from ._suspends import ViewThatWaits
-from ._unwaited import named
+from .._suspends import ViewThatWaits
+from .._unwaited import named
 
 __all__ = ["ResponseLater"]
 

@@ -25,6 +25,10 @@ done when the response is there; who reads what is not there yet gets AttributeE
 works: what is in the cache is answered at once, and what is not waits in its thread, which a warning says once for each
 view.
 
+Classes of views.  The methods of a ``MethodView`` are marked as functions are, each directly above its ``def``.  The
+methods of a ``Resource`` of Flask-RESTful can be marked, and wait in their thread, which a warning says once for each:
+that package makes a response of what they return before the rest of Flask sees it.  In a ``MethodView`` they do not.
+
 What streams.  The body of any response, from any view: ``Response(generator)``, with ``stream_with_context`` or not,
 may yield futures between its blocks (to mypy such a generator is an ``Iterator[Any]``).  Who reads the data of such a
 response before it is sent, as an ``after_request`` function can, waits in the thread for all of it.  A body that is a
@@ -40,7 +44,8 @@ logged.
 What the server sees.  In place of each future it gets another, which is done when that is and never fails (S5.10).  So
 failures reach the view even behind middleware without ``throw``, of which there is a lot.  Each request must have a
 ``contextvars.Context`` of its own, as S9.4 has it.  On a server that is none of WSGI+ (S16), and in
-``app.test_client()``, everything waits in the thread, with the same results.
+``app.test_client()``, everything waits in the thread, with the same results.  ``wsgi_plus.flask.test`` has a test
+client with the rules of a server.
 
 Classes.  Methods that a class of yours overrides are called as ever, with two exceptions.  When the view waits,
 ``dispatch_request`` and ``full_dispatch_request`` get a stand-in from their ``super()``, to be handed on: it has none
@@ -65,12 +70,13 @@ from flask.ctx import RequestContext
 from flask.globals import request_ctx
 from werkzeug.wrappers import Response
 
-from ._flask_later import ResponseLater
-from ._flask_stream import Body, close, gated, watch
-from ._hints import never_marked
-from ._suspends import ViewThatWaits, _dispatching, dispatching, suspends
-from ._types import Environ
-from ._unwaited import named
+from .._hints import never_marked
+from .._suspends import ViewThatWaits, _dispatching, dispatching, suspends
+from .._types import Environ
+from .._unwaited import named
+from ._later import ResponseLater
+from ._resources import within
+from ._stream import Body, close, gated, watch
 
 __all__ = ["suspending", "suspends"]
 
@@ -128,7 +134,7 @@ class _Suspending(Flask):
                 preprocess(request.endpoint, request.view_args)
         for name in names:
             for before in self.before_request_funcs.get(name, ()):
-                with dispatching():
+                with dispatching(within):
                     rv = self.ensure_sync(before)()
                 if isinstance(rv, ViewThatWaits):
                     rv = yield from rv.run()
@@ -141,21 +147,21 @@ class _Suspending(Flask):
     def dispatch_request(self) -> Any:
         if not _plus():
             return super().dispatch_request()
-        with dispatching():
+        with dispatching(within):
             rv = super().dispatch_request()
         return self._begun(rv, Stage.VIEW)
 
     def handle_user_exception(self, e: Exception) -> Any:
         if not _plus():
             return super().handle_user_exception(e)
-        with dispatching():
+        with dispatching(within):
             rv = super().handle_user_exception(e)
         return self._begun(rv, Stage.HANDLER)
 
     def handle_exception(self, e: Exception) -> Any:
         if not _plus():
             return super().handle_exception(e)
-        with dispatching():
+        with dispatching(within):
             return super().handle_exception(e)
 
     def make_response(self, rv: Any) -> Any:

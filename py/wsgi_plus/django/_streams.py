@@ -19,8 +19,8 @@ from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 
-from ._blocking import _Waiting
-from ._django_transactions import fate, guarded
+from .._blocking import _Waiting
+from ._transactions import fate, guarded
 
 __all__ = ["Blocks", "blocks", "rewritten"]
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, TypeVar
 from django.conf import settings
 from django.db import close_old_connections, connections
 
-from ._idle_pool import IdlePool
-from ._offload import around_calls, check_function
-from ._unwaited import heeded, named
+from .._idle_pool import IdlePool
+from .._offload import around_calls, check_function
+from .._unwaited import heeded, named
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVarTuple, Unpack

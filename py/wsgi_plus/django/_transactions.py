@@ -10,16 +10,17 @@ import inspect
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ContextDecorator, suppress
-from typing import Any, cast
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.transaction import TransactionManagementError
 
-from ._hints import mistaken
-from ._suspends import ViewThatWaits, _dispatching, dispatching
+from .._hints import mistaken
+from .._suspends import ViewThatWaits, dispatching
+from ._rest_framework import called, within
 
-__all__ = ["call", "fate", "guarded"]
+__all__ = ["call", "close_old_connections", "fate", "guarded"]
 
 CALLED_WITHIN = (
     "a view that waits (@suspends) is called within a transaction of the database {!r}, which would end before the "
@@ -38,9 +39,8 @@ def call(view: Callable[..., Any], request: Any, args: Sequence[Any], kwargs: Ma
 
     Raises ImproperlyConfigured where that is called within a transaction or another context manager.
     """
-    with dispatching():
-        _dispatching.set(_outside)  # until the end of dispatching()
-        result = view(request, *args, **kwargs)
+    with dispatching(_outside):
+        result = called(view, request, args, kwargs)
     if isinstance(result, ViewThatWaits):
         for decorated in (view, result._view):
             _refuse_managers(decorated, result._view.__qualname__)
@@ -56,8 +56,11 @@ class _OutsideOfTransactions:
             raise ImproperlyConfigured(CALLED_WITHIN.format(alias))
         return True
 
+    def __call__(self, steps: ViewThatWaits[Any], args: tuple[Any, ...]) -> ViewThatWaits[Any]:
+        return within(steps, args)
 
-_outside = cast(bool, _OutsideOfTransactions())
+
+_outside = _OutsideOfTransactions()
 
 
 def _refuse_managers(view: Any, name: str) -> None:
@@ -123,6 +126,22 @@ def _throw(iterator: Iterator[Any], error: BaseException) -> Any:
 def _open_transaction() -> str | None:
     """The alias of a database with which this thread is in a transaction.  Makes no connection."""
     for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block or (connection.connection is not None and not connection.autocommit):
+        if connection.in_atomic_block:
+            if not _is_of_test(connection):
+                return connection.alias
+        elif connection.connection is not None and not connection.autocommit:
             return connection.alias
     return None
+
+
+def close_old_connections() -> None:
+    """As Django's, for this thread, except that it leaves those which a TestCase of Django has a transaction with."""
+    for connection in connections.all(initialized_only=True):
+        if not _is_of_test(connection):
+            connection.close_if_unusable_or_obsolete()
+
+
+def _is_of_test(connection: Any) -> bool:
+    """Whether it is in the transaction of a TestCase, and in none within that."""
+    blocks = getattr(connection, "atomic_blocks", ())
+    return bool(connection.in_atomic_block and blocks) and all(getattr(b, "_from_testcase", False) for b in blocks)

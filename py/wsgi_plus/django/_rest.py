@@ -1,4 +1,8 @@
-"""What is left of a request when the handler has returned: what the server iterates, step by step (S9)."""
+"""What is left of a request when the handler has returned: what the server iterates, step by step (S9).
+
+The handler's caller may be a tool that wants a response and wraps it, as Sentry's SDK does.  It is given a
+``ResponseToCome``, whose iterator is the ``Rest``.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,16 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any
 
-from django.db import close_old_connections
+from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
-from ._django_locals import moved
-from ._types import Item
+from .._gate import Gate
+from .._outcome import failure
+from .._types import Item
+from ._locals import moved
+from ._transactions import close_old_connections
 
-__all__ = ["Rest"]
+__all__ = ["ResponseToCome", "Rest"]
 
 Items = Generator[Any, None, Any]
 
@@ -45,6 +52,13 @@ class Rest:
         self._thread = threading.get_ident()  # of the last step
         self._waited = future is not None
         self._closed = False
+        self._gates = False
+        self._waited_for: Future[Any] | None = None  # behind a gate
+
+    def gated(self) -> Rest:
+        """Gives gates in place of futures from now on, for a caller that may not hand on what is thrown (S5.10)."""
+        self._gates = True
+        return self
 
     def __iter__(self) -> Rest:
         return self
@@ -53,12 +67,23 @@ class Rest:
         if self._future is not None:
             future, self._future = self._future, None
             close_old_connections()
-            return future
-        return self._step(None)
+            return self._given(future)
+        behind, self._waited_for = self._waited_for, None
+        error = None if behind is None else failure(behind, 0)
+        try:
+            return self._given(self._step(error))
+        finally:
+            del error  # the traceback has this frame: no cycle with the exception
+
+    def _given(self, item: Item) -> Item:
+        if not self._gates or not isinstance(item, Future):
+            return item
+        self._waited_for = item
+        return Gate(item)
 
     def throw(self, error: BaseException) -> Item:
         try:
-            return self._step(error)
+            return self._given(self._step(error))
         finally:
             del error  # the traceback has this frame: no cycle with the exception
 
@@ -71,7 +96,8 @@ class Rest:
         try:
             self._items.close()
         finally:
-            self._response.close()
+            response = self._response
+            response.end() if isinstance(response, ResponseToCome) else response.close()
 
     def _arrive(self) -> None:
         here = threading.get_ident()
@@ -108,3 +134,43 @@ class Rest:
         finally:
             del error
         return item if isinstance(item, Future) else self._response.make_bytes(item)
+
+
+class ResponseToCome(HttpResponse):
+    """Stands in for the response of a view that waits, or for one whose stream may: for Django's handler and tools.
+
+    Iterating and closing it is what is left of the request.
+    """
+
+    def __init__(self, request: Any, view: Items | None = None, future: Future[Any] | None = None) -> None:
+        super().__init__()
+        self.request = request
+        self.view = view
+        """The steps of a view that waits for ``future`` first."""
+        self.future = future
+        self.there: HttpResponseBase | None = None
+        """The response that this stands in for, if there is one."""
+        self.rest: Rest | None = None
+
+    def __repr__(self) -> str:
+        return "<a response that is not there yet: the view waits>"
+
+    def __iter__(self) -> Rest:  # type: ignore[override]
+        assert self.rest is not None
+        return self.rest.gated()
+
+    def taken(self) -> Rest:
+        """The rest, for a server that knows futures.  This has no more to do with it."""
+        rest, self.rest = self.rest, None
+        assert rest is not None
+        return rest
+
+    def close(self) -> None:
+        """Ends the request."""
+        rest, self.rest = self.rest, None
+        if rest is not None:
+            rest.close()
+
+    def end(self) -> None:
+        """Of the rest: the request has ended before there is a response."""
+        super().close()
