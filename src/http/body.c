@@ -12,13 +12,13 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include "fermata/http/budget.h"
+#include "fermata/http/quota.h"
 #include "fermata/util/err.h"
 #include "spool.h"
 
 #define FIRST_CAP 1024
 
-/* ---- the budget of files ---- */
+/* ---- the quota of files ---- */
 
 static unsigned max_files = UINT32_MAX; /* set before any thread starts */
 static uint64_t max_bytes = UINT64_MAX;
@@ -63,7 +63,7 @@ void fm_body_discharge(uint64_t bytes)
 void fm_body_fini(struct fm_body *b)
 {
     if (b->data) {
-        fm_budget_move(FM_BUDGET_BODIES, b->cap, 0);
+        fm_quota_move(FM_QUOTA_BODIES, b->cap, 0);
         free(b->data);
     }
     if (b->fd >= 0)
@@ -101,16 +101,16 @@ static bool grow(struct fm_body *b, uint64_t need)
     uint32_t cap = b->cap ? b->cap : FIRST_CAP;
     while (cap < need)
         cap *= 2;
-    if (need > FM_BUDGET_FREE && need > b->hint / 8 && cap < b->hint)
+    if (need > FM_QUOTA_FREE && need > b->hint / 8 && cap < b->hint)
         cap = b->hint; /* it is really coming: one allocation for all of it */
-    if (!fm_budget_move(FM_BUDGET_BODIES, b->cap, cap)) {
-        if (need > FM_BUDGET_FREE)
+    if (!fm_quota_move(FM_QUOTA_BODIES, b->cap, cap)) {
+        if (need > FM_QUOTA_FREE)
             return false;
-        cap = FM_BUDGET_FREE; /* of its own */
+        cap = FM_QUOTA_FREE; /* of its own */
     }
     char *data = realloc(b->data, cap);
     if (!data) {
-        fm_budget_move(FM_BUDGET_BODIES, cap, b->cap);
+        fm_quota_move(FM_QUOTA_BODIES, cap, b->cap);
         return false;
     }
     b->data = data;
@@ -123,7 +123,7 @@ void fm_body_expect(struct fm_body *b, uint64_t n)
     if (b->data || b->spool || n == 0)
         return;
     b->hint = n <= FM_BODY_MEMORY ? (uint32_t)n : 0;
-    uint32_t cap = (uint32_t)(n < FM_BUDGET_FREE ? n : FM_BUDGET_FREE);
+    uint32_t cap = (uint32_t)(n < FM_QUOTA_FREE ? n : FM_QUOTA_FREE);
     b->data = malloc(cap);
     b->cap = b->data ? cap : 0;
 }

@@ -2,7 +2,7 @@
  *
  * fm_head_scan reads lines until the empty one, remembering where it stopped.  fm_head_judge comes when all fields are
  * in the table: every field that frames, routes or gates the request has a rule, found by its id; the rules gather in
- * struct judge what only the sum of all fields decides. */
+ * struct validation what only the sum of all fields decides. */
 #include "head.h"
 
 #include <stdlib.h>
@@ -86,7 +86,7 @@ int fm_head_scan(struct fm_head_scan *scan, const struct fm_http_limits *limits,
 
 /* ---- what the fields mean ---- */
 
-struct judge {
+struct validation {
     struct fm_request *r;
     unsigned hosts, lengths, codings;
     unsigned ncodings, chunked; /* items of all Transfer-Encoding fields, and how many of them are "chunked" */
@@ -94,80 +94,80 @@ struct judge {
     bool close, keep_alive; /* options of Connection */
 };
 
-static enum fm_refusal judge_host(struct judge *j, const char *value, const struct fm_field *f)
+static enum fm_refusal validate_host(struct validation *v, const char *value, const struct fm_field *f)
 {
-    if (j->hosts++)
+    if (v->hosts++)
         return FM_REFUSE_HOST_REPEATED;
-    if (j->r->host.len == 0) /* else the target's authority stands there (RFC 9112, 3.2.2) */
-        j->r->host = (struct fm_span){f->value_off, f->value_len};
+    if (v->r->host.len == 0) /* else the target's authority stands there (RFC 9112, 3.2.2) */
+        v->r->host = (struct fm_span){f->value_off, f->value_len};
     return f->value_len == 0 || fm_strict_host(value, f->value_len) ? FM_REFUSE_NOTHING : FM_REFUSE_BAD_HOST;
 }
 
-static enum fm_refusal judge_length(struct judge *j, const char *value, const struct fm_field *f)
+static enum fm_refusal validate_length(struct validation *v, const char *value, const struct fm_field *f)
 {
-    if (j->lengths++)
+    if (v->lengths++)
         return FM_REFUSE_LENGTH_REPEATED;
-    return fm_strict_length(value, f->value_len, &j->r->content_length) ? FM_REFUSE_NOTHING
+    return fm_strict_length(value, f->value_len, &v->r->content_length) ? FM_REFUSE_NOTHING
                                                                         : FM_REFUSE_BAD_CONTENT_LENGTH;
 }
 
-/* Several fields mean the same as one with their lists in a row (RFC 9110, 5.3): judge_together looks at the whole. */
-static enum fm_refusal judge_coding(struct judge *j, const char *value, const struct fm_field *f)
+/* Several fields mean the same as one with their lists in a row (RFC 9110, 5.3): validate_together looks at the whole. */
+static enum fm_refusal validate_coding(struct validation *v, const char *value, const struct fm_field *f)
 {
-    j->codings++;
-    for (struct fm_items it = fm_items_of(value, f->value_len); fm_items_next(&it); j->ncodings++) {
+    v->codings++;
+    for (struct fm_items it = fm_items_of(value, f->value_len); fm_items_next(&it); v->ncodings++) {
         if (!fm_is_token(it.item, it.len))
             return FM_REFUSE_BAD_CODING;
-        j->chunked_last = fm_ascii_ieq(it.item, it.len, "chunked", 7);
-        j->chunked += j->chunked_last;
+        v->chunked_last = fm_ascii_ieq(it.item, it.len, "chunked", 7);
+        v->chunked += v->chunked_last;
     }
-    j->r->chunked = true;
+    v->r->chunked = true;
     return FM_REFUSE_NOTHING;
 }
 
 /* RFC 9112, 6.1: chunked once, and last. */
-static bool are_codings_good(const struct judge *j) { return j->codings == 0 || (j->chunked_last && j->chunked == 1); }
+static bool are_codings_good(const struct validation *v) { return v->codings == 0 || (v->chunked_last && v->chunked == 1); }
 
-static enum fm_refusal judge_connection(struct judge *j, const char *value, const struct fm_field *f)
+static enum fm_refusal validate_connection(struct validation *v, const char *value, const struct fm_field *f)
 {
     for (struct fm_items it = fm_items_of(value, f->value_len); fm_items_next(&it);) {
-        j->close |= fm_ascii_ieq(it.item, it.len, "close", 5);
-        j->keep_alive |= fm_ascii_ieq(it.item, it.len, "keep-alive", 10);
+        v->close |= fm_ascii_ieq(it.item, it.len, "close", 5);
+        v->keep_alive |= fm_ascii_ieq(it.item, it.len, "keep-alive", 10);
     }
     return FM_REFUSE_NOTHING;
 }
 
 /* RFC 9110, 10.1.1: HTTP/1.0 knows no expectations. */
-static enum fm_refusal judge_expect(struct judge *j, const char *value, const struct fm_field *f)
+static enum fm_refusal validate_expect(struct validation *v, const char *value, const struct fm_field *f)
 {
-    if (j->r->minor == 0)
+    if (v->r->minor == 0)
         return FM_REFUSE_NOTHING;
-    j->r->expect_continue = fm_ascii_ieq(value, f->value_len, "100-continue", 12);
-    return j->r->expect_continue ? FM_REFUSE_NOTHING : FM_REFUSE_EXPECTATION;
+    v->r->expect_continue = fm_ascii_ieq(value, f->value_len, "100-continue", 12);
+    return v->r->expect_continue ? FM_REFUSE_NOTHING : FM_REFUSE_EXPECTATION;
 }
 
-typedef enum fm_refusal rule(struct judge *j, const char *value, const struct fm_field *f);
+typedef enum fm_refusal rule(struct validation *v, const char *value, const struct fm_field *f);
 
 static rule *const rules[FM_H_OTHER + 1] = {
-    [FM_H_HOST] = judge_host,
-    [FM_H_CONTENT_LENGTH] = judge_length,
-    [FM_H_TRANSFER_ENCODING] = judge_coding,
-    [FM_H_CONNECTION] = judge_connection,
-    [FM_H_EXPECT] = judge_expect,
+    [FM_H_HOST] = validate_host,
+    [FM_H_CONTENT_LENGTH] = validate_length,
+    [FM_H_TRANSFER_ENCODING] = validate_coding,
+    [FM_H_CONNECTION] = validate_connection,
+    [FM_H_EXPECT] = validate_expect,
 };
 
-static enum fm_refusal judge_together(const struct judge *j, const struct fm_http_limits *limits)
+static enum fm_refusal validate_together(const struct validation *v, const struct fm_http_limits *limits)
 {
-    const struct fm_request *r = j->r;
+    const struct fm_request *r = v->r;
     if (!are_codings_good(j))
         return FM_REFUSE_BAD_CODING;
-    if (r->minor > 0 && j->hosts == 0)
+    if (r->minor > 0 && v->hosts == 0)
         return FM_REFUSE_HOST_MISSING;
-    if (j->codings > 0 && j->lengths > 0)
+    if (v->codings > 0 && v->lengths > 0)
         return FM_REFUSE_LENGTH_AND_CODING;
-    if (j->codings > 0 && r->minor == 0)
+    if (v->codings > 0 && r->minor == 0)
         return FM_REFUSE_CODING_IN_1_0;
-    if (j->ncodings > 1) /* well formed, but not ours */
+    if (v->ncodings > 1) /* well formed, but not ours */
         return FM_REFUSE_CODING_UNKNOWN;
     if (r->content_length > 0 && (uint64_t)r->content_length > limits->body)
         return FM_REFUSE_BODY_TOO_LARGE;
@@ -177,7 +177,7 @@ static enum fm_refusal judge_together(const struct judge *j, const struct fm_htt
 enum fm_refusal fm_head_judge(struct fm_request *r, const struct fm_request_line *line,
                               const struct fm_http_limits *limits)
 {
-    struct judge j = {.r = r};
+    struct validation v = {.r = r};
     r->method = line->method;
     r->target = line->target;
     r->path = line->path;
@@ -188,10 +188,10 @@ enum fm_refusal fm_head_judge(struct fm_request *r, const struct fm_request_line
     r->content_length = -1;
     for (unsigned i = 0; i < r->nfields; i++) {
         const struct fm_field *f = &r->fields[i];
-        enum fm_refusal why = rules[f->id] ? rules[f->id](&j, r->head + f->value_off, f) : FM_REFUSE_NOTHING;
+        enum fm_refusal why = rules[f->id] ? rules[f->id](&v, r->head + f->value_off, f) : FM_REFUSE_NOTHING;
         if (why)
             return why;
     }
-    r->keep_alive = !j.close && (r->minor > 0 || j.keep_alive);
-    return judge_together(&j, limits);
+    r->keep_alive = !v.close && (r->minor > 0 || v.keep_alive);
+    return validate_together(&v, limits);
 }

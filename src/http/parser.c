@@ -28,7 +28,7 @@
 #include <string.h>
 
 #include "chars.h"
-#include "fermata/http/budget.h"
+#include "fermata/http/quota.h"
 #include "fermata/http/headers.h"
 #include "fermata/util/buf.h"
 #include "fermata/util/err.h"
@@ -51,7 +51,7 @@ struct fm_parser {
     const struct fm_http_error *error;
     struct fm_buf buf; /* a head in parts, then a chunk line or trailer in parts; empty if it came in one piece */
     struct fm_head_scan scan;
-    size_t charged;          /* bytes of buf that are in the budget */
+    size_t charged;          /* bytes of buf that are in the quota */
     uint64_t overhead;       /* of chunk lines */
     uint64_t left;           /* body bytes to come, of the whole body or of the chunk */
     size_t seen;             /* bytes of a chunk line or trailer in buf that were looked at */
@@ -86,7 +86,7 @@ static enum fm_parse refuse(struct fm_parser *p, enum fm_refusal why)
 /* ---- what http-parser reports ---- */
 
 /* Refuses from a callback: http_parser_execute stops. */
-static int object(struct fm_parser *p, enum fm_refusal why)
+static int refuse_from_callback(struct fm_parser *p, enum fm_refusal why)
 {
     p->why = why;
     return 1;
@@ -99,7 +99,7 @@ static int on_header_field(http_parser *lib, const char *at, size_t len)
     if (p->lib_head)
         return 0;
     p->lib_fields++;
-    return at[-1] == '\n' && at[len] == ':' ? 0 : object(p, FM_REFUSE_DISAGREEMENT);
+    return at[-1] == '\n' && at[len] == ':' ? 0 : refuse_from_callback(p, FM_REFUSE_DISAGREEMENT);
 }
 
 static int on_headers_complete(http_parser *lib)
@@ -109,7 +109,7 @@ static int on_headers_complete(http_parser *lib)
     /* UINT64_MAX is -1: no length in both readings */
     if (lib->http_major != 1 || lib->http_minor != r->minor || lib->content_length != (uint64_t)r->content_length ||
         ((lib->flags & F_CHUNKED) != 0) != r->chunked || p->lib_fields != p->shown)
-        return object(p, FM_REFUSE_DISAGREEMENT);
+        return refuse_from_callback(p, FM_REFUSE_DISAGREEMENT);
     p->lib_head = true;
     return 0;
 }
@@ -117,7 +117,7 @@ static int on_headers_complete(http_parser *lib)
 static int on_chunk_header(http_parser *lib)
 {
     struct fm_parser *p = lib->data;
-    return lib->content_length == p->left ? 0 : object(p, FM_REFUSE_DISAGREEMENT);
+    return lib->content_length == p->left ? 0 : refuse_from_callback(p, FM_REFUSE_DISAGREEMENT);
 }
 
 /* Why a body was not stored, in our words. */
@@ -136,14 +136,14 @@ static int on_body(http_parser *lib, const char *at, size_t len)
 {
     struct fm_parser *p = lib->data;
     int rc = fm_body_append(&p->request->body, at, len);
-    return rc == 0 ? 0 : object(p, not_stored(rc));
+    return rc == 0 ? 0 : refuse_from_callback(p, not_stored(rc));
 }
 
 static int on_message_complete(http_parser *lib)
 {
     struct fm_parser *p = lib->data;
     if (p->lib_done)
-        return object(p, FM_REFUSE_DISAGREEMENT);
+        return refuse_from_callback(p, FM_REFUSE_DISAGREEMENT);
     p->lib_done = true;
     return 0;
 }
@@ -166,7 +166,7 @@ static enum fm_refusal lib_refusal(const struct fm_parser *p)
     }
 }
 
-static int settle(const struct fm_parser *p) { return p->why == FM_REFUSE_NOTHING ? 0 : FM_EINVAL; }
+static int result(const struct fm_parser *p) { return p->why == FM_REFUSE_NOTHING ? 0 : FM_EINVAL; }
 
 /* Shows http-parser bytes that were checked; it must take them all.  0, or FM_EINVAL with p->why. */
 static int lib_run(struct fm_parser *p, const char *data, size_t len)
@@ -176,7 +176,7 @@ static int lib_run(struct fm_parser *p, const char *data, size_t len)
         p->why = lib_refusal(p);
     if (p->why == FM_REFUSE_NOTHING && taken != len)
         p->why = FM_REFUSE_DISAGREEMENT;
-    return settle(p);
+    return result(p);
 }
 
 /* The same after the head: it must also report exactly `body` bytes of body, and the end of the request if `last`. */
@@ -185,7 +185,7 @@ static int lib_read(struct fm_parser *p, const char *data, size_t len, size_t bo
     uint64_t size = p->request->body.size;
     if (lib_run(p, data, len) == 0 && (p->request->body.size - size != body || p->lib_done != last))
         p->why = FM_REFUSE_DISAGREEMENT;
-    return settle(p);
+    return result(p);
 }
 
 /* http-parser after it has read the request line that every head is shown, for HTTP/1.0 and 1.1. */
@@ -221,14 +221,14 @@ static int lib_read_head(struct fm_parser *p)
         return FM_EINVAL;
     if (!p->lib_head || p->lib_done == has_body(r))
         p->why = FM_REFUSE_DISAGREEMENT;
-    return settle(p);
+    return result(p);
 }
 
 /* ---- the head ---- */
 
 static void drop_buf(struct fm_parser *p)
 {
-    fm_budget_move(FM_BUDGET_HEADS, p->charged, 0);
+    fm_quota_move(FM_QUOTA_HEADS, p->charged, 0);
     p->charged = 0;
     fm_buf_fini(&p->buf);
 }
@@ -237,7 +237,7 @@ static void drop_buf(struct fm_parser *p)
 static bool keep(struct fm_parser *p, const char *data, size_t n)
 {
     fm_buf_append(&p->buf, data, n);
-    if (p->buf.failed || !fm_budget_move(FM_BUDGET_HEADS, p->charged, p->buf.cap))
+    if (p->buf.failed || !fm_quota_move(FM_QUOTA_HEADS, p->charged, p->buf.cap))
         return false;
     p->charged = p->buf.cap;
     return true;
@@ -375,7 +375,7 @@ static int take_line(struct fm_parser *p, struct input *in, size_t limit, const 
         in->s += n;
         if (p->buf.failed)
             p->why = FM_REFUSE_NO_MEMORY;
-        return settle(p);
+        return result(p);
     }
     *len = p->seen;
     p->seen = 0;
@@ -431,7 +431,7 @@ static enum fm_parse step_chunk_end(struct fm_parser *p, struct input *in)
 }
 
 /* RFC 9110, 6.5.1: fields that frame or route a request must not come so late, even if we drop them. */
-static enum fm_refusal judge_trailer(const struct fm_parser *p, const char *line, size_t len)
+static enum fm_refusal validate_trailer(const struct fm_parser *p, const char *line, size_t len)
 {
     struct fm_field f;
     enum fm_refusal why = fm_strict_field(line, len, &f);
@@ -450,7 +450,7 @@ static enum fm_parse step_trailer(struct fm_parser *p, struct input *in)
     int rc = take_line(p, in, p->limits->field_size, &line, &len);
     if (rc <= 0)
         return rc == 0 ? FM_PARSE_MORE : refuse(p, rc == FM_ELIMIT ? FM_REFUSE_TRAILERS_TOO_LARGE : p->why);
-    enum fm_refusal why = len > 0 ? judge_trailer(p, line, len) : FM_REFUSE_NOTHING;
+    enum fm_refusal why = len > 0 ? validate_trailer(p, line, len) : FM_REFUSE_NOTHING;
     if (why)
         return refuse(p, why);
     if (lib_read(p, line, len + 2, 0, len == 0) < 0)

@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fermata/http/budget.h"
+#include "fermata/http/quota.h"
 
 #define SPARE_MAX 1024 /* bytes of a block that an idle connection may keep */
 
 static void drop(struct fm_request *r)
 {
-    fm_budget_move(FM_BUDGET_HEADS, r->room, 0);
+    fm_quota_move(FM_QUOTA_HEADS, r->room, 0);
     free(r);
 }
 
@@ -25,7 +25,7 @@ struct fm_request *fm_request_new(struct fm_request *spare, const char *head, ui
         room = r->room;
     } else {
         free(r);
-        r = fm_budget_move(FM_BUDGET_HEADS, 0, room) ? malloc(room) : NULL;
+        r = fm_quota_move(FM_QUOTA_HEADS, 0, room) ? malloc(room) : NULL;
         if (!r)
             return NULL;
     }

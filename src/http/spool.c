@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "fermata/http/budget.h"
+#include "fermata/http/quota.h"
 #include "fermata/util/err.h"
 
 #define PIECE (64 * 1024) /* bytes that are worth a write while more is to come */
@@ -89,7 +89,7 @@ static void write_piece(struct fm_spool *s)
     s->err = s->fd < 0 ? s->fd : write_all(s->fd, fm_buf_head(&s->flying), fm_buf_size(&s->flying), s->written);
     s->written += fm_buf_size(&s->flying);
     fm_buf_fini(&s->flying);
-    fm_budget_move(FM_BUDGET_BODIES, s->charged, 0);
+    fm_quota_move(FM_QUOTA_BODIES, s->charged, 0);
     s->charged = 0;
 }
 
@@ -167,7 +167,7 @@ static void free_spool(struct fm_spool *s)
 {
     if (s->fd >= 0)
         fm_files_close(s->fd);
-    fm_budget_move(FM_BUDGET_BODIES, s->charged, 0);
+    fm_quota_move(FM_QUOTA_BODIES, s->charged, 0);
     fm_buf_fini(&s->flying);
     fm_buf_fini(&s->gathered);
     if (s->owes)

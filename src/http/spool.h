@@ -22,10 +22,10 @@ struct fm_spool {
     bool dropped;        /* nobody wants it any more: it is freed when the write is over */
     bool ending;         /* nothing more comes */
     bool lost;           /* bytes are missing, for want of memory */
-    bool owes;           /* when it is freed a file with `owed` bytes goes off the budget of files */
+    bool owes;           /* when it is freed a file with `owed` bytes goes off the quota of files */
     uint64_t owed;
     int fd;                 /* -1 until it is opened */
-    uint32_t charged;       /* bytes of `flying` or `gathered` that are in the budget of memory (http/budget.h) */
+    uint32_t charged;       /* bytes of `flying` or `gathered` that are in the quota of memory (http/quota.h) */
     int err;                /* why it failed, for good: a negated errno, or 0 */
     uint64_t written;       /* bytes in the file */
     struct fm_buf flying;   /* being written */
@@ -33,7 +33,7 @@ struct fm_spool {
 };
 
 /* One that begins with n bytes at data (or NULL), memory of malloc of cap bytes that it takes over, with their place in
- * the budget, which they keep until they are written.  NULL: no memory; data is the caller's then. */
+ * the quota, which they keep until they are written.  NULL: no memory; data is the caller's then. */
 struct fm_spool *fm_spool_new(char *data, size_t n, uint32_t cap);
 
 /* Gathers n more bytes.  0 or a negated errno. */
@@ -43,7 +43,7 @@ int fm_spool_append(struct fm_spool *s, const char *p, size_t n);
 int fm_spool_end(struct fm_spool *s);
 
 /* Frees it, at once or when the write that is under way is over; closes the file unless `fd` was taken (set to -1).
- * owes: it takes over that a file with `bytes` in it is in the budget of files. */
+ * owes: it takes over that a file with `bytes` in it is in the quota of files. */
 void fm_spool_drop(struct fm_spool *s, bool owes, uint64_t bytes);
 
 /* A file with so many bytes is no more (body.c). */

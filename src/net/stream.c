@@ -30,7 +30,7 @@ enum armed { ARMED_NOT, ARMED_READ, ARMED_WATCH };
 static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_part_over(struct fm_event *event);
 
-static void log_trouble(int err)
+static void log_deferred(int err)
 {
     if (err != 0)
         fm_error_ratelimited("connection: %s; it is broken off", fm_strerror(err));
@@ -83,7 +83,7 @@ static void read_some(struct fm_stream *s) FM_ON_LOOP
     } else if (errno != EAGAIN && errno != EINTR) {
         int err = errno;
         if (err == ENOMEM || err == ENOBUFS)
-            log_trouble(-err);
+            log_deferred(-err);
         tell_end(s, err);
     }
 }
@@ -132,7 +132,7 @@ static int give_up(struct fm_stream *s, int err) FM_REQUIRES(s->lock)
     if (s->dead)
         return FM_ECLOSED;
     broken(s);
-    s->trouble = err;
+    s->deferred_error = err;
     if (!s->posted)
         fm_loop_post(s->loop, &s->want_write, 0, NULL);
     s->posted = true;
@@ -415,7 +415,7 @@ static void start_writing(struct fm_stream *s) FM_ON_LOOP
     s->write_armed = s->write_event != NULL;
     arm_read(s); /* a watch ends before the write event is added */
     if (!s->write_event || event_add(s->write_event, NULL) != 0) {
-        log_trouble(errno ? -errno : -ENOMEM);
+        log_deferred(errno ? -errno : -ENOMEM);
         s->write_armed = false;
         fm_stream_kill(s);
     }
@@ -484,11 +484,11 @@ static void on_want_write(struct fm_event *event)
     fm_mutex_lock(&s->lock);
     s->posted = false;
     bool dead = s->dead;
-    int trouble = s->trouble;
-    s->trouble = 0;
+    int deferred_error = s->deferred_error;
+    s->deferred_error = 0;
     fm_mutex_unlock(&s->lock);
     if (dead) { /* given up, or found so by a writer */
-        log_trouble(trouble);
+        log_deferred(deferred_error);
         stop_writing(s);
     } else {
         start_writing(s);
@@ -503,8 +503,8 @@ void fm_stream_shutdown(struct fm_stream *s) { shutdown(s->fd, SHUT_WR); }
 static void leave_loop(struct fm_stream *s) FM_ON_LOOP
 {
     fm_stream_kill(s);
-    log_trouble(s->trouble);
-    s->trouble = 0;
+    log_deferred(s->deferred_error);
+    s->deferred_error = 0;
     if (s->armed != ARMED_NOT)
         event_del(&s->read_event);
     s->armed = ARMED_NOT;

@@ -1,6 +1,6 @@
-/* A request body: memory up to FM_BODY_MEMORY bytes as long as all requests together have little (http/budget.h), then
+/* A request body: memory up to FM_BODY_MEMORY bytes as long as all requests together have little (http/quota.h), then
  * an unlinked temporary file in $TMPDIR (or /tmp; looked up once).  In memory an upload of a megabyte costs half as
- * much.  Files have a budget of their own, in number and in bytes (fm_body_limit).
+ * much.  Files have a quota of their own, in number and in bytes (fm_body_limit).
  *
  * Filled by the loop while it arrives: into memory at once, into a file by a file thread (src/http/spool.h), so that
  * the loop never waits for a disk.  When all of it is stored it is handed over with the request; readers use positions
@@ -24,7 +24,7 @@ struct fm_body {
     uint32_t cap;
     uint32_t hint;          /* what fm_body_expect was told, at most FM_BODY_MEMORY */
     int fd;                 /* temporary file with all of it, or -1 */
-    bool in_file;           /* it counts in the budget of files */
+    bool in_file;           /* it counts in the quota of files */
     struct fm_spool *spool; /* on its way into the file, else NULL */
 };
 

@@ -94,7 +94,7 @@ void fm_parser_give_back(struct fm_parser *p, struct fm_request *r);
 /* After FM_PARSE_ERROR; static.  NULL before. */
 const struct fm_http_error *fm_parser_error(const struct fm_parser *p);
 
-/* The request is refused: its body is dropped, with what it has in the budgets. */
+/* The request is refused: its body is dropped, with what it has in the quotas. */
 void fm_parser_drop_body(struct fm_parser *p);
 
 /* Does the request that is being read, or was refused, begin with the method HEAD?  Its answer has no body (RFC 9110,

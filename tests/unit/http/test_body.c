@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "fermata/http/body.h"
-#include "fermata/http/budget.h"
+#include "fermata/http/quota.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/files.h"
 
@@ -87,16 +87,16 @@ static void test_exactly_full_memory(void **state)
     fm_body_fini(&b);
 }
 
-/* Bodies share a budget; one beyond it goes to a file as soon as it is larger than any may be in memory. */
+/* Bodies share a quota; one beyond it goes to a file as soon as it is larger than any may be in memory. */
 static void test_large_ones_share_memory(void **state)
 {
     (void)state;
-    enum { MANY = FM_BUDGET / FM_BODY_MEMORY };
+    enum { MANY = FM_QUOTA / FM_BODY_MEMORY };
     static struct fm_body b[MANY + 2];
     for (int i = 0; i < MANY + 2; i++) {
         fm_body_init(&b[i]);
-        append(&b[i], 0, FM_BUDGET_FREE);
-        append(&b[i], FM_BUDGET_FREE, FM_BODY_MEMORY - FM_BUDGET_FREE);
+        append(&b[i], 0, FM_QUOTA_FREE);
+        append(&b[i], FM_QUOTA_FREE, FM_BODY_MEMORY - FM_QUOTA_FREE);
         assert_content(&b[i], FM_BODY_MEMORY, 1 << 20);
         assert_int_equal(b[i].fd >= 0, i >= MANY);
     }

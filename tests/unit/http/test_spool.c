@@ -14,7 +14,7 @@
 
 #include "../util/threads.h"
 #include "fermata/http/body.h"
-#include "fermata/http/budget.h"
+#include "fermata/http/quota.h"
 #include "fermata/util/err.h"
 #include "fermata/util/files.h"
 
@@ -180,7 +180,7 @@ static void test_gone_meanwhile(void **state)
 }
 
 /* While the disk hangs, what clients that leave have sent does not pile up: what no thread has begun goes at once, what
- * is being written keeps its place in both budgets until it is. */
+ * is being written keeps its place in both quotas until it is. */
 static void test_many_gone_meanwhile(void **state)
 {
     (void)state;
@@ -196,10 +196,10 @@ static void test_many_gone_meanwhile(void **state)
     }
     WAIT_FOR(atomic_load(&writing) == FM_FILES_THREADS);
     assert_false(
-        fm_budget_move(FM_BUDGET_BODIES, 0, FM_BUDGET_FREE + FM_BUDGET - MANY * ((1 << 20) - FM_BUDGET_FREE) + 1));
+        fm_quota_move(FM_QUOTA_BODIES, 0, FM_QUOTA_FREE + FM_QUOTA - MANY * ((1 << 20) - FM_QUOTA_FREE) + 1));
     for (int i = 0; i < MANY; i++)
         fm_body_fini(&many[i]);
-    assert_false(fm_budget_move(FM_BUDGET_BODIES, 0, FM_BUDGET_FREE + FM_BUDGET));
+    assert_false(fm_quota_move(FM_QUOTA_BODIES, 0, FM_QUOTA_FREE + FM_QUOTA));
     fm_body_limit(FM_FILES_THREADS, UINT64_MAX);
     assert_int_equal(fm_body_append(&b, p, FM_BODY_MEMORY + 0), 0);
     assert_int_equal(fm_body_append(&b, p, 1), -EDQUOT); /* all files there may be are still being written */
@@ -208,8 +208,8 @@ static void test_many_gone_meanwhile(void **state)
     for (int i = 0; i < FM_FILES_THREADS; i++)
         WAIT_FOR(turn(&b));
     assert_false(turn(&b));
-    assert_true(fm_budget_move(FM_BUDGET_BODIES, 0, FM_BUDGET_FREE + FM_BUDGET));
-    assert_true(fm_budget_move(FM_BUDGET_BODIES, FM_BUDGET_FREE + FM_BUDGET, 0));
+    assert_true(fm_quota_move(FM_QUOTA_BODIES, 0, FM_QUOTA_FREE + FM_QUOTA));
+    assert_true(fm_quota_move(FM_QUOTA_BODIES, FM_QUOTA_FREE + FM_QUOTA, 0));
     assert_int_equal(append(FM_BODY_MEMORY + 1), 0);
     free(p);
 }
@@ -256,7 +256,7 @@ static void test_no_memory_meanwhile(void **state)
     assert_int_equal(fm_body_end(&b), -ENOMEM);
 }
 
-static void test_budget(void **state)
+static void test_quota(void **state)
 {
     (void)state;
     struct fm_body other;
@@ -290,7 +290,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_many_gone_meanwhile, start, finish),
         cmocka_unit_test_setup_teardown(test_disk_full, start, finish),
         cmocka_unit_test_setup_teardown(test_no_memory_meanwhile, start, finish),
-        cmocka_unit_test_setup_teardown(test_budget, start, finish),
+        cmocka_unit_test_setup_teardown(test_quota, start, finish),
     };
     no_longer_than(300);
     return cmocka_run_group_tests(tests, NULL, NULL);

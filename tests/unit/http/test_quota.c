@@ -10,35 +10,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fermata/http/budget.h"
+#include "fermata/http/quota.h"
 #include "fermata/http/parser.h"
 
 static void test_a_little_is_free(void **state)
 {
     (void)state;
     for (int i = 0; i < 100000; i++)
-        assert_true(fm_budget_move(FM_BUDGET_HEADS, 0, FM_BUDGET_FREE));
-    assert_true(fm_budget_move(FM_BUDGET_HEADS, 0, FM_BUDGET_FREE + FM_BUDGET)); /* nothing was taken */
-    assert_false(fm_budget_move(FM_BUDGET_HEADS, 0, FM_BUDGET_FREE + 1));
-    assert_true(fm_budget_move(FM_BUDGET_HEADS, 0, FM_BUDGET_FREE));
-    assert_true(fm_budget_move(FM_BUDGET_HEADS, FM_BUDGET_FREE + FM_BUDGET, 0));
+        assert_true(fm_quota_move(FM_QUOTA_HEADS, 0, FM_QUOTA_FREE));
+    assert_true(fm_quota_move(FM_QUOTA_HEADS, 0, FM_QUOTA_FREE + FM_QUOTA)); /* nothing was taken */
+    assert_false(fm_quota_move(FM_QUOTA_HEADS, 0, FM_QUOTA_FREE + 1));
+    assert_true(fm_quota_move(FM_QUOTA_HEADS, 0, FM_QUOTA_FREE));
+    assert_true(fm_quota_move(FM_QUOTA_HEADS, FM_QUOTA_FREE + FM_QUOTA, 0));
 }
 
 static void test_as_much_as_there_is(void **state)
 {
     (void)state;
-    size_t size = FM_BUDGET_FREE;
-    assert_true(fm_budget_move(FM_BUDGET_HEADS, 0, size));
-    assert_true(fm_budget_move(FM_BUDGET_HEADS, size, size + FM_BUDGET - 1));
-    size += FM_BUDGET - 1;
-    assert_false(fm_budget_move(FM_BUDGET_HEADS, size, size + 2));
-    assert_true(fm_budget_move(FM_BUDGET_HEADS, size, size + 1)); /* what was refused took nothing */
-    assert_true(fm_budget_move(FM_BUDGET_HEADS, size + 1, size / 2));
-    assert_true(fm_budget_move(FM_BUDGET_HEADS, size / 2, size));
-    assert_true(fm_budget_move(FM_BUDGET_HEADS, size, 100));
-    assert_true(fm_budget_move(FM_BUDGET_HEADS, 100, 0));
-    assert_true(fm_budget_move(FM_BUDGET_HEADS, 0, FM_BUDGET_FREE + FM_BUDGET)); /* all of it is back */
-    assert_true(fm_budget_move(FM_BUDGET_HEADS, FM_BUDGET_FREE + FM_BUDGET, 0));
+    size_t size = FM_QUOTA_FREE;
+    assert_true(fm_quota_move(FM_QUOTA_HEADS, 0, size));
+    assert_true(fm_quota_move(FM_QUOTA_HEADS, size, size + FM_QUOTA - 1));
+    size += FM_QUOTA - 1;
+    assert_false(fm_quota_move(FM_QUOTA_HEADS, size, size + 2));
+    assert_true(fm_quota_move(FM_QUOTA_HEADS, size, size + 1)); /* what was refused took nothing */
+    assert_true(fm_quota_move(FM_QUOTA_HEADS, size + 1, size / 2));
+    assert_true(fm_quota_move(FM_QUOTA_HEADS, size / 2, size));
+    assert_true(fm_quota_move(FM_QUOTA_HEADS, size, 100));
+    assert_true(fm_quota_move(FM_QUOTA_HEADS, 100, 0));
+    assert_true(fm_quota_move(FM_QUOTA_HEADS, 0, FM_QUOTA_FREE + FM_QUOTA)); /* all of it is back */
+    assert_true(fm_quota_move(FM_QUOTA_HEADS, FM_QUOTA_FREE + FM_QUOTA, 0));
 }
 
 static const struct fm_http_limits limits = {4094, 100, 8190, 1 << 20};
@@ -84,8 +84,8 @@ static void test_heads_that_do_not_end(void **state)
         fm_parser_free(other);
         for (int i = 0; i < MANY; i++)
             fm_parser_free(p[i]);
-        assert_true(fm_budget_move(FM_BUDGET_HEADS, 0, FM_BUDGET_FREE + FM_BUDGET));
-        assert_true(fm_budget_move(FM_BUDGET_HEADS, FM_BUDGET_FREE + FM_BUDGET, 0));
+        assert_true(fm_quota_move(FM_QUOTA_HEADS, 0, FM_QUOTA_FREE + FM_QUOTA));
+        assert_true(fm_quota_move(FM_QUOTA_HEADS, FM_QUOTA_FREE + FM_QUOTA, 0));
     }
 }
 
@@ -93,17 +93,17 @@ static void test_heads_that_do_not_end(void **state)
 static void test_shares(void **state)
 {
     (void)state;
-    for (int share = 0; share < FM_BUDGET_SHARES; share++) {
-        int other = FM_BUDGET_SHARES - 1 - share;
-        assert_true(fm_budget_move(share, 0, FM_BUDGET_FREE + FM_BUDGET));
-        assert_false(fm_budget_move(share, 0, FM_BUDGET_FREE + 1));
-        assert_true(fm_budget_move(other, 0, FM_BUDGET_FREE + FM_BUDGET));
-        assert_true(fm_budget_move(other, FM_BUDGET_FREE + FM_BUDGET, 0));
-        assert_true(fm_budget_move(share, FM_BUDGET_FREE + FM_BUDGET, 0));
+    for (int share = 0; share < FM_QUOTA_SHARES; share++) {
+        int other = FM_QUOTA_SHARES - 1 - share;
+        assert_true(fm_quota_move(share, 0, FM_QUOTA_FREE + FM_QUOTA));
+        assert_false(fm_quota_move(share, 0, FM_QUOTA_FREE + 1));
+        assert_true(fm_quota_move(other, 0, FM_QUOTA_FREE + FM_QUOTA));
+        assert_true(fm_quota_move(other, FM_QUOTA_FREE + FM_QUOTA, 0));
+        assert_true(fm_quota_move(share, FM_QUOTA_FREE + FM_QUOTA, 0));
     }
 }
 
-/* A whole head stays in the budget as long as its request lives. */
+/* A whole head stays in the quota as long as its request lives. */
 static void test_heads_of_requests(void **state)
 {
     (void)state;
@@ -121,12 +121,12 @@ static void test_heads_of_requests(void **state)
     assert_int_equal(feed(p, head, (size_t)n), FM_PARSE_HEAD);
     struct fm_request *r = fm_parser_take(p);
     assert_true(r->room > size);
-    while (fm_budget_move(FM_BUDGET_HEADS, had, had + (1 << 16)))
+    while (fm_quota_move(FM_QUOTA_HEADS, had, had + (1 << 16)))
         had += 1 << 16;
-    assert_true(had <= FM_BUDGET_FREE + FM_BUDGET - (r->room - FM_BUDGET_FREE));
+    assert_true(had <= FM_QUOTA_FREE + FM_QUOTA - (r->room - FM_QUOTA_FREE));
     fm_parser_give_back(p, r);
-    assert_true(fm_budget_move(FM_BUDGET_HEADS, had, had + (1 << 16)));
-    assert_true(fm_budget_move(FM_BUDGET_HEADS, had + (1 << 16), 0));
+    assert_true(fm_quota_move(FM_QUOTA_HEADS, had, had + (1 << 16)));
+    assert_true(fm_quota_move(FM_QUOTA_HEADS, had + (1 << 16), 0));
     fm_parser_free(p);
     free(head);
 }
