@@ -111,7 +111,8 @@ static enum fm_refusal validate_length(struct validation *v, const char *value, 
                                                                         : FM_REFUSE_BAD_CONTENT_LENGTH;
 }
 
-/* Several fields mean the same as one with their lists in a row (RFC 9110, 5.3): validate_together looks at the whole. */
+/* Several fields mean the same as one with their lists in a row (RFC 9110, 5.3): validate_together looks at the whole.
+ */
 static enum fm_refusal validate_coding(struct validation *v, const char *value, const struct fm_field *f)
 {
     v->codings++;
@@ -126,7 +127,10 @@ static enum fm_refusal validate_coding(struct validation *v, const char *value, 
 }
 
 /* RFC 9112, 6.1: chunked once, and last. */
-static bool are_codings_good(const struct validation *v) { return v->codings == 0 || (v->chunked_last && v->chunked == 1); }
+static bool are_codings_good(const struct validation *v)
+{
+    return v->codings == 0 || (v->chunked_last && v->chunked == 1);
+}
 
 static enum fm_refusal validate_connection(struct validation *v, const char *value, const struct fm_field *f)
 {
@@ -159,7 +163,7 @@ static rule *const rules[FM_H_OTHER + 1] = {
 static enum fm_refusal validate_together(const struct validation *v, const struct fm_http_limits *limits)
 {
     const struct fm_request *r = v->r;
-    if (!are_codings_good(j))
+    if (!are_codings_good(v))
         return FM_REFUSE_BAD_CODING;
     if (r->minor > 0 && v->hosts == 0)
         return FM_REFUSE_HOST_MISSING;

@@ -63,7 +63,7 @@ struct fm_stream {
     bool dead;            /* no more writing: broken, or given up */
     bool waiting;         /* the loop has been asked to write, or is writing, what is kept */
     bool posted;          /* want_write is on its way to the loop */
-    int deferred_error;          /* why it was given up, which the loop will log: a negated errno */
+    int deferred_error;   /* why it was given up, which the loop will log: a negated errno */
     struct fm_outq q;
     struct fm_file_send *file; /* sends q's file; NULL: none was queued yet */
     uint64_t sent;             /* bytes the socket took, ever */

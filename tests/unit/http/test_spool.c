@@ -195,8 +195,7 @@ static void test_many_gone_meanwhile(void **state)
         assert_int_equal(fm_body_append(&many[i], p, FM_BODY_MEMORY), 0);
     }
     WAIT_FOR(atomic_load(&writing) == FM_FILES_THREADS);
-    assert_false(
-        fm_quota_move(FM_QUOTA_BODIES, 0, FM_QUOTA_FREE + FM_QUOTA - MANY * ((1 << 20) - FM_QUOTA_FREE) + 1));
+    assert_false(fm_quota_move(FM_QUOTA_BODIES, 0, FM_QUOTA_FREE + FM_QUOTA - MANY * ((1 << 20) - FM_QUOTA_FREE) + 1));
     for (int i = 0; i < MANY; i++)
         fm_body_fini(&many[i]);
     assert_false(fm_quota_move(FM_QUOTA_BODIES, 0, FM_QUOTA_FREE + FM_QUOTA));
