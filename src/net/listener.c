@@ -65,7 +65,7 @@ static bool take_spare(struct fm_listener *l)
 }
 
 /* A path that bind takes is short; an absolute one need not be.  It is a path, not a descriptor of its directory, which
- * somebody else in the process could close.  Where there is none it stays relative. */
+ * the application could close.  Where there is none it stays relative. */
 static void keep_path(struct fm_listener *l, const char *path)
 {
     size_t len = 0;

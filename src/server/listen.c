@@ -110,7 +110,7 @@ bool fm_server_is_listening(struct fm_server *s)
         char url[FM_ADDR_TEXT];
         fm_addr_url(&s->listeners[i].addr, url);
         if (!said)
-            fm_log(FM_LOG_CRITICAL, "the listening socket of %s was closed by somebody else in the process", url);
+            fm_log(FM_LOG_CRITICAL, "the application closed the listening socket of %s, which was ours", url);
         said = true;
         return false;
     }

@@ -131,7 +131,7 @@ static bool lost_descriptor(void *ctx, int fd) FM_UNCHECKED
         struct fm_conn *c = FM_LIST_ENTRY(node, struct fm_conn, node);
         if (c->stream.fd != fd)
             continue;
-        fm_error("descriptor %d of a connection was closed by somebody else in the process; its client is lost", fd);
+        fm_error("the application closed descriptor %d, a connection of ours; its client is lost", fd);
         fm_stream_lost(&c->stream);
         return true;
     }
@@ -261,7 +261,7 @@ static int start_threads(struct fm_server *s) FM_NEEDS_GIL
 
 /* ---- the main thread's loop ---- */
 
-/* False if somebody else has closed it: then the application's handlers run when the main thread happens to wake. */
+/* False if the application has closed it: then the application's handlers run when the main thread happens to wake. */
 static bool take_app_signals(void)
 {
     char bytes[64];

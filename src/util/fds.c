@@ -56,7 +56,7 @@ void fm_fds_lost(const char *what)
 {
     static atomic_bool said;
     if (!atomic_exchange(&said, true)) {
-        fm_log(FM_LOG_CRITICAL, "%s of the server was closed by somebody else in the process; it cannot go on", what);
+        fm_log(FM_LOG_CRITICAL, "the application closed %s, which was ours; the server cannot go on", what);
         fm_log_flush(fm_now() + FM_SEC);
         _exit(1);
     }

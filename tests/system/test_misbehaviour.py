@@ -719,8 +719,8 @@ def test_connection_closed_by_the_application(launch, key):
             never(lambda: next_one.readable(0), "what was for another client")
             for _ in range(3):
                 assert next_one.request("GET", "/hello").text == "hello"
-            server.wait_log(rf"\[ERROR\] descriptor {fd} of a connection was closed by somebody else")
-    assert server.log().count("was closed by somebody else") == 1
+            server.wait_log(rf"\[ERROR\] the application closed descriptor {fd}, a connection of ours")
+    assert server.log().count("the application closed") == 1
 
 
 def test_connection_closed_in_its_own_request(launch, key):
@@ -754,9 +754,9 @@ def test_listening_socket_closed(launch, key):
             assert server.admin.get("/readyz").status == 503
             assert server.admin.get("/healthz").status == 503
         assert c.request("GET", "/hello").text == "hello"
-        server.wait_log(r"\[CRITICAL\] the listening socket of http://127\.0\.0\.1:\d+ was closed by somebody else")
+        server.wait_log(r"\[CRITICAL\] the application closed the listening socket of http://127\.0\.0\.1:\d+")
     server.admin.get("/healthz")
-    assert server.log().count("was closed by somebody else") == 1
+    assert server.log().count("the application closed") == 1
 
 
 @pytest.mark.parametrize("what", ["epoll", "eventfds", "range"])
@@ -775,7 +775,7 @@ def test_vital_descriptor_closed(launch, key, what):
             server.get("/hello")
         assert server.wait_exit(LONG) == 1
     assert server.log().count("[CRITICAL]") == 1
-    assert re.search(r"\[CRITICAL\] .* was closed by somebody else", server.log())
+    assert re.search(r"\[CRITICAL\] the application closed .*, which was ours", server.log())
     assert server.log_size() < 10_000
 
 

@@ -66,10 +66,10 @@ fm_timer_fn fm_listener_retry;
 /* Pauses or resumes accepting. */
 void fm_listener_want(struct fm_listener *l, bool wanted) FM_ON_LOOP;
 
-/* Somebody else has closed the socket, and its number is another's now: stops accepting without touching it. */
+/* The application has closed the socket, and its number is another's now: stops accepting without touching it. */
 void fm_listener_lost(struct fm_listener *l) FM_ON_LOOP;
 
-/* False if somebody else has closed the socket. */
+/* False if the application has closed the socket. */
 bool fm_listener_is_open(const struct fm_listener *l) FM_ON_LOOP;
 
 /* Accepts the connections that wait for it, paused or not, `room` of them at most, and closes when none is left: true.

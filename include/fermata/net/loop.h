@@ -43,7 +43,7 @@ struct fm_loop {
     void *flush_ctx;
     bool (*ready)(void *ctx); /* is there other work, so that the loop must not sleep? any-thread-safe, may lock */
     void *ready_ctx;
-    /* A stream's descriptor that somebody else has closed, as the kernel has given its number out anew: ends it
+    /* A stream's descriptor that the application has closed, as the kernel has given its number out anew: ends it
      * (fm_stream_lost).  False if it is no stream's.  On the loop. */
     bool (*lost)(void *ctx, int fd);
     void *lost_ctx;

@@ -130,7 +130,7 @@ void fm_stream_shutdown(struct fm_stream *s) FM_ON_LOOP;
  * complete-looking end.  The stream lives on, dead, until fini: a thread that wants to write finds it so. */
 void fm_stream_reset(struct fm_stream *s) FM_ON_LOOP;
 
-/* Somebody else has closed the descriptor, and its number is another's now: ends the stream without touching it, and
+/* The application has closed the descriptor, and its number is another's now: ends the stream without touching it, and
  * tells the owner as if the peer were gone. */
 void fm_stream_lost(struct fm_stream *s) FM_ON_LOOP;
 

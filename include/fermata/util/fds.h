@@ -22,7 +22,7 @@ void fm_fds_close(int fd) FM_ANY_THREAD;
 /* Wakes who waits for the eventfd.  One that is not there any more ends the process. */
 void fm_fds_wake(int eventfd) FM_ANY_THREAD;
 
-/* Ends the process, with exit code 1 and one message: what the server cannot do without was closed by somebody else. */
+/* Ends the process, with exit code 1 and one message: the application closed what the server cannot do without. */
 _Noreturn void fm_fds_lost(const char *what) FM_ANY_THREAD;
 
 /* From now on each child of a fork closes what is the server's, and sets fm_forked. */
