@@ -73,12 +73,24 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check tests unit interleave fuzz fuzz-replay system quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck soak abuse coverage fmt layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check tests unit interleave fuzz fuzz-replay system quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 all: $(O)/fermata
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+# ---- for a minute between two changes ----
+
+QUICK := $(addprefix tests/system/test_,http.py wsgi.py suspension.py command.py) tests/wsgi_plus/test_wait.py
+
+quick: ## format, layers, thread-safety analysis, unit tests, the fast system tests: a minute
+	@$(MAKE) --no-print-directory -j2 format layers tsa tests
+	@$(MAKE) --no-print-directory unit UNIT_QUIET=1
+	@$(MAKE) --no-print-directory system TESTS='$(QUICK)'
+
+test: all venv ## T=tests/system/test_http.py, or T='... -k keep_alive': these tests, against the build
+	FERMATA=$(CURDIR)/$(O)/fermata build/venv/bin/python -m pytest -c tests/pytest.ini -q $(T)
 
 # ---- build ----
 
@@ -138,7 +150,9 @@ $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 -include $(UNITS:=.d)
 
 unit: $(UNITS) fuzz-replay ## unit tests (cmocka), and the corpora of the fuzz targets
-	@set -e; for t in $(UNITS); do $$t; done
+	@set -e; for t in $(UNITS); do \
+		$(if $(UNIT_QUIET),$$t >$(O)/unit.log 2>&1 || { cat $(O)/unit.log; exit 1; },$$t); done
+	@echo "unit tests: $(words $(UNITS)) programs passed"
 
 interleave: $(O)/unit/sched/test_interleave $(O)/unit/sched/test_late ## a million interleavings of the scheduler; each of its faults is found by some
 	scripts/interleave $^ $(INTERLEAVE) --faults -- $(CC) $(CPPFLAGS) -I$(CURDIR)/include -I$(CURDIR)/src -std=gnu11 -O1 -g -fno-lto -o {out} {source} \
@@ -195,12 +209,6 @@ system: all venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan
 		$(if $(filter asan,$(FLAVOR)),PYTHONMALLOC=malloc) \
 		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 5 --dist worksteal $(TESTS) $(SKIP.$(FLAVOR)) $(PYTEST)
 
-QUICK := $(addprefix tests/system/test_,http.py wsgi.py suspension.py shutdown.py command.py readme.py) tests/wsgi_plus/test_django.py
-
-quick: ## build, unit tests, a few of the system tests: two minutes
-	$(MAKE) -j2 tests
-	$(MAKE) unit layers
-	$(MAKE) system TESTS='$(QUICK)'
 
 # FERMATA_INJECT=all tries every fault, otherwise a share of them, chosen by FERMATA_INJECT_SEED.
 injection: venv ## calls of the server fail one by one, at the start, while requests are served, at the end
@@ -263,7 +271,7 @@ layers: ## includes follow the layers of spec/architecture.md
 model: ## the scheduler's models with spin, and the faults seeded in them: under a minute
 	scripts/model
 
-static: tsa tidy cppcheck
+static: tidy cppcheck
 
 SOAK_SECONDS ?= 3600
 soak: all venv ## a mixed workload for SOAK_SECONDS [3600]: does anything grow?
@@ -275,9 +283,9 @@ coverage: venv ## the lines of the C code that all tests together run
 abuse: all venv ## slow clients, floods, bombs: are others served, is memory bounded? some five minutes
 	build/venv/bin/python scripts/abuse $(ABUSE)
 
-check: ## everything
-	$(MAKE) -j2 tests
-	$(MAKE) unit layers instructions
+check: ## everything, what is quick to find first
+	$(MAKE) -j2 format layers tsa tests
+	$(MAKE) unit instructions
 	$(MAKE) interleave
 	$(MAKE) model
 	$(MAKE) system
@@ -286,8 +294,16 @@ check: ## everything
 	$(MAKE) tsan
 	$(MAKE) injection
 
+FORMATTED := $(SRCS) $(wildcard include/fermata/*/*.h src/*/*.h tests/unit/*/*.[ch] tests/fuzz/*.[ch])
+FORMATTER := 14# other versions format a few lines otherwise
+
 fmt: ## formats the C code
-	clang-format -i $(SRCS) $(wildcard include/fermata/*/*.h src/*/*.h tests/unit/*/*.c tests/fuzz/*.[ch])
+	clang-format -i $(FORMATTED)
+
+format: ## is the C code formatted? (clang-format $(FORMATTER), Debian 12's; with another one nothing is said)
+	@if clang-format --version | grep -q 'version $(FORMATTER)\.'; then \
+		clang-format --dry-run -Werror $(FORMATTED) && echo "format: $(words $(FORMATTED)) files clean"; \
+	else echo "format: not checked, as this is not clang-format $(FORMATTER)"; fi
 
 # ---- benchmarks ----
 

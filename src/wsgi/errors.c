@@ -23,7 +23,8 @@ static struct fm_buf *own_line(void)
 
 static void log_text(const char *p, size_t n)
 {
-    Py_BEGIN_ALLOW_THREADS fm_log_raw(p, n);
+    Py_BEGIN_ALLOW_THREADS
+    fm_log_raw(p, n);
     Py_END_ALLOW_THREADS
 }
 
@@ -118,7 +119,8 @@ static PyMethodDef methods[] = {
 };
 
 static PyTypeObject errors_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "fermata.Errors",
+    .ob_base = FM_TYPE_BASE,
+    .tp_name = "fermata.Errors",
     .tp_basicsize = sizeof(PyObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_doc = "The way to the error log.",

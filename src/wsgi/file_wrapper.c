@@ -11,7 +11,8 @@
 static PyTypeObject *raw_type, *reader_type, *random_type; /* of io: FileIO, BufferedReader, BufferedRandom */
 
 struct wrapper {
-    PyObject_HEAD PyObject *file;
+    PyObject_HEAD
+    PyObject *file;
     Py_ssize_t size;
 };
 
@@ -82,7 +83,8 @@ static PyMethodDef methods[] = {
 };
 
 PyTypeObject fm_file_wrapper_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "fermata.FileWrapper",
+    .ob_base = FM_TYPE_BASE,
+    .tp_name = "fermata.FileWrapper",
     .tp_basicsize = sizeof(struct wrapper),
     .tp_dealloc = wrapper_dealloc,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
@@ -180,8 +182,10 @@ int fm_file_wrapper_region(PyObject *o, int *fd, int64_t *pos, int64_t *len)
         return 0;
     int rc;
     Py_BEGIN_ALLOW_THREADS /* the storage may take its time */
-        rc = fstat((int)no, &st);
-    Py_END_ALLOW_THREADS if (rc != 0 || !S_ISREG(st.st_mode)) return 0;
+    rc = fstat((int)no, &st);
+    Py_END_ALLOW_THREADS
+    if (rc != 0 || !S_ISREG(st.st_mode))
+        return 0;
     /* Files of /proc say that they are empty, those of /sys that they have a page; neither has a block on any disk. */
     if (st.st_size <= at || st.st_blocks == 0)
         return 0;

@@ -9,7 +9,8 @@
 #include "fermata/util/counter.h"
 
 struct fm_wakeup {
-    PyObject_HEAD vectorcallfunc vectorcall;
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
     struct fm_wait wait;
     struct fm_sched *sched; /* outlives the interpreter */
 };
@@ -28,7 +29,8 @@ static PyObject *wakeup_call(PyObject *self, PyObject *const *args, size_t nargs
 static void wakeup_dealloc(PyObject *self) { PyObject_Free(self); }
 
 static PyTypeObject wakeup_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "fermata.Wakeup",
+    .ob_base = FM_TYPE_BASE,
+    .tp_name = "fermata.Wakeup",
     .tp_basicsize = sizeof(struct fm_wakeup),
     .tp_dealloc = wakeup_dealloc,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,

@@ -14,7 +14,8 @@
 #define AHEAD (64 * 1024) /* bytes of a file that are read at once to find lines in them */
 
 struct input {
-    PyObject_HEAD struct fm_body body;
+    PyObject_HEAD
+    struct fm_body body;
     uint64_t pos; /* may be beyond the end */
     char *ahead;  /* a copy of the file's bytes from ahead_pos on, or NULL */
     uint64_t ahead_pos;
@@ -40,7 +41,8 @@ static void release(struct input *in)
         fm_body_fini(&body);
         return;
     }
-    Py_BEGIN_ALLOW_THREADS fm_body_fini(&body);
+    Py_BEGIN_ALLOW_THREADS
+    fm_body_fini(&body);
     Py_END_ALLOW_THREADS
 }
 
@@ -66,8 +68,11 @@ static long fetch(struct input *in, uint64_t pos, char *to, size_t n)
     }
     long got;
     in->readers++;
-    Py_BEGIN_ALLOW_THREADS got = fm_body_read(&in->body, pos, to, n);
-    Py_END_ALLOW_THREADS if (--in->readers == 0 && in->closed) release(in);
+    Py_BEGIN_ALLOW_THREADS
+    got = fm_body_read(&in->body, pos, to, n);
+    Py_END_ALLOW_THREADS
+    if (--in->readers == 0 && in->closed)
+        release(in);
     return got;
 }
 
@@ -355,7 +360,8 @@ static PyGetSetDef attributes[] = {
 };
 
 static PyTypeObject input_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "fermata.Input",
+    .ob_base = FM_TYPE_BASE,
+    .tp_name = "fermata.Input",
     .tp_basicsize = sizeof(struct input),
     .tp_dealloc = input_dealloc,
     .tp_flags = Py_TPFLAGS_DEFAULT,

@@ -9,6 +9,12 @@
 #include "fermata/util/fds.h"
 #include "fermata/wsgi/call.h"
 
+/* What PyVarObject_HEAD_INIT(NULL, 0) gives a static type, without its comma: clang-format takes that for a call. */
+#define FM_TYPE_BASE                                                                                                   \
+    {                                                                                                                  \
+        PyObject_HEAD_INIT(NULL) 0                                                                                     \
+    }
+
 /* ---- names: strings that are used again and again, made once (names.c) ---- */
 
 #define FM_NAMES(X)                                                                                                    \
@@ -60,7 +66,8 @@ enum fm_phase {
 };
 
 struct fm_run {
-    PyObject_HEAD vectorcallfunc vectorcall;
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
     struct fm_call *call;         /* NULL once the request is over: late calls get an exception */
     PyObject *context;            /* contextvars.Context of all steps */
     PyObject *iterable;           /* what the application returned */

@@ -175,11 +175,12 @@ static PyObject *write_block(struct fm_run *run, PyObject *data)
     struct fm_call *call = run->call;
     int64_t kept;
     int err = 0;
-    Py_BEGIN_ALLOW_THREADS kept =
-        fm_writer_block(&call->writer, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), false);
+    Py_BEGIN_ALLOW_THREADS
+    kept = fm_writer_block(&call->writer, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), false);
     if (kept > FM_OUTPUT_HIGH)
-        err = call->ops->wait_output(call);                /* write() cannot suspend: a slow client holds this thread */
-    Py_END_ALLOW_THREADS fm_thread_hold(fm_thread_self()); /* if it is held back, the monitor sees to it */
+        err = call->ops->wait_output(call); /* write() cannot suspend: a slow client holds this thread */
+    Py_END_ALLOW_THREADS
+    fm_thread_hold(fm_thread_self()); /* if it is held back, the monitor sees to it */
     if (kept < 0 || err < 0) {
         PyErr_SetString(PyExc_ConnectionAbortedError, "the client is gone or the request was ended");
         return NULL;
@@ -279,7 +280,8 @@ static void run_dealloc(PyObject *self)
 }
 
 PyTypeObject fm_run_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "fermata.start_response",
+    .ob_base = FM_TYPE_BASE,
+    .tp_name = "fermata.start_response",
     .tp_basicsize = sizeof(struct fm_run),
     .tp_dealloc = run_dealloc,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
