@@ -14,7 +14,7 @@ from .targets import Run, evaluate
 from .workloads import WORKLOADS
 
 REPORT = ROOT / BUILD / "report"
-SPEC = ROOT / "spec"
+MANUAL = ROOT / "spec/manual"
 README = ROOT / "README.md"
 
 
@@ -252,15 +252,15 @@ def draw(results: dict[str, Any], publish: bool) -> None:
     drawn = charts(results)
     sections = {"targets": targets(results), "results": all_results(results, drawn), "commands": commands(results),
                 "machine": about(results), "summary": summary(results)}  # fmt: skip
-    page = SPEC / "benchmarks.md"
+    page = MANUAL / "performance.md"
     to = page.parent if publish else REPORT
     shutil.rmtree(to / "benchmarks", ignore_errors=True)
     (to / "benchmarks").mkdir(parents=True)
     for name, svg in drawn.items():
         (to / "benchmarks" / f"{name}.svg").write_text(svg)
     write(to / "benchmarks/results.json", results)
-    (to / "benchmarks.md").write_text(fill(page.read_text(), sections))
+    (to / "performance.md").write_text(fill(page.read_text(), sections))
     if publish:
         README.write_text(fill(README.read_text(), sections))
     print(sections["targets"])
-    print(f"{(to / 'benchmarks.md').relative_to(ROOT)} has the rest")
+    print(f"{(to / 'performance.md').relative_to(ROOT)} has the rest")

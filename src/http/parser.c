@@ -8,7 +8,7 @@
  * Instead of the request line it is shown "POST / HTTP/1.x": it knows 34 methods and refuses others, but only CONNECT
  * changes the framing, and that never comes here.  Neither does it see fields that frame nothing, Connection and
  * Upgrade among them: keep-alive is decided in head.c, and Upgrade is ignored (RFC 9110, 7.8).  It would take up to 50
- * instructions a byte for them: see spec/adr/0006.
+ * instructions a byte for them: see spec/internals/adr/0006.
  *
  * States follow the framing; each has a function in `steps` that takes bytes from the input and either wants more or
  * moves on:

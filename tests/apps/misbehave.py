@@ -1,4 +1,4 @@
-"""Applications that do what applications must not do, or had better not: spec/misbehaviour.md has a row for each.
+"""Applications that do what applications must not do, or had better not: spec/manual/misbehaviour.md has a row for each.
 
 /fault?kind=...: what is wrong with one request alone.  The other routes do something to the process that all requests
 share.  What has to be done while the application is imported is named by the variable MISBEHAVE.

@@ -1,4 +1,4 @@
-"""What spec/deployment.md shows besides the configurations of proxies (test_behind_*.py)."""
+"""What spec/manual/deployment.md shows besides the configurations of proxies (test_behind_*.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.limits import ROOT
 from harness.proxies import shown
 from harness.server import virtualenv
 
-PAGE = ROOT / "spec" / "deployment.md"
+PAGE = ROOT / "spec/manual/deployment.md"
 
 FLASK = """
 from flask import Flask, request

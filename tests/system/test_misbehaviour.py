@@ -1,6 +1,6 @@
 """Applications that misbehave: what their clients get, what the log says, and that nobody else notices.
 
-spec/misbehaviour.md has a row for each test here.  Around each misbehaviour there is a bystander: a request that was
+spec/manual/misbehaviour.md has a row for each test here.  Around each misbehaviour there is a bystander: a request that was
 parked before and is answered after, on a connection that then serves another one; and nothing is left behind.
 """
 
@@ -25,7 +25,7 @@ from harness.client import NoResponse, Truncated, build
 from harness.limits import LONG, PROMPT, QUIET, ROOT, SANITIZED, TSAN, eventually, never, timeout
 from harness.server import Server
 
-TABLE = ROOT / "spec" / "misbehaviour.md"
+TABLE = ROOT / "spec/manual/misbehaviour.md"
 
 not_sanitized = pytest.mark.skipif(SANITIZED, reason="the sanitizer has a view of its own on this")
 
@@ -1006,7 +1006,7 @@ BY_KIND = {"test_answered_500": ANSWERED_500, "test_broken_off": BROKEN_OFF, "te
 
 
 def test_table_names_tests_that_exist() -> None:
-    """Each test that spec/misbehaviour.md names is there, in the file and for the case that it says."""
+    """Each test that spec/manual/misbehaviour.md names is there, in the file and for the case that it says."""
     here = Path(__file__)
     for file, name, case in MENTION.findall(TABLE.read_text()):
         assert name in defined(here.parent / (file or here.name)), (file, name)
@@ -1014,7 +1014,7 @@ def test_table_names_tests_that_exist() -> None:
 
 
 def test_table_is_complete() -> None:
-    """Each test here has a row in spec/misbehaviour.md, the large ones one for each case, and each row has a test."""
+    """Each test here has a row in spec/manual/misbehaviour.md, the large ones one for each case, and each row has a test."""
     text = TABLE.read_text()
     found = {(name, case) for file, name, case in MENTION.findall(text) if not file}
     here = [name for name in defined(Path(__file__)) if not name.startswith("test_table_")]

@@ -1,4 +1,4 @@
-"""What README.md shows is true."""
+"""What README.md and the manual show is true, and what pages name is there."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from harness.limits import ROOT
 from harness.server import Server, run
 
 README = (ROOT / "README.md").read_text()
+QUICKSTART = (ROOT / "spec/manual/quickstart.md").read_text()
+OPTIONS = (ROOT / "spec/manual/options.md").read_text()
+PAGES = [path for path in sorted(ROOT.glob("**/*.md")) if not {"build", ".git"} & set(path.relative_to(ROOT).parts)]
 
 
 class SlowUpstream(http.server.BaseHTTPRequestHandler):
@@ -42,7 +45,7 @@ def upstream() -> Iterator[int]:
 
 def test_proxy_in_20_lines(launch: Callable[..., Server], tmp_path: Path, upstream: int) -> None:
     """The proxy works as printed, and twenty slow requests wait on two threads."""
-    match = re.search(r"<!-- proxy.py -->\n```python\n(.*?)```", README, re.S)
+    match = re.search(r"<!-- proxy.py -->\n```python\n(.*?)```", QUICKSTART, re.S)
     assert match
     code = match[1]
     assert len([line for line in code.splitlines() if line.strip()]) <= 20
@@ -58,7 +61,7 @@ def test_proxy_in_20_lines(launch: Callable[..., Server], tmp_path: Path, upstre
 
 def test_proxy_without_upstream(launch: Callable[..., Server], tmp_path: Path) -> None:
     """An upstream that cannot be reached is a 502."""
-    match = re.search(r"<!-- proxy.py -->\n```python\n(.*?)```", README, re.S)
+    match = re.search(r"<!-- proxy.py -->\n```python\n(.*?)```", QUICKSTART, re.S)
     assert match
     (tmp_path / "proxy.py").write_text(match[1].replace("9000", "1"))  # a port that nobody listens on
     server = launch("proxy:app", "--threads", "2", cwd=tmp_path)
@@ -67,15 +70,47 @@ def test_proxy_without_upstream(launch: Callable[..., Server], tmp_path: Path) -
 
 def test_options_are_those_of_the_binary() -> None:
     """The list of options is the output of --help (scripts/docs puts it there)."""
-    match = re.search(r"<!-- options -->\n```text\n(.*?)```", README, re.S)
+    match = re.search(r"<!-- options -->\n```text\n(.*?)```", OPTIONS, re.S)
     assert match
     assert run("--help", env={"PORT": ""}).stdout == match[1]
 
 
-def test_commands_and_links_exist() -> None:
+def test_a_view_that_waits(launch: Callable[..., Server], tmp_path: Path) -> None:
+    """Each of fifty requests waits, and two threads serve them all the same."""
+    match = re.search(r"<!-- hello.py -->\n```python\n(.*?)```", README, re.S)
+    assert match
+    (tmp_path / "hello.py").write_text(match[1])
+    server = launch("hello:app", "--threads", "2", cwd=tmp_path, env={"PYTHONPATH": str(ROOT / "py")}, admin=True)
+    held = [server.begin("/") for _ in range(50)]
+    server.admin.wait_in_flight("parked_future", 50)
+    assert [c.read_response().body for c in held] == [b"one second later\n"] * 50
+    for c in held:
+        c.close()
+
+
+def test_commands_exist() -> None:
     """The files and make targets that it names are there."""
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`make ([a-z]+)`", README):
         assert re.search(rf"^{target}:", makefile, re.M), target
-    for name in re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r"^    (scripts/\w+)", README, re.M):
+    for name in re.findall(r"^    (scripts/\w+)", README, re.M):
         assert (ROOT / name).exists(), name
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """To a file of the checkout, and to a heading in it."""
+    text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.S)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        to = (page.parent / name).resolve() if name else page
+        assert to.exists(), link
+        assert not anchor or anchor in anchors(to), link

@@ -1,4 +1,4 @@
-"""What spec/reliability.md says of faults and their tests."""
+"""What spec/internals/reliability.md says of faults and their tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from harness.limits import ROOT
 
-PAGE = (ROOT / "spec" / "reliability.md").read_text()
+PAGE = (ROOT / "spec/internals/reliability.md").read_text()
 TESTS = ROOT / "tests"
 
 

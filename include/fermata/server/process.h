@@ -11,7 +11,7 @@ void fm_process_streams(void);
 /* Where orphans come to this process, because it is process 1 or a subreaper (prctl(2)), it becomes a small init that
  * reaps them and hands signals on, and the server is its child: only there this returns, after `begin` was called with
  * all signals blocked.  The init exits as the server does, with 128 and the number of a signal that killed it.
- * Elsewhere it just calls begin.  spec/adr/0009 has the reasons. */
+ * Elsewhere it just calls begin.  spec/internals/adr/0009 has the reasons. */
 void fm_process_orphans(void (*begin)(void));
 
 #endif

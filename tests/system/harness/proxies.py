@@ -1,4 +1,4 @@
-"""What the tests with real proxies share: the configurations of spec/deployment.md, and an upstream that closes too early."""
+"""What the tests with real proxies share: the configurations of spec/manual/deployment.md, and an upstream that closes too early."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .limits import LONG, ROOT
 
 def shown(name: str, ours: Mapping[str, str]) -> str:
     """A configuration as the page shows it, with addresses of ours in place of its own."""
-    page = (ROOT / "spec" / "deployment.md").read_text()
+    page = (ROOT / "spec/manual/deployment.md").read_text()
     (text,) = re.findall(rf"<!-- {name} -->\n```\w+\n(.*?)```", page, re.S)
     for old, new in ours.items():
         assert text.count(old) == 1, old
