@@ -7,10 +7,8 @@
 #include "fermata/http/headers.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
+#include "fermata/util/version.h"
 
-#ifndef FM_VERSION
-#define FM_VERSION "0"
-#endif
 #define SERVER_FIELD "Server: fermata/" FM_VERSION "\r\n"
 
 /* X(name, what to do): names that are not simply passed on. */

@@ -7,6 +7,7 @@
 #include "chars.h"
 #include "fermata/http/headers.h"
 #include "fermata/util/err.h"
+#include "fermata/util/text.h"
 
 int fm_strict_line(const char *line, size_t len, size_t limit, size_t *seen, enum fm_refusal *why)
 {
@@ -30,13 +31,11 @@ static inline struct fm_span span(size_t from, size_t to)
     return (struct fm_span){(uint32_t)from, (uint32_t)(to - from)};
 }
 
-static inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
 /* HTTP-version (2.3): case-sensitive, one digit each.  A minor version that is higher than ours is processed as 1.1
  * (RFC 9110, 2.5). */
 static enum fm_refusal read_version(const char *p, size_t len, uint8_t *minor)
 {
-    if (len != 8 || memcmp(p, "HTTP/", 5) != 0 || !is_digit(p[5]) || p[6] != '.' || !is_digit(p[7]))
+    if (len != 8 || memcmp(p, "HTTP/", 5) != 0 || !fm_is_digit(p[5]) || p[6] != '.' || !fm_is_digit(p[7]))
         return FM_REFUSE_BAD_VERSION;
     if (p[5] != '1')
         return FM_REFUSE_VERSION_NOT_SUPPORTED;
@@ -140,22 +139,13 @@ static const bool reg_name[256] = {
     ['='] = true, ['A' ... 'Z'] = true, ['_'] = true,         ['a' ... 'z'] = true, ['~'] = true,
 };
 
-/* The value of a hexadecimal digit, or -1. */
-static inline int hex(char c)
-{
-    if (is_digit(c))
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Length of the reg-name (an IPv4 address is one, too) at the beginning. */
 static size_t reg_name_run(const char *p, size_t len)
 {
     for (size_t n = 0;; n += 3) {
         while (n < len && reg_name[(unsigned char)p[n]])
             n++;
-        if (n + 3 > len || p[n] != '%' || hex(p[n + 1]) < 0 || hex(p[n + 2]) < 0)
+        if (n + 3 > len || p[n] != '%' || fm_hex_value(p[n + 1]) < 0 || fm_hex_value(p[n + 2]) < 0)
             return n;
     }
 }
@@ -184,7 +174,7 @@ bool fm_strict_host(const char *p, size_t len)
     if (p[n] != ':')
         return false;
     unsigned port = 0;
-    for (n++; n < len && is_digit(p[n]) && port <= 65535; n++)
+    for (n++; n < len && fm_is_digit(p[n]) && port <= 65535; n++)
         port = port * 10 + (unsigned)(p[n] - '0');
     return n == len && port <= 65535;
 }
@@ -194,7 +184,7 @@ bool fm_strict_length(const char *p, size_t len, int64_t *length)
     int64_t v = 0;
     for (size_t i = 0; i < len; i++) {
         int digit = p[i] - '0';
-        if (!is_digit(p[i]) || v > (INT64_MAX - digit) / 10)
+        if (!fm_is_digit(p[i]) || v > (INT64_MAX - digit) / 10)
             return false;
         v = v * 10 + digit;
     }
@@ -262,10 +252,10 @@ enum fm_refusal fm_strict_chunk(const char *line, size_t len, uint64_t *size)
 {
     uint64_t v = 0;
     size_t i = 0;
-    for (; i < len && hex(line[i]) >= 0; i++) {
+    for (; i < len && fm_hex_value(line[i]) >= 0; i++) {
         if (v > (uint64_t)INT64_MAX >> 4)
             return FM_REFUSE_BAD_CHUNK;
-        v = v << 4 | (unsigned)hex(line[i]);
+        v = v << 4 | (unsigned)fm_hex_value(line[i]);
     }
     if (i == 0)
         return FM_REFUSE_BAD_CHUNK;

@@ -5,6 +5,7 @@
 
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
+#include "fermata/util/text.h"
 
 void fm_writer_init(struct fm_writer *w, const struct fm_sink_ops *ops, void *sink)
 {
@@ -74,12 +75,11 @@ static void make_head(struct fm_writer *w, int64_t total) FM_REQUIRES(w->lock)
 
 static void put_chunk_size(struct fm_buf *b, size_t n)
 {
-    static const char hex[] = "0123456789abcdef";
     char text[18], *p = text + sizeof text;
     *--p = '\n';
     *--p = '\r';
     do
-        *--p = hex[n & 15];
+        *--p = FM_HEX_DIGITS[n & 15];
     while ((n >>= 4) > 0);
     fm_buf_append(b, p, (size_t)(text + sizeof text - p));
 }

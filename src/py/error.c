@@ -2,6 +2,7 @@
 #include "fermata/py/python.h"
 
 #include "fermata/py/error.h"
+#include "fermata/util/text.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -39,7 +40,6 @@ static size_t control(const unsigned char *s, size_t len)
 /* Takes up to six times the bytes. */
 static void put_lines(struct out *o, const char *text, size_t len)
 {
-    static const char hex[] = "0123456789abcdef";
     const unsigned char *s = (const unsigned char *)text;
     for (size_t i = 0; i < len; i++) {
         if (s[i] == '[' && (i == 0 || s[i - 1] == '\n'))
@@ -47,8 +47,11 @@ static void put_lines(struct out *o, const char *text, size_t len)
         size_t n = control(s + i, len - i);
         if (n == 0)
             put(o, text + i, 1);
-        for (size_t end = i + n; i < end; i++)
-            put(o, (char[]){'\\', 'x', hex[s[i] >> 4], hex[s[i] & 15]}, 4);
+        for (size_t end = i + n; i < end; i++) {
+            char escaped[4];
+            fm_escape_byte(s[i], escaped);
+            put(o, escaped, sizeof escaped);
+        }
         i -= n > 0;
     }
 }

@@ -12,6 +12,7 @@
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
 #include "fermata/util/logfile.h"
+#include "fermata/util/text.h"
 
 #define GATHER (FM_SEC / 1000) /* under load a line is no reason to wake a thread each time */
 
@@ -75,12 +76,12 @@ void fm_access_log_flush(struct fm_access_log *a)
 /* What a client sent, with quotes, backslashes and everything unprintable escaped: it cannot forge a line. */
 static void put_escaped(struct fm_buf *b, const char *p, size_t n)
 {
-    static const char hex[] = "0123456789abcdef";
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)p[i];
         if (c == '"' || c == '\\' || c < 0x20 || c >= 0x7f) {
-            char escaped[4] = {'\\', 'x', hex[c >> 4], hex[c & 15]};
-            fm_buf_append(b, escaped, 4);
+            char escaped[4];
+            fm_escape_byte(c, escaped);
+            fm_buf_append(b, escaped, sizeof escaped);
         } else {
             fm_buf_append(b, p + i, 1);
         }

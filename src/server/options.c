@@ -12,10 +12,7 @@
 #include "fermata/py/interp.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
-
-#ifndef FM_VERSION
-#define FM_VERSION "0"
-#endif
+#include "fermata/util/version.h"
 
 /* X(short or 0, "long", KIND, field, default, "ARG", "help")
  * KIND is a parse_KIND function below; a field of what it fills.  FLAG options take no argument. */

@@ -25,12 +25,9 @@
 #include "fermata/util/files.h"
 #include "fermata/util/log.h"
 #include "fermata/util/trim.h"
+#include "fermata/util/version.h"
 #include "fermata/wsgi/gateway.h"
 #include "fermata/wsgi/report.h"
-
-#ifndef FM_VERSION
-#define FM_VERSION "0"
-#endif
 
 #define LINGER_TIME (5 * FM_SEC)
 #define DRAIN_READ_TIME FM_SEC

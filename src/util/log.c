@@ -10,6 +10,7 @@
 #include "fermata/util/buf.h"
 #include "fermata/util/logfile.h"
 #include "fermata/util/clock.h"
+#include "fermata/util/text.h"
 
 enum fm_log_level fm_log_threshold = FM_LOG_INFO;
 static struct fm_logfile *file; /* NULL: standard error; set before any thread starts */
@@ -101,7 +102,6 @@ static size_t plain(const char *s)
 /* Appends text with everything else as \xNN: one record stays one line. */
 static void put_escaped(struct line *l, const char *s)
 {
-    static const char hex[] = "0123456789abcdef";
     while (*s) {
         size_t n = plain(s);
         for (size_t i = 0; i < n; i++)
@@ -109,11 +109,10 @@ static void put_escaped(struct line *l, const char *s)
         s += n;
         if (n > 0)
             continue;
-        unsigned char c = (unsigned char)*s++;
-        put(l, '\\');
-        put(l, 'x');
-        put(l, hex[c >> 4]);
-        put(l, hex[c & 15]);
+        char escaped[4];
+        fm_escape_byte((unsigned char)*s++, escaped);
+        for (size_t i = 0; i < sizeof escaped; i++)
+            put(l, escaped[i]);
     }
 }
 

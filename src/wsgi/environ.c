@@ -10,9 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#ifndef FM_VERSION
-#define FM_VERSION "0"
-#endif
+#include "fermata/util/text.h"
+#include "fermata/util/version.h"
 
 static PyObject *template;
 
@@ -168,14 +167,6 @@ static int put(PyObject *env, PyObject *key, PyObject *value)
     return err;
 }
 
-static int hex(unsigned char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* PATH_INFO is percent-decoded; a '%' that starts no escape stays as it is. */
 static PyObject *decode_path(const char *p, size_t n)
 {
@@ -187,8 +178,7 @@ static PyObject *decode_path(const char *p, size_t n)
     size_t len = 0;
     for (size_t i = 0; i < n; i++) {
         int high, low;
-        if (p[i] == '%' && i + 2 < n && (high = hex((unsigned char)p[i + 1])) >= 0 &&
-            (low = hex((unsigned char)p[i + 2])) >= 0) {
+        if (p[i] == '%' && i + 2 < n && (high = fm_hex_value(p[i + 1])) >= 0 && (low = fm_hex_value(p[i + 2])) >= 0) {
             out[len++] = (char)(high << 4 | low);
             i += 2;
         } else {

@@ -25,7 +25,7 @@ struct fm_addr {
 
 /* Reads HOST:PORT, [IPv6]:PORT, :PORT (all IPv4 interfaces), unix:PATH or unix:@NAME, an abstract socket; a host name
  * is resolved to its first address, localhost and *.localhost to 127.0.0.1 without asking (RFC 6761, 6.3).  0, or
- * -FM_EINVAL with *why set to a static text. */
+ * FM_EINVAL with *why set to a static text. */
 int fm_addr_parse(const char *text, struct fm_addr *out, const char **why);
 
 /* The host ("127.0.0.1", "::1", "" for unix) into host[FM_ADDR_TEXT]; returns the port (0 for unix). */

@@ -10,8 +10,8 @@
  *   DONE     the step was the last; the loop will find it in its inbox
  *
  * State and flags are one atomic word, so that "let go unless somebody wants the request to end" is one operation.
- * FLAG_ABORT: no further step, only the end.  FLAG_GONE: the client is gone; ends the request where it would park.
- * Only the loop aborts; it also owns the memory, so an aborting loop never meets a freed task.
+ * FM_TASK_ABORT: no further step, only the end.  FM_TASK_GONE: the client is gone; ends the request where it would
+ * park. Only the loop aborts; it also owns the memory, so an aborting loop never meets a freed task.
  *
  * Waiting for a future goes through a struct fm_wait, which lives in the callback object and so may outlive the task.
  * A wait is ARMED by the thread that parks, and then taken exactly once: by the callback (FIRING, then FIRED) or by the
