@@ -199,7 +199,11 @@ class Server:
             return f.read().decode(errors="replace")
 
     def log_size(self) -> int:
-        return self._err.stat().st_size if self._err.exists() else 0
+        """When nothing more comes: lines are written by a thread, and those of a test before may be under way."""
+        size = -1
+        while size != (size := self._err.stat().st_size if self._err.exists() else 0):
+            time.sleep(0.05)
+        return size
 
     def stdout(self) -> str:
         return self._out.read_text(errors="replace")
