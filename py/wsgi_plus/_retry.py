@@ -86,8 +86,9 @@ def _tried(
 
 
 def _once(start: Callable[[], Any]) -> Generator[Any, None, Any]:
-    begun = start()
-    if isinstance(begun, Generator):
-        return (yield from begun)
-    check("retry", begun)
-    return (yield from wait(begun))
+    begun: Any = start()
+    if not isinstance(begun, Generator):
+        check("retry", begun)
+        begun = wait(begun)
+    value: Any = yield from begun
+    return value

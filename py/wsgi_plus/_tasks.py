@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._fork import forget_in_child
 from ._offload import check_function, in_context
@@ -86,15 +86,7 @@ class TaskGroup:
             self.cancel()
 
 
-@overload
-def background(work: Future[Any], /) -> None: ...
-
-
-@overload
-def background(work: Callable[[Unpack[Ts]], object], /, *args: Unpack[Ts]) -> None: ...
-
-
-def background(work: Any, /, *args: Any) -> None:
+def background(work: Callable[[Unpack[Ts]], object] | Future[Any], /, *args: Unpack[Ts]) -> None:
     """Work that outlives its request, as after the response: ``background(send_mail, address)``.
 
     The function is called in a thread of a pool of up to eight, in a copy of the caller's context variables.  Nobody
@@ -112,7 +104,8 @@ def background(work: Any, /, *args: Any) -> None:
     interpreter is about to end.
     """
     if isinstance(work, Future):
-        what, fut = getattr(work, "_what", "") or "a future", work
+        fut: Future[Any] = work
+        what: str = getattr(fut, "_what", "") or "a future"
     else:
         check_function(work, "background")
         what, fut = named(work), in_context(_pool.get(), work, *args)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, Generic, Literal, TypeVar
 
@@ -157,7 +157,7 @@ class Topic(Generic[T]):
 
         Once the topic is closed it is a channel that has ended.
         """
-        channel: Channel[T] = _Subscription(self, self._limit, slow=self._slow)
+        channel: Channel[T] = _Subscription(self._leave, self._limit, slow=self._slow)
         with self._lock:
             if not self._closed:
                 self._channels[id(channel)] = weakref.ref(channel)
@@ -197,22 +197,22 @@ class Topic(Generic[T]):
 class _Subscription(Channel[T]):
     """Leaves its topic whenever it ends, whoever ends it."""
 
-    def __init__(self, topic: Topic[T], limit: int, *, slow: Slow) -> None:
+    def __init__(self, leave: Callable[[int], None], limit: int, *, slow: Slow) -> None:
         super().__init__(limit, slow=slow)
-        self._topic = topic
+        self._leave = leave
 
     def put(self, item: T) -> bool:
         put = super().put(item)
         if not put:
-            self._topic._leave(id(self))
+            self._leave(id(self))
         return put
 
     def close(self) -> None:
         super().close()
-        self._topic._leave(id(self))
+        self._leave(id(self))
 
     def __del__(self) -> None:
-        self._topic._leave(id(self))
+        self._leave(id(self))
 
 
 def _let_look(gate: Future[None] | None) -> None:
