@@ -86,9 +86,9 @@ def _tried(
 
 
 def _once(start: Callable[[], Any]) -> Generator[Any, None, Any]:
-    begun: Any = start()
-    if not isinstance(begun, Generator):
-        check("retry", begun)
-        begun = wait(begun)
-    value: Any = yield from begun
-    return value
+    begun = start()
+    if isinstance(begun, Generator):
+        steps: Generator[Any, None, Any] = begun
+        return (yield from steps)
+    check("retry", begun)
+    return (yield from wait(begun))

@@ -104,11 +104,13 @@ def background(work: Callable[[Unpack[Ts]], object] | Future[Any], /, *args: Unp
     interpreter is about to end.
     """
     if isinstance(work, Future):
-        fut: Future[Any] = work
-        what: str = getattr(fut, "_what", "") or "a future"
-    else:
-        check_function(work, "background")
-        what, fut = named(work), in_context(_pool.get(), work, *args)
+        _watch(work, getattr(work, "_what", "") or "a future")
+        return
+    check_function(work, "background")
+    _watch(in_context(_pool.get(), work, *args), named(work))
+
+
+def _watch(fut: Future[Any], what: str) -> None:
     fut.add_done_callback(partial(_tell, what))
 
 

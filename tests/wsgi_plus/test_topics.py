@@ -226,7 +226,7 @@ def test_the_end_of_a_topic():
 
 
 def test_published_while_they_come_and_go():
-    topic, stop = Topic(10_000), threading.Event()
+    topic, stop = Topic(slow="mark"), threading.Event()
 
     def publish():
         while not stop.is_set():
