@@ -122,11 +122,11 @@ class Connection:
             return
         try:
             found = self.reader.next()
+            self.request = None if found is None else self.server.request_class(self, *found)
         except Refusal as refusal:
             self.refuse(refusal.status)
             return
-        if found is not None:
-            self.request = self.server.request_class(self, *found)
+        if self.request is not None:
             self.server.requests.add(self.request)
             self.server.run_queue.put(self.request)
 
