@@ -6,12 +6,14 @@ For teams that run gunicorn and want to adopt the API before the server.  gunico
 
 The worker is ``wsgi_plus.simple_server`` on gunicorn's listeners, and not gunicorn's gthread worker with futures added:
 that reads bodies and sends responses in its threads, so that a client that is slow at either holds one (S13, S14), and
-sees a client that has left only when it writes (S8).  What is gunicorn's stays gunicorn's: processes, reloading, signals,
-``--max-requests``, the error log (and, at SIGUSR1, what is parked in it) and the access log, the hooks ``pre_request`` and ``post_request`` (in a pool thread),
-``--keep-alive``, ``--graceful-timeout``, ``--worker-connections`` (count parked requests in), ``--forwarded-allow-ips``
-and ``--secure-scheme-headers``, ``SCRIPT_NAME``.  TLS, HTTP/2 and the PROXY protocol are for a server in front; with
-them it does not start.  Limits of heads are its own (8190 bytes a line, 100 fields); a warning says so where they are
-set.
+sees a client that has left only when it writes (S8).
+
+What is gunicorn's stays gunicorn's: processes, reloading, signals, ``--max-requests``, the access log, the error log (in
+which SIGUSR1 writes what is parked), the hooks ``pre_request`` and ``post_request`` (in a pool thread), ``--keep-alive``,
+``--graceful-timeout``, ``--worker-connections`` (count parked requests in), ``--forwarded-allow-ips``,
+``--secure-scheme-headers`` and ``SCRIPT_NAME``.  TLS and the PROXY protocol are for a server in front: with them it does
+not start.  HTTP/2 and gunicorn's limits of heads are not heeded (8190 bytes a line and 100 fields it is), and a warning
+says so where they are set.
 
 ``--timeout`` ends a worker that hangs, as ever.  What gunicorn has no option for is taken from the environment, as by
 ``--env WSGI_PLUS_REQUEST_TIMEOUT=60``:
@@ -27,6 +29,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
 from types import FrameType, SimpleNamespace
@@ -42,11 +45,12 @@ from .simple_server import Connection, Request, Server
 
 __all__ = ["Worker"]
 
-OPTIONS = {
+OPTIONS: dict[str, Callable[[str], float]] = {
+    # of the server, from the environment
     "request_timeout": float,
     "send_timeout": float,
     "limit_request_body": int,
-    "allow_half_close": lambda text: bool(int(text)),
+    "allow_half_close": int,
 }
 REFUSED = ("certfile", "keyfile", "proxy_protocol")
 UNHEEDED = ("limit_request_line", "limit_request_fields", "limit_request_field_size", "http_protocols")
@@ -214,7 +218,7 @@ def _options() -> dict[str, Any]:
         variable = f"WSGI_PLUS_{name.upper()}"
         if variable in os.environ:
             try:
-                found[name] = kind(os.environ[variable])  # type: ignore[operator]
+                found[name] = kind(os.environ[variable])
             except ValueError:
                 raise RuntimeError(f"{variable} is no number: {os.environ[variable]!r}") from None
     return found

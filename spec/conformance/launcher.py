@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shlex
@@ -39,11 +40,14 @@ OPTIONS = {
     "half_close": "",
 }
 
+WAYS = {"seconds": ("seconds", "whole_seconds")}
+"""A value that may be written in several ways: for servers that take whole seconds only, they are rounded up."""
+
 PLACEHOLDERS = {
     # what may stand in braces in a setting
     "server": ("host", "port", "app", "module", "callable", "apps", "python", "extra_port", "log", "options"),
     "parked": ("host", "port", "extra_port", "pid", "log", "what"),
-    **{option: (value,) if value else () for option, value in OPTIONS.items()},
+    **{option: WAYS.get(value, (value,) if value else ()) for option, value in OPTIONS.items()},
 }
 
 
@@ -183,7 +187,8 @@ class Server:
             if not template:
                 raise NotSupported(f"needs --{option.replace('_', '-')}")
             number = int(value) if value == int(value) else value
-            more += [word.format(**{OPTIONS[option] or "_": number}) for word in shlex.split(template)]
+            written = {OPTIONS[option] or "_": number, "whole_seconds": math.ceil(value)}
+            more += [word.format(**written) for word in shlex.split(template)]
         words: list[str] = []
         for word in shlex.split(self.settings.server):
             words += more if word == "{options}" else [word.format(**values, options=shlex.join(more))]

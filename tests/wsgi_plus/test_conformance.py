@@ -16,6 +16,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -494,7 +495,13 @@ def test_settings_for_a_case(fake: Settings) -> None:
         said.append(c.response().text)
 
     def try_with(server: str, **options: float) -> tuple[str, str]:
-        settings = Settings(server=server, deadline="--deadline '{seconds}s long'", half_close="--half")
+        settings = Settings(
+            server=server,
+            deadline="--deadline '{seconds}s long'",
+            half_close="--half",
+            drain="--drain {whole_seconds}",
+            keep_alive="--keep {whole_seconds}",
+        )
         return outcome(settings, made("command-line", command_line, options=options))["command-line"]
 
     program = fake.server
@@ -502,6 +509,8 @@ def test_settings_for_a_case(fake: Settings) -> None:
     assert try_with(f"{program} first", deadline=0.5)[0] == PASS
     assert try_with(f"sh -c 'exec {program} {{options}} last'", deadline=1)[0] == PASS
     assert said == ["first --deadline 2s long --half last", "first --deadline 0.5s long", "--deadline 1s long last"]
+    assert try_with(program, drain=0.5, keep_alive=2)[0] == PASS
+    assert said[3:] == ["--drain 1 --keep 2"]
     assert try_with(program, send_timeout=1) == (SKIP, "needs --send-timeout")
 
 
@@ -917,6 +926,7 @@ EXCEPT: dict[str, dict[str, str]] = {
         "hop-by-hop": "such headers are dropped: frameworks set them, and what worked elsewhere would not",
     },
     "simple_server": {},
+    "gunicorn_worker": {},
 }
 
 PARTS = [*(f"S{number}" for number in range(1, 21)), *sorted({path.stem for path in (HERE / "cases").glob("pep*.py")})]
@@ -935,18 +945,25 @@ def test_all_cases_are_in_parts() -> None:
 def settings_of(name: str) -> Settings:
     if name == "fermata":
         known = KNOWN[name]
-        return type(known)(known.name, known.server.replace(str(ROOT / "build" / "fermata"), str(fermata())),
-                           known.version, known.options).settings()  # fmt: skip
+        return replace(known, server=known.server.replace(str(ROOT / "build" / "fermata"), str(fermata()))).settings()
+    if name == "gunicorn_worker":  # with the gunicorn of the tests
+        known = KNOWN[name]
+        gunicorn = f"{sys.executable} -m gunicorn"
+        return replace(known, server=re.sub(r"^\S+", gunicorn, known.server)).settings()
     return KNOWN[name].settings()
 
 
-# All of them on Fermata; of the reference server, which is slower to start, one in three, or with `make faults` all.
+# All of them on Fermata; of the others, which are slower to start, one in three, or with `make faults` all.
 EVERY = 1 if os.environ.get("FERMATA_FAULTS") == "all" else 3
 
 
 @pytest.mark.parametrize(
     ("name", "part"),
-    [*(("fermata", part) for part in PARTS), *(("simple_server", part) for part in PARTS[::EVERY])],
+    [
+        *(("fermata", part) for part in PARTS),
+        *(("simple_server", part) for part in PARTS[::EVERY]),
+        *(("gunicorn_worker", part) for part in PARTS[EVERY - 1 :: EVERY]),
+    ],
 )
 @timeout(180)
 def test_our_servers_pass(name: str, part: str) -> None:

@@ -117,11 +117,13 @@ def test_metadata(metadata: email.message.Message) -> None:
 
 
 def test_nothing_is_required_but_by_extras(metadata: email.message.Message) -> None:
-    assert metadata.get_all("Provides-Extra") == ["flask", "django"]
+    assert metadata.get_all("Provides-Extra") == ["flask", "django", "gunicorn"]
     required = [
         re.fullmatch(r'(\w+)>=[0-9.]+; extra == "(\w+)"', line) for line in metadata.get_all("Requires-Dist") or []
     ]
-    assert [found and found.groups() for found in required] == [("flask", "flask"), ("django", "django")]
+    assert [found and found.groups() for found in required] == [
+        (name, name) for name in ("flask", "django", "gunicorn")
+    ]
 
 
 def test_installed_it_can_be_imported(python: Path) -> None:
@@ -129,7 +131,7 @@ def test_installed_it_can_be_imported(python: Path) -> None:
         import importlib.metadata, pathlib, sys, wsgi_plus, wsgi_plus.simple_server, wsgi_plus.testing
         assert pathlib.Path(wsgi_plus.__file__).is_relative_to(sys.prefix), wsgi_plus.__file__
         assert pathlib.Path(wsgi_plus.__file__).with_name("py.typed").exists()
-        for name in ("flask", "django"):
+        for name in ("flask", "django", "gunicorn"):
             try:
                 importlib.import_module(f"wsgi_plus.{name}")
             except ModuleNotFoundError as error:
@@ -273,6 +275,7 @@ def test_readme_commands(files: Path, command: str) -> None:
     programs = {
         "python": ([sys.executable, *options], {"PYTHONPATH": str(SOURCE)}),
         "fermata": ([str(fermata()), *options, "--pythonpath", str(SOURCE)], {}),
+        "gunicorn": ([sys.executable, "-m", "gunicorn", "--no-control-socket", *options], {"PYTHONPATH": str(SOURCE)}),
     }
     start, env = programs[program]
     server = Server(app, program=start, env=env, cwd=files)
