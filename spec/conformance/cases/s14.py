@@ -110,7 +110,7 @@ def limit_on_bodies_can_be_set(t: Trial) -> None:
         same(t.events(key), [], "what the application did")
 
 
-@case("S14.2")
+@case("S14.2", should=["S14.2"])
 def large_bodies_out_of_memory(t: Trial) -> None:
     """A body of 32 MiB, kept while the request is parked, does not take as much memory."""
     before = t.control("s14.resident")
