@@ -67,9 +67,7 @@ def retry(
     return _tried(Unwaited("retry"), start, tries, on, pause)
 
 
-def _tried(
-    note: Unwaited, start: Callable[[], Any], tries: int, on: Kinds, pause: Pause
-) -> Generator[Any, None, Any]:
+def _tried(note: Unwaited, start: Callable[[], Any], tries: int, on: Kinds, pause: Pause) -> Generator[Any, None, Any]:
     note.begun()
     number = 0
     while True:

@@ -85,7 +85,6 @@ class Worker(base.Worker):
         if self.server is not None:  # otherwise the first tick sees it
             self.server.shutdown()
 
-
     def handle_usr1(self, sig: int, frame: FrameType | None) -> None:
         """SIGUSR1: opens the log files anew, and writes to the log what is parked (S12.6)."""
         super().handle_usr1(sig, frame)

@@ -93,7 +93,9 @@ class Lines:
         for why, names in reasons.items():
             said.append(f"not supported: {why} ({f'{len(names)} cases' if len(names) > 2 else ', '.join(names)})")
         said += [""] if reasons else []
-        failed = [(req.number, req.level) for req, those in by_requirement(self._results).items() if verdict(those) == FAIL]
+        failed = [
+            (req.number, req.level) for req, those in by_requirement(self._results).items() if verdict(those) == FAIL
+        ]
         said += [
             f"{word} fails: {', '.join(number for number, level in failed if level == word)}"
             for word in LEVELS

@@ -576,7 +576,9 @@ def has(path: Path, words: bytes) -> bool:
         return False
 
 
-def test_results_come_one_by_one(conformance: Callable[..., Any], fake: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_come_one_by_one(
+    conformance: Callable[..., Any], fake: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A line is there before the next case is tried."""
     printed: list[int] = []
 
@@ -885,7 +887,7 @@ def said_of(*found: Result, of: int = 0) -> list[str]:
 
 
 def test_lines() -> None:
-    """A requirement is said when its last case has been tried, with the failures below it; why not, once, at the end."""
+    """A requirement is said when its last case has been tried, with its failures; why not, once, at the end."""
     assert said_of(
         Result("one", ("S1.1",), PASS),
         Result("alone", ("P1",), SKIP, "needs --other"),

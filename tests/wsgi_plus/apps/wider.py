@@ -1,4 +1,4 @@
-"""What more than waits: Topic, retry, TaskGroup, background and RequestBody, for tests/wsgi_plus/servers/test_wider.py."""
+"""What more than waits: Topic, retry, TaskGroup, background and RequestBody, for servers/test_wider.py."""
 
 from __future__ import annotations
 
@@ -162,4 +162,3 @@ def read_late(key, body):
         probe.record(key, "read", len(body.read()))
     except ValueError as error:
         probe.record(key, "refused", str(error))
-

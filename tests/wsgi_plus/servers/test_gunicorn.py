@@ -290,7 +290,9 @@ def test_a_request_that_is_none(server):
 
 def test_gunicorn_is_imported_by_that_module_only():
     code = "import sys, wsgi_plus.simple_server, wsgi_plus.testing; print('gunicorn' in sys.modules)"
-    ended = subprocess.run([sys.executable, "-c", code], env=environment(ENV), capture_output=True, text=True, timeout=LONG)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment(ENV), capture_output=True, text=True, timeout=LONG
+    )
     assert ended.stdout == "False\n"
 
 
