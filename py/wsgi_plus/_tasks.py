@@ -99,7 +99,8 @@ def background(work: Callable[[Unpack[Ts]], object] | Future[Any], /, *args: Unp
     of its bridge.
 
     Say it after the last block, so that it begins when the response is whole; in ``finally``, if it is to begin also
-    when the client has left.  With Flask: ``response.call_on_close(lambda: background(send_mail, address))``.  May be
+    when the client has left, and where the response has a Content-Length: a server may close the application when so
+    much has come (PEP 3333).  With Flask: ``response.call_on_close(lambda: background(send_mail, address))``.  May be
     called in any thread; never blocks.  Raises TypeError if it is neither function nor future, and RuntimeError if the
     interpreter is about to end.
     """

@@ -301,3 +301,31 @@ def test_the_end_of_the_interpreter_waits():
         [sys.executable, "-c", code], env={"PYTHONPATH": str(PY)}, capture_output=True, text=True, timeout=6 * BOUND
     )
     assert sorted(map(int, ended.stdout.split())) == [*range(20)] and ended.stderr == ""
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_after_a_response_of_flask(waits):
+    """As README.md says it: with a view that waits, too."""
+    from flask import Flask, make_response
+    from wsgi_plus.flask import suspending, suspends
+
+    app, called, closed = suspending(Flask(__name__)), threading.Event(), []
+
+    def answer():
+        response = make_response("body")
+        response.call_on_close(lambda: (closed.append(True), background(called.set)))
+        return response
+
+    if waits:
+
+        @app.get("/")
+        @suspends
+        def view():
+            yield from wait(offload(int))
+            assert not closed
+            return answer()
+    else:
+        app.get("/")(answer)
+
+    assert Client(app).fetch("/").body == b"body"
+    assert called.wait(BOUND) and closed == [True]

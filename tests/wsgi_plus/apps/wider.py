@@ -113,10 +113,12 @@ def lose(key):
 def slow_work(environ, start_response):
     """More than begins at once: so some of it has not, when the server is told to end."""
     key = arguments(environ)["key"]
-    yield from text(start_response, "accepted", "202 Accepted")
-    for _ in range(15):
-        background(time.sleep, 0.2)
-    background(probe.record, key, "worked")
+    try:
+        yield from text(start_response, "accepted", "202 Accepted")
+    finally:
+        for _ in range(15):
+            background(time.sleep, 0.2)
+        background(probe.record, key, "worked")
 
 
 @app.route
