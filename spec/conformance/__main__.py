@@ -194,8 +194,8 @@ def main() -> int:
     ended = None
     try:
         settings = settings_of(options, made.error)
-        with ended_by(signal.SIGTERM, signal.SIGINT):
-            run(settings, cases, report, jobs=1 if options.url else options.jobs)
+        with ended_by(signal.SIGTERM, signal.SIGINT) as look:
+            run(settings, cases, report, jobs=1 if options.url else options.jobs, look=look)
     except CannotStart as why:
         print(f"scripts/conformance: there is no server: {why}", file=sys.stderr)
         return 2
@@ -221,18 +221,21 @@ class Ended(BaseException):
 
 
 @contextmanager
-def ended_by(*numbers: int) -> Iterator[None]:
-    """The first of these signals raises Ended here; after that they do nothing until the end of the block."""
+def ended_by(*numbers: int) -> Iterator[Callable[[], None]]:
+    """Gives what raises Ended when the first of these signals has come; they do nothing else until the end of the block.
+
+    An exception out of a handler would be raised wherever the main thread is just then, if it is woken up at all: the
+    signal may come in another thread.
+    """
     came: list[int] = []
 
-    def end(number: int, _: object) -> None:
-        came.append(number)
-        if len(came) == 1:
-            raise Ended(number)
+    def look() -> None:
+        if came:
+            raise Ended(came[0])
 
-    before = {number: signal.signal(number, end) for number in numbers}
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
     try:
-        yield
+        yield look
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -22,6 +22,7 @@ __all__ = ["FAIL", "PASS", "SKIP", "Result", "run"]
 PASS, FAIL, SKIP = "pass", "fail", "not supported"
 BATCH = 12  # cases that are taken at once
 BOUND = 2 * LONG  # seconds: a case that takes longer is one that hangs
+LOOK = 0.1  # seconds between two calls of look()
 LAST = 5.0  # seconds for it to end when its server has been killed
 
 
@@ -88,31 +89,35 @@ def run(
     jobs: int = 1,
     until: str = "",
     bound: float = BOUND,
+    look: Callable[[], object] = lambda: None,
 ) -> list[Result]:
     """Every case, on ``jobs`` servers side by side; or only to the first result that is ``until``.
 
     ``report`` is called with each result as it comes, in one thread at a time.  A case that has not ended after
     ``bound`` seconds has failed, and its server is killed.  Raises CannotStart if there is no server to begin with.
-    Whatever is raised in the calling thread meanwhile, as by a signal handler, ends all servers that were started, and
-    is raised when nothing will be reported any more.
+    ``look`` is called in the calling thread again and again.  What it raises ends all servers that were started, and is
+    raised when nothing will be reported any more.
     """
     cases = list(cases)
     started = Started()
-    with Server(settings, {}, started) as server:
-        futures = suspends(server)
-    work = _Work(settings, started, cases, futures, report, until, bound)
-    threads = [threading.Thread(target=work.run, name=f"conformance-{number}", daemon=True) for number in range(jobs)]
+    work = _Work(settings, started, cases, report, until, bound)
+    threads: list[threading.Thread] = []
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        for step, count in ((work.probe, 1), (work.run, jobs)):
+            threads = [threading.Thread(target=step, name="conformance", daemon=True) for _ in range(count)]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                look()
+                threads[0].join(LOOK)
+                threads = [thread for thread in threads if thread.is_alive()] or threads[:1]
+            if work.errors:
+                break
     finally:
         work.end()
         started.end()
         for thread in threads:
-            if thread.ident is not None:
-                thread.join(LAST)
+            thread.join(LAST)
     if work.errors:
         raise work.errors[0]
     return [work.found[case.name] for case in cases if case.name in work.found]
@@ -126,7 +131,6 @@ class _Work:
         settings: Settings,
         started: Started,
         cases: list[Case],
-        futures: bool,
         report: Callable[[Result], object] | None,
         until: str,
         bound: float,
@@ -134,7 +138,8 @@ class _Work:
         self.found: dict[str, Result] = {}
         self.errors: list[BaseException] = []
         self._settings, self._started = settings, started
-        self._futures, self._report, self._until, self._bound = futures, report, until, bound
+        self._report, self._until, self._bound = report, until, bound
+        self._futures = False
         self._left = batches(cases)
         self._lock = threading.Lock()
         self._over = False
@@ -144,6 +149,14 @@ class _Work:
         with self._lock:
             self._over = True
             self._left.clear()
+
+    def probe(self) -> None:
+        """Whether there is a server, and one that suspends."""
+        try:
+            with Server(self._settings, {}, self._started) as server:
+                self._futures = suspends(server)
+        except BaseException as error:
+            self.errors.append(error)
 
     def run(self) -> None:
         """Cases until there are none, on a server of its own."""

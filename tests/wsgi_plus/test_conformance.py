@@ -400,6 +400,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
+        if "--slow" in sys.argv:
+            time.sleep(0.5)
         if self.path.startswith("/end-all"):
             os._exit(3)
         if self.path.startswith("/endless"):
@@ -529,8 +531,9 @@ def test_what_is_raised_meanwhile_ends_the_run(fake: Settings) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         hangs(t)
 
-    with pytest.raises(command.Ended), command.ended_by(signal.SIGTERM):
-        run(fake, [made("one", asks), made("slow", slow), made("two", asks)], lambda r: reported.append(r.name))
+    cases = [made("one", asks), made("slow", slow), made("two", asks)]
+    with pytest.raises(command.Ended), command.ended_by(signal.SIGTERM) as look:
+        run(fake, cases, lambda result: reported.append(result.name), look=look)
     assert reported == ["one"]
     eventually(lambda: not alive(pids[0]), "the server has ended")
 
@@ -547,7 +550,7 @@ def alive(pid: int) -> bool:
 def test_a_signal_ends_the_command(fake: Settings, tmp_path: Path, number: int) -> None:
     """It says what it has, also as JSON, and leaves no server."""
     record = tmp_path / "record.json"
-    arguments = ["--server", f"sh -c '{fake.server} & wait'", "--json", str(record), "--jobs", "2"]
+    arguments = ["--server", f"sh -c '{fake.server} --slow & wait'", "--json", str(record), "--jobs", "2"]
     suite = subprocess.Popen(
         [ROOT / "scripts" / "conformance", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
