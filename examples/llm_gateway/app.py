@@ -1,10 +1,10 @@
 """A gateway to a language model: any number of clients are streamed its tokens as server-sent events, on two threads.
 
-    build/fermata --threads 2 --pythonpath ../../py --chdir examples/llm_gateway app:app
+    build/fermata --threads 2 --venv .venv --pythonpath ../../py --chdir examples/llm_gateway app:app
 
-What a client sees, what goes wrong and what is done about it is in README.md.  The application (app, below) is plain
-code that waits: ``yield from`` is where a request is parked and holds no thread.  What follows it runs in the asyncio
-thread, and is a small HTTP client.
+The model is asked by the official SDK of OpenAI (https://github.com/openai/openai-python), which runs in an event loop
+beside the server's threads.  What a client sees, what goes wrong and what is done about it is in README.md.  The
+application (app, below) is plain code that waits: ``yield from`` is where a request is parked and holds no thread.
 """
 
 from __future__ import annotations
@@ -12,25 +12,30 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import re
-from collections.abc import AsyncGenerator, Awaitable, Generator, Iterator
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
-from wsgi_plus import AsyncBridge, sleep, timeout, wait
+import httpx2
+from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient
+from wsgi_plus import AsyncBridge, Opened, backoff, deadline, retry
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from openai.types.chat import ChatCompletionChunk
 
 MODEL = os.environ.get("MODEL", "http://127.0.0.1:9000")
+NAME = os.environ.get("MODEL_NAME", "toy")
 PATIENCE = float(os.environ.get("PATIENCE", "30"))  # seconds that the model may keep silent
-PAUSES = [0.1, 0.2, 0.4]  # seconds between tries, more or less
-LONGEST = 5  # the longest pause that a busy model may ask for
+TRIES = 4
+LONGEST = 5  # seconds: the longest pause that a busy model may ask for
 PROMPT = 64 * 1024  # bytes, at most
-LINE = 1 << 20  # bytes that a line or a chunk of the model's answer has, at most
+STREAMS = 10_000  # to the model at a time; others wait for one of them to end
 
 EVENTS = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")]
 TEXT = ("Content-Type", "text/plain; charset=utf-8")
@@ -39,6 +44,13 @@ Tokens = AsyncGenerator[str, None]
 T = TypeVar("T")
 
 bridge = AsyncBridge()
+model = AsyncOpenAI(
+    base_url=f"{MODEL}/v1",
+    api_key=os.environ.get("OPENAI_API_KEY", "none"),
+    max_retries=0,  # we do that, while the request is parked, and until the first token
+    timeout=None,  # so is PATIENCE ours
+    http_client=DefaultAsyncHttpxClient(limits=httpx2.Limits(max_connections=STREAMS, max_keepalive_connections=100)),
+)
 
 
 class Failure(Exception):
@@ -56,18 +68,47 @@ class Late(Failure):
         super().__init__("504 Gateway Timeout", f"the model kept silent for {PATIENCE:g} s")
 
 
+@dataclass
+class Bill:
+    """What a user has had of the model.  Changed in the asyncio thread only."""
+
+    answers: int = 0  # whole ones
+    cut: int = 0  # those that ended early, of which tokens had come
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+bills: defaultdict[str, Bill] = defaultdict(Bill)
+
+
+@dataclass
+class Answer:
+    """One to a prompt: its tokens, and when they have come, what the model says that it has cost."""
+
+    user: str
+    prompt: str
+    tokens: int = 0
+    usage: dict[str, int] = field(default_factory=dict)
+
+
 # The application: runs in the server's threads, and never blocks one.
 
 
 def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes | Future[Any]]:
+    if environ["PATH_INFO"] == "/usage":
+        start_response("200 OK", [("Content-Type", "application/json")])
+        yield json.dumps({user: asdict(bill) for user, bill in list(bills.items())}).encode() + b"\n"
+        return
     try:
-        tokens = yield from begun(asked(environ))
+        answer = Answer(environ.get("HTTP_X_USER", "anonymous"), asked(environ))
+        opened = yield from retry(lambda: begun(answer), tries=TRIES, on=Failure, pause=as_the_model_asks)
     except Failure as failure:
         start_response(failure.status, [TEXT, *failure.headers])
         yield f"{failure.status}: {failure}\n".encode()
         return
-    start_response("200 OK", EVENTS)
-    yield from bridge.iterate(events(tokens))
+    with opened as tokens:
+        start_response("200 OK", EVENTS)
+        yield from bridge.iterate(events(answer, tokens))
 
 
 def asked(environ: WSGIEnvironment) -> str:
@@ -91,63 +132,100 @@ def asked(environ: WSGIEnvironment) -> str:
     return found
 
 
-def begun(prompt: str) -> Generator[Future[Any], None, Tokens]:
+def begun(answer: Answer) -> Generator[Future[Any], None, Opened[Tokens]]:
     """The answer, when its first token is there.
 
     Nothing has been sent so far, so the status is still open, and what failed can be tried again.
     """
-    pauses = iter(PAUSES)
-    while True:
-        try:
-            tokens: Tokens = yield from timeout(PATIENCE, bridge.run(begin(prompt)), discard=forget)
-            return tokens
-        except TimeoutError:
-            raise Late from None
-        except Failure as failure:
-            pause = next(pauses, None)
-            if pause is None or failure.again is None or failure.again > LONGEST:
-                raise
-            pause = max(failure.again, pause * random.uniform(0.5, 1.5))  # not all clients at once
-        yield from sleep(pause)
+    try:
+        opened: Opened[Tokens] = yield from deadline(PATIENCE, bridge.open(begin(answer)))
+        return opened
+    except TimeoutError:
+        raise Late from None
 
 
-def forget(tokens: Tokens) -> None:
-    """The client, or our patience, has left in the moment in which the first token came."""
-    bridge.run(tokens.aclose())
+def as_the_model_asks(number: int, error: Exception) -> float | None:
+    """How long to wait for the next try.  None: it makes no sense, or takes too long."""
+    again = error.again if isinstance(error, Failure) else None
+    if again is None or again > LONGEST:
+        return None
+    return max(again, pause(number, error) or 0)
+
+
+pause = backoff(0.2)
 
 
 # The rest runs in the asyncio thread.
 
 
-async def begin(prompt: str) -> Tokens:
-    """The tokens, the first of which has come."""
-    tokens = generate(prompt)
-    first = await anext(tokens, None)
-    if first is None:
-        raise Failure("502 Bad Gateway", "the model said nothing")
-    return preceded(first, tokens)
+@asynccontextmanager
+async def begin(answer: Answer) -> AsyncGenerator[Tokens, None]:
+    """The tokens, the first of which has come.  Leaving it ends the generation."""
+    with failures():
+        stream = await model.chat.completions.create(
+            model=NAME,
+            messages=[{"role": "user", "content": answer.prompt}],
+            stream=True,
+            stream_options={"include_usage": True},
+            user=answer.user,
+        )
+    async with stream, aclosing(said(answer, aiter(stream))) as tokens:
+        first = await anext(tokens, None)
+        if first is None:
+            raise Failure("502 Bad Gateway", "the model said nothing")
+        yield preceded(first, tokens)
 
 
 async def preceded(first: str, rest: Tokens) -> Tokens:
-    async with aclosing(rest):
-        yield first
-        async for token in rest:
-            yield token
+    yield first
+    async for token in rest:
+        yield token
 
 
-async def events(tokens: Tokens) -> AsyncGenerator[bytes, None]:
+async def said(answer: Answer, chunks: AsyncIterator[ChatCompletionChunk]) -> Tokens:
+    """The tokens of a stream.  However it ends, the user is charged for what has come."""
+    ended = False
+    try:
+        while True:
+            with failures():
+                chunk = await anext(chunks, None)
+                if chunk is None:
+                    break
+                if chunk.usage is not None:
+                    answer.usage = {name: getattr(chunk.usage, name) for name in ("prompt_tokens", "completion_tokens")}
+                content = "".join(choice.delta.content or "" for choice in chunk.choices)
+                ended = ended or any(choice.finish_reason for choice in chunk.choices)
+            if content:
+                answer.tokens += 1
+                yield content
+        if not ended:
+            raise Failure("502 Bad Gateway", "the model broke off", again=0)
+    finally:
+        charge(answer, ended)
+
+
+def charge(answer: Answer, ended: bool) -> None:
+    """What the model says that it has cost; of an answer that ended early nobody says it, so the tokens are counted."""
+    if not ended and not answer.tokens:
+        return
+    bill = bills[answer.user]
+    bill.answers += ended
+    bill.cut += not ended
+    bill.prompt_tokens += answer.usage.get("prompt_tokens", 0)
+    bill.completion_tokens += answer.usage.get("completion_tokens", answer.tokens)
+
+
+async def events(answer: Answer, tokens: Tokens) -> AsyncGenerator[bytes, None]:
     """Server-sent events.  The last one is ``done``, or ``error``: whoever has seen neither has not seen all.
 
     The response has begun, so there is no status left to say it with.  To break it off instead would do as well for
     those who read HTTP strictly, but a browser's EventSource would take that for an accident, and ask again.
     """
-    number = 0
     async with aclosing(tokens):
         try:
             while (token := await in_time(anext(tokens, None))) is not None:
-                number += 1
                 yield event(token=token)
-            yield event("done", tokens=number)
+            yield event("done", tokens=answer.tokens, **answer.usage)
         except Failure as failure:
             yield event("error", status=int(failure.status[:3]), why=str(failure))
 
@@ -170,72 +248,28 @@ def event(kind: str = "", **data: object) -> bytes:
     return f"{name}data: {json.dumps(data)}\n\n".encode()
 
 
-async def generate(prompt: str) -> Tokens:
-    """One request to the model, on a connection of its own.  Closing it, or cancelling, ends the generation."""
-    url = urlsplit(MODEL)
-    tls = url.scheme == "https"
-    try:
-        reader, writer = await asyncio.open_connection(url.hostname, url.port or (443 if tls else 80), ssl=tls or None)
-        try:
-            body = json.dumps({"prompt": prompt, "stream": True}).encode()
-            writer.write(
-                f"POST {url.path}/generate HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-                + body
-            )
-            chunked = await receive_head(reader)
-            async for line in lines(blocks(reader, chunked)):
-                if line == b"data: [DONE]":
-                    return
-                if line.startswith(b"data:"):
-                    yield str(json.loads(line[5:])["token"])
-            raise EOFError
-        finally:
-            writer.transport.abort()
-    except EOFError as error:
-        raise Failure("502 Bad Gateway", "the model broke off", again=0) from error
-    except OSError as error:
-        raise Failure("502 Bad Gateway", f"the connection to the model failed: {error}", again=0) from error
-    except (ValueError, TypeError, LookupError, asyncio.LimitOverrunError) as error:
-        raise Failure("502 Bad Gateway", f"the model talks nonsense: {error}") from error
-
-
 BUSY = {429: "503 Service Unavailable", 503: "503 Service Unavailable", 502: "502 Bad Gateway", 504: "502 Bad Gateway"}
 """Statuses of the model after which it is asked again, and what the client is told in the end."""
 
 
-async def receive_head(reader: asyncio.StreamReader) -> bool:
-    """Whether what follows is chunked."""
-    line, *fields = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
-    status = int(line.split(" ")[1])
-    headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
-    if status in BUSY:
-        after = headers.get("retry-after", "")
+@contextmanager
+def failures() -> Iterator[None]:
+    """What the SDK, and the HTTP client in it, raise, as a Failure."""
+    try:
+        yield
+    except APIStatusError as error:
+        if error.status_code not in BUSY:
+            raise Failure("502 Bad Gateway", f"the model said {error.status_code}") from error
+        after = error.response.headers.get("retry-after", "")
         again = float(after) if re.fullmatch("[0-9]{1,6}", after) else 0
-        raise Failure(BUSY[status], f"the model said {line}", ("Retry-After", f"{again:g}"), again=again)
-    if status != 200:
-        raise Failure("502 Bad Gateway", f"the model said {line}")
-    return headers.get("transfer-encoding", "").lower() == "chunked"
-
-
-async def blocks(reader: asyncio.StreamReader, chunked: bool) -> AsyncGenerator[bytes, None]:
-    """The body, as it comes."""
-    if not chunked:
-        while block := await reader.read(64 * 1024):
-            yield block
-        return
-    while size := int((await reader.readuntil(b"\n")).partition(b";")[0], 16):
-        if size > LINE:
-            raise ValueError("too long a chunk")
-        yield (await reader.readexactly(size + 2))[:-2]
-
-
-async def lines(blocks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The lines of a body, without their ends."""
-    rest = b""
-    async for block in blocks:
-        *whole, rest = (rest + block).split(b"\n")
-        if len(rest) > LINE:
-            raise ValueError("too long a line")
-        for line in whole:
-            yield line.rstrip(b"\r")
+        why = f"the model said {error.status_code}"
+        raise Failure(BUSY[error.status_code], why, ("Retry-After", f"{again:g}"), again=again) from error
+    except (APIConnectionError, httpx2.TransportError) as error:
+        cause = error.__cause__ if isinstance(error, APIConnectionError) else error
+        if not isinstance(cause, httpx2.RemoteProtocolError):
+            raise Failure("502 Bad Gateway", f"the connection to the model failed: {cause!r}", again=0) from error
+        if "disconnected" in str(cause) or "closed connection" in str(cause):
+            raise Failure("502 Bad Gateway", "the model broke off", again=0) from error
+        raise Failure("502 Bad Gateway", f"the model talks nonsense: {cause}") from error
+    except (APIError, ValueError, TypeError, AttributeError) as error:
+        raise Failure("502 Bad Gateway", f"the model talks nonsense: {error}") from error

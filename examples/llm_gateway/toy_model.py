@@ -2,6 +2,7 @@
 
     python3 examples/llm_gateway/toy_model.py 9000
 
+    POST /v1/chat/completions           as that of OpenAI, streamed; with usage if that is asked for
     POST /generate with {"prompt": "..."}, or GET /generate?prompt=...
         data: {"token": "Once "}        an event for each token, a chunk for each event
         data: [DONE]                    the end
@@ -39,11 +40,44 @@ stats = {"requests": 0, "generations": 0, "finished": 0, "cancelled": 0, "open":
 asked: Counter[str] = Counter()  # how often, for each prompt that is busy
 
 
+class Plain:
+    """How tokens are said."""
+
+    def token(self, text: str) -> bytes:
+        return event(json.dumps({"token": text}))
+
+    def end(self, prompt: str, tokens: int) -> bytes:
+        return event("[DONE]")
+
+
+class Chat(Plain):
+    """As the API of OpenAI says them: https://platform.openai.com/docs/api-reference/chat-streaming."""
+
+    def __init__(self, with_usage: bool) -> None:
+        self._with_usage = with_usage
+        self._id = f"chatcmpl-{stats['requests']}"
+
+    def token(self, text: str) -> bytes:
+        return self._chunk([{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}])
+
+    def end(self, prompt: str, tokens: int) -> bytes:
+        said = self._chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}])
+        if self._with_usage:
+            words = len(prompt.split())
+            usage = {"prompt_tokens": words, "completion_tokens": tokens, "total_tokens": words + tokens}
+            said += self._chunk([], usage=usage)
+        return said + event("[DONE]")
+
+    def _chunk(self, choices: list[object], **more: object) -> bytes:
+        said = {"id": self._id, "object": "chat.completion.chunk", "created": 0, "model": "toy", "choices": choices}
+        return event(json.dumps({**said, **more}))
+
+
 class BreakOff(Exception):
     """Ends the connection in the middle."""
 
 
-async def answer(prompt: str) -> AsyncGenerator[bytes, None]:
+async def answer(prompt: str, how: Plain) -> AsyncGenerator[bytes, None]:
     """The response to a prompt, piece by piece."""
     orders = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", prompt)}
     if asked[prompt] < orders.get("busy", 0):
@@ -57,14 +91,14 @@ async def answer(prompt: str) -> AsyncGenerator[bytes, None]:
             await obey(number, orders)
             await asyncio.sleep(orders.get("ms", 100) / 1000)
             begin = b"" if number else head(200, "Content-Type: text/event-stream", "Transfer-Encoding: chunked")
-            yield begin + event(json.dumps({"token": word + " " + "." * orders.get("size", 0)}))
+            yield begin + how.token(word + " " + "." * orders.get("size", 0))
             stats["tokens"] += 1
         await obey(tokens, orders)
     except (asyncio.CancelledError, GeneratorExit):
         stats["cancelled"] += 1
         raise
     stats["finished"] += 1
-    yield event("[DONE]") + chunk(b"")
+    yield how.end(prompt, tokens) + chunk(b"")
 
 
 async def obey(number: int, orders: dict[str, int]) -> None:
@@ -91,16 +125,20 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-async def read_request(reader: asyncio.StreamReader) -> tuple[str, str]:
-    """The path and the prompt."""
+async def read_request(reader: asyncio.StreamReader) -> tuple[str, str, Plain]:
+    """The path, the prompt, and how it is to be answered."""
     line, *fields = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
     method, target, _ = line.split(" ")
     url = urlsplit(target)
     if method == "GET":
-        return url.path, parse_qs(url.query).get("prompt", [""])[0]
+        return url.path, parse_qs(url.query).get("prompt", [""])[0], Plain()
     headers = {name.lower(): value for name, _, value in (field.partition(":") for field in fields)}
     body = await reader.readexactly(min(int(headers["content-length"]), MOST))
-    return url.path, str(json.loads(body)["prompt"])
+    sent = json.loads(body)
+    if url.path != "/v1/chat/completions":
+        return url.path, str(sent["prompt"]), Plain()
+    with_usage = bool((sent.get("stream_options") or {}).get("include_usage"))
+    return url.path, str(sent["messages"][-1]["content"]), Chat(with_usage)
 
 
 async def until_left(reader: asyncio.StreamReader) -> None:
@@ -110,8 +148,8 @@ async def until_left(reader: asyncio.StreamReader) -> None:
         pass
 
 
-async def generate(prompt: str, writer: asyncio.StreamWriter) -> None:
-    async with aclosing(answer(prompt)) as pieces:
+async def generate(prompt: str, how: Plain, writer: asyncio.StreamWriter) -> None:
+    async with aclosing(answer(prompt, how)) as pieces:
         async for piece in pieces:
             writer.write(piece)
             await writer.drain()  # waits while the client does not take more
@@ -120,13 +158,13 @@ async def generate(prompt: str, writer: asyncio.StreamWriter) -> None:
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One connection, one request.  A client that leaves is noticed at once."""
     try:
-        path, prompt = await read_request(reader)
+        path, prompt, how = await read_request(reader)
         if path == "/stats":
             writer.write(response(json.dumps(stats).encode() + b"\n"))
-        elif path == "/generate":
+        elif path in ("/generate", "/v1/chat/completions"):
             stats["requests"] += 1
             stats["open"] += 1
-            tasks = [asyncio.create_task(step) for step in (generate(prompt, writer), until_left(reader))]
+            tasks = [asyncio.create_task(step) for step in (generate(prompt, how, writer), until_left(reader))]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 task.cancel()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Ts = TypeVarTuple("Ts")
 
-__all__ = ["around_calls", "check_function", "offload"]
+__all__ = ["around_calls", "check_function", "in_context", "offload"]
 
 T = TypeVar("T")
 
@@ -37,19 +37,24 @@ def offload(fn: Callable[[Unpack[Ts]], T], *args: Unpack[Ts], pool: Executor | N
     """
     check_function(fn)
     if pool is None:
-        context = contextvars.copy_context()
-        return heeded(_default.pool().submit(lambda: context.run(_call, named(fn), partial(fn, *args))), named(fn))
+        return heeded(in_context(_default.pool(), fn, *args), named(fn))
     if around_calls and isinstance(pool, ThreadPoolExecutor):  # in another process there is nothing to look at
         return heeded(pool.submit(_call, named(fn), partial(fn, *args)), named(fn))
     return heeded(pool.submit(fn, *args), named(fn))
 
 
-def check_function(fn: object) -> None:
-    """Raises TypeError, with what to write instead, if that is nothing to call in a thread."""
+def check_function(fn: object, call: str = "offload") -> None:
+    """Raises TypeError, with what to write instead, if that is nothing for ``call`` to call in a thread."""
     if inspect.iscoroutinefunction(fn):
-        raise TypeError(f"offload() of the coroutine function {named(fn)}: give what it returns to AsyncBridge.run")
+        raise TypeError(f"{call}() of the coroutine function {named(fn)}: give what it returns to AsyncBridge.run")
     if not callable(fn):
-        raise TypeError(f"offload() takes a function, and its arguments after it, not a {type(fn).__name__}")
+        raise TypeError(f"{call}() takes a function, and its arguments after it, not a {type(fn).__name__}")
+
+
+def in_context(pool: ThreadPoolExecutor, fn: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]) -> Future[T]:
+    """Has the function called in a thread of the pool, in a copy of the caller's context variables."""
+    context = contextvars.copy_context()
+    return pool.submit(lambda: context.run(_call, named(fn), partial(fn, *args)))
 
 
 around_calls: list[Callable[[str], AbstractContextManager[None]]] = []

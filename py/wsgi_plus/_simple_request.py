@@ -496,7 +496,8 @@ class Request:
 
     def make_environ(self) -> Environ:
         """What PEP 3333 asks for, and what CGI does."""
-        head, (host, port), (client, client_port) = self.head, self.server.address, self.connection.peer[:2]
+        head, (host, port) = self.head, self.connection.address
+        client, client_port = self.connection.peer[:2] or ("", "")  # a Unix socket's has no name
         environ: Environ = {
             "REQUEST_METHOD": head.method,
             "SCRIPT_NAME": "",

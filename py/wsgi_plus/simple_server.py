@@ -64,6 +64,7 @@ class Connection:
 
     def __init__(self, server: Server, sock: socket.socket, peer: tuple[Any, ...]) -> None:
         self.server, self.sock, self.peer = server, sock, peer
+        self.address = _address(sock)
         self.output = Output()
         self.reader = Reader(limit=server.limit_request_body, put=self.output.put)
         self.request: Request | None = None  # in progress, until its response is sent; others wait behind it (S2.4)
@@ -121,11 +122,11 @@ class Connection:
             return
         try:
             found = self.reader.next()
+            self.request = None if found is None else self.server.request_class(self, *found)
         except Refusal as refusal:
             self.refuse(refusal.status)
             return
-        if found is not None:
-            self.request = self.server.request_class(self, *found)
+        if self.request is not None:
             self.server.requests.add(self.request)
             self.server.run_queue.put(self.request)
 
@@ -247,6 +248,8 @@ Self = TypeVar("Self", bound="Server")
 class Server:
     """Serves an application on one address, which it has from its making on: ``address``, ``url``.
 
+    Instead of an address it takes ``listeners``: sockets that listen, of TCP or Unix, which it closes when it drains.
+
     serve_forever() serves in the calling thread until shutdown(); ``with`` does it in another thread, and shuts down at
     the end.  Of the options these are seconds, and 0 is no limit:
 
@@ -261,6 +264,7 @@ class Server:
     (S8.5).  ``limit_request_body`` is in bytes (S14.2).  Raises OSError if the address cannot be had.
     """
 
+    most_connections = sys.maxsize  # then no more are accepted until one ends
     LAST = 2.0  # seconds for everything to end after the graceful timeout
     connection_class: type[Connection] = Connection
     request_class: type[Request] = Request
@@ -280,6 +284,7 @@ class Server:
         body_timeout: float = 30.0,
         allow_half_close: bool = False,
         limit_request_body: int = 1 << 30,
+        listeners: Sequence[socket.socket] = (),
     ) -> None:
         self.app = app
         self.request_timeout, self.graceful_timeout = request_timeout, graceful_timeout
@@ -295,11 +300,12 @@ class Server:
         self.poll = select.poll()
         self._calls: deque[Callable[[], object]] = deque()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, port), family=family, backlog=1024)
+        found = listeners or [socket.create_server((host, port), family=family, backlog=1024)]
+        self._listeners = {sock.fileno(): sock for sock in found}
         self._woken, self._waker = socket.socketpair()
-        for sock in (self._woken, self._waker, self._listener):
+        for sock in (self._woken, self._waker, *found):
             sock.setblocking(False)
-        self.address: tuple[str, int] = self._listener.getsockname()[:2]
+        self.address = _address(found[0])
         names = (f"wsgi_plus-pool-{number}" for number in range(threads))
         self._pool = [threading.Thread(target=self._work, name=name, daemon=True) for name in names]
         self._loop: threading.Thread | None = None
@@ -329,8 +335,8 @@ class Server:
         """Serves in this thread, once."""
         for thread in self._pool:
             thread.start()
-        self.poll.register(self._listener, select.POLLIN)
-        self.poll.register(self._woken, select.POLLIN)
+        for sock in (self._woken, *self._listeners.values()):
+            self.poll.register(sock, select.POLLIN)
         looked = 0.0
         try:
             while not self._at_end():
@@ -385,36 +391,41 @@ class Server:
         for number, events in self.poll.poll(TICK * 1000):
             if number == self._woken.fileno():
                 self._woken.recv(4096)
-            elif number == self._listener.fileno():
-                self._accept()
+            elif number in self._listeners:
+                self._accept(self._listeners[number])
             elif number in self.connections:
                 self.connections[number].attend(events)
         for _ in range(len(self._calls)):
             self._calls.popleft()()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
+        if len(self.connections) >= self.most_connections:
+            self.poll.modify(listener, 0)  # until the next tick
+            return
         try:
-            sock, peer = self._listener.accept()
+            sock, peer = listener.accept()
         except BlockingIOError:
             return
         except OSError as error:
             log.error("Cannot accept a connection: %s", error)
-            self.poll.modify(self._listener, 0)  # until the next tick
+            self.poll.modify(listener, 0)
             return
         self.connections[sock.fileno()] = self.connection_class(self, sock, peer)
 
     def _accept_waiting(self) -> None:
         """Accepts the connections that wait: requests may have arrived on them (S18.1)."""
-        before = -1
-        while before < len(self.connections):
-            before = len(self.connections)
-            self._accept()
+        for listener in self._listeners.values():
+            before = -1
+            while before < len(self.connections):
+                before = len(self.connections)
+                self._accept(listener)
 
     def _tick(self, now: float) -> None:
         for connection in list(self.connections.values()):
             connection.tick(now)
         if self.draining_since is None:
-            self.poll.modify(self._listener, select.POLLIN)
+            for listener in self._listeners.values():
+                self.poll.modify(listener, select.POLLIN)
         elif not self.forced and now - self.draining_since >= self.graceful_timeout:
             self.forced = True
             for connection in list(self.connections.values()):
@@ -425,8 +436,9 @@ class Server:
             log.info("Draining")
             self.draining_since = time.monotonic()
             self._accept_waiting()
-            self.poll.unregister(self._listener)
-            self._listener.close()  # S18.1
+            for listener in self._listeners.values():
+                self.poll.unregister(listener)
+                listener.close()  # S18.1
             for connection in list(self.connections.values()):
                 connection.drain()
 
@@ -441,13 +453,19 @@ class Server:
             log.error("%s is left behind, still running:\n%s", request, request.stack())
         for connection in list(self.connections.values()):
             connection.abort()
-        for sock in (self._listener, self._woken, self._waker):
+        for sock in (*self._listeners.values(), self._woken, self._waker):
             sock.close()
         for _ in self._pool:
             self.run_queue.put(None)
         if not self.requests:
             for thread in self._pool:
                 thread.join()
+
+
+def _address(sock: socket.socket) -> tuple[str, int]:
+    """Where that is, for clients: a Unix socket has a name that is none of a host."""
+    name = sock.getsockname()
+    return name[:2] if isinstance(name, tuple) else ("localhost", 80)
 
 
 def _name(future: Future[Any] | None) -> str:

@@ -4,8 +4,9 @@
     scripts/conformance --url http://127.0.0.1:8000/ --control 127.0.0.1:9000
     scripts/conformance --known fermata
 
-Prints a line a requirement: pass, fail, or not supported.  Exits 0 if no MUST fails, 1 if one does, 2 on wrong usage or
-if there is no server.
+Prints a line a requirement as soon as its cases have been tried: pass, fail, or not supported.  Exits 0 if no MUST fails,
+1 if one does, 2 on wrong usage or if there is no server.  SIGTERM and SIGINT end it early: it says what it has, and ends
+the servers that it has started.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import difflib
 import json
 import re
 import shlex
+import signal
 import string
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,8 +29,8 @@ from . import results
 from .document import with_cases
 from .launcher import OPTIONS, PLACEHOLDERS, CannotStart, Settings
 from .registry import SPEC, Case, all_cases, requirements
-from .report import by_requirement, document, table, verdict
-from .runner import FAIL, run
+from .report import Lines, by_requirement, document, verdict
+from .runner import FAIL, Result, run
 from .servers import KNOWN
 
 SETTINGS = {
@@ -54,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="scripts/conformance",
         description="Runs the conformance suite of WSGI+ against a server.",
-        epilog="Exits 0 if no MUST fails, 1 if one does, 2 if there is nothing to examine.",
+        epilog="Exits 0 if no MUST fails, 1 if one does, 2 if there is nothing to examine, 143 if SIGTERM ends it early.",
     )
     for name, text in SETTINGS.items():
         made.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper().replace("_", "-"), help=text)
@@ -119,9 +122,9 @@ def wrong(option: str, value: str) -> str:
         return str(error)
     if unknown := sorted(found.difference(known)):
         return f"{{{unknown[0]}}} is not known: {', '.join(f'{{{name}}}' for name in known) or 'it takes none'}"
-    needed = {"port"} if option == "server" else set(known) if option in OPTIONS else set[str]()
-    if missing := sorted(needed - found):
-        return f"{{{missing[0]}}} is missing, which stands for a value that the suite chooses"
+    needed = ("port",) if option == "server" else known if option in OPTIONS else ()
+    if needed and found.isdisjoint(needed):
+        return f"{{{needed[0]}}} is missing, which stands for a value that the suite chooses"
     return ""
 
 
@@ -179,20 +182,63 @@ def main() -> int:
     if options.results:
         return results.main(options.results, [options.known] if options.known else list(KNOWN))
 
-    report = (lambda r: print(f"{r.result:14} {r.name}", flush=True)) if options.verbose else None
+    lines, found = Lines(cases), list[Result]()
+
+    def report(result: Result) -> None:
+        found.append(result)
+        if options.verbose:
+            print(f"{result.result:14} {result.name}", flush=True)
+        for line in lines.add(result):
+            print(line, flush=True)
+
+    ended = None
     try:
         settings = settings_of(options, made.error)
-        found = run(settings, cases, report, jobs=1 if options.url else options.jobs)
+        with ended_by(signal.SIGTERM, signal.SIGINT) as look:
+            run(settings, cases, report, jobs=1 if options.url else options.jobs, look=look)
     except CannotStart as why:
         print(f"scripts/conformance: there is no server: {why}", file=sys.stderr)
         return 2
-    print(table(found))
+    except Ended as by:
+        ended = by.number
+    print("\n".join(lines.end()), flush=True)
     if options.json:
         known = KNOWN.get(options.known)
         name, version = (known.name, known.find_version()) if known else (options.server or options.url, "")
         options.json.write_text(json.dumps(document(found, server=name, version=version), indent=2) + "\n")
+    if ended is not None:
+        return 128 + ended
     musts = [req for req, those in by_requirement(found).items() if req.level == "MUST" and verdict(those) == FAIL]
     return 1 if musts else 0
+
+
+class Ended(BaseException):
+    """A signal has come."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def ended_by(*numbers: int) -> Iterator[Callable[[], None]]:
+    """Gives what raises Ended when the first of these signals has come; they do nothing else until the end of the block.
+
+    An exception out of a handler would be raised wherever the main thread is just then, if it is woken up at all: the
+    signal may come in another thread.
+    """
+    came: list[int] = []
+
+    def look() -> None:
+        if came:
+            raise Ended(came[0])
+
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
+    try:
+        yield look
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def spec(what: str, *, write: bool) -> int:

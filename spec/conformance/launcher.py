@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shlex
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from urllib.parse import urlsplit
 from .check import LONG, PROMPT, Failed, NotSupported
 from .client import Address, Connection
 
-__all__ = ["OPTIONS", "PLACEHOLDERS", "CannotStart", "Server", "Settings"]
+__all__ = ["OPTIONS", "PLACEHOLDERS", "CannotStart", "Server", "Settings", "Started"]
 
 HERE = Path(__file__).resolve().parent
 APPS = HERE / "apps"
@@ -39,11 +41,14 @@ OPTIONS = {
     "half_close": "",
 }
 
+WAYS = {"seconds": ("seconds", "whole_seconds")}
+"""A value that may be written in several ways: for servers that take whole seconds only, they are rounded up."""
+
 PLACEHOLDERS = {
     # what may stand in braces in a setting
     "server": ("host", "port", "app", "module", "callable", "apps", "python", "extra_port", "log", "options"),
     "parked": ("host", "port", "extra_port", "pid", "log", "what"),
-    **{option: (value,) if value else () for option, value in OPTIONS.items()},
+    **{option: WAYS.get(value, (value,) if value else ()) for option, value in OPTIONS.items()},
 }
 
 
@@ -102,12 +107,41 @@ class FreePort:
         self._claim.close()
 
 
+class Started:
+    """The servers that run, so that all can be ended at once, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._servers: set[Server] = set()
+        self._ended = False
+
+    def add(self, server: Server) -> None:
+        with self._lock:
+            self._servers.add(server)
+            ended = self._ended
+        if ended:
+            server.kill()
+
+    def discard(self, server: Server) -> None:
+        with self._lock:
+            self._servers.discard(server)
+
+    def end(self) -> None:
+        """Kills them, and those that are added from now on."""
+        with self._lock:
+            self._ended = True
+            servers = list(self._servers)
+        for server in servers:
+            server.kill()
+
+
 class Server:
     """One running server.  A context manager: leaving it ends the process, if it is ours."""
 
-    def __init__(self, settings: Settings, options: Mapping[str, float]) -> None:
+    def __init__(self, settings: Settings, options: Mapping[str, float], started: Started | None = None) -> None:
         self.settings = settings
         self.options = dict(options)
+        self._started = started or Started()
         self._process: subprocess.Popen[bytes] | None = None
         self._dir = tempfile.TemporaryDirectory(prefix="conformance-")
         self.address: Address
@@ -155,6 +189,7 @@ class Server:
                 )
             except OSError as error:
                 raise CannotStart(f"{words[0]}: {error.strerror}") from None
+        self._started.add(self)
         deadline = time.monotonic() + LONG
         while not self._answers():
             if self._process.poll() is not None:
@@ -183,7 +218,8 @@ class Server:
             if not template:
                 raise NotSupported(f"needs --{option.replace('_', '-')}")
             number = int(value) if value == int(value) else value
-            more += [word.format(**{OPTIONS[option] or "_": number}) for word in shlex.split(template)]
+            written = {OPTIONS[option] or "_": number, "whole_seconds": math.ceil(value)}
+            more += [word.format(**written) for word in shlex.split(template)]
         words: list[str] = []
         for word in shlex.split(self.settings.server):
             words += more if word == "{options}" else [word.format(**values, options=shlex.join(more))]
@@ -236,19 +272,30 @@ class Server:
 
     def stop(self) -> None:
         """Ends the process, and what it has started."""
-        process, self._process = self._process, None
+        process = self._process
         if process is not None:
             process.terminate()
             try:
                 process.wait(2)
             except subprocess.TimeoutExpired:
                 pass
+            self.kill()
+            self._process = None
+            try:
+                process.wait(LONG)
+            except subprocess.TimeoutExpired:
+                pass  # it hangs in the kernel: nobody can help it
+        self._started.discard(self)
+        self._let_go()
+
+    def kill(self) -> None:
+        """Ends all that has been started at once.  In any thread, also while another one uses the server."""
+        process = self._process
+        if process is not None:
             try:
                 os.killpg(process.pid, signal.SIGKILL)  # a session of its own: its workers, too
             except ProcessLookupError:
                 pass
-            process.wait()
-        self._let_go()
 
     def _let_go(self) -> None:
         for port in self._ports:

@@ -24,6 +24,7 @@ SPEC = HERE.parent / "wsgi-plus.md"
 
 REQUIREMENT = re.compile(r"^- \*\*(S\d+\.\d+)\*\* ", re.M)
 ENDS = re.compile(r"^(?:- \*\*S\d|#)", re.M)  # what follows a requirement
+BORROWED = {"S8.6": ("SHOULD",)}  # it says where S8.5, which is one, applies
 NEEDS = frozenset(("futures", "plain", "process", "log"))
 
 
@@ -33,7 +34,7 @@ class Requirement:
 
     number: str
     level: str
-    """MUST, SHOULD or MAY: the strongest that the text has."""
+    """MUST, SHOULD or MAY: the strongest that the text has, unless it is that of some of its cases."""
     text: str
 
     @property
@@ -52,6 +53,8 @@ class Case:
     """``futures``: a server that suspends; ``process``: one that the suite has started; ``log``: what it writes."""
     options: Mapping[str, float] = field(default_factory=dict)
     """Settings of the server for this case: see launcher.Settings."""
+    levels: Mapping[str, str] = field(default_factory=dict)
+    """Of the requirements of which it shows a sentence with a weaker word than their strongest: that word."""
 
     @property
     def text(self) -> str:
@@ -62,13 +65,20 @@ _cases: dict[str, Case] = {}
 
 
 def case(
-    *requirements: str, needs: Iterable[str] = (), **options: float
+    *requirements: str,
+    needs: Iterable[str] = (),
+    should: Iterable[str] = (),
+    may: Iterable[str] = (),
+    **options: float,
 ) -> Callable[[Callable[[Trial], None]], Callable[[Trial], None]]:
     """Registers a function as the case of these requirements, under its name with hyphens.
 
-    Cases of the specification need ``futures`` unless they say ``plain``.  Raises ValueError for requirements, needs
-    and options that there are not, for a name that is taken, and where the docstring is missing.
+    A case is judged by the strongest word of its requirement, unless that is named in ``should`` or ``may``: then what
+    it shows is what the requirement says with that word.  Cases of the specification need ``futures`` unless they say
+    ``plain``.  Raises ValueError for requirements, words, needs and options that there are not, for a name that is
+    taken, and where the docstring is missing.
     """
+    levels = {**dict.fromkeys(should, "SHOULD"), **dict.fromkeys(may, "MAY")}
 
     def register(function: Callable[[Trial], None]) -> Callable[[Trial], None]:
         name = function.__name__.replace("_", "-")
@@ -78,10 +88,13 @@ def case(
             raise ValueError(f"the case {name} does not say what it is")
         if unknown := sorted({*requirements} - numbers() | {*needs} - NEEDS | options.keys() - OPTIONS.keys()):
             raise ValueError(f"the case {name} names {', '.join(unknown)}, which there is not")
+        for number, word in levels.items():
+            if number not in requirements or not is_weaker(number, word):
+                raise ValueError(f"the case {name} shows no {word} of {number} that is weaker than the rest of it")
         wanted = set(needs)
         if any(number.startswith("S") for number in requirements) and "plain" not in wanted:
             wanted.add("futures")
-        _cases[name] = Case(name, requirements, function, frozenset(wanted - {"plain"}), options)
+        _cases[name] = Case(name, requirements, function, frozenset(wanted - {"plain"}), options, levels)
         return function
 
     return register
@@ -101,8 +114,23 @@ def numbers() -> frozenset[str]:
     return frozenset(requirement.number for requirement in requirements())
 
 
+@functools.cache
+def levels() -> Mapping[str, tuple[str, ...]]:
+    """By number: the words of the requirement, the strongest first."""
+    return {requirement.number: words(requirement.text) for requirement in requirements()}
+
+
+def is_weaker(number: str, word: str) -> bool:
+    """Whether the requirement has that word, or that of another to which it points, beside a stronger one."""
+    return word in levels()[number][1:] or word in BORROWED.get(number, ())
+
+
+def words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in ("MUST", "SHOULD", "MAY") if re.search(rf"\b{word}\b", text))
+
+
 def level(text: str) -> str:
-    return next((word for word in ("MUST", "SHOULD", "MAY") if re.search(rf"\b{word}\b", text)), "")
+    return (*words(text), "")[0]
 
 
 def requirements() -> list[Requirement]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .launcher import CannotStart
-from .registry import all_cases, requirements
+from .registry import Requirement, all_cases, requirements
 from .report import document
 from .runner import FAIL, PASS, SKIP, Result, run
 from .servers import KNOWN, Known
@@ -80,6 +80,8 @@ def page() -> str:
         "does not ask it to; but the helper of S17, which is for such servers, can be tried on it, and can tell clients of a",
         "failure only where the server does.",
         "",
+        "A requirement that says MUST and SHOULD has a line for each, with the cases that show what is said with that word.",
+        "",
         "| pass / fail / not supported | " + " | ".join(heads) + " |",
         "| --- |" + " --- |" * len(heads),
         *(
@@ -91,9 +93,10 @@ def page() -> str:
         lines += ["", f"## {title}", "", "| | | " + " | ".join(heads) + " |", "| --- | --- |" + " --- |" * len(heads)]
         for requirement in requirements():
             if requirement.pep == pep:
-                said = [record["requirements"].get(requirement.number, {}).get("result", SKIP) for record in found]
                 number = f"{requirement.number} {requirement.text}" if pep else requirement.number
-                lines.append(f"| {number} | {requirement.level} | " + " | ".join(SIGNS[word] for word in said) + " |")
+                for level in levels_of(requirement):
+                    said = [verdicts(record, requirement.number).get(level, SKIP) for record in found]
+                    lines.append(f"| {number} | {level} | " + " | ".join(SIGNS[word] for word in said) + " |")
     lines += ["", "## What failed"]
     order = {requirement.number: place for place, requirement in enumerate(requirements())}
     texts = {case.name: " ".join(case.text.split()) for case in all_cases()}
@@ -103,7 +106,9 @@ def page() -> str:
         )
         lines += ["", f"### {head}", ""] + ([] if failed else ["Nothing."])
         for case in failed:
-            lines.append(f"- {', '.join(case['requirements'])} `{case['name']}`: {texts.get(case['name'], '')}")
+            said_with = case.get("levels", {})
+            numbers = [f"{n} ({said_with[n]})" if n in said_with else n for n in case["requirements"]]
+            lines.append(f"- {', '.join(numbers)} `{case['name']}`: {texts.get(case['name'], '')}")
             lines.append(f"  *Not so:* {plain(case['detail'])}.")
     lines += ["", "## How they are started", "", "Beside what is needed only the number of threads is set.", ""]
     lines += [f"- {known.name}: `{command(known)}`" for known in KNOWN.values()]
@@ -112,10 +117,21 @@ def page() -> str:
 
 def counts(record: dict[str, Any], pep: bool, level: str) -> str:
     """How many requirements of a level pass, fail, and are not supported."""
-    seen = [
-        r["result"] for number, r in record["requirements"].items() if r["level"] == level and (number[0] == "P") == pep
-    ]
+    numbers = [number for number in record["requirements"] if (number[0] == "P") == pep]
+    seen = [said[level] for said in (verdicts(record, number) for number in numbers) if level in said]
     return " / ".join(str(seen.count(word)) for word in (PASS, FAIL, SKIP))
+
+
+def verdicts(record: dict[str, Any], number: str) -> dict[str, str]:
+    """What a record says of a requirement, by level."""
+    said = record["requirements"].get(number)
+    return {} if said is None else {said["level"]: said["result"], **said.get("weaker", {})}
+
+
+def levels_of(requirement: Requirement) -> list[str]:
+    """Its own, and those of its cases that are about weaker words of it; the strongest first."""
+    weaker = {case.levels.get(requirement.number) for case in all_cases()} - {None, requirement.level}
+    return [word for word in ("MUST", "SHOULD", "MAY") if word == requirement.level or word in weaker]
 
 
 def command(known: Known) -> str:

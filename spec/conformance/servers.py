@@ -30,7 +30,7 @@ OURS = {
     "half_close": "--allow-half-close",
 }
 
-# wsgi_plus.simple_server logs what is parked when it gets SIGUSR1: a line each, below one that counts them.
+# wsgi_plus.simple_server, and the worker for gunicorn, log what is parked when they get SIGUSR1: a line each, below one that counts them.
 PARKED = """
 import os, signal, sys, time
 pid, path, what = sys.argv[1:]
@@ -98,7 +98,23 @@ KNOWN = {
         f"{_BIN}/gunicorn --bind {{host}}:{{port}} --worker-class gthread --threads 8 --no-control-socket "
         "{options} {app}",
         _pip("gunicorn"),
-        {"drain": "--graceful-timeout {seconds}", "threads": "--threads {n}"},
+        {"drain": "--graceful-timeout {whole_seconds}", "threads": "--threads {n}"},
+    ),
+    "gunicorn_worker": Known(
+        "gunicorn, wsgi_plus.gunicorn",
+        f"{_BIN}/gunicorn --bind {{host}}:{{port}} --worker-class wsgi_plus.gunicorn.Worker --threads 8 "
+        "--no-control-socket {options} {app}",
+        _pip("gunicorn"),
+        {
+            "deadline": "--env WSGI_PLUS_REQUEST_TIMEOUT={seconds}",
+            "drain": "--graceful-timeout {whole_seconds}",
+            "send_timeout": "--env WSGI_PLUS_SEND_TIMEOUT={seconds}",
+            "keep_alive": "--keep-alive {whole_seconds}",
+            "body_limit": "--env WSGI_PLUS_LIMIT_REQUEST_BODY={bytes}",
+            "threads": "--threads {n}",
+            "half_close": "--env WSGI_PLUS_ALLOW_HALF_CLOSE=1",
+            "parked": f"{sys.executable} -c {shlex.quote(PARKED)} {{pid}} {{log}} {{what}}",
+        },
     ),
     "uwsgi": Known(
         "uWSGI",

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from harness.client import Connection, Truncated
 from harness.limits import LONG, QUIET, ROOT, eventually
-from harness.server import Server, environment
+from harness.server import Server, environment, virtualenv
 from test_examples import Upstream
 
 HERE = ROOT / "examples" / "llm_gateway"
@@ -83,15 +83,16 @@ def toy(one_toy: Toy) -> Toy:
 @pytest.fixture(params=["fermata", "simple_server"])
 def serve_by_command(request: pytest.FixtureRequest, serve: Start) -> Start:
     """Serves the gateway with the command of README.md for either server.  Servers alike are shared."""
-    commands = {"fermata": "build/fermata .* app:app", "simple_server": "PYTHONPATH=py python3 -m wsgi_plus"}
+    commands = {"fermata": "build/fermata .* app:app", "simple_server": "PYTHONPATH=py .venv/bin/python -m wsgi_plus"}
 
     def start(model: str, patience: float = LONG) -> Server:
         env = {"MODEL": model, "PATIENCE": str(patience)}
         program, *options, app = told(commands[request.param])
         if "=" not in program:
+            options[options.index(".venv")] = virtualenv()
             return serve(app, *options, cwd=ROOT, env=env)
         name, _, value = program.partition("=")
-        assert options.pop(0) == "python3"
+        assert options.pop(0) == ".venv/bin/python"
         return serve(app, *options, cwd=ROOT, env={**env, name: value}, program=[sys.executable])
 
     return start
@@ -117,6 +118,11 @@ def events(text: str) -> list[tuple[str, Any]]:
     return [(kind or "token", json.loads(data)) for kind, data in found]
 
 
+def done(prompt: str, tokens: int) -> tuple[str, Any]:
+    """The last event of an answer to that prompt, to which generate() adds a word."""
+    return ("done", {"tokens": tokens, "prompt_tokens": len(prompt.split()) + 1, "completion_tokens": tokens})
+
+
 def story(tokens: int) -> list[tuple[str, Any]]:
     return [("token", {"token": STORY[n % len(STORY)] + " "}) for n in range(tokens)]
 
@@ -125,16 +131,17 @@ def story(tokens: int) -> list[tuple[str, Any]]:
 
 
 def test_get(gateway):
-    with generate(gateway, "hello tokens=25 ms=1") as c:
+    prompt = "hello tokens=25 ms=1"
+    with generate(gateway, prompt) as c:
         answer = c.read_response()
     assert answer.header("Content-Type") == "text/event-stream"
-    assert events(answer.text) == [*story(25), ("done", {"tokens": 25})]
+    assert events(answer.text) == [*story(25), done(prompt, 25)]
     assert answer.keeps_alive
 
 
 def test_post(gateway):
     body = json.dumps({"prompt": "hëllo tokens=3 ms=1"}).encode()
-    assert events(gateway.request("POST", "/generate", [], body).text) == [*story(3), ("done", {"tokens": 3})]
+    assert events(gateway.request("POST", "/generate", [], body).text) == [*story(3), done("tokens=3 ms=1", 3)]
 
 
 def test_readme_shows_what_a_client_sees(gateway):
@@ -150,11 +157,12 @@ def test_a_token_arrives_when_it_is_said(gateway):
 
 def test_two_hundred_at_once(gateway, toy):
     """Of a second each, at the same time: they are all open at once."""
+    prompt = "tokens=4 ms=500"
     with ExitStack() as stack:
-        clients = [stack.enter_context(generate(gateway, "tokens=4 ms=500")) for _ in range(200)]
+        clients = [stack.enter_context(generate(gateway, prompt)) for _ in range(200)]
         toy.wait(open=200)
         answers = [c.read_response() for c in clients]
-    assert [events(answer.text) for answer in answers] == [[*story(4), ("done", {"tokens": 4})]] * 200
+    assert [events(answer.text) for answer in answers] == [[*story(4), done(prompt, 4)]] * 200
     toy.wait(finished=200, cancelled=0, open=0)
 
 
@@ -186,8 +194,9 @@ def test_refused(gateway, toy, method, target, body, status):
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_tries_again_while_the_model_is_busy(gateway, toy, status):
-    with generate(gateway, f"tokens=1 ms=1 busy=3 status={status}") as c:
-        assert events(c.read_response().text) == [*story(1), ("done", {"tokens": 1})]
+    prompt = f"tokens=1 ms=1 busy=3 status={status}"
+    with generate(gateway, prompt) as c:
+        assert events(c.read_response().text) == [*story(1), done(prompt, 1)]
     assert toy.stats()["requests"] == 4
 
 
@@ -251,57 +260,116 @@ def test_breaks_off_in_the_middle(gateway, toy):
     assert toy.stats()["requests"] == 2
 
 
-TOKEN = b'data: {"token": "a"}\n\n'
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+def said(*choices: dict[str, Any], **more: Any) -> bytes:
+    """An event as the API of OpenAI gives it."""
+    about = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "toy", "choices": choices}
+    return b"data: " + json.dumps({**about, **more}).encode() + b"\n\n"
+
+
+TOKEN = said({"index": 0, "delta": {"content": "a"}, "finish_reason": None})
+STOP = said({"index": 0, "delta": {}, "finish_reason": "stop"})
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    "said",
+    "answered",
     [
         b"hello\r\n\r\n",
         b"HTTP/1.1 abc\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n\r\ndata: hello\n\n",
-        b'HTTP/1.1 200 OK\r\n\r\ndata: {"answer": "a"}\n\n',
-        b'HTTP/1.1 200 OK\r\n\r\ndata: ["a"]\n\n',
-        b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 2_000_000,
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
+        OK + b"\r\ndata: hello\n\n",
+        OK + b'\r\ndata: {"answer": "a"}\n\n',
+        OK + b'\r\ndata: ["a"]\n\n',
+        OK + b'\r\ndata: {"error": {"message": "the model is mad"}}\n\n',
         CHUNKED + b"x\r\n",
-        CHUNKED + b"fffffff\r\n",
         CHUNKED + b"-1\r\n\r\n",
     ],
-    ids=lambda said: said[:70].decode("latin-1"),
+    ids=lambda answered: answered[:70].decode("latin-1"),
 )
-def test_nonsense(serve_by_command, said):
+def test_nonsense(serve_by_command, answered):
     """Is a 502, and the model is not asked again."""
-    with closing(Upstream(said)) as model:
+    with closing(Upstream(answered)) as model:
         answer = serve_by_command(model.address).get("/generate?prompt=hello")
     assert (answer.status, len(model.heard)) == (502, 1)
     assert "nonsense" in answer.text
 
 
 @pytest.mark.parametrize(
-    "said",
-    [
-        b"HTTP/1.0 200 OK\r\n\r\n" + TOKEN + b"data: [DONE]\n\n",
-        CHUNKED + b'8;x=y\r\ndata: {"\r\nd\r\ntoken": "a"}\n\r\n1\r\n\n\r\n0f\r\ndata: [DONE]\r\n\r\n\r\n',
-    ],
-    ids=["close", "chunks that are no lines"],
+    "answered",
+    [OK.replace(b"1.1", b"1.0") + b"\r\n" + TOKEN + STOP, CHUNKED + b"%x;x=y\r\n%b\r\n0\r\n\r\n"],
+    ids=["close", "one chunk"],
 )
-def test_other_framings(serve_by_command, said):
-    with closing(Upstream(said)) as model:
+def test_other_framings(serve_by_command, answered):
+    """And a model that says nothing of what it has cost, nor the last line."""
+    body = TOKEN + STOP
+    with closing(Upstream(answered % (len(body), body) if b"%x" in answered else answered)) as model:
         answer = serve_by_command(model.address).get("/generate?prompt=hello")
     assert events(answer.text) == [("token", {"token": "a"}), ("done", {"tokens": 1})]
 
 
-@pytest.mark.parametrize("head", [b"HTTP/1.0 200 OK\r\n\r\n%b", CHUNKED + b"16\r\n%b\r\n0\r\n\r\n"])
-def test_an_answer_without_its_end(serve_by_command, head):
+@pytest.mark.parametrize("way", ["close", "chunks"])
+def test_an_answer_without_its_end(serve_by_command, way):
     """Is not complete, however orderly the response ends."""
-    with closing(Upstream(head % TOKEN)) as model:
+    body = OK + b"\r\n" + TOKEN if way == "close" else CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(TOKEN), TOKEN)
+    with closing(Upstream(body)) as model:
         answer = serve_by_command(model.address).get("/generate?prompt=hello")
     assert events(answer.text) == [
         ("token", {"token": "a"}),
         ("error", {"status": 502, "why": "the model broke off"}),
     ]
+
+
+def test_what_the_model_is_asked(serve_by_command):
+    """It is the SDK that asks: for a stream, and for what it has cost."""
+    with socket.create_server(("127.0.0.1", 0)) as model:
+        server = serve_by_command(f"http://127.0.0.1:{model.getsockname()[1]}")
+        with server.connect(timeout=LONG) as c:
+            c.send_request("GET", "/generate?prompt=hello", [("X-User", "ada")])
+            peer, _ = model.accept()
+            peer.settimeout(LONG)
+            with peer, peer.makefile("rb") as file:
+                head = b"".join(iter(file.readline, b"\r\n")).lower()
+                (length,) = re.findall(rb"content-length: (\d+)", head)
+                asked = json.loads(file.read(int(length)))
+                peer.sendall(OK + b"\r\n" + TOKEN + STOP)
+            assert events(c.read_response().text)[0] == ("token", {"token": "a"})
+    assert head.startswith(b"post /v1/chat/completions http/1.1\r\n")
+    assert b"openai" in head
+    assert asked["messages"] == [{"role": "user", "content": "hello"}]
+    assert (asked["stream"], asked["stream_options"], asked["user"]) == (True, {"include_usage": True}, "ada")
+
+
+# What it costs
+
+
+def usage(server: Server, user: str) -> Any:
+    return json.loads(server.get("/usage").text).get(user)
+
+
+def test_usage(gateway):
+    """A user is charged for what the model says; for answers that ended early, for the tokens that came."""
+    user = [("X-User", f"user-{next(numbers)}")]
+    name = user[0][1]
+    gateway.get("/generate?prompt=tokens=3+ms=1", user)
+    gateway.get("/generate?prompt=tokens=5+ms=1+fail=2", user)
+    gateway.get("/generate?prompt=tokens=5+ms=1+fail=0", user)
+    gateway.get(f"/generate?prompt=tokens=4+ms=1+busy=1+{name}", user)
+    wanted = {"answers": 2, "cut": 1, "prompt_tokens": 2 + 4, "completion_tokens": 3 + 2 + 4}
+    assert usage(gateway, name) == wanted
+
+
+def test_a_client_that_leaves_has_had_what_came(gateway, toy):
+    name = f"user-{next(numbers)}"
+    with gateway.connect() as c:
+        c.send_request("GET", "/generate?prompt=ms=1+hang=3", [("X-User", name)])
+        body = c.iter_body(c.read_head())
+        seen = b""
+        while seen.count(b"token") < 3:
+            seen += next(body)
+    toy.wait(cancelled=1, open=0)
+    eventually(lambda: usage(gateway, name), "it is charged")
+    assert usage(gateway, name) == {"answers": 0, "cut": 1, "prompt_tokens": 0, "completion_tokens": 3}
 
 
 # Clients

@@ -120,9 +120,8 @@ class Example:
         )
 
     def llm_gateway(self) -> Server:
-        return self.serve(
-            "app:app", chdir=EXAMPLES / "llm_gateway", MODEL=f"http://127.0.0.1:{self.upstream.port}", PATIENCE="5"
-        )
+        url = f"http://127.0.0.1:{self.upstream.port}"
+        return self.serve("app:app", "--venv", virtualenv(), chdir=EXAMPLES / "llm_gateway", MODEL=url, PATIENCE="5")
 
     def aggregator_twenty(self) -> Server:
         return self._twenty("aggregator", "app")

@@ -86,6 +86,7 @@ class Upstream:
                     return  # close() says so
                 self.heard.append(head)
                 try:
+                    self._take_body(peer, head)
                     if isinstance(self._answer, bytes):
                         peer.sendall(self._answer)
                         peer.shutdown(socket.SHUT_WR)
@@ -94,6 +95,13 @@ class Upstream:
                         self._answer(peer)
                 except OSError:
                     pass  # it has had enough
+
+    def _take_body(self, peer: socket.socket, head: bytes) -> None:
+        """What is left unread would destroy the answer, when this end is closed."""
+        said = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+        left = int(said[1]) - len(head.partition(b"\r\n\r\n")[2]) if said else 0
+        while left > 0 and (data := peer.recv(left)):
+            left -= len(data)
 
     def close(self) -> None:
         socket.create_connection(self._listener.getsockname()).close()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -16,6 +18,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,7 @@ from conformance.document import with_cases
 from conformance.launcher import PLACEHOLDERS, CannotStart, FreePort, Server, Settings
 from conformance.pep3333 import RULES
 from conformance.registry import SPEC, Case, all_cases, case, level, requirements
-from conformance.report import document, table
+from conformance.report import Lines, document
 from conformance.runner import FAIL, PASS, SKIP, Result, run
 from conformance.servers import KNOWN
 
@@ -391,14 +394,22 @@ def test_client_says_what_it_is_told() -> None:
 # The runner, on a server that has only the skeleton of one
 
 FAKE = """
-import os, sys
+import os, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        if self.path.startswith("/end"):
+        if "--slow" in sys.argv:
+            time.sleep(0.5)
+        if self.path.startswith("/end-all"):
             os._exit(3)
+        if self.path.startswith("/endless"):
+            self.send_response(200)
+            self.end_headers()
+            while True:
+                self.wfile.write(b".")
+                time.sleep(0.01)
         said = " ".join(sys.argv[2:]).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(said)))
@@ -443,7 +454,7 @@ def is_reset(t: Any) -> None:
 
 def ends_the_server(t: Any) -> None:
     c = t.connect()
-    c.get("/end")
+    c.get("/end-all")
     c.response_if_any()
     t.server.wait(LONG)
 
@@ -479,6 +490,112 @@ def test_runner_with_several_servers(fake: Settings) -> None:
     assert sorted(reported) == sorted(found)
 
 
+def hangs(t: Any) -> None:
+    """It reads what has no end."""
+    c = t.connect()
+    c.get("/endless")
+    while c.socket.recv(65536):
+        pass
+
+
+def waits_for_nobody(t: Any) -> None:
+    t.server.wait(LONG)
+    released.wait(LONG * 4)
+
+
+released = threading.Event()
+
+
+@pytest.mark.parametrize("function", [hangs, waits_for_nobody])
+def test_a_case_that_hangs_does_not_hang_the_suite(fake: Settings, function: Callable[[Any], None]) -> None:
+    """Its server is killed; if that does not help, the case is left behind, and the next one has another server."""
+    released.clear()
+    cases = [made("one", asks), made("hangs", function), made("two", asks)]
+    try:
+        assert outcome(fake, *cases, bound=0.5) == {
+            "one": (PASS, ""),
+            "hangs": (FAIL, "it has not come to an end within 0.5 s"),
+            "two": (PASS, ""),
+        }
+    finally:
+        released.set()
+
+
+def test_what_is_raised_meanwhile_ends_the_run(fake: Settings) -> None:
+    """Nothing is reported any more, and no server is left."""
+    reported: list[str] = []
+    pids: list[int] = []
+
+    def slow(t: Any) -> None:
+        pids.append(t.server.pid)
+        os.kill(os.getpid(), signal.SIGTERM)
+        hangs(t)
+
+    cases = [made("one", asks), made("slow", slow), made("two", asks)]
+    with pytest.raises(command.Ended), command.ended_by(signal.SIGTERM) as look:
+        run(fake, cases, lambda result: reported.append(result.name), look=look)
+    assert reported == ["one"]
+    eventually(lambda: not alive(pids[0]), "the server has ended")
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_command(fake: Settings, tmp_path: Path, number: int) -> None:
+    """It says what it has, also as JSON, and leaves no server."""
+    record = tmp_path / "record.json"
+    arguments = ["--server", f"sh -c '{fake.server} --slow & wait'", "--json", str(record), "--jobs", "2"]
+    suite = subprocess.Popen(
+        [ROOT / "scripts" / "conformance", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        assert suite.stdout is not None
+        first = suite.stdout.readline()
+        suite.send_signal(number)
+        suite.send_signal(number)
+        rest = suite.stdout.read()
+        assert suite.wait(LONG) == 128 + number, first + rest
+    finally:
+        suite.kill()
+        suite.wait()
+    assert re.match(r"[SP][\d.]+ +(MUST|SHOULD|MAY) ", first)
+    assert re.search(rf"^ended early: \d+ of {len(all_cases())} cases have not been tried$", rest, re.M)
+    assert 0 < len(json.loads(record.read_text())["cases"]) < len(all_cases())
+    mine = fake.server.split()[1].encode()  # the path of the fake server is that of this test
+    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if has(path, mine)]
+    eventually(lambda: not [path for path in left if has(path, mine)], "the servers have ended")
+
+
+def has(path: Path, words: bytes) -> bool:
+    try:
+        return words in path.read_bytes()
+    except OSError:
+        return False
+
+
+def test_results_come_one_by_one(
+    conformance: Callable[..., Any], fake: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line is there before the next case is tried."""
+    printed: list[int] = []
+
+    def one_case(t: Any) -> None:
+        """What it shows."""
+        printed.append(sys.stdout.getvalue().count("MUST   pass"))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    cases = [made(f"case-{number}", one_case, requirements=(f"P{number}",)) for number in (1, 2, 3)]
+    monkeypatch.setattr(command, "all_cases", lambda: cases)
+    assert conformance("--server", fake.server)[0] == 0
+    assert printed == [0, 1, 2]
+
+
 def test_server_that_does_not_suspend(fake: Settings) -> None:
     found = outcome(fake, made("futures", fails, needs=frozenset(["futures"])))
     assert found == {"futures": (SKIP, "the server does not suspend for futures")}
@@ -494,7 +611,13 @@ def test_settings_for_a_case(fake: Settings) -> None:
         said.append(c.response().text)
 
     def try_with(server: str, **options: float) -> tuple[str, str]:
-        settings = Settings(server=server, deadline="--deadline '{seconds}s long'", half_close="--half")
+        settings = Settings(
+            server=server,
+            deadline="--deadline '{seconds}s long'",
+            half_close="--half",
+            drain="--drain {whole_seconds}",
+            keep_alive="--keep {whole_seconds}",
+        )
         return outcome(settings, made("command-line", command_line, options=options))["command-line"]
 
     program = fake.server
@@ -502,6 +625,8 @@ def test_settings_for_a_case(fake: Settings) -> None:
     assert try_with(f"{program} first", deadline=0.5)[0] == PASS
     assert try_with(f"sh -c 'exec {program} {{options}} last'", deadline=1)[0] == PASS
     assert said == ["first --deadline 2s long --half last", "first --deadline 0.5s long", "--deadline 1s long last"]
+    assert try_with(program, drain=0.5, keep_alive=2)[0] == PASS
+    assert said[3:] == ["--drain 1 --keep 2"]
     assert try_with(program, send_timeout=1) == (SKIP, "needs --send-timeout")
 
 
@@ -757,15 +882,22 @@ def test_example_of_the_readme_runs(tmp_path: Path) -> None:
 # The report
 
 
-def test_table() -> None:
-    """A failure is said below its requirement, and what many cases lack once, at the end."""
-    found = [
+def said_of(*found: Result, of: int = 0) -> list[str]:
+    """The lines of a run of these, and of so many cases more that have not been tried."""
+    cases = [made(result.name, asks, requirements=result.requirements, levels=result.levels) for result in found]
+    lines = Lines([*cases, *(made(f"untried-{number}", asks, requirements=("S1.1",)) for number in range(of))])
+    return [line for result in found for line in lines.add(result)] + lines.end()
+
+
+def test_lines() -> None:
+    """A requirement is said when its last case has been tried, with its failures; why not, once, at the end."""
+    assert said_of(
         Result("one", ("S1.1",), PASS),
+        Result("alone", ("P1",), SKIP, "needs --other"),
         Result("two", ("S1.1", "S1.4"), FAIL, "first line\nsecond line"),
         *(Result(f"skipped-{number}", ("S1.7",), SKIP, "needs --more") for number in range(3)),
-        Result("alone", ("P1",), SKIP, "needs --other"),
-    ]
-    assert table(found).splitlines() == [
+    ) == [
+        "P1     MUST   not supported  alone",
         "S1.1   MUST   FAIL           one, two",
         "       two: first line",
         "       two: second line",
@@ -773,14 +905,84 @@ def test_table() -> None:
         "       two: first line",
         "       two: second line",
         "S1.7   MAY    not supported  skipped-0, skipped-1, skipped-2",
-        "P1     MUST   not supported  alone",
-        "       alone: needs --other",
         "",
+        "not supported: needs --other (alone)",
         "not supported: needs --more (3 cases)",
         "",
+        "MUST fails: S1.1",
+        "SHOULD fails: S1.4",
         "WSGI+: 0 pass, 2 fail, 1 not supported",
         "PEP 3333: 0 pass, 0 fail, 1 not supported",
     ]
+
+
+def test_lines_of_a_run_that_was_ended() -> None:
+    """What has been tried of a requirement is said then."""
+    assert said_of(Result("one", ("S1.1",), PASS), of=2) == [
+        "S1.1   MUST   pass           one",
+        "",
+        "WSGI+: 1 pass, 0 fail, 0 not supported",
+        "ended early: 2 of 3 cases have not been tried",
+    ]
+
+
+def test_a_weaker_word_is_judged_by_itself() -> None:
+    """A requirement with a MUST and a SHOULD is two: what fails of one does not fail the other."""
+    strong = Result("strong", ("S12.4",), PASS)
+    weak = Result("weak", ("S12.4", "S1.4"), FAIL, "not so", levels={"S12.4": "SHOULD"})
+    assert said_of(strong, weak) == [
+        "S12.4  MUST   pass           strong",
+        "S12.4  SHOULD FAIL           weak",
+        "       weak: not so",
+        "S1.4   SHOULD FAIL           weak",
+        "       weak: not so",
+        "",
+        "SHOULD fails: S1.4, S12.4",
+        "WSGI+: 1 pass, 2 fail, 0 not supported",
+    ]
+    said = document([strong, weak], server="", version="")
+    assert said["requirements"]["S12.4"] == {"level": "MUST", "result": PASS, "weaker": {"SHOULD": FAIL}}
+    assert [found.get("levels") for found in said["cases"]] == [None, {"S12.4": "SHOULD"}]
+    alone = document([weak], server="", version="")
+    assert alone["requirements"]["S12.4"] == {"level": "SHOULD", "result": FAIL}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"should": ["S1.2"]}, {"should": ["S1.1"]}, {"may": ["S1.4"]}, {"should": ["S12.1"]}],
+    ids=["of-another", "no-such-word", "neither", "no-weaker"],
+)
+def test_registry_refuses_words_that_there_are_not(how: dict[str, list[str]]) -> None:
+    def shows_much(t: Any) -> None:
+        """What it shows."""
+
+    with pytest.raises(ValueError, match=r"the case shows-much shows no (SHOULD|MAY) of S\S+ that is weaker"):
+        case("S1.1", "S1.4", "S12.1", **how)(shows_much)
+
+
+# Servers that break what their requirement says with SHOULD, and no MUST: what is looked at, and what fails of it.
+WEAKLY_WRONG = {
+    "S8.5": ("S8.6", {"end-of-data-and-then-parked"}),
+    "S8.7": ("S8.7", {"little-is-read-of-a-parked-connection"}),
+    "S12.4-silent": ("S12.4", {"report-of-a-step-beyond-its-deadline"}),
+    "S14.2-memory": ("S14.2", {"large-bodies-out-of-memory"}),
+    "S6.6-parked": ("S6.6", {"nothing-for-others-while-parked", "not-from-other-threads"}),
+}
+
+
+@pytest.mark.parametrize("name", WEAKLY_WRONG)
+@timeout(180)
+def test_a_server_without_a_should_breaks_no_must(conformance: Callable[..., Any], tmp_path: Path, name: str) -> None:
+    only, failing = WEAKLY_WRONG[name]
+    server = f"{sys.executable} -m conformance.faults --fault {name} --bind {{host}}:{{port}} {{options}} {{app}}"
+    known = KNOWN["simple_server"].options
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in known.items()]
+    paths = ["--path", str(ROOT / "spec"), "--path", str(ROOT / "py")]
+    said = tmp_path / "said.json"
+    code, out, _ = conformance("--server", server, *options, *paths, "--only", only, "--json", str(said))
+    found = {case["name"]: case["result"] for case in json.loads(said.read_text())["cases"]}
+    assert {case for case, result in found.items() if result != PASS} == failing, out
+    assert code == 0, out
 
 
 def test_verdict_counts_what_could_be_tried() -> None:
@@ -917,6 +1119,7 @@ EXCEPT: dict[str, dict[str, str]] = {
         "hop-by-hop": "such headers are dropped: frameworks set them, and what worked elsewhere would not",
     },
     "simple_server": {},
+    "gunicorn_worker": {},
 }
 
 PARTS = [*(f"S{number}" for number in range(1, 21)), *sorted({path.stem for path in (HERE / "cases").glob("pep*.py")})]
@@ -935,18 +1138,25 @@ def test_all_cases_are_in_parts() -> None:
 def settings_of(name: str) -> Settings:
     if name == "fermata":
         known = KNOWN[name]
-        return type(known)(known.name, known.server.replace(str(ROOT / "build" / "fermata"), str(fermata())),
-                           known.version, known.options).settings()  # fmt: skip
+        return replace(known, server=known.server.replace(str(ROOT / "build" / "fermata"), str(fermata()))).settings()
+    if name == "gunicorn_worker":  # with the gunicorn of the tests
+        known = KNOWN[name]
+        gunicorn = f"{sys.executable} -m gunicorn"
+        return replace(known, server=re.sub(r"^\S+", gunicorn, known.server)).settings()
     return KNOWN[name].settings()
 
 
-# All of them on Fermata; of the reference server, which is slower to start, one in three, or with `make faults` all.
+# All of them on Fermata; of the others, which are slower to start, one in three, or with `make faults` all.
 EVERY = 1 if os.environ.get("FERMATA_FAULTS") == "all" else 3
 
 
 @pytest.mark.parametrize(
     ("name", "part"),
-    [*(("fermata", part) for part in PARTS), *(("simple_server", part) for part in PARTS[::EVERY])],
+    [
+        *(("fermata", part) for part in PARTS),
+        *(("simple_server", part) for part in PARTS[::EVERY]),
+        *(("gunicorn_worker", part) for part in PARTS[EVERY - 1 :: EVERY]),
+    ],
 )
 @timeout(180)
 def test_our_servers_pass(name: str, part: str) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from byhand import finish
+from byhand import eventually, finish
 from harness.limits import LONG, ROOT, SLOW, fermata
 from harness.server import Server, environment
 from wsgi_plus import WSGIPlusError
@@ -117,11 +117,13 @@ def test_metadata(metadata: email.message.Message) -> None:
 
 
 def test_nothing_is_required_but_by_extras(metadata: email.message.Message) -> None:
-    assert metadata.get_all("Provides-Extra") == ["flask", "django"]
+    assert metadata.get_all("Provides-Extra") == ["flask", "django", "gunicorn"]
     required = [
         re.fullmatch(r'(\w+)>=[0-9.]+; extra == "(\w+)"', line) for line in metadata.get_all("Requires-Dist") or []
     ]
-    assert [found and found.groups() for found in required] == [("flask", "flask"), ("django", "django")]
+    assert [found and found.groups() for found in required] == [
+        (name, name) for name in ("flask", "django", "gunicorn")
+    ]
 
 
 def test_installed_it_can_be_imported(python: Path) -> None:
@@ -129,7 +131,7 @@ def test_installed_it_can_be_imported(python: Path) -> None:
         import importlib.metadata, pathlib, sys, wsgi_plus, wsgi_plus.simple_server, wsgi_plus.testing
         assert pathlib.Path(wsgi_plus.__file__).is_relative_to(sys.prefix), wsgi_plus.__file__
         assert pathlib.Path(wsgi_plus.__file__).with_name("py.typed").exists()
-        for name in ("flask", "django"):
+        for name in ("flask", "django", "gunicorn"):
             try:
                 importlib.import_module(f"wsgi_plus.{name}")
             except ModuleNotFoundError as error:
@@ -187,6 +189,12 @@ HELPERS = {
     "deadline",
     "flight",
     "places",
+    "retry",
+    "group",
+    "topic",
+    "channel",
+    "background",
+    "upload",
 }  # go on after "helpers"
 
 
@@ -203,6 +211,13 @@ class Upstream(http.server.BaseHTTPRequestHandler):
         self.send_response(404 if body is None else 200)
         self.end_headers()
         self.wfile.write(body or b"")
+
+    def do_PUT(self) -> None:
+        self.put.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(201)
+        self.end_headers()
+
+    put: list[bytes] = []
 
     def log_message(self, *_: object) -> None:
         pass
@@ -260,6 +275,7 @@ def test_readme_commands(files: Path, command: str) -> None:
     programs = {
         "python": ([sys.executable, *options], {"PYTHONPATH": str(SOURCE)}),
         "fermata": ([str(fermata()), *options, "--pythonpath", str(SOURCE)], {}),
+        "gunicorn": ([sys.executable, "-m", "gunicorn", "--no-control-socket", *options], {"PYTHONPATH": str(SOURCE)}),
     }
     start, env = programs[program]
     server = Server(app, program=start, env=env, cwd=files)
@@ -282,6 +298,8 @@ def test_readme_helpers(example: Callable[[str], Any]) -> None:
     assert finish(example("readme_flight").price_asked_once("tea")) == 3.5
     assert finish(example("readme_places").price_with_others("tea")) == 3.5
     assert Client(example("readme_sleep").countdown).fetch("/").text == "3\n2\n1\ngo\n"
+    assert finish(example("readme_retry").price_in_the_end("milk")) == 1.0
+    assert finish(example("readme_group").basket("tea", "milk")) == 1.25 * 4.5
     rate = example("readme_shield").rate
     rate_left = rate()
     next(rate_left)
@@ -290,6 +308,32 @@ def test_readme_helpers(example: Callable[[str], Any]) -> None:
     assert finish(example("readme_offload").orders("late")) == b"none"
     assert Client(example("readme_bridge").stream).fetch("/").text == "piece 0\npiece 1\npiece 2\n"
     assert Client(example("readme_opened").relay).fetch("/").text == "piece 0\npiece 1\npiece 2\n"
+
+
+def test_readme_topic(example: Callable[[str], Any]) -> None:
+    module = example("readme_topic")
+    listener = Client(module.events).get("/")
+    assert Client(module.tell_all).fetch("/", method="POST", body=b"news").text == "1 have got it\n"
+    assert listener.resume().text == "data: news\n\n"
+    module.news.close()
+    assert listener.resume().over and not listener.broken_off
+
+
+def test_readme_channel(example: Callable[[str], Any]) -> None:
+    assert Client(example("readme_channel").report).fetch("/").text == "line 1\nline 2\nline 3\n"
+
+
+def test_readme_background(example: Callable[[str], Any]) -> None:
+    module = example("readme_background")
+    assert Client(module.order).fetch("/?tea").text == "thank you\n"
+    eventually(lambda: module.noted == [("tea", b"3.5")], "it is done after the response")
+
+
+def test_readme_upload(example: Callable[[str], Any]) -> None:
+    data = bytes(range(256)) * 1000
+    assert Client(example("readme_upload").store).fetch("/", method="PUT", body=data).status_code == 201
+    assert Upstream.put == [data]
+    Upstream.put.clear()
 
 
 def suspended(request: Request) -> bool:

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,12 +111,50 @@ def test_shutdown_before_it_serves() -> None:
     server.shutdown()
 
 
+def test_listeners_of_others(tmp_path: Path) -> None:
+    """Several, one of which is no TCP socket: environ has what PEP 3333 asks for, and all are closed at the end."""
+    seen: list[tuple[str, str, str]] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        seen.append((environ["SERVER_NAME"], environ["SERVER_PORT"], environ["REMOTE_ADDR"]))
+        return hello(environ, start_response)
+
+    path = str(tmp_path / "socket")
+    unix = socket.socket(socket.AF_UNIX)
+    unix.bind(path)
+    unix.listen()
+    tcp = socket.create_server(("127.0.0.1", 0))
+    port = tcp.getsockname()[1]
+    with Server(app, listeners=[tcp, unix]) as server:
+        assert server.address == ("127.0.0.1", port)
+        for address in (server.address, path):
+            with Connection(address, timeout=BOUND) as c:
+                assert c.request("GET", "/").body == b"hello"
+    assert seen == [("127.0.0.1", str(port), "127.0.0.1"), ("localhost", "80", "")]
+    assert (tcp.fileno(), unix.fileno()) == (-1, -1)
+
+
+def test_so_many_connections() -> None:
+    """Others wait until one of them ends."""
+
+    class Few(Server):
+        most_connections = 1
+
+    with Few(hello) as server, connect(server) as one:
+        assert one.request("GET", "/").body == b"hello"
+        with connect(server) as two:
+            two.send(build("GET", "/"))
+            assert not two.readable(0.2)
+            one.close()
+            assert two.read_response().body == b"hello"
+
+
 def test_nothing_is_left() -> None:
     """No thread and no descriptor outlives it."""
     before = set(threading.enumerate())
     with Server(hello) as server, connect(server) as c:
         assert c.request("GET", "/").body == b"hello"
-        sockets = [server._listener, server._woken, server._waker]
+        sockets = [*server._listeners.values(), server._woken, server._waker]
     assert set(threading.enumerate()) == before
     assert [sock.fileno() for sock in sockets] == [-1, -1, -1]
 
@@ -714,7 +753,8 @@ class Failing:
 def test_connection_that_cannot_be_accepted(log: pytest.LogCaptureFixture) -> None:
     """It is logged, and tried again."""
     server = Server(hello)
-    server._listener = Failing(server._listener)  # type: ignore[assignment]
+    ((number, listener),) = server._listeners.items()
+    server._listeners[number] = Failing(listener)  # type: ignore[assignment]
     with server, connect(server) as c:
         assert c.request("GET", "/").body == b"hello"
     assert "Too many open files" in log.text

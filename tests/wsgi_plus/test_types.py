@@ -24,7 +24,8 @@ from collections.abc import AsyncIterator, Generator, Iterable
 from concurrent.futures import Future
 from typing import Any
 from wsgi_plus import AsyncBridge, blocking, first, gather, offload, settled, shield, sleep, suspends, timeout, wait
-from wsgi_plus import Semaphore, deadline, single_flight, validated, validator
+from wsgi_plus import Channel, RequestBody, Semaphore, TaskGroup, Topic, background, deadline, retry, single_flight
+from wsgi_plus import validated, validator
 from wsgi_plus.simple_server import Server
 from wsgi_plus.testing import Client
 Waits = Generator[Future[Any], None, None]
@@ -63,6 +64,19 @@ WRONG = {
     "deadline of a future": ("def f() -> Waits: yield from deadline(2, number)", "arg-type", "Generator"),
     "single_flight of a future": ("def f() -> Waits: yield from single_flight('key', number)", "arg-type", "Callable"),
     "so many places as a text": ("Semaphore('2')", "arg-type", '"str".*"int"'),
+    "publish what it is not for": ("topic: Topic[bytes] = Topic()\ntopic.publish('text')", "arg-type", '"str".*"bytes"'),
+    "another item of a channel": (
+        "def f(lines: Channel[bytes]) -> Waits: line: str = yield from lines.get()",
+        "assignment",
+        '"bytes".*"str"',
+    ),
+    "what to do with the slow": ("Topic(slow='wait')", "arg-type", "Literal"),
+    "retry of a future": ("def f() -> Waits: yield from retry(number)", "call-overload", "Future"),
+    "retry without a pause": ("retry(lambda: number, pause=3)", "call-overload", "retry"),
+    "a task that is a coroutine": ("TaskGroup().add(ask('/'))", "arg-type", "Coroutine"),
+    "background without arguments": ("background(load, 'a')", "arg-type", "background"),
+    "background of a result": ("background(load('a', 1))", "arg-type", "bytes"),
+    "a body of a file": ("RequestBody(open('/'))", "arg-type", "TextIOWrapper"),
     "shield of a coroutine": ("shield(ask('/'))", "arg-type", "Coroutine"),
     "offload without arguments": ("offload(load, 'a')", "arg-type", "load"),
     "offload with others": ("offload(load, 1, 'a')", "arg-type", "load"),

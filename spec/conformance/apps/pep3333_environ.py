@@ -25,6 +25,19 @@ def used_up(environ: stage.Environ, start_response: stage.StartResponse) -> list
     return [b"used ", b"up"]
 
 
+def pretends(environ: stage.Environ, start_response: stage.StartResponse) -> stage.Items:
+    """Changes what environ says of the request to what it is told, if it is told, and answers with a body."""
+    told = stage.arguments(environ)
+    environ["REQUEST_METHOD"] = told.get("method", environ["REQUEST_METHOD"])
+    environ["SERVER_PROTOCOL"] = told.get("protocol", environ["SERVER_PROTOCOL"])
+    if "park" in told:
+        stage.record(told["key"], "parking")
+        yield stage.future(told["key"])
+    start_response("200 OK", stage.TEXT)
+    yield b"as "
+    yield b"ever"
+
+
 def held(environ: stage.Environ, start_response: stage.StartResponse) -> list[bytes]:
     """Is in the application until the gate opens."""
     key = stage.key_of(environ)

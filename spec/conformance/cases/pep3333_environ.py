@@ -172,6 +172,38 @@ def environ_may_be_changed(t: Trial) -> None:
 
 
 @case("P5")
+def method_and_protocol_are_kept(t: Trial) -> None:
+    """An application that says in environ that HEAD is GET, or HTTP/1.0 HTTP/1.1, is answered as was asked for."""
+    answered_as_asked(t, park=False)
+
+
+def answered_as_asked(t: Trial, *, park: bool) -> None:
+    """An application changes the method and the protocol in environ, and parks or not; then it gives a body."""
+    for method, version, said in (
+        ("HEAD", "HTTP/1.1", {"method": "GET"}),
+        ("GET", "HTTP/1.1", {"method": "HEAD"}),
+        ("GET", "HTTP/1.0", {"protocol": "HTTP/1.1"}),
+        ("GET", "HTTP/1.1", {"protocol": "HTTP/1.0"}),
+    ):
+        key = f"{t.key} {method} {version} {said}"
+        query = {**said, "park": 1} if park else said
+        c = t.connect()
+        c.send(request(method, t.target("pep3333_environ.pretends", key, **query), version=version, close=True))
+        if park:
+            t.wait_for("parking", key=key)
+            t.complete(key)
+        what = f"for {method} in {version} where environ says {said}"
+        if method == "HEAD":
+            head = c.head()
+            same(head and head.status, 200, f"the status {what}")
+            same(c.rest(), b"", f"what follows the headers {what}")
+        else:
+            answer = c.response()
+            same((answer.body, answer.complete), (b"as ever", True), f"the body {what}")
+            holds(version != "HTTP/1.0" or answer.framing != "chunked", f"it is not chunked {what}")
+
+
+@case("P5")
 def next_environ_is_new(t: Trial) -> None:
     """What an application does to environ the next request does not see, on the same connection or on another."""
     c = t.begin("pep3333_environ.used_up")

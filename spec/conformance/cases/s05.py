@@ -353,7 +353,7 @@ def broken_off_can_be_told(t: Trial) -> None:
         same(answer.body, b"block ", f"the body, {version}: {do}")
 
 
-@case("S5.8")
+@case("S5.8", should=["S5.8"])
 def blocks_before_an_error_arrive(t: Trial) -> None:
     """Blocks that were yielded just before an application error reach the client."""
     for do in ("start block block raise", "sized block block raise", "start block done block failed"):
@@ -363,7 +363,7 @@ def blocks_before_an_error_arrive(t: Trial) -> None:
         )
 
 
-@case("S5.8")
+@case("S5.8", should=["S5.8"])
 def blocks_before_an_error_reach_a_slow_client(t: Trial) -> None:
     """So do those that the kernel has not taken from the server when the error comes, as the client does not read."""
     c = t.begin("s05.fails_after", size=10_000_000, receive_buffer=65536)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from ..check import eventually, holds, same
-from ..client import broken_off
+from ..client import Connection, broken_off
 from ..registry import case
 from ..trial import Trial
 
@@ -188,22 +188,39 @@ def no_status_after_the_end(t: Trial) -> None:
 
 @case("S6.6")
 def nothing_for_others(t: Trial) -> None:
-    """Nor do they do anything in another request's step, when theirs is over or parked."""
+    """Nor do they do anything in another request's step, when theirs is over."""
     for unused in ({}, {"unused": 1}):
         key = f"{t.key} {unused}"
         c = t.park("s06.lends", key, **unused)
-        for when in ("parked", "over"):
-            if when == "over":
-                t.complete(key)
-                answer = c.response()
-                wanted = (500, None) if unused else (200, "fine")
-                same((answer.status, answer.text if not unused else None), wanted, "the answer")
-                same(answer.header("X-Stolen"), None, "a header that another request has set")
-                t.wait_for("close", key=key)
-            for what in USES:
-                for _ in range(10):
-                    said = t.get("s06.borrows", key, what=what).text
-                    holds(said != "accepted", f"{what} raises in another request's step, when its own is {when}")
+        ends_untouched(t, c, key, bool(unused))
+        borrowed_in_vain(t, key, "over")
+
+
+@case("S6.6", should=["S6.6"])
+def nothing_for_others_while_parked(t: Trial) -> None:
+    """The same while theirs is parked; and it ends as if nothing had been tried."""
+    for unused in ({}, {"unused": 1}):
+        key = f"{t.key} {unused}"
+        c = t.park("s06.lends", key, **unused)
+        borrowed_in_vain(t, key, "parked")
+        ends_untouched(t, c, key, bool(unused))
+
+
+def borrowed_in_vain(t: Trial, key: str, when: str) -> None:
+    for what in USES:
+        for _ in range(10):
+            said = t.get("s06.borrows", key, what=what).text
+            holds(said != "accepted", f"{what} raises in another request's step, when its own is {when}")
+
+
+def ends_untouched(t: Trial, c: Connection, key: str, unused: bool) -> None:
+    """Completes what s06.lends waits for, and looks at its answer."""
+    t.complete(key)
+    answer = c.response()
+    wanted = (500, None) if unused else (200, "fine")
+    same((answer.status, answer.text if not unused else None), wanted, "the answer")
+    same(answer.header("X-Stolen"), None, "a header that another request has set")
+    t.wait_for("close", key=key)
 
 
 @case("S6.6")
@@ -214,7 +231,7 @@ def write_when_the_client_is_gone(t: Trial) -> None:
     eventually(partial(refused, t, t.key, "write"), "write raises an exception")
 
 
-@case("S6.6")
+@case("S6.6", should=["S6.6"])
 def not_from_other_threads(t: Trial) -> None:
     """While a step runs, or the request is parked, they raise an exception in another thread, and change nothing."""
     for what in USES:

@@ -159,7 +159,7 @@ def write_after_the_deadline(t: Trial) -> None:
     same(t.events(), ["at the gate", "refused", "close"], "what has happened")
 
 
-@case("S12.4", needs=("log",), deadline=DEADLINE)
+@case("S12.4", should=["S12.4"], needs=("log",), deadline=DEADLINE)
 def report_of_a_step_beyond_its_deadline(t: Trial) -> None:
     """A step that runs beyond its deadline is logged, with its stack, while it runs."""
     c = stuck(t, "s12.stuck_on_purpose")

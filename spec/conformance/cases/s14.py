@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from itertools import product
 
 from ..check import PROMPT, NotSupported, holds, same
 from ..client import request
@@ -78,6 +79,29 @@ def continue_before_the_body(t: Trial) -> None:
     same(t.details("called"), [["all was sent"]], "what came before the call")
 
 
+@case("S14.1", "S2.4")
+def continue_in_its_turn(t: Trial) -> None:
+    """A client that expects it behind a request in progress is told to continue after the response to that, not in it."""
+    for do, apart in product(("start block park block", "park start block block"), (False, True)):
+        first, key = f"{t.key} {do} {apart} first", f"{t.key} {do} {apart}"
+        headers = (("Content-Length", str(len(SMALL))), ("Expect", "100-continue"))
+        behind = request("POST", t.target("s14.reads", key), headers=headers)
+        c = t.connect()
+        c.send(request("GET", t.target("acts.generator", first, do=do)) + (b"" if apart else behind))
+        t.wait_for("parking", key=first)
+        if apart:
+            c.send(behind)
+            t.get("s14.reads", f"{key} another")  # enough time to read it
+        t.complete(first)
+        answer = c.response()
+        same((answer.body, c.interim), (b"block block ", []), "the first body, and what came before its end")
+        if answer.last:
+            continue  # it serves one request a connection
+        c.send(SMALL)
+        same(c.response().text, digest(SMALL), "the body of the second response")
+        holds(set(c.interim) <= {100}, f"the responses before the last one are 100, and not {c.interim}")
+
+
 @case("S14.2")
 def some_limit_on_bodies(t: Trial) -> None:
     """A body of a hundred petabytes is refused without waiting for it."""
@@ -110,7 +134,7 @@ def limit_on_bodies_can_be_set(t: Trial) -> None:
         same(t.events(key), [], "what the application did")
 
 
-@case("S14.2")
+@case("S14.2", should=["S14.2"])
 def large_bodies_out_of_memory(t: Trial) -> None:
     """A body of 32 MiB, kept while the request is parked, does not take as much memory."""
     before = t.control("s14.resident")

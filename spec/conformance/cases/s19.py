@@ -6,6 +6,7 @@ from ..check import holds, same
 from ..client import Connection, request
 from ..registry import case
 from ..trial import Trial
+from .pep3333_environ import answered_as_asked
 
 STEPS = ["after a block", "parking", "after a future", "end", "close"]
 
@@ -67,3 +68,9 @@ def head_in_http_1_0(t: Trial) -> None:
     same(c.rest(), b"", "what follows the headers")
     t.wait_for("close")
     same(t.events(), STEPS, "the steps")
+
+
+@case("S19.1")
+def method_and_protocol_are_kept_across_waits(t: Trial) -> None:
+    """What the application has made of environ before it waited does not change how its response is sent."""
+    answered_as_asked(t, park=True)

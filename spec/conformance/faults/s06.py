@@ -83,3 +83,12 @@ class AfterTheEnd(Request):
     def check_step(self) -> None:
         if self.after is None and not self.ended:
             super().check_step()
+
+
+@fault("S6.6-parked")
+class UntilTheEnd(Request):
+    """They may be called from anywhere until the request is over."""
+
+    def check_step(self) -> None:
+        if self.after is not None or self.ended:
+            super().check_step()

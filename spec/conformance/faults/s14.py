@@ -41,6 +41,19 @@ class NoContinue(Connection):
         self.reader = Reader(limit=self.server.limit_request_body, put=lambda _: None)
 
 
+@fault("S14.1-turn", "S2.4-continue")
+class ContinuesOutOfTurn(Connection):
+    """Whoever reads ahead tells the client to continue, whatever is being sent to it."""
+
+    told = False
+
+    def read(self) -> None:
+        super().read()
+        if self.request is not None and not self.told and b"100-continue" in self.reader.buffer:
+            self.told = True
+            self.output.put(_simple_http.message("100 Continue", []))
+
+
 @fault("S14.2")
 class NoLimit(Connection):
     """Bodies of any size."""

@@ -29,10 +29,11 @@ class GoesOnListening(Server):
     """New connections are accepted to the end."""
 
     def _drain(self) -> None:
-        listener, self._listener = self._listener, self._listener.dup()
+        listeners = [listener.dup() for listener in self._listeners.values()]
         super()._drain()
-        self._listener = listener
-        self.poll.register(listener, 1)
+        self._listeners = {listener.fileno(): listener for listener in listeners}
+        for listener in listeners:
+            self.poll.register(listener, 1)
 
 
 @fault("S18.1-unaccepted")

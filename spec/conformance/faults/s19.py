@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from wsgi_plus.simple_server import Fate
@@ -27,3 +28,21 @@ class BodyForHead(Request):
     @property
     def has_body(self) -> bool:
         return self.status[:3] not in ("204", "304")
+
+
+@fault("S19.1-environ", "P5-method")
+class BelievesEnviron(Request):
+    """The method is looked up in environ when the response begins."""
+
+    @property
+    def has_body(self) -> bool:
+        return self.environ.get("REQUEST_METHOD") != "HEAD" and self.status[:3] not in ("204", "304")
+
+
+@fault("S19.1-protocol", "P5-protocol")
+class BelievesProtocol(Request):
+    """So is the version of HTTP."""
+
+    def begin(self, known: int | None) -> None:
+        self.head = replace(self.head, version=self.environ.get("SERVER_PROTOCOL", "HTTP/1.1"))
+        super().begin(known)

@@ -1,0 +1,92 @@
+"""Trying again, after a pause in which no thread waits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError, Future
+from typing import Any, TypeVar, overload
+
+from ._timer import sleep
+from ._unwaited import Unwaited
+from ._wait import check, wait
+
+__all__ = ["backoff", "retry"]
+
+T = TypeVar("T")
+
+Kinds = type[Exception] | tuple[type[Exception], ...]
+Pause = Callable[[int, Exception], "float | None"]
+
+
+def backoff(first: float = 0.1, *, most: float = 30.0) -> Pause:
+    """Pauses for ``retry``: ``first`` seconds, then twice as many each time, ``most`` at most.
+
+    Each is shortened by up to a half, at random, so that those who have failed together do not come back together.
+    """
+
+    def pause(number: int, _: Exception) -> float:
+        return min(most, first * 2.0 ** min(number - 1, 64)) * random.uniform(0.5, 1.0)
+
+    return pause
+
+
+@overload
+def retry(
+    start: Callable[[], Future[T]], *, tries: int = ..., on: Kinds = ..., pause: Pause = ...
+) -> Generator[Any, None, T]: ...
+
+
+@overload
+def retry(
+    start: Callable[[], Generator[Any, None, T]], *, tries: int = ..., on: Kinds = ..., pause: Pause = ...
+) -> Generator[Any, None, T]: ...
+
+
+def retry(
+    start: Callable[[], Any], *, tries: int = 3, on: Kinds = Exception, pause: Pause = backoff()
+) -> Generator[Any, None, Any]:
+    """``value = yield from retry(lambda: offload(ask, name), on=OSError)``: asks up to ``tries`` times.
+
+    ``start`` is called for each try, and gives a future, or a generator of several waits: ``retry(lambda:
+    price(name))``.  If that fails with one of ``on``, the request is parked for a while, and then there is another try;
+    the failure of the last one is raised, and so is at once what is not of ``on``.  A cancelled future is not tried
+    again: somebody has given up.
+
+    ``pause(number, error)`` says for how many seconds after the try of that number, from 1 on; None is for no more
+    tries.  So it can heed what an upstream says:
+
+        def as_asked(number, error):
+            return min(60.0, float(error.response.headers.get("Retry-After", 1)))
+
+    When the client leaves, the try that is under way is cancelled, and there is no other (S8).  ``deadline`` bounds all
+    tries together.  Try only what may be done twice.  Raises ValueError if ``tries`` is less than one.
+    """
+    if tries < 1:
+        raise ValueError(f"{tries} tries are none")
+    return _tried(Unwaited("retry"), start, tries, on, pause)
+
+
+def _tried(note: Unwaited, start: Callable[[], Any], tries: int, on: Kinds, pause: Pause) -> Generator[Any, None, Any]:
+    note.begun()
+    number = 0
+    while True:
+        number += 1
+        try:
+            return (yield from _once(start))
+        except CancelledError:
+            raise
+        except on as error:
+            seconds = pause(number, error) if number < tries else None
+            if seconds is None:
+                raise
+        yield from sleep(seconds)
+
+
+def _once(start: Callable[[], Any]) -> Generator[Any, None, Any]:
+    begun = start()
+    if isinstance(begun, Generator):
+        steps: Generator[Any, None, Any] = begun
+        return (yield from steps)
+    check("retry", begun)
+    return (yield from wait(begun))
