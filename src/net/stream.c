@@ -7,6 +7,7 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -22,6 +23,7 @@
 
 #define FILE_PART                                                                                                      \
     (1 << 20) /* bytes of a file that are sent at a time, so that one connection cannot hold up the rest */
+#define ROOM_SOON 2 /* milliseconds that a file thread waits for the client to take more */
 
 /* ---- reading ---- */
 
@@ -179,13 +181,21 @@ struct fm_file_send { /* the sending of one file, a part at a time */
     int err; /* why it stopped: 0, or a negated errno */
 };
 
+/* Does the client take more at once?  A quick one does: then the part goes on without the loop, which costs two changes
+ * of threads each time. */
+static bool has_room_soon(const struct fm_file_send *f)
+{
+    struct pollfd room = {.fd = f->socket, .events = POLLOUT};
+    return poll(&room, 1, ROOM_SOON) > 0;
+}
+
 /* A part, straight from the file to the socket, on a file thread. */
 static void send_part(struct fm_file_job *job)
 {
     struct fm_file_send *f = FM_LIST_ENTRY(job, struct fm_file_send, job);
     while (f->sent < f->len) {
         ssize_t k = sendfile(f->socket, f->fd, &f->pos, f->len - f->sent);
-        if (k < 0 && errno == EINTR)
+        if (k < 0 && (errno == EINTR || (errno == EAGAIN && has_room_soon(f))))
             continue;
         if (k <= 0) { /* nothing: the file is shorter than promised */
             f->err = k < 0 ? -errno : -ENODATA;
