@@ -20,8 +20,6 @@ from harness.gateway import COMMANDS, HOST, Toy, make, told
 from harness.limits import APPS, LONG, ROOT, eventually, timeout
 from harness.server import Server
 
-psycopg = pytest.importorskip("psycopg", exc_type=ImportError)  # without libpq it cannot be imported
-
 pytestmark = [timeout(120)]
 
 Start = Callable[..., Server]
@@ -44,6 +42,8 @@ class Database:
             raise
 
     def connect(self) -> Any:
+        import psycopg  # not before, as without libpq, which PostgreSQL brings along, that fails
+
         v = self.variables
         return psycopg.connect(host=v["PGHOST"], user=v["PGUSER"], dbname=v["PGDATABASE"], autocommit=True)
 
@@ -236,7 +236,7 @@ def test_clients_that_leave_take_no_connection_along(site, pool):
 def test_without_its_programs(tmp_path, monkeypatch):
     """That is a failure where everything is to be tested, and a reason to skip elsewhere."""
     monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="there is no PostgreSQL in .*: scripts/install-deps check"):
+    with pytest.raises(pytest.fail.Exception, match=r"there is no PostgreSQL in .*: scripts/install-deps check"):
         postgres.programs(tmp_path)
     monkeypatch.delenv("CI")
     with pytest.raises(pytest.skip.Exception, match="scripts/install-deps check"):

@@ -78,7 +78,12 @@ Django REST framework.  Handlers wait as other views do: methods of an APIView, 
         return Response((yield from wait(ask())))
 
 Authentication, permissions, throttling and content negotiation come before the first step, exception handler and
-renderers after the last one, as if it had not waited.
+renderers after the last one, as if it had not waited.  What else of the framework's is marked with @suspends, as
+has_permission, perform_create or get_queryset, waits in its thread, which a warning says once for each.
+
+Nothing is skipped.  A function that is marked and called, of which the response is not handed on, as of a check that a
+view calls, has not been run: that is a TypeError, and a 500.  Its truth can be asked for, as ``test_func`` is, and
+waits in the thread.
 
 Streams.  The iterable of a StreamingHttpResponse may yield futures among its blocks, whatever view it comes from.
 Middleware that makes another stream of it is given the blocks, and waits in the thread; GZipMiddleware does not.

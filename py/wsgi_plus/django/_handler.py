@@ -112,6 +112,8 @@ class SuspendingWSGIHandler(WSGIHandler):
             try:
                 next(around)
             except StopIteration as end:
+                if end.value is None:
+                    raise ValueError(f"what crosses {level.path} neither yields nor returns a response") from None
                 return end.value  # it has answered itself
             response = yield from self._through(request, depth + 1)
             stream = self._blocks(request.META, response)
@@ -121,6 +123,10 @@ class SuspendingWSGIHandler(WSGIHandler):
                 response = end.value
             else:
                 raise RuntimeError(f"what crosses {level.path} yields twice: a request has one response")
+        if response is None:
+            raise ValueError(
+                f"what crosses {level.path} didn't return an HttpResponse object. It returned None instead."
+            )
         if stream is not None:
             rewritten(stream, response, level.real, level.path)
         return response

@@ -42,8 +42,12 @@ def call(view: Callable[..., Any], request: Any, args: Sequence[Any], kwargs: Ma
     with dispatching(_outside):
         result = called(view, request, args, kwargs)
     if isinstance(result, ViewThatWaits):
-        for decorated in (view, result._view):
-            _refuse_managers(decorated, result._view.__qualname__)
+        try:
+            for decorated in (view, result._view):
+                _refuse_managers(decorated, result._view.__qualname__)
+        except ImproperlyConfigured:
+            result._fate.known = True
+            raise
     return result
 
 
@@ -56,7 +60,7 @@ class _OutsideOfTransactions:
             raise ImproperlyConfigured(CALLED_WITHIN.format(alias))
         return True
 
-    def __call__(self, steps: ViewThatWaits[Any], args: tuple[Any, ...]) -> ViewThatWaits[Any]:
+    def __call__(self, steps: ViewThatWaits[Any], args: tuple[Any, ...]) -> Any:
         return within(steps, args)
 
 
