@@ -194,6 +194,17 @@ def test_djangos_pool_of_connections(site):
     assert here.connections() <= 4
 
 
+def test_views_that_wait_in_their_thread_hold_no_connection(site):
+    """One for everybody: each has asked the database before it waits for a call that asks it, too."""
+    here = site(TESTED, SITE_POOL="1", HELD="1")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(here.server.connect(timeout=LONG)) for _ in range(10)]
+        for client in clients:
+            client.send_request("GET", "/tested/one", host=HOST)
+        assert [client.read_response().status for client in clients] == [200] * 10
+    assert "gateway_tested.middleware.Holding cannot be suspended" in here.server.log()
+
+
 @pytest.mark.parametrize("pool", ["", "4"], ids=["connections of threads", "pool"])
 def test_no_waiting_within_a_transaction(site, pool):
     """It is rolled back, and the connection can be used again."""
