@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -34,7 +35,12 @@ PICKLED = (
     "%s is pickled before it has returned, and waits in its thread for that: if something around @suspends caches it, "
     "what is not in the cache holds a thread"
 )
-_told: set[str] = set()  # of which views that has been said
+ASKED = "%s is asked for its truth before it has returned, and waits in its thread for that"
+DROPPED = (
+    "{} is marked with @suspends and was called, but what it gave was not handed on as a response: nothing in it has been "
+    "done. Mark the view only; a function that it calls is a plain generator, called with `yield from`"
+)
+_told: set[tuple[str, str]] = set()  # what has been said of which views
 
 _BLOCK = "A view returns its response: blocks are for the body of a response that streams."
 
@@ -45,6 +51,9 @@ MISPLACED = (
 
 _dispatching: ContextVar[Any] = ContextVar("wsgi_plus.dispatching", default=False)
 """Whether glue calls; or its function for a view that has been called, which gives what the view is to return."""
+
+_dropped: ContextVar[list[str] | None] = ContextVar("wsgi_plus.dropped", default=None)
+"""Names of views that have been called in this call by glue, and of which nothing has become."""
 
 
 def suspends(view: Callable[P, Generator[Future[Any], None, R]]) -> Callable[P, R]:
@@ -68,9 +77,10 @@ def suspends(view: Callable[P, Generator[Future[Any], None, R]]) -> Callable[P, 
 
     @wraps(view)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        steps = ViewThatWaits(view(*args, **kwargs), view)
         glue = _dispatching.get()
-        if glue:
+        suspended = bool(glue)  # it may raise
+        steps = ViewThatWaits(view(*args, **kwargs), view)
+        if suspended:
             return glue(steps, args) if callable(glue) else steps  # type: ignore[return-value]
         return steps.wait()
 
@@ -86,18 +96,44 @@ def dispatching(glue: Callable[[ViewThatWaits[Any], tuple[Any, ...]], Any] | boo
     """Within it, in this context, ``@suspends`` views give a ``ViewThatWaits``.  For glue: around a view's call.
 
     ``glue`` is called for each, with that and the view's positional arguments, and gives what the view returns then.
+    Raises TypeError at the end if one has been let go: it may have been a check, which has not been made.
     """
-    token = _dispatching.set(glue)
+    dropped: list[str] = []
+    token, outer = _dispatching.set(glue), _dropped.set(dropped)
     try:
         yield
     finally:
         _dispatching.reset(token)
+        _dropped.reset(outer)
+    if dropped:
+        raise TypeError(DROPPED.format(dropped[0]))
+
+
+class Fate:
+    """Whether anything has become of a view that has been called.  If not, glue is told when it is let go; or the log,
+    if that is after the call by glue.
+    """
+
+    __slots__ = ("_dropped", "_view", "known")
+
+    def __init__(self, view: Callable[..., Any]) -> None:
+        self._view = view
+        self._dropped = _dropped.get()
+        self.known = False
+
+    def __del__(self) -> None:
+        if self.known or sys.is_finalizing():
+            return
+        if self._dropped is not None and self._dropped is _dropped.get():
+            self._dropped.append(named(self._view))
+        else:
+            logging.getLogger("wsgi_plus").error(DROPPED.format(named(self._view)))
 
 
 class ViewThatWaits(Generic[R]):
     """A view that has been called and has not begun.  ``response = yield from steps.run()``, once."""
 
-    own = frozenset({"_generator", "_view", "_returned"})
+    own = frozenset({"_fate", "_generator", "_view", "_returned"})
     """Its attributes: all others are what decorators have set on what they took for a response."""
 
     def __init__(self, generator: Generator[Future[Any], None, R], view: Callable[..., Any]) -> None:
@@ -108,8 +144,10 @@ class ViewThatWaits(Generic[R]):
             )
         self._generator = generator
         self._view = view
+        self._fate = Fate(view)
 
     def __getattr__(self, name: str) -> NoReturn:
+        vars(self)["_fate"].known = True
         raise AttributeError(
             f"{named(self._view)} has not returned its response yet: a decorator around @suspends asked for .{name}"
         )
@@ -119,19 +157,32 @@ class ViewThatWaits(Generic[R]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For a cache that wants to keep what the view returns: that is waited for, and is what will come out of it."""
+        return _same, (self.held(PICKLED),)
+
+    def __bool__(self) -> bool:
+        """Of what it returns: for a function such as ``has_permission``, which must not be true because it waits."""
+        return bool(self.held(ASKED))
+
+    def held(self, why: str) -> R:
+        """What it returns, waited for in the thread; ``why`` is a message, logged once for each view.  Not the end of
+        it: it can be handed on as before.
+        """
         if "_returned" not in vars(self):
-            if named(self._view) not in _told:
-                _told.add(named(self._view))
-                logging.getLogger("wsgi_plus").warning(PICKLED, named(self._view))
+            name = named(self._view)
+            if (why, name) not in _told:
+                _told.add((why, name))
+                logging.getLogger("wsgi_plus").warning(why, name)
             token = _dispatching.set(False)
             try:
                 vars(self)["_returned"] = self.wait()
             finally:
                 _dispatching.reset(token)
-        return _same, (vars(self)["_returned"],)
+        returned: R = vars(self)["_returned"]
+        return returned
 
     def run(self) -> Generator[Future[Any], None, R]:
         """The futures of the view one by one, failures to it, and what it returns.  One step at a time, as the view."""
+        self._fate.known = True
         if "_returned" in vars(self):
             returned: R = vars(self)["_returned"]
             return returned

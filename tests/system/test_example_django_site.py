@@ -5,10 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
-import select
 import shlex
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -16,45 +14,13 @@ from pathlib import Path
 
 import pytest
 from harness.browser import Browser
-from harness.client import Connection, Response
+from harness.client import Response
+from harness.gateway import COMMANDS, HERE, HOST, README, Toy, make, told
 from harness.limits import LONG, ROOT, eventually, timeout
-from harness.server import Server, environment, virtualenv
+from harness.server import Server
 from test_examples import Upstream
 
-HERE = ROOT / "examples" / "django_site"
-README = (HERE / "README.md").read_text()
-HOST = "127.0.0.1"
-
 Start = Callable[..., Server]
-
-
-def told(pattern: str) -> list[str]:
-    """The words of the one command in README.md that matches."""
-    (line,) = [line.strip() for line in README.splitlines() if re.match(f"    {pattern}", line)]
-    return shlex.split(line.replace("/tmp/site", virtualenv()))
-
-
-class Toy:
-    """The toy upstream, started as README.md says but on a free port."""
-
-    def __init__(self) -> None:
-        python, script, _ = told("python3 .*slow_upstream")
-        assert python == "python3"
-        self._process = subprocess.Popen(
-            [sys.executable, script, "0"], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        assert select.select([self._process.stdout], [], [], LONG)[0]
-        self.address = self._process.stdout.readline().split("//")[1].strip()
-
-    def stats(self) -> dict[str, int]:
-        host, _, port = self.address.rpartition(":")
-        with Connection((host, int(port))) as c:
-            return json.loads(c.request("GET", "/stats").text)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +33,8 @@ def toy() -> Iterator[Toy]:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the database that the commands of README.md make."""
     made = tmp_path_factory.mktemp("site")
-    for pattern in (".*manage.py migrate", ".*manage.py loaddata", ".*manage.py createsuperuser"):
-        words = told(pattern)
-        variables = {"PYTHONPATH": str(ROOT / "py"), "SITE_DATA": str(made)}
-        while "=" in words[0]:
-            name, _, variables[name] = words.pop(0).partition("=")
-        subprocess.run(words, cwd=ROOT, env=environment(variables), check=True, capture_output=True, timeout=2 * LONG)
+    make({"SITE_DATA": str(made)})
     return made
-
-
-COMMANDS = {"fermata": "build/fermata .* gateway.wsgi", "simple_server": ".*wsgi_plus.simple_server"}
 
 
 @pytest.fixture(params=list(COMMANDS))

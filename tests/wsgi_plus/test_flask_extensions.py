@@ -14,7 +14,6 @@ from flask_cors import cross_origin
 from flask_restful import Api, Resource, abort, fields, marshal_with
 from test_flask import app, ask, plain, soon, soon_failed, text, visited
 from wsgi_plus import _suspends, suspends, wait
-from wsgi_plus.flask import _resources
 from wsgi_plus.testing import Client, Parked
 
 __all__ = ["app", "ask"]
@@ -24,7 +23,6 @@ __all__ = ["app", "ask"]
 def new(monkeypatch):
     """What is said once for each view has not been said."""
     monkeypatch.setattr(_suspends, "_told", set())
-    monkeypatch.setattr(_resources, "_told", set())
 
 
 # flask-cors

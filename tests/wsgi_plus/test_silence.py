@@ -353,6 +353,7 @@ def test_no_message_names_what_is_inside(app):
         view = suspends(forgotten)()
     assert type(view).__name__ == "ViewThatWaits"
     assert repr(view) == "<forgotten, which waits and has not returned its response yet>"
+    view.wait()
     assert repr(ResponseToCome(None)) == "<a response that is not there yet: the view waits>"
 
 

@@ -44,6 +44,22 @@ WSGI_APPLICATION = "gateway.wsgi.application"
 DATABASES = {
     "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": DATA / "db.sqlite3", "OPTIONS": {"timeout": 30}}
 }
+if os.environ.get("PGDATABASE"):  # of PostgreSQL, whose library itself looks at PGHOST, PGUSER and so on
+    DATABASES["default"] = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": os.environ["PGDATABASE"],
+        "CONN_HEALTH_CHECKS": True,
+        "CONN_MAX_AGE": 60,
+    }
+    if os.environ.get("SITE_POOL"):  # at most so many connections, for all threads: each has one for a step, or a call
+        pool = {"min_size": 1, "max_size": int(os.environ["SITE_POOL"]), "timeout": 10}
+        DATABASES["default"] |= {"OPTIONS": {"pool": pool}, "CONN_MAX_AGE": 0}
+LOGGING = {  # errors to the server's log: where DEBUG is not set Django itself only mails them
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"stderr": {"class": "logging.StreamHandler"}},
+    "loggers": {"django": {"handlers": ["stderr"], "level": "WARNING", "propagate": False}},
+}
 USE_TZ = True
 STATIC_URL = "static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -21,12 +21,12 @@ Steps.  Each may be in another thread (S9).  Language, time zone, URLconf, scrip
 the request; thread-locals of others do not.  A call that is given to ``offload`` or ``AsyncBridge`` has none of them.
 When the client leaves, GeneratorExit is raised in the view; there is no process_response then, but request_finished.
 
-Databases.  Connections stay with their thread.  At the end of each step they are closed, or kept, as CONN_MAX_AGE says.
-A view must not wait within transaction.atomic(): that raises TransactionManagementError at the yield.  Nor may it wait
-with a queryset half read (``iterator()``), or be called within a transaction: with ATOMIC_REQUESTS it has to be marked
-with ``@transaction.non_atomic_requests``, or there is an ImproperlyConfigured for each request.  What asks the database
-in a thread of a pool is given to the ``offload`` of this module, which looks after the connections there; that of
-``wsgi_plus`` does not, and a warning says so once.
+Databases.  Connections stay with their thread.  At the end of each step they are closed, or kept, as CONN_MAX_AGE says;
+before each wait, where a view waits in its thread.  A view must not wait within transaction.atomic(): that raises
+TransactionManagementError at the yield.  Nor may it wait with a queryset half read (``iterator()``), or be called
+within a transaction: with ATOMIC_REQUESTS it has to be marked with ``@transaction.non_atomic_requests``, or there is an
+ImproperlyConfigured for each request.  What asks the database in a thread of a pool is given to the ``offload`` of this
+module, which looks after the connections there; that of ``wsgi_plus`` does not, and a warning says so once.
 
 Middleware.  A view waits without a thread where a suspension can cross all of it.  It can cross what is like Django's
 own, which are classes of MiddlewareMixin with methods process_request, process_response and so on, and no __call__ of
@@ -78,7 +78,12 @@ Django REST framework.  Handlers wait as other views do: methods of an APIView, 
         return Response((yield from wait(ask())))
 
 Authentication, permissions, throttling and content negotiation come before the first step, exception handler and
-renderers after the last one, as if it had not waited.
+renderers after the last one, as if it had not waited.  What else of the framework's is marked with @suspends, as
+has_permission, perform_create or get_queryset, waits in its thread, which a warning says once for each.
+
+Nothing is skipped.  A function that is marked and called, of which the response is not handed on, as of a check that a
+view calls, has not been run: that is a TypeError, and a 500.  Its truth can be asked for, as ``test_func`` is, and
+waits in the thread.
 
 Streams.  The iterable of a StreamingHttpResponse may yield futures among its blocks, whatever view it comes from.
 Middleware that makes another stream of it is given the blocks, and waits in the thread; GZipMiddleware does not.

@@ -15,7 +15,7 @@ from typing import Any
 from django.http import HttpResponse
 
 from .._outcome import failure
-from ._transactions import fate
+from ._transactions import fate, giving_back
 
 __all__ = ["Door", "handed"]
 
@@ -79,7 +79,7 @@ class Passage:
         """The response, in this thread."""
         if self._future is not None:
             self._notice()
-            steps = self.rest()
+            steps = giving_back(self.rest())
             try:
                 item = next(steps)
                 while True:

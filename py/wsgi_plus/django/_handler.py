@@ -24,7 +24,7 @@ from ._locals import check
 from ._middleware import Below, Level, given, levels
 from ._rest import ResponseToCome, Rest
 from ._streams import Blocks, blocks, rewritten
-from ._transactions import call, close_old_connections, guarded
+from ._transactions import call, close_old_connections, giving_back, guarded
 
 __all__ = ["SuspendingWSGIHandler"]
 
@@ -112,6 +112,8 @@ class SuspendingWSGIHandler(WSGIHandler):
             try:
                 next(around)
             except StopIteration as end:
+                if end.value is None:
+                    raise ValueError(f"what crosses {level.path} neither yields nor returns a response") from None
                 return end.value  # it has answered itself
             response = yield from self._through(request, depth + 1)
             stream = self._blocks(request.META, response)
@@ -121,6 +123,10 @@ class SuspendingWSGIHandler(WSGIHandler):
                 response = end.value
             else:
                 raise RuntimeError(f"what crosses {level.path} yields twice: a request has one response")
+        if response is None:
+            raise ValueError(
+                f"what crosses {level.path} didn't return an HttpResponse object. It returned None instead."
+            )
         if stream is not None:
             rewritten(stream, response, level.real, level.path)
         return response
@@ -143,7 +149,7 @@ class SuspendingWSGIHandler(WSGIHandler):
 
     def _get_response(self, request: Any) -> Any:
         """What is inside of the innermost middleware, where that has to be given a response."""
-        return ViewThatWaits(self._view_steps(request, held=True), self._view_steps).wait()
+        return ViewThatWaits(giving_back(self._view_steps(request, held=True)), self._view_steps).wait()
 
     def _view_steps(self, request: Any, *, held: bool = False) -> Waits:
         """As _get_response of BaseHandler.  ``held``: its futures are waited for in the thread."""

@@ -5,6 +5,9 @@
 for one request only, that is let through.  When the handler has returned, or has raised, the rest of ``dispatch``
 follows: ``handle_exception`` and ``finalize_response``.  What is before the handler has been done by then:
 authentication, permissions, throttling, content negotiation.
+
+Whatever else the framework calls wants its result at once: ``has_permission``, ``perform_create``, ``get_queryset``,
+methods of serializers.  What is marked among these waits in its thread.
 """
 
 from __future__ import annotations
@@ -14,22 +17,43 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from django.views import View
+
 from .._hints import never_marked
 from .._suspends import ViewThatWaits
 
 __all__ = ["called", "within"]
 
+HELD = (
+    "%s is marked with @suspends, and is called by Django REST framework, which wants what it returns at once: it waits "
+    "in its thread. Handlers would wait without one"
+)
 
-def within(steps: ViewThatWaits[Any], args: Sequence[Any]) -> ViewThatWaits[Any]:
-    """What a handler gives to APIView.dispatch, if it is called with these arguments by that.  Otherwise the steps."""
+# What of the framework's own names gives a view's response.
+ACTIONS = {"list", "create", "retrieve", "update", "partial_update", "destroy", "dispatch", *View.http_method_names}
+
+
+def within(steps: ViewThatWaits[Any], args: Sequence[Any]) -> Any:
+    """What a handler gives to APIView.dispatch, if it is called with these arguments by that.  Otherwise the steps;
+    or what they return, if the framework calls it that takes no response.
+    """
     framework = sys.modules.get("rest_framework.request")
     if framework is None:
         return steps
+    if args and not isinstance(args[0], framework.Request) and _is_frameworks(args[0], steps._view.__name__):
+        return steps.held(HELD)
     for arg in args:
-        view = (arg.parser_context or {}).get("view") if isinstance(arg, framework.Request) else None
+        view = (arg.parser_context or {}).get("view") if isinstance(arg, framework.Request) else arg
         if hasattr(view, "finalize_response"):
             return HandlerThatWaits(steps, view)
     return steps
+
+
+def _is_frameworks(owner: Any, name: str) -> bool:
+    """Whether that is the name of a method of the framework's in an object, and of none that gives a response."""
+    if name in ACTIONS and hasattr(owner, "finalize_response"):
+        return False
+    return any(name in vars(cls) for cls in type(owner).__mro__ if cls.__module__.startswith("rest_framework."))
 
 
 def called(view: Any, request: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -48,7 +72,7 @@ class HandlerThatWaits(ViewThatWaits[Any]):
     own = ViewThatWaits.own | {"_api_view", "_finalize"}
 
     def __init__(self, steps: ViewThatWaits[Any], api_view: Any) -> None:
-        self._generator, self._view = steps._generator, steps._view
+        self._fate, self._generator, self._view = steps._fate, steps._generator, steps._view
         self._api_view: Any = api_view
         self._finalize: Callable[[Any], Any] | None = None
         finalize_response = api_view.finalize_response

@@ -20,7 +20,7 @@ from .._hints import mistaken
 from .._suspends import ViewThatWaits, dispatching
 from ._rest_framework import called, within
 
-__all__ = ["call", "close_old_connections", "fate", "guarded"]
+__all__ = ["call", "close_old_connections", "fate", "giving_back", "guarded"]
 
 CALLED_WITHIN = (
     "a view that waits (@suspends) is called within a transaction of the database {!r}, which would end before the "
@@ -42,8 +42,12 @@ def call(view: Callable[..., Any], request: Any, args: Sequence[Any], kwargs: Ma
     with dispatching(_outside):
         result = called(view, request, args, kwargs)
     if isinstance(result, ViewThatWaits):
-        for decorated in (view, result._view):
-            _refuse_managers(decorated, result._view.__qualname__)
+        try:
+            for decorated in (view, result._view):
+                _refuse_managers(decorated, result._view.__qualname__)
+        except ImproperlyConfigured:
+            result._fate.known = True
+            raise
     return result
 
 
@@ -56,7 +60,7 @@ class _OutsideOfTransactions:
             raise ImproperlyConfigured(CALLED_WITHIN.format(alias))
         return True
 
-    def __call__(self, steps: ViewThatWaits[Any], args: tuple[Any, ...]) -> ViewThatWaits[Any]:
+    def __call__(self, steps: ViewThatWaits[Any], args: tuple[Any, ...]) -> Any:
         return within(steps, args)
 
 
@@ -99,6 +103,27 @@ def guarded(iterator: Iterator[Any]) -> Generator[Any, None, Any]:
             else:
                 error = TransactionManagementError(WAITS_WITHIN.format(alias))
     finally:
+        del error, item  # the traceback has this frame: no cycle with the exception
+
+
+def giving_back(steps: Generator[Any, None, Any]) -> Generator[Any, None, Any]:
+    """The same steps, for a thread that waits for each: its connections are looked after before and after that.
+
+    As where it is suspended.  What it waits for may need one of few connections, of which each such thread had one.
+    """
+    error: BaseException | None = None
+    item: Any = None
+    try:
+        while True:
+            try:
+                item = next(steps) if error is None else steps.throw(error)
+            except StopIteration as end:
+                return end.value
+            close_old_connections()
+            error = yield from fate(item)
+            close_old_connections()
+    finally:
+        steps.close()
         del error, item  # the traceback has this frame: no cycle with the exception
 
 

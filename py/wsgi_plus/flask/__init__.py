@@ -16,7 +16,8 @@ What waits.  Views, among them the methods of class-based ones; ``before_request
 marked with ``@suspends``, directly above its ``def``, may yield futures, and returns what it always did.  A generator
 that returns a response and is not marked raises TypeError, as nobody would get that.  A failed future raises at its
 ``yield``; what is not caught reaches the error handlers.  Wherever else Flask calls a function that is marked
-(``after_request``, ``url_value_preprocessor``, teardown), it waits in the thread.  ``async`` views are run as ever, and
+(``after_request``, ``url_value_preprocessor``, teardown), it waits in the thread.  Called by a view, and its result not
+handed on as the response, it has done nothing: that is a TypeError.  ``async`` views are run as ever, and
 hold their thread.
 
 Decorators.  One around ``@suspends`` may set headers, cookies and attributes of the response that ``make_response``

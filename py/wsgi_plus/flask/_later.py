@@ -34,7 +34,9 @@ class ResponseLater(ViewThatWaits[Any]):
 
     def __init__(self, view: ViewThatWaits[Any], make: Callable[[Any], Any]) -> None:
         own: dict[str, Any] = vars(self)
-        own.update(_generator=view._generator, _view=view._view, _inside=view, _make=make, _changes=[])
+        own.update(
+            _fate=view._fate, _generator=view._generator, _view=view._view, _inside=view, _make=make, _changes=[]
+        )
         own["headers"] = _Headers(self)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -66,7 +68,7 @@ class _Headers(Headers):
     def __init__(self, later: ResponseLater) -> None:
         super().__init__()
         own: dict[str, Any] = vars(self)
-        own["_view"] = later._view
+        own["_view"], own["_fate"] = later._view, later._fate
         for name in HEADERS:
             own[name] = partial(later._later, partial(_method_of_headers, name))
         own["_set"], own["_remove"] = own["set"], own["remove"]
@@ -78,6 +80,7 @@ class _Headers(Headers):
         vars(self)["_remove"](key)
 
     def _told(self, *_: object, **__: object) -> NoReturn:
+        vars(self)["_fate"].known = True
         raise AttributeError(
             f"{named(vars(self)['_view'])} has not returned its response yet: a decorator around @suspends asked for "
             "one of the headers, which can only be set"

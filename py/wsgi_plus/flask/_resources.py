@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .._suspends import ViewThatWaits, _dispatching
-from .._unwaited import named
+from .._suspends import ViewThatWaits
 
 __all__ = ["within"]
 
@@ -16,7 +14,6 @@ HELD = (
     "%s is a method of a Resource of Flask-RESTful, which wants what it returns at once: it waits in its thread. In a "
     "flask.views.MethodView it would wait without one"
 )
-_told: set[str] = set()  # of which methods that has been said
 
 
 def within(steps: ViewThatWaits[Any], args: Sequence[Any]) -> Any:
@@ -24,12 +21,4 @@ def within(steps: ViewThatWaits[Any], args: Sequence[Any]) -> Any:
     package = sys.modules.get("flask_restful")
     if package is None or not args or not isinstance(args[0], package.Resource):
         return steps
-    name = named(steps._view)
-    if name not in _told:
-        _told.add(name)
-        logging.getLogger("wsgi_plus").warning(HELD, name)
-    token = _dispatching.set(False)
-    try:
-        return steps.wait()
-    finally:
-        _dispatching.reset(token)
+    return steps.held(HELD)
