@@ -163,7 +163,7 @@ FUZZ := $(if $(filter tsan,$(FLAVOR)),,$(patsubst tests/fuzz/fuzz_%.c,%,$(wildca
 FUZZ_COMMON := $(filter-out tests/fuzz/fuzz_% tests/fuzz/replay_main.c,$(wildcard tests/fuzz/*.c))
 FUZZ_MAIN := $(if $(filter fuzz,$(FLAVOR)),-fsanitize=fuzzer,tests/fuzz/replay_main.c)
 # What a target puts its own function in the place of.
-WRAP.start_response := fm_thread_self fm_thread_hold
+WRAP.start_response := fm_thread_self fm_thread_cork
 WRAP.options := getaddrinfo setenv
 
 $(O)/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_COMMON) tests/fuzz/replay_main.c $(wildcard tests/fuzz/*.h) tests/unit/http/replay.h $(LIBOBJS) Makefile

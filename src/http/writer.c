@@ -1,4 +1,4 @@
-/* Framing and lazy flush of one response; see http/writer.h. */
+/* Framing and coalescing of one response; see http/writer.h. */
 #include "fermata/http/writer.h"
 
 #include <string.h>
@@ -19,7 +19,7 @@ void fm_writer_fini(struct fm_writer *w)
 {
     fm_response_fini(&w->resp);
     fm_buf_fini(&w->first);
-    fm_buf_fini(&w->held);
+    fm_buf_fini(&w->corked);
     fm_mutex_fini(&w->lock);
 }
 
@@ -27,9 +27,9 @@ void fm_writer_reset(struct fm_writer *w, int minor, bool is_head, bool keep_ali
 {
     fm_response_fini(&w->resp);
     fm_buf_fini(&w->first);
-    fm_buf_fini(&w->held);
+    fm_buf_fini(&w->corked);
     w->resp = (struct fm_response){.length = -1};
-    w->held_since = w->body = 0;
+    w->corked_since = w->body = 0;
     w->head_len = 0;
     w->left = w->expected = -1;
     w->framing = FM_FRAME_NONE;
@@ -68,8 +68,8 @@ static void make_head(struct fm_writer *w, int64_t total) FM_REQUIRES(w->lock)
     fm_response_finish(r, (enum fm_framing)w->framing, length, keep, w->minor);
     w->keep = keep;
     w->head_made = true;
-    w->held = r->head; /* moves */
-    w->head_len = (uint32_t)fm_buf_size(&w->held);
+    w->corked = r->head; /* moves */
+    w->head_len = (uint32_t)fm_buf_size(&w->corked);
     r->head = (struct fm_buf)FM_BUF_INIT;
 }
 
@@ -84,21 +84,21 @@ static void put_chunk_size(struct fm_buf *b, size_t n)
     fm_buf_append(b, p, (size_t)(text + sizeof text - p));
 }
 
-static void hold_framed(struct fm_writer *w, const char *p, size_t n) FM_REQUIRES(w->lock)
+static void cork_framed(struct fm_writer *w, const char *p, size_t n) FM_REQUIRES(w->lock)
 {
     if (n == 0 || w->framing == FM_FRAME_NONE)
         return;
     if (w->framing == FM_FRAME_CHUNKED)
-        put_chunk_size(&w->held, n);
-    fm_buf_append(&w->held, p, n);
+        put_chunk_size(&w->corked, n);
+    fm_buf_append(&w->corked, p, n);
     if (w->framing == FM_FRAME_CHUNKED)
-        fm_buf_append(&w->held, "\r\n", 2);
+        fm_buf_append(&w->corked, "\r\n", 2);
 }
 
 /* Moves the raw first block behind the head. */
 static void frame_first(struct fm_writer *w) FM_REQUIRES(w->lock)
 {
-    hold_framed(w, fm_buf_head(&w->first), fm_buf_size(&w->first));
+    cork_framed(w, fm_buf_head(&w->first), fm_buf_size(&w->first));
     fm_buf_fini(&w->first);
 }
 
@@ -106,8 +106,8 @@ static void frame_first(struct fm_writer *w) FM_REQUIRES(w->lock)
 static int64_t give_up(struct fm_writer *w) FM_REQUIRES(w->lock)
 {
     fm_buf_fini(&w->first);
-    fm_buf_fini(&w->held);
-    w->held_since = 0;
+    fm_buf_fini(&w->corked);
+    w->corked_since = 0;
     w->keep = false;
     w->claimed = true;
     w->ops->give_up(w->sink);
@@ -116,28 +116,28 @@ static int64_t give_up(struct fm_writer *w) FM_REQUIRES(w->lock)
 
 #define COPIED 2048 /* a block up to here is put behind its head: one buffer costs the kernel less than three */
 
-/* Sends what is held, then the block as it is, then its framing. */
+/* Sends what is corked, then the block as it is, then its framing. */
 static int64_t send_all(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_REQUIRES(w->lock)
 {
     if (n <= COPIED) {
-        hold_framed(w, p, n);
+        cork_framed(w, p, n);
         n = 0;
     }
     bool chunked = n > 0 && w->framing == FM_FRAME_CHUNKED;
     if (w->framing == FM_FRAME_NONE)
         n = 0;
     if (chunked)
-        put_chunk_size(&w->held, n);
-    if (w->held.failed)
+        put_chunk_size(&w->corked, n);
+    if (w->corked.failed)
         return give_up(w);
     struct iovec pieces[3] = {
-        {fm_buf_head(&w->held), fm_buf_size(&w->held)},
+        {fm_buf_head(&w->corked), fm_buf_size(&w->corked)},
         {(void *)(uintptr_t)p, n},
         {(void *)(uintptr_t) "\r\n", chunked ? 2 : 0},
     };
     int64_t pending = w->ops->send(w->sink, pieces, n > 0 ? 3 : 1, borrow);
-    fm_buf_fini(&w->held);
-    w->held_since = 0;
+    fm_buf_fini(&w->corked);
+    w->corked_since = 0;
     w->head_left = true;
     return pending;
 }
@@ -178,19 +178,19 @@ static int64_t add_block(struct fm_writer *w, const char *p, size_t n, bool borr
     n = admit(w, n);
     bool complete = last || w->left == 0;
     if (!w->head_made) {
-        if (fm_buf_size(&w->first) == 0 && !complete && n <= FM_WRITER_HOLD) {
+        if (fm_buf_size(&w->first) == 0 && !complete && n <= FM_WRITER_CORK) {
             fm_buf_append(&w->first, p, n);
-            w->held_since = fm_now();
+            w->corked_since = fm_now();
             return w->first.failed ? give_up(w) : 0;
         }
         make_head(w, last ? (int64_t)(fm_buf_size(&w->first) + n) : -1);
         frame_first(w);
     }
-    if (!complete && fm_buf_size(&w->held) + n <= FM_WRITER_HOLD) {
-        hold_framed(w, p, n);
-        if (w->held_since == 0)
-            w->held_since = fm_now();
-        return w->held.failed ? give_up(w) : 0;
+    if (!complete && fm_buf_size(&w->corked) + n <= FM_WRITER_CORK) {
+        cork_framed(w, p, n);
+        if (w->corked_since == 0)
+            w->corked_since = fm_now();
+        return w->corked.failed ? give_up(w) : 0;
     }
     return send_all(w, p, n, borrow);
 }
@@ -238,18 +238,18 @@ int64_t fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len)
         goto out;
     }
     if (w->framing == FM_FRAME_CHUNKED)
-        put_chunk_size(&w->held, (size_t)len);
-    if (w->held.failed) {
+        put_chunk_size(&w->corked, (size_t)len);
+    if (w->corked.failed) {
         pending = give_up(w);
         goto out;
     }
-    struct iovec head = {fm_buf_head(&w->held), fm_buf_size(&w->held)};
+    struct iovec head = {fm_buf_head(&w->corked), fm_buf_size(&w->corked)};
     pending = w->ops->send_file(w->sink, &head, fd, pos, len);
-    fm_buf_fini(&w->held);
-    w->held_since = 0; /* 0 also with the chunk's end held: it leaves with the body's end, when the file has gone */
+    fm_buf_fini(&w->corked);
+    w->corked_since = 0; /* 0 also with the chunk's end corked: it leaves with the body's end, when the file has gone */
     w->head_left = true;
     if (w->framing == FM_FRAME_CHUNKED)
-        fm_buf_append(&w->held, "\r\n", 2);
+        fm_buf_append(&w->corked, "\r\n", 2);
 out:
     fm_mutex_unlock(&w->lock);
     return pending;
@@ -266,27 +266,27 @@ int64_t fm_writer_end(struct fm_writer *w)
     if (!w->head_made) {
         admit(w, 0);
         make_head(w, (int64_t)fm_buf_size(&w->first));
-        if (w->held.failed) {
+        if (w->corked.failed) {
             pending = give_up(w);
             goto out;
         }
         if (w->framing == FM_FRAME_LENGTH) { /* the head and the block as two pieces: no copy */
             struct iovec pieces[2] = {
-                {fm_buf_head(&w->held), fm_buf_size(&w->held)},
+                {fm_buf_head(&w->corked), fm_buf_size(&w->corked)},
                 {fm_buf_head(&w->first), fm_buf_size(&w->first)},
             };
             pending = w->ops->send(w->sink, pieces, 2, false);
-            fm_buf_fini(&w->held);
+            fm_buf_fini(&w->corked);
             fm_buf_fini(&w->first);
-            w->held_since = 0;
+            w->corked_since = 0;
             w->head_left = true;
         } else {
             frame_first(w);
         }
     }
     if (w->framing == FM_FRAME_CHUNKED)
-        fm_buf_append(&w->held, "0\r\n\r\n", 5);
-    if (pending >= 0 && (fm_buf_size(&w->held) > 0 || w->held.failed))
+        fm_buf_append(&w->corked, "0\r\n\r\n", 5);
+    if (pending >= 0 && (fm_buf_size(&w->corked) > 0 || w->corked.failed))
         pending = send_all(w, NULL, 0, false);
     if (pending >= 0 && w->left > 0) {
         w->keep = false;
@@ -300,17 +300,17 @@ out:
 bool fm_writer_flush(struct fm_writer *w, uint64_t before)
 {
     fm_mutex_lock(&w->lock);
-    bool held = w->held_since != 0 && !w->claimed;
-    if (held && w->held_since <= before) {
+    bool corked = w->corked_since != 0 && !w->claimed;
+    if (corked && w->corked_since <= before) {
         if (!w->head_made) {
             make_head(w, -1);
             frame_first(w);
         }
         send_all(w, NULL, 0, false);
-        held = false;
+        corked = false;
     }
     fm_mutex_unlock(&w->lock);
-    return held;
+    return corked;
 }
 
 bool fm_writer_claim(struct fm_writer *w)
@@ -320,7 +320,7 @@ bool fm_writer_claim(struct fm_writer *w)
     if (ok) {
         w->claimed = true;
         w->keep = false;
-        w->held_since = 0;
+        w->corked_since = 0;
     }
     fm_mutex_unlock(&w->lock);
     return ok;

@@ -22,7 +22,7 @@
 #include "fermata/util/log.h"
 
 #define FILE_PART                                                                                                      \
-    (1 << 20) /* bytes of a file that are sent at a time, so that one connection cannot hold up the rest */
+    (1 << 20)       /* bytes of a file that are sent at a time, so that one connection cannot hold up the rest */
 #define ROOM_SOON 2 /* milliseconds that a file thread waits for the client to take more */
 
 /* ---- reading ---- */

@@ -99,19 +99,19 @@ static uint64_t look_at_leader(struct fm_monitor *m, uint64_t now)
     return age < tick ? tick - age : tick;
 }
 
-/* Sends output that a step holds back since the last tick or longer. */
-static uint64_t look_at_held_output(struct fm_monitor *m, uint64_t now)
+/* Sends output that a step has corked since the last tick or longer. */
+static uint64_t look_at_corked_output(struct fm_monitor *m, uint64_t now)
 {
     struct fm_sched *c = m->sched;
-    bool held = false;
+    bool corked = false;
     for (unsigned i = 0; i <= c->pool; i++) {
         struct fm_thread *h = &c->threads[i];
         fm_mutex_lock(&h->lock);
-        if (h->held && c->ops->flush(c->ctx, h->held, now - TICK))
-            held = true;
+        if (h->corked && c->ops->flush(c->ctx, h->corked, now - TICK))
+            corked = true;
         fm_mutex_unlock(&h->lock);
     }
-    return held ? TICK : UINT64_MAX;
+    return corked ? TICK : UINT64_MAX;
 }
 
 /* How long to sleep; UINT64_MAX if there is nothing to watch. */
@@ -121,10 +121,10 @@ static uint64_t look(struct fm_monitor *m)
     if (m->fast_until && now >= m->fast_until)
         set_fast(m, 0);
     atomic_store(&m->sched->may_postpone, 1); /* first: who holds output back from now on takes it back */
-    uint64_t leader = look_at_leader(m, now), held = look_at_held_output(m, now);
-    if (held < UINT64_MAX) {
+    uint64_t leader = look_at_leader(m, now), corked = look_at_corked_output(m, now);
+    if (corked < UINT64_MAX) {
         atomic_store(&m->sched->may_postpone, 0);
-        return leader < held ? leader : held;
+        return leader < corked ? leader : corked;
     }
     if (leader == UINT64_MAX)
         return UINT64_MAX;

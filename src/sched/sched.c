@@ -179,25 +179,25 @@ bool fm_sched_has_work(struct fm_sched *c)
 
 /* ---- one step ---- */
 
-static void set_held(struct fm_thread *h, struct fm_task *t)
+static void set_corked(struct fm_thread *h, struct fm_task *t)
 {
     fm_mutex_lock(&h->lock);
-    h->held = t;
+    h->corked = t;
     fm_mutex_unlock(&h->lock);
 }
 
-void fm_thread_hold(struct fm_thread *h)
+void fm_thread_cork(struct fm_thread *h)
 {
-    if (!h->held) /* the pool thread is its only writer */
-        set_held(h, h->task);
+    if (!h->corked) /* the pool thread is its only writer */
+        set_corked(h, h->task);
     atomic_store(&h->sched->may_postpone, 0);
     fm_sched_watch(h->sched);
 }
 
 void fm_thread_release(struct fm_thread *h)
 {
-    if (h->held)
-        set_held(h, NULL);
+    if (h->corked)
+        set_corked(h, NULL);
     h->task = NULL;
 }
 

@@ -180,7 +180,7 @@ static PyObject *write_block(struct fm_run *run, PyObject *data)
     if (kept > FM_OUTPUT_HIGH)
         err = call->ops->wait_output(call); /* write() cannot suspend: a slow client holds this thread */
     Py_END_ALLOW_THREADS
-    fm_thread_hold(fm_thread_self()); /* if it is held back, the monitor sees to it */
+    fm_thread_cork(fm_thread_self()); /* if it is corked, the monitor sees to it */
     if (kept < 0 || err < 0) {
         PyErr_SetString(PyExc_ConnectionAbortedError, "the client is gone or the request was ended");
         return NULL;

@@ -62,7 +62,7 @@ static enum step_result emit(struct fm_run *run, struct fm_thread *thread, PyObj
         PyErr_SetString(PyExc_AssertionError, "the application sent a body before it called start_response");
         return STEP_ERROR;
     }
-    PyThreadState *state = n > FM_WRITER_HOLD ? let_others(call, thread) : NULL;
+    PyThreadState *state = n > FM_WRITER_CORK ? let_others(call, thread) : NULL;
     int64_t kept = fm_writer_block(&call->writer, PyBytes_AS_STRING(bytes), n, true);
     take_back(state);
     note_cut(run);
@@ -76,7 +76,7 @@ static enum step_result emit(struct fm_run *run, struct fm_thread *thread, PyObj
     }
     if (call->writer.cut)
         return end_response(run, thread);
-    fm_thread_hold(thread); /* it may be held back */
+    fm_thread_cork(thread); /* it may be corked */
     return STEP_GO_ON;
 }
 

@@ -16,8 +16,8 @@ enum { MINOR_1 = 1, IS_HEAD = 2, KEEP = 4, AS_TUPLE = 8, WITH_EXC_INFO = 16, TWI
 static struct fm_thread thread;
 struct fm_thread *__wrap_fm_thread_self(void);
 struct fm_thread *__wrap_fm_thread_self(void) { return &thread; }
-void __wrap_fm_thread_hold(struct fm_thread *h);
-void __wrap_fm_thread_hold(struct fm_thread *h) { (void)h; }
+void __wrap_fm_thread_cork(struct fm_thread *h);
+void __wrap_fm_thread_cork(struct fm_thread *h) { (void)h; }
 
 static int wait_output(struct fm_call *call)
 {

@@ -3,10 +3,10 @@
  * Two may touch it: the thread that runs the request's step, and (flush, claim) the monitor and the loop; `lock` keeps
  * them apart.  Locks are taken in the order writer, stream.
  *
- * Lazy flush: small blocks are held back, so that head, block and end leave in one system call.  Nothing is held for
+ * Coalescing: small blocks are corked, so that head, block and end leave in one system call.  Nothing is corked for
  * long: the monitor flushes what the step does not follow up within a millisecond or so (PEP 3333 lets another thread
- * see to the transmission of a block), and a request is never parked with output held.  If the response ends while its
- * first block is still held, its length is known. */
+ * see to the transmission of a block), and a request is never parked with output corked.  If the response ends while
+ * its first block is still corked, its length is known. */
 #ifndef FERMATA_HTTP_WRITER_H
 #define FERMATA_HTTP_WRITER_H
 
@@ -18,7 +18,7 @@
 #include "fermata/util/annotate.h"
 #include "fermata/util/buf.h"
 
-#define FM_WRITER_HOLD 8192 /* bytes that may be held back */
+#define FM_WRITER_CORK 8192 /* bytes that may be corked */
 
 struct fm_sink_ops { /* what lies behind: the connection.  Any thread, never blocking. */
     /* Sends or keeps the pieces: the bytes kept, or FM_ECLOSED.  borrow: a large rest may be kept by reference. */
@@ -35,21 +35,21 @@ struct fm_writer {
     void *sink;
     struct fm_mutex lock; /* guards what follows */
     struct fm_response resp;
-    struct fm_buf first; /* the first block, while it alone is held and the head is not made */
-    struct fm_buf held;  /* framed bytes not yet given to the sink */
-    uint64_t held_since; /* when the oldest held byte came; 0: nothing is held */
-    uint64_t body;       /* body bytes accepted */
-    uint32_t head_len;   /* bytes of the head, once head_made */
-    int64_t left;        /* of the body's length, where that is known from the beginning; else -1 */
-    int64_t expected;    /* see fm_writer_expect; else -1 */
-    uint8_t framing;     /* enum fm_framing, once head_made */
-    uint8_t minor;       /* of the request */
-    bool is_head;        /* the request is HEAD */
-    bool keep;           /* in: the request allows keep-alive; out: the connection goes on after the response */
-    bool head_made;      /* framing is decided; the head is held or has left */
-    bool head_left;      /* the sink has it */
-    bool claimed;        /* the server answers itself; the application's output is dropped */
-    bool cut;            /* the application sent more than its Content-Length */
+    struct fm_buf first;   /* the first block, while it alone is corked and the head is not made */
+    struct fm_buf corked;  /* framed bytes not yet given to the sink */
+    uint64_t corked_since; /* when the oldest corked byte came; 0: nothing is */
+    uint64_t body;         /* body bytes accepted */
+    uint32_t head_len;     /* bytes of the head, once head_made */
+    int64_t left;          /* of the body's length, where that is known from the beginning; else -1 */
+    int64_t expected;      /* see fm_writer_expect; else -1 */
+    uint8_t framing;       /* enum fm_framing, once head_made */
+    uint8_t minor;         /* of the request */
+    bool is_head;          /* the request is HEAD */
+    bool keep;             /* in: the request allows keep-alive; out: the connection goes on after the response */
+    bool head_made;        /* framing is decided; the head is corked or has left */
+    bool head_left;        /* the sink has it */
+    bool claimed;          /* the server answers itself; the application's output is dropped */
+    bool cut;              /* the application sent more than its Content-Length */
     bool ended;
 };
 
@@ -64,7 +64,7 @@ void fm_writer_reset(struct fm_writer *w, int minor, bool is_head, bool keep_ali
  * keeps p alive and sends nothing more until the connection keeps nothing. */
 int64_t fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
 
-/* The same for a body of exactly this one block, without holding it: what ends the response too. */
+/* The same for a body of exactly this one block, without corking it: what ends the response too. */
 int64_t fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
 
 /* The caller knows that n bytes more make the body complete: they are its Content-Length, unless the application has
@@ -81,20 +81,21 @@ static inline bool fm_writer_is_complete(const struct fm_writer *w)
 /* The rest of the body is len bytes of a regular file from pos; the caller keeps fd open until nothing is kept. */
 int64_t fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len) FM_ANY_THREAD;
 
-/* The body is complete: completes the framing and sends what is held.  The bytes the connection keeps, FM_ECLOSED, or
+/* The body is complete: completes the framing and sends what is corked.  The bytes the connection keeps, FM_ECLOSED, or
  * FM_EINVAL if less than the Content-Length came: the connection must be broken off. */
 int64_t fm_writer_end(struct fm_writer *w) FM_ANY_THREAD;
 
-/* Sends what has been held since before `before` (UINT64_MAX: whatever is held).  True if something is still held. */
+/* Sends what has been corked since before `before` (UINT64_MAX: whatever is).  True if something still is. */
 bool fm_writer_flush(struct fm_writer *w, uint64_t before) FM_ANY_THREAD;
 
 /* The server wants to answer itself (500, 503, 504): true if the application has given no block yet, and then none of
- * its will leave from now on.  A block that is held counts as sent: what an application sees does not depend on timing.
+ * its will leave from now on.  A block that is corked counts as sent: what an application sees does not depend on
+ * timing.
  */
 bool fm_writer_claim(struct fm_writer *w) FM_ANY_THREAD;
 
 /* Makes *resp (moved from, empty afterwards) the head of the response.  FM_ECLOSED if a block has been given before:
- * the head counts as sent then, even while it is held (PEP 3333: start_response with exc_info raises). */
+ * the head counts as sent then, even while it is corked (PEP 3333: start_response with exc_info raises). */
 int fm_writer_set_response(struct fm_writer *w, struct fm_response *resp) FM_ANY_THREAD;
 
 #endif

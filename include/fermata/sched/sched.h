@@ -39,8 +39,8 @@ struct fm_sched_ops {
     /* One step of a RUNNING task, GIL held.  It calls fm_thread_release before it gives the task away (let_go, WRITING,
      * QUEUED, DONE); afterwards the task is no longer the thread's. */
     void (*step)(void *ctx, struct fm_thread *thread, struct fm_task *task);
-    /* Held-back output of the step that runs on some pool thread: flush it if it was held before `since`; true if some
-     * is still held.  Called by the monitor, with thread->lock held, so the step cannot end meanwhile; must not block.
+    /* Corked output of the step that runs on some pool thread: flush it if it was corked before `since`; true if some
+     * still is.  Called by the monitor, with thread->lock held, so the step cannot end meanwhile; must not block.
      */
     bool (*flush)(void *ctx, struct fm_task *task, uint64_t since);
 };
@@ -63,7 +63,7 @@ struct fm_thread { /* one pool thread */
     bool here;                   /* scheduler's lock: it has come and not left */
     struct fm_thread *next_idle; /* scheduler's lock */
     struct fm_mutex lock;        /* guards what follows; written by the pool thread alone */
-    struct fm_task *held;        /* the step, once it has held output back; or NULL */
+    struct fm_task *corked;      /* the step, once it has corked output; or NULL */
 };
 
 #define FM_FOR_GIL 1u
@@ -146,7 +146,7 @@ void fm_sched_look_after(struct fm_sched *c, uint64_t ns) FM_ANY_THREAD;
 
 /* The step of h->task holds output back: from now on the monitor flushes what it does not follow up in time.  Called by
  * the pool thread itself, as are the next three. */
-void fm_thread_hold(struct fm_thread *h) FM_ANY_THREAD;
+void fm_thread_cork(struct fm_thread *h) FM_ANY_THREAD;
 
 /* The step is about to give its task away: the monitor lets go of it too.  take is the reverse, where the task could
  * not be given away after all. */

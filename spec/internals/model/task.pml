@@ -83,7 +83,7 @@ bool fd_open = true, write_armed; /* loop only */
 /* ---- http/writer.h, sched/sched.h ---- */
 
 bool head_made, claimed, held_back; /* writer's lock */
-bool thread_held;                     /* thread->held points to the task; thread's lock */
+bool thread_corked;                     /* thread->corked points to the task; thread's lock */
 
 /* ---- server/conn.h, server/server.h ---- */
 
@@ -361,7 +361,7 @@ inline wait_output()
 #ifdef FAULT_NO_RELEASE
 #define release() skip
 #else
-#define release() if :: thread_held -> thread_held = false :: else fi
+#define release() if :: thread_corked -> thread_corked = false :: else fi
 #endif
 
 proctype thread()
@@ -414,7 +414,7 @@ next:
             fi
         :: result == WRITE -> /* emit(), or write() of the application */
             if
-            :: atomic { !claimed -> in_app = false; held_back = true; thread_held = true }; goto next /* fm_thread_hold */
+            :: atomic { !claimed -> in_app = false; held_back = true; thread_corked = true }; goto next /* fm_thread_cork */
             :: atomic { !claimed -> in_app = false; held_back = false; head_made = true; send() };
                 if
                 :: !ok -> result = ABORTED
@@ -529,7 +529,7 @@ proctype monitor()
 end:
     do
     :: atomic {
-            thread_held && !s_lock && (held_back || !alive || !in_step); /* there is something to do, or to complain of */
+            thread_corked && !s_lock && (held_back || !alive || !in_step); /* there is something to do, or to complain of */
             touch(serial);
             assert(in_step);
             if

@@ -400,7 +400,7 @@ static void test_random_blocks(void **state)
             at += sizes[i];
             if (rnd(&seed) % 4 == 0)
                 assert_false(fm_writer_flush(&w, UINT64_MAX));
-            assert_true(fm_buf_size(&w.held) + fm_buf_size(&w.first) <= 2 * FM_WRITER_HOLD);
+            assert_true(fm_buf_size(&w.corked) + fm_buf_size(&w.first) <= 2 * FM_WRITER_CORK);
         }
         assert_int_equal(fm_writer_end(&w), 0);
         fm_buf_append(&sink.out, "", 1);
@@ -487,27 +487,27 @@ static void test_too_short_is_an_error(void **state)
 static void test_hold_limit(void **state)
 {
     (void)state;
-    char *p = calloc(1, FM_WRITER_HOLD + 1);
+    char *p = calloc(1, FM_WRITER_CORK + 1);
     assert_int_equal(respond("200 OK", NULL), 0);
-    assert_int_equal(fm_writer_block(&w, p, FM_WRITER_HOLD, false), 0);
+    assert_int_equal(fm_writer_block(&w, p, FM_WRITER_CORK, false), 0);
     assert_int_equal(sink.sends, 0);
-    assert_true(w.held_since != 0);
+    assert_true(w.corked_since != 0);
     assert_int_equal(fm_writer_block(&w, p, 1, false), 0);
     assert_int_equal(sink.sends, 1); /* together they are over it */
-    assert_int_equal(w.held_since, 0);
+    assert_int_equal(w.corked_since, 0);
     assert_int_equal(fm_writer_block(&w, p, 1000, false), 0);
     assert_int_equal(sink.sends, 1);
-    assert_int_equal(fm_writer_block(&w, p, FM_WRITER_HOLD - 1000, false), 0);
+    assert_int_equal(fm_writer_block(&w, p, FM_WRITER_CORK - 1000, false), 0);
     assert_int_equal(sink.sends, 2);
     next(1, false, true);
     assert_int_equal(respond("200 OK", NULL), 0);
-    assert_int_equal(fm_writer_block(&w, p, FM_WRITER_HOLD + 1, false), 0);
+    assert_int_equal(fm_writer_block(&w, p, FM_WRITER_CORK + 1, false), 0);
     assert_int_equal(sink.sends, 1); /* too large for holding from the start */
     next(1, false, true);
     assert_int_equal(respond("200 OK", NULL), 0);
     for (int i = 0; i < 100000; i++) /* the framing of tiny blocks counts, too */
         assert_int_equal(fm_writer_block(&w, p, 1, false), 0);
-    assert_true(sink.sends > 100000 * 6 / FM_WRITER_HOLD - 10);
+    assert_true(sink.sends > 100000 * 6 / FM_WRITER_CORK - 10);
     free(p);
 }
 
@@ -520,18 +520,18 @@ static void test_flush(void **state)
     assert_int_equal(sink.sends, 0);
     uint64_t before = fm_now();
     block("abc");
-    assert_true(w.held_since >= before && w.held_since <= fm_now());
+    assert_true(w.corked_since >= before && w.corked_since <= fm_now());
     assert_true(fm_writer_flush(&w, before - 1)); /* too young: still held */
     assert_int_equal(sink.sends, 0);
-    assert_false(fm_writer_flush(&w, w.held_since));
+    assert_false(fm_writer_flush(&w, w.corked_since));
     assert_sent(HEAD("200 OK") "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
     assert_false(fm_writer_flush(&w, UINT64_MAX));
     assert_int_equal(sink.sends, 1);
     block("de");
-    uint64_t since = w.held_since;
+    uint64_t since = w.corked_since;
     assert_true(since > 0);
     block("fg");
-    assert_int_equal(w.held_since, since); /* the oldest counts */
+    assert_int_equal(w.corked_since, since); /* the oldest counts */
     assert_true(fm_writer_flush(&w, since - 1));
     assert_false(fm_writer_flush(&w, since));
     assert_int_equal(sink.sends, 2);

@@ -554,7 +554,7 @@ static void step(void *ctx, struct fm_thread *thread, struct fm_task *task)
             break;
         case BLOCK: block(c, thread); break;
         case HOLD:
-            fm_thread_hold(thread);
+            fm_thread_cork(thread);
             if (some(2))
                 write_and_wait(c, thread);
             break;

@@ -112,7 +112,7 @@ static void test_watch_wakes_it_later(void **state)
 static void hold(struct fm_thread *h, struct fm_task *t)
 {
     fm_thread_take(h, t);
-    fm_thread_hold(h);
+    fm_thread_cork(h);
 }
 
 static void test_held_output_is_flushed(void **state)
