@@ -98,7 +98,7 @@ class Example:
         )
 
     def readme(self) -> Server:
-        self.write("proxy.py", printed(ROOT / "README.md", "proxy.py"))
+        self.write("proxy.py", printed(ROOT / "spec/manual/quickstart.md", "proxy.py"))
         return self.serve("proxy:app")
 
     def proxy(self) -> Server:

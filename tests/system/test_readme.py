@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,7 +81,9 @@ def test_a_view_that_waits(launch: Callable[..., Server], tmp_path: Path) -> Non
     match = re.search(r"<!-- hello.py -->\n```python\n(.*?)```", README, re.S)
     assert match
     (tmp_path / "hello.py").write_text(match[1])
-    server = launch("hello:app", "--threads", "2", cwd=tmp_path, env={"PYTHONPATH": str(ROOT / "py")}, admin=True)
+    server = launch(
+        "hello:app", "--threads", "2", "--venv", sys.prefix, cwd=tmp_path, env={"PYTHONPATH": str(ROOT / "py")}, admin=True
+    )
     held = [server.begin("/") for _ in range(50)]
     server.admin.wait_in_flight("parked_future", 50)
     assert [c.read_response().body for c in held] == [b"one second later\n"] * 50
