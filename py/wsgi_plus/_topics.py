@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from typing import Any, Generic, Literal, TypeVar
 
@@ -53,7 +53,7 @@ class Channel(Generic[T]):
         self._lock = threading.RLock()  # reentrant, as garbage collection may call anything anywhere
         self._items: deque[T] = deque()
         self._end: type[ChannelClosed] | None = None
-        self._gate: Future[None] | None = None  # of all who wait: opened when there is anything to see
+        self._gates: dict[Future[None], None] = {}  # of those who wait: opened when there is anything to see
 
     def put(self, item: T) -> bool:
         """Whether it is in the channel now: False if that has ended, or does so by this one."""
@@ -71,8 +71,8 @@ class Channel(Generic[T]):
             if self._end is None:
                 self._items.append(item)
             put = self._end is None
-            gate, self._gate = self._gate, None
-        _let_look(gate)
+            gates, self._gates = self._gates, {}
+        _let_look(gates)
         return put
 
     def get(self) -> Generator[Future[Any], None, T]:
@@ -85,21 +85,27 @@ class Channel(Generic[T]):
     def _get(self, note: Unwaited) -> Generator[Future[Any], None, T]:
         note.begun()
         while True:
+            # One of its own: a future keeps its callbacks for good, also those of waits that have been left.
+            gate: Future[None] = Future()
             with self._lock:
                 if self._items:
                     return self._items.popleft()
                 if self._end is not None:
                     raise self._end(_ENDS[self._end])
-                gate = self._gate = self._gate or Future()
-            yield from hold(gate, ())  # others may wait for it, so it is not cancelled
+                self._gates[gate] = None
+            try:
+                yield from hold(gate, ())
+            finally:
+                with self._lock:
+                    self._gates.pop(gate, None)
 
     def close(self) -> None:
         """The end, after what is in the channel.  Again: it does nothing."""
         with self._lock:
             if self._end is None:
                 self._end = ChannelClosed
-            gate, self._gate = self._gate, None
-        _let_look(gate)
+            gates, self._gates = self._gates, {}
+        _let_look(gates)
 
     def __len__(self) -> int:
         """How many items wait to be taken."""
@@ -215,9 +221,9 @@ class _Subscription(Channel[T]):
         self._leave(id(self))
 
 
-def _let_look(gate: Future[None] | None) -> None:
+def _let_look(gates: Iterable[Future[None]]) -> None:
     """Wakes those who wait.  Not under the lock of a channel, as it runs the done-callbacks of a server."""
-    if gate is not None:
+    for gate in gates:
         open_gate(gate, None)
 
 

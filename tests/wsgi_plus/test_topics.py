@@ -100,6 +100,24 @@ def test_left_while_waiting():
     assert finish(stays, after=fut) == "item"
 
 
+def test_nothing_grows_while_nobody_puts_anything_in():
+    """As with the deadline of 15 seconds after which README's recipe says that it is still here, for days."""
+    channel = Channel()
+
+    def alive():
+        return sum(isinstance(one, Future) for one in gc.get_objects())
+
+    first = channel.get()
+    gate, before = parked(first), alive()
+    for _ in range(100):
+        with pytest.raises(TimeoutError):
+            finish(deadline(0.0001, channel.get()))
+    gc.collect()
+    assert alive() < before + 50
+    channel.put("item")
+    assert finish(first, after=gate) == "item"
+
+
 def test_within_a_deadline():
     channel = Channel()
     with pytest.raises(TimeoutError):
