@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar, overload
 
+from ._hints import wrong_future
 from ._timer import sleep
 from ._unwaited import Unwaited
-from ._wait import check, wait
+from ._wait import wait
 
 __all__ = ["backoff", "retry"]
 
@@ -23,7 +24,10 @@ def backoff(first: float = 0.1, *, most: float = 30.0) -> Pause:
     """Pauses for ``retry``: ``first`` seconds, then twice as many each time, ``most`` at most.
 
     Each is shortened by up to a half, at random, so that those who have failed together do not come back together.
+    Raises ValueError if one of them is less than nothing.
     """
+    if not (first >= 0 and most >= 0):  # nor is it so of what is no number
+        raise ValueError(f"backoff() takes seconds, not {first} and {most}")
 
     def pause(number: int, _: Exception) -> float:
         return min(most, first * 2.0 ** min(number - 1, 64)) * random.uniform(0.5, 1.0)
@@ -60,10 +64,19 @@ def retry(
             return min(60.0, float(error.response.headers.get("Retry-After", 1)))
 
     When the client leaves, the try that is under way is cancelled, and there is no other (S8).  ``deadline`` bounds all
-    tries together.  Try only what may be done twice.  Raises ValueError if ``tries`` is less than one.
+    tries together.  Try only what may be done twice.  Raises ValueError if ``tries`` is less than one, and TypeError for
+    what cannot be called, for what is no exception, and, where it waits, if ``start`` gives nothing to wait for.
     """
     if tries < 1:
         raise ValueError(f"{tries} tries are none")
+    if not callable(start):
+        what = type(start).__name__
+        raise TypeError(f"retry() takes a function that begins a try, not a {what}: retry(lambda: offload(ask, name))")
+    if not callable(pause):
+        raise TypeError(f"pause takes a function, such as backoff({pause or 0.1}), not a {type(pause).__name__}")
+    kinds: Any = on if isinstance(on, tuple) else (on,)
+    if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        raise TypeError(f"on takes a class of exceptions, or a tuple of them, not {on!r}")
     return _tried(Unwaited("retry"), start, tries, on, pause)
 
 
@@ -73,20 +86,19 @@ def _tried(note: Unwaited, start: Callable[[], Any], tries: int, on: Kinds, paus
     while True:
         number += 1
         try:
-            return (yield from _once(start))
+            begun = start()
+            if isinstance(begun, (Future, Generator)):
+                return (yield from _end_of(begun))
         except CancelledError:
             raise
         except on as error:
             seconds = pause(number, error) if number < tries else None
             if seconds is None:
                 raise
+        else:
+            raise wrong_future("retry", begun)
         yield from sleep(seconds)
 
 
-def _once(start: Callable[[], Any]) -> Generator[Any, None, Any]:
-    begun = start()
-    if isinstance(begun, Generator):
-        steps: Generator[Any, None, Any] = begun
-        return (yield from steps)
-    check("retry", begun)
-    return (yield from wait(begun))
+def _end_of(begun: Future[Any] | Generator[Any, None, Any]) -> Generator[Any, None, Any]:
+    return (yield from (wait(begun) if isinstance(begun, Future) else begun))

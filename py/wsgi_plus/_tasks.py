@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ._fork import forget_in_child
 from ._offload import check_function, in_context
 from ._outcome import failure
-from ._unwaited import named
+from ._unwaited import Unwaited, named
 from ._wait import check, gather, give_up
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class TaskGroup:
         self._lock = threading.RLock()  # reentrant, as garbage collection may call anything anywhere
         self._over = False
         self._futs: list[Future[Any]] = []
+        self._given_up: set[Future[Any]] = set()  # those whose results are discarded
 
     def add(self, fut: Future[T]) -> Future[T]:
         """The same future, which belongs to the group now.  Raises TypeError if it is none."""
@@ -56,7 +58,7 @@ class TaskGroup:
             if not over:
                 self._futs.append(fut)
         if over:
-            give_up((fut,), self._discard)
+            self._give_up((fut,))
         return fut
 
     def join(self) -> Generator[Future[Any], None, tuple[Any, ...]]:
@@ -66,14 +68,31 @@ class TaskGroup:
         """
         with self._lock:
             futs = tuple(self._futs)
-        return gather(*futs, discard=self._discard)
+        return self._joined(Unwaited("tasks.join"), futs)
+
+    def _joined(self, note: Unwaited, futs: tuple[Future[Any], ...]) -> Generator[Future[Any], None, tuple[Any, ...]]:
+        note.begun()
+        try:
+            return (yield from gather(*futs))
+        except BaseException:
+            self._give_up(futs)
+            raise
+        finally:
+            del futs  # the traceback has this frame: no cycle with the exception
 
     def cancel(self) -> None:
         """The end of the group: cancels what is not done.  Again: it does nothing."""
         with self._lock:
             self._over = True
             futs, self._futs = self._futs, []
-        give_up((fut for fut in futs if not fut.done()), self._discard)
+        self._give_up([fut for fut in futs if not fut.done()])
+
+    def _give_up(self, futs: Iterable[Future[Any]]) -> None:
+        """Once each: ``discard`` gets no result twice."""
+        with self._lock:
+            new = [fut for fut in futs if fut not in self._given_up]
+            self._given_up.update(new)
+        give_up(new, self._discard)
 
     def __enter__(self) -> TaskGroup:
         return self
@@ -101,13 +120,17 @@ def background(work: Callable[[Unpack[Ts]], object] | Future[Any], /, *args: Unp
     Say it after the last block, so that it begins when the response is whole; in ``finally``, if it is to begin also
     when the client has left, and where the response has a Content-Length: a server may close the application when so
     much has come (PEP 3333).  With Flask: ``response.call_on_close(lambda: background(send_mail, address))``.  May be
-    called in any thread; never blocks.  Raises TypeError if it is neither function nor future, and RuntimeError if the
-    interpreter is about to end.
+    called in any thread; never blocks.  Raises TypeError if it is neither function nor future, or a function that would do
+    nothing when it is called, and RuntimeError if the interpreter is about to end.
     """
     if isinstance(work, Future):
+        if args:
+            raise TypeError("background() of a future takes no arguments: it has begun")
         _watch(work, getattr(work, "_what", "") or "a future")
         return
     check_function(work, "background")
+    if inspect.isgeneratorfunction(work) or inspect.isasyncgenfunction(work):
+        raise TypeError(f"background() of the generator function {named(work)}: nobody would run what it returns")
     _watch(in_context(_pool.get(), work, *args), named(work))
 
 

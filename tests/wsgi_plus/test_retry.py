@@ -155,6 +155,39 @@ def test_wrong():
         finish(retry(lambda: 3, on=OSError))
 
 
+def test_what_is_no_try_is_not_tried_again(source):
+    """Whatever is to be tried again: this will not get better."""
+    start = source(3, 4)
+    with pytest.raises(TypeError, match=r"retry\(\) takes a concurrent.futures.Future, not a int"):
+        finish(retry(start, pause=never))
+    assert start.calls == 1
+
+
+@pytest.mark.parametrize("begun", [done(), iter(()), 3])
+def test_begun_already(begun):
+    with pytest.raises(TypeError, match=r"retry\(\) takes a function .*: retry\(lambda: offload\("):
+        retry(begun)
+
+
+@pytest.mark.parametrize("on", [[OSError], OSError(), "OSError", None, (OSError, 3), BaseException, GeneratorExit])
+def test_no_kinds_of_exceptions(on):
+    """It is told before there is a failure, in which it would be an error of another place."""
+    with pytest.raises(TypeError, match="on takes a class of exceptions, or a tuple of them"):
+        retry(done, on=on)
+
+
+@pytest.mark.parametrize("pause", [1, 0.5, None])
+def test_no_pause(pause):
+    with pytest.raises(TypeError, match=r"pause takes a function, such as backoff\("):
+        retry(done, pause=pause)
+
+
+@pytest.mark.parametrize("first, most", [(-1, 30), (1, -1), (float("nan"), 1), (1, float("nan"))])
+def test_no_seconds(first, most):
+    with pytest.raises(ValueError, match="seconds"):
+        backoff(first, most=most)
+
+
 def test_never_waited():
     with pytest.warns(RuntimeWarning, match=r"^retry\(\) was never waited for"):
         retry(done)

@@ -74,6 +74,21 @@ def test_what_cannot_be_cancelled_goes_on():
     assert seen == ["nobody gets it"]
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_what_nobody_gets_is_closed_once(again):
+    """By the end of the wait, by another wait, or by that of the block: a connection goes back to its pool one time."""
+    seen = []
+    with TaskGroup(discard=seen.append) as tasks:
+        under_way = tasks.add(running())
+        tasks.add(done("was there"))
+        tasks.add(failed(KeyError("first")))
+        for _ in range(1 + again):
+            with pytest.raises(KeyError, match="first"):
+                finish(tasks.join())
+    under_way.set_result("came late")
+    assert seen == ["was there", "came late"]
+
+
 def test_a_group_that_is_forgotten():
     fut = Future()
     TaskGroup().add(fut)
@@ -99,7 +114,7 @@ def test_no_future():
 
 
 def test_nobody_joins():
-    with pytest.warns(RuntimeWarning, match=r"^gather\(\) was never waited for"), TaskGroup() as tasks:
+    with pytest.warns(RuntimeWarning, match=r"^tasks.join\(\) was never waited for"), TaskGroup() as tasks:
         tasks.join()
 
 
@@ -245,6 +260,25 @@ def test_nothing_to_call():
         background(coroutine)
     with pytest.raises(TypeError, match=r"background\(\) takes a function, and its arguments after it, not a int"):
         background(3)
+
+
+def test_a_generator_would_do_nothing():
+    """Its call gives a generator, which nobody runs: the work would be lost, and nobody be told."""
+
+    def waits():
+        yield from wait(done())
+
+    async def pieces():
+        yield b"piece"
+
+    for work in (waits, pieces):
+        with pytest.raises(TypeError, match=r"background\(\) of the generator function .*: nobody would run"):
+            background(work)
+
+
+def test_a_future_has_no_arguments():
+    with pytest.raises(TypeError, match=r"background\(\) of a future takes no arguments"):
+        background(done(), 3)
 
 
 def test_the_client_leaves():
