@@ -30,6 +30,7 @@ import ipaddress
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 from types import FrameType, SimpleNamespace
@@ -45,12 +46,12 @@ from .simple_server import Connection, Request, Server
 
 __all__ = ["Worker"]
 
-OPTIONS: dict[str, Callable[[str], float]] = {
-    # of the server, from the environment
-    "request_timeout": float,
-    "send_timeout": float,
-    "limit_request_body": int,
-    "allow_half_close": int,
+OPTIONS: dict[str, tuple[Callable[[str], float], float]] = {
+    # of the server, from the environment: what makes a number of it, and the largest one
+    "request_timeout": (float, 1e9),
+    "send_timeout": (float, 1e9),
+    "limit_request_body": (int, 1 << 40),
+    "allow_half_close": (int, 1),
 }
 REFUSED = ("certfile", "keyfile", "proxy_protocol")
 UNHEEDED = ("limit_request_line", "limit_request_fields", "limit_request_field_size", "http_protocols")
@@ -207,19 +208,21 @@ class _Server(Server):
 def _is_set(cfg: Config, name: str) -> bool:
     """Whether a setting, which not each version of gunicorn has, is another than it was."""
     setting: Any = cfg.settings.get(name)
-    return setting is not None and setting.get() not in (setting.default, None, False)
+    return setting is not None and setting.get() not in (type(setting)().get(), None, False)
 
 
 def _options() -> dict[str, Any]:
     """What the environment says.  Raises RuntimeError for what is no value."""
     found: dict[str, Any] = {}
-    for name, kind in OPTIONS.items():
+    for name, (kind, most) in OPTIONS.items():
         variable = f"WSGI_PLUS_{name.upper()}"
-        if variable in os.environ:
-            try:
-                found[name] = kind(os.environ[variable])
-            except ValueError:
-                raise RuntimeError(f"{variable} is no number: {os.environ[variable]!r}") from None
+        text = os.environ.get(variable)
+        if text is None:
+            continue
+        with suppress(ValueError):
+            found[name] = kind(text)
+        if not 0 <= found.get(name, -1) <= most:
+            raise RuntimeError(f"{variable} is no number from 0 to {most}: {text!r}")
     return found
 
 

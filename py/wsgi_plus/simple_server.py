@@ -62,8 +62,9 @@ class Connection:
     READ_AHEAD = 64 << 10  # bytes that are read behind a request in progress (S8.7)
     LINGER = 2.0  # seconds for the client to read the last response and to close
 
-    def __init__(self, server: Server, sock: socket.socket, peer: tuple[Any, ...]) -> None:
-        self.server, self.sock, self.peer = server, sock, peer
+    def __init__(self, server: Server, sock: socket.socket, peer: Any) -> None:
+        self.server, self.sock = server, sock
+        self.peer = peer if isinstance(peer, tuple) else ()  # a Unix socket has no address, though it may have a name
         self.address = _address(sock)
         self.output = Output()
         self.reader = Reader(limit=server.limit_request_body, put=self.output.put)
@@ -125,6 +126,10 @@ class Connection:
             self.request = None if found is None else self.server.request_class(self, *found)
         except Refusal as refusal:
             self.refuse(refusal.status)
+            return
+        except Exception:
+            log.exception("No request could be made of what has come from %s", self.peer)
+            self.refuse(500)
             return
         if self.request is not None:
             self.server.requests.add(self.request)

@@ -55,6 +55,27 @@ def hello(_: Environ, start_response: StartResponse) -> list[bytes]:
     return [b"hello"]
 
 
+def test_a_request_that_cannot_be_made_ends_no_server(log: pytest.LogCaptureFixture) -> None:
+    """A mistake in a class of somebody's own, or one of ours: the others are served."""
+
+    class Breaks(Request):
+        def make_environ(self) -> Environ:
+            if self.head.target == "/breaks":
+                raise KeyError("breaks")
+            return super().make_environ()
+
+    class Broken(Server):
+        request_class = Breaks
+
+    with Broken(hello) as server:
+        with begin(server, "/breaks") as c:
+            assert c.read_response().status == 500
+        with begin(server, "/other") as c:
+            assert c.read_response().body == b"hello"
+    assert [record.exc_info[0] for record in log.records if record.exc_info] == [KeyError]
+    log.clear()
+
+
 def parked(server: Server, number: int = 1) -> None:
     eventually(lambda: len(server.parked()) == number, f"{number} requests are parked")
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -190,6 +191,19 @@ def test_a_unix_socket(gunicorn, tmp_path):
     assert not (tmp_path / "socket").exists()
 
 
+def test_a_unix_socket_of_a_client_with_a_name(gunicorn, tmp_path):
+    """As a proxy's may have, which binds it: it is no address."""
+    server = gunicorn(bind=(f"unix:{tmp_path}/socket",))
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"{tmp_path}/client")
+        sock.settimeout(LONG)
+        sock.connect(f"{tmp_path}/socket")
+        sock.sendall(b"GET /environment HTTP/1.1\r\nHost: here\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n")
+        with sock.makefile("rb") as answer:
+            found = json.loads(answer.read().partition(b"\r\n\r\n")[2])
+    assert (found["REMOTE_ADDR"], found["REMOTE_PORT"], found["wsgi.url_scheme"]) == ("", "", "https")
+
+
 def test_several_workers(gunicorn):
     server = gunicorn("--workers", "2", "--threads", "2")
     eventually(lambda: server.log().count("Booting worker") == 2, "two workers", within=LONG)
@@ -266,7 +280,11 @@ def refusal(*options, env=None):
     [
         (["--certfile", __file__], "takes no certfile: let a server in front do that"),
         (["--proxy-protocol", "auto"], "takes no proxy_protocol: let a server in front do that"),
-        (["--env", "WSGI_PLUS_REQUEST_TIMEOUT=soon"], "WSGI_PLUS_REQUEST_TIMEOUT is no number: 'soon'"),
+        (["--env", "WSGI_PLUS_REQUEST_TIMEOUT=soon"], "WSGI_PLUS_REQUEST_TIMEOUT is no number from 0 to 1000000000.0: 'soon'"),
+        (["--env", "WSGI_PLUS_REQUEST_TIMEOUT=nan"], "WSGI_PLUS_REQUEST_TIMEOUT is no number from 0 to 1000000000.0: 'nan'"),
+        (["--env", "WSGI_PLUS_SEND_TIMEOUT=-1"], "WSGI_PLUS_SEND_TIMEOUT is no number from 0 to 1000000000.0: '-1'"),
+        (["--env", "WSGI_PLUS_LIMIT_REQUEST_BODY=-1"], "WSGI_PLUS_LIMIT_REQUEST_BODY is no number from 0 to "),
+        (["--env", "WSGI_PLUS_ALLOW_HALF_CLOSE=2"], "WSGI_PLUS_ALLOW_HALF_CLOSE is no number from 0 to 1: '2'"),
     ],
 )
 def test_it_does_not_start(options, said):
@@ -278,6 +296,10 @@ def test_what_is_not_heeded(gunicorn):
     server = gunicorn("--limit-request-fields", "50")
     server.wait_log("The worker of wsgi_plus does not heed limit_request_fields")
     assert "limit_request_line" not in server.log()
+
+
+def test_nothing_is_said_of_what_nobody_has_set(server):
+    assert "does not heed" not in server.log()
 
 
 def test_a_request_that_is_none(server):
