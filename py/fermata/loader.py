@@ -67,7 +67,8 @@ def load(spec: str) -> Any:
         print(f"fermata: cannot load {spec!r}: it ended with SystemExit({exit.code!r})", file=sys.stderr, flush=True)
     except BaseException as error:
         _print_trimmed(error)
-        print(f"fermata: cannot load {spec!r}: see the traceback above", file=sys.stderr, flush=True)
+        said = f"see the traceback above{_advice(spec, error)}"
+        print(f"fermata: cannot load {spec!r}: {said}", file=sys.stderr, flush=True)
     return None
 
 
@@ -98,6 +99,8 @@ def _load(spec: str) -> Any:
     module_name, colon, expression = spec.partition(":")
     if not module_name or (colon and not expression.strip()):
         raise _Refused("it must be MODULE[:CALLABLE]")
+    if "/" in module_name:
+        raise _Refused(f"that is the name of a file, not of a module: {_of_file(module_name, colon + expression)}")
     module = importlib.import_module(module_name)
     if not colon:
         return _default(module)
@@ -105,6 +108,27 @@ def _load(spec: str) -> Any:
     if not callable(found):
         raise _Refused(f"{expression!r} is {type(found).__name__}, which cannot be called")
     return found
+
+
+def _of_file(path: str, rest: str) -> str:
+    """How the module in that file is named on the command line."""
+    path = path.removesuffix(".py").removeprefix("./")
+    if path.startswith(("/", ".")):
+        directory, _, name = path.rpartition("/")
+        return f"--chdir {directory or '/'} {name}{rest}"
+    return path.replace("/", ".") + rest
+
+
+def _advice(spec: str, error: BaseException) -> str:
+    """What to do about the error, where that is likely."""
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    module_name, colon, expression = spec.partition(":")
+    if error.name == module_name and module_name.endswith(".py"):
+        return f"; a module is named without .py: {_of_file(module_name, colon + expression)}"
+    if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+        return ""  # the application itself is not there
+    return "" if sys.prefix != sys.base_prefix else "; no virtual environment is in use: --venv DIR names one"
 
 
 def _refuse_green_threads() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from harness.client import Connection
 from harness.limits import APPS, LONG, PROMPT, eventually, fermata
-from harness.server import environment, run
+from harness.server import environment, run, virtualenv
 
 OPTIONS = {
     "--bind": "HOST:PORT",
@@ -239,13 +239,30 @@ def test_module_and_callable(launch, target, answer):
         ("loading.broken", r"Traceback[\s\S]*broken\.py[\s\S]*in fails[\s\S]*ZeroDivisionError"),
         ("loading.broken_import", r"Traceback[\s\S]*broken_import\.py[\s\S]*a_module_that_is_not_there"),
         ("loading.exits", r"SystemExit"),
+        ("about.py", r"No module named 'about\.py'[\s\S]*: see the traceback above; a module is named without \.py: about$"),
+        ("about.py:app", r"without \.py: about:app$"),
+        ("loading/shop.py:create_app()", r"not of a module: loading\.shop:create_app\(\)$"),
+        ("./about.py", r"not of a module: about$"),
+        ("loading/shop", r"not of a module: loading\.shop$"),
+        ("/srv/shop/about.py:app", r"not of a module: --chdir /srv/shop about:app$"),
+        ("../about:app", r"not of a module: --chdir \.\. about:app$"),
+        ("loading.broken_import", r"above; no virtual environment is in use: --venv DIR names one$"),
+        ("loading.no_such_module", r": see the traceback above$"),
+        ("loading.broken", r": see the traceback above$"),
     ],
 )
 def test_application_that_cannot_be_loaded(launch, target, said):
     """An application that cannot be loaded: exit code 3, and Python's own words about it."""
     server = launch(target, ready=False, expect=3)
     assert server.wait_exit() == 3
-    assert re.search(said, server.log()), server.log()
+    assert re.search(said, server.log().rstrip()), server.log()
+
+
+def test_a_module_that_the_virtual_environment_has_not(launch):
+    """Then nobody is told to use one."""
+    server = launch("loading.broken_import", "--venv", virtualenv(), ready=False, expect=3)
+    assert server.wait_exit() == 3
+    assert server.log().rstrip().endswith(": see the traceback above")
 
 
 @pytest.mark.parametrize("how", ["threads", "pool", "daemon"])
