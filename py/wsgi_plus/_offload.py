@@ -48,7 +48,8 @@ def check_function(fn: object, call: str = "offload") -> None:
     if inspect.iscoroutinefunction(fn):
         raise TypeError(f"{call}() of the coroutine function {named(fn)}: give what it returns to AsyncBridge.run")
     if not callable(fn):
-        raise TypeError(f"{call}() takes a function, and its arguments after it, not a {type(fn).__name__}")
+        advice = ": AsyncBridge.run gives a future of it" if inspect.isawaitable(fn) else ""
+        raise TypeError(f"{call}() takes a function, and its arguments after it, not a {type(fn).__name__}{advice}")
 
 
 def in_context(pool: ThreadPoolExecutor, fn: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]) -> Future[T]:

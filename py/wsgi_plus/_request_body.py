@@ -31,9 +31,13 @@ class RequestBody:
 
     ``length`` is that of the whole body in bytes; None if nobody knows it, which is only so on plain servers.
     ``seek(0)`` is for another try; Fermata and ``wsgi_plus.simple_server`` can do that.  May be used in any thread.
+    Views give ``request.environ``.  Raises TypeError for what is no environ.
     """
 
     def __init__(self, environ: Environ) -> None:
+        if not isinstance(environ, dict):  # which PEP 3333 says that it is
+            what = type(environ).__name__
+            raise TypeError(f"RequestBody() takes the environ, not a {what}: request.environ with Flask and Django")
         self._input = environ["wsgi.input"]
         self._lock = threading.Lock()  # of the position
         self._over = False

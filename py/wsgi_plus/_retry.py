@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from ._hints import wrong_future
 from ._timer import sleep
@@ -72,6 +72,8 @@ def retry(
     if not callable(start):
         what = type(start).__name__
         raise TypeError(f"retry() takes a function that begins a try, not a {what}: retry(lambda: offload(ask, name))")
+    if cast(Any, pause) is backoff:
+        raise TypeError("write pause=backoff(), which gives the function that says how long the pauses are")
     if not callable(pause):
         raise TypeError(f"pause takes a function, such as backoff({pause or 0.1}), not a {type(pause).__name__}")
     kinds: Any = on if isinstance(on, tuple) else (on,)

@@ -234,6 +234,8 @@ _ENDS = {
 
 
 def _check(limit: int, slow: str) -> None:
+    if not isinstance(limit, int):
+        raise TypeError(f"limit is a whole number of items, not {limit!r}")
     if limit < 1:
         raise ValueError(f"a channel of {limit} items would never have any")
     if slow not in ("drop", "mark"):

@@ -11,6 +11,7 @@ import os
 import threading
 from functools import partial
 
+import flask
 import httpx
 import pytest
 import requests
@@ -99,6 +100,13 @@ def test_not_more_than_its_length():
 def test_a_length_that_nobody_has_said(environ, length, read):
     body = RequestBody({"wsgi.input": io.BytesIO(b"0123"), **environ})
     assert (body.length, body.read()) == (length, read)
+
+
+def test_of_a_request_of_a_framework():
+    with flask.Flask(__name__).test_request_context("/", method="PUT", data=b"body"):
+        with pytest.raises(TypeError, match=r"RequestBody\(\) takes the environ, not a LocalProxy: request.environ"):
+            RequestBody(flask.request)
+        assert RequestBody(flask.request.environ).read() == b"body"
 
 
 def test_an_input_that_cannot_be_sought_in():

@@ -182,6 +182,11 @@ def test_no_pause(pause):
         retry(done, pause=pause)
 
 
+def test_backoff_that_is_not_called():
+    with pytest.raises(TypeError, match=r"^write pause=backoff\(\)"):
+        retry(done, pause=backoff)
+
+
 @pytest.mark.parametrize("first, most", [(-1, 30), (1, -1), (float("nan"), 1), (1, float("nan"))])
 def test_no_seconds(first, most):
     with pytest.raises(ValueError, match="seconds"):

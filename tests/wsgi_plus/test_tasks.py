@@ -260,6 +260,10 @@ def test_nothing_to_call():
         background(coroutine)
     with pytest.raises(TypeError, match=r"background\(\) takes a function, and its arguments after it, not a int"):
         background(3)
+    work = coroutine()
+    with pytest.raises(TypeError, match=r"background\(\) takes a function, .* not a coroutine: AsyncBridge.run"):
+        background(work)
+    work.close()
 
 
 def test_a_generator_would_do_nothing():

@@ -157,6 +157,14 @@ def test_wrong_settings(kind):
         kind(slow="wait")
 
 
+@pytest.mark.parametrize("kind", [Channel, Topic])
+@pytest.mark.parametrize("limit", [None, "5", float("inf"), float("nan")])
+def test_no_limit(kind, limit):
+    """Who means that there be none: such a channel would grow with a client that reads nothing."""
+    with pytest.raises(TypeError, match=r"limit is a whole number of items, not"):
+        kind(limit)
+
+
 def test_true_when_empty():
     assert Channel() and Topic()
 
