@@ -123,7 +123,8 @@ def asked(environ: WSGIEnvironment) -> str:
             raise Failure("413 Content Too Large", f"a prompt has up to {PROMPT} bytes")
         try:
             found = json.loads(body)["prompt"]
-        except (ValueError, TypeError, LookupError):
+            str.encode(found)  # raises TypeError if it is no text, and UnicodeEncodeError for half a character: "\ud800"
+        except (ValueError, TypeError, LookupError, RecursionError):
             found = None
     else:
         raise Failure("405 Method Not Allowed", "GET or POST", ("Allow", "GET, POST"))

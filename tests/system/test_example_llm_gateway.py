@@ -180,6 +180,8 @@ def test_two_hundred_at_once(gateway, toy):
         ("POST", "/generate", b'{"prompt": 1}', 400),
         ("POST", "/generate", b'{"prom": "hello"}', 400),
         ("POST", "/generate", b'{"prompt": "\xff"}', 400),
+        ("POST", "/generate", b'{"prompt": "\\ud800"}', 400),
+        ("POST", "/generate", b"[" * 60_000, 400),
         ("POST", "/generate", b'{"prompt": "' + b"x" * 70_000 + b'"}', 413),
     ],
 )
