@@ -300,7 +300,7 @@ FORMATTER := 14# other versions format a few lines otherwise
 fmt: ## formats the C code
 	clang-format -i $(FORMATTED)
 
-format: ## is the C code formatted? (clang-format $(FORMATTER), Debian 12's; with another one nothing is said)
+format: ## is the C code formatted? (clang-format 14, Debian 12's; with another one nothing is said)
 	@if clang-format --version | grep -q 'version $(FORMATTER)\.'; then \
 		clang-format --dry-run -Werror $(FORMATTED) && echo "format: $(words $(FORMATTED)) files clean"; \
 	else echo "format: not checked, as this is not clang-format $(FORMATTER)"; fi
