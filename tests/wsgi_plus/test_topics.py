@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import Future
 
 import pytest
-from byhand import at_once, finish, in_child
+from byhand import BOUND, at_once, finish, in_child
 from wsgi_plus import Channel, ChannelClosed, ChannelOverflow, Topic, deadline, offload
 from wsgi_plus.testing import Client
 
@@ -172,6 +172,36 @@ def test_true_when_empty():
 def test_never_waited():
     with pytest.warns(RuntimeWarning, match=r"^channel.get\(\) was never waited for"):
         Channel().get()
+
+
+def test_a_fork_while_another_thread_is_at_it():
+    """The child has a copy of the lock, and not the thread that would let go of it."""
+    channel, held, over = Channel(), threading.Event(), threading.Event()
+    channel.put("of the parent")
+    waits = Channel()
+    gate = parked(gen := waits.get())
+
+    def hold():
+        with channel._lock:
+            held.set()
+            over.wait(BOUND)
+
+    def check():
+        assert channel.put("item") and take(channel, 2) == ["of the parent", "item"]
+        waits.put("in the child")  # which wakes no request of the parent's
+        assert not gate.done() and len(waits) == 1
+        channel.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert held.wait(BOUND)
+        in_child(check)
+    finally:
+        over.set()
+        thread.join()
+    waits.put("item")
+    assert take(channel, 1) == ["of the parent"] and finish(gen, after=gate) == "item"
 
 
 def test_lines_of_a_thread():
