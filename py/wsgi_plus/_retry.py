@@ -64,8 +64,8 @@ def retry(
             return min(60.0, float(error.response.headers.get("Retry-After", 1)))
 
     When the client leaves, the try that is under way is cancelled, and there is no other (S8).  ``deadline`` bounds all
-    tries together.  Try only what may be done twice.  Raises ValueError if ``tries`` is less than one, and TypeError for
-    what cannot be called, for what is no exception, and, where it waits, if ``start`` gives nothing to wait for.
+    tries together.  Try only what may be done twice.  Raises ValueError if ``tries`` is less than one, and TypeError
+    for what cannot be called, for what is no exception, and, where it waits, if ``start`` gives nothing to wait for.
     """
     if tries < 1:
         raise ValueError(f"{tries} tries are none")

@@ -39,7 +39,8 @@ class TaskGroup:
 
     The block is left at its end, by an exception, or because the client leaves, the deadline passes or the server stops
     (S7, S8).  What has begun in a thread and cannot be cancelled goes on, unheeded; ``discard`` is called with its
-    result, as that of ``wait`` is.  A future that is added after the end is cancelled at once.  A group that is
+    result, as that of ``wait`` is.  A future that is added after the end is cancelled at once.  A group keeps what is
+    added, with its result, until its end, so a stream without end makes one for each of its turns.  A group that is
     forgotten ends then.  May be used in any thread.
     """
 
@@ -110,8 +111,9 @@ def background(work: Callable[[Unpack[Ts]], object] | Future[Any], /, *args: Unp
 
     The function is called in a thread of a pool of up to eight, in a copy of the caller's context variables.  Nobody
     waits for it, and nobody cancels it.  What it raises is logged at once with its traceback, by the logger
-    ``wsgi_plus``.  The interpreter's end waits for all such calls, those that have not begun among them, as long as the
-    server lets it: what has to survive a crash belongs into a queue on disk.
+    ``wsgi_plus``.  What has not begun waits in memory, however much it is.  The interpreter's end waits for all such
+    calls, those that have not begun among them, as long as the server lets it: what has to survive a crash belongs into
+    a queue on disk.
 
     In place of a function it takes a future that exists: ``background(bridge.run(coroutine))``, or that of
     ``wsgi_plus.django.offload``, whose failure is then logged in the same way; and that it was cancelled, as by the end
@@ -120,8 +122,8 @@ def background(work: Callable[[Unpack[Ts]], object] | Future[Any], /, *args: Unp
     Say it after the last block, so that it begins when the response is whole; in ``finally``, if it is to begin also
     when the client has left, and where the response has a Content-Length: a server may close the application when so
     much has come (PEP 3333).  With Flask: ``response.call_on_close(lambda: background(send_mail, address))``.  May be
-    called in any thread; never blocks.  Raises TypeError if it is neither function nor future, or a function that would do
-    nothing when it is called, and RuntimeError if the interpreter is about to end.
+    called in any thread; never blocks.  Raises TypeError if it is neither function nor future, or a function that would
+    do nothing when it is called, and RuntimeError if the interpreter is about to end.
     """
     if isinstance(work, Future):
         if args:

@@ -40,8 +40,8 @@ class Channel(Generic[T]):
     Whoever puts something in never waits: ``slow`` says what becomes of it when the channel is full.  With "drop" the
     channel ends, with all that is in it, and ``get`` raises ``ChannelOverflow``; with "mark" the oldest item makes
     room, and ``missed`` counts it.  As a context manager a channel is closed at the end of the block.  Several may wait
-    for items at a time: each item goes to one of them.  In a forked child nobody waits: those are requests of the parent.
-    May be used in any thread; no method but ``get`` waits.  Raises ValueError if ``limit`` is less than one.
+    for items at a time: each item goes to one of them.  In a forked child nobody waits: those are requests of the
+    parent.  May be used in any thread; no method but ``get`` waits.  Raises ValueError if ``limit`` is less than one.
     """
 
     def __init__(self, limit: int = 64, *, slow: Slow = "drop") -> None:
