@@ -106,9 +106,8 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[byt
         start_response(failure.status, [TEXT, *failure.headers])
         yield f"{failure.status}: {failure}\n".encode()
         return
-    with opened as tokens:
-        start_response("200 OK", EVENTS)
-        yield from bridge.iterate(events(answer, tokens))
+    start_response("200 OK", EVENTS)
+    yield from bridge.iterate(events(answer, opened.value), opened)  # closes first the one, then the other
 
 
 def asked(environ: WSGIEnvironment) -> str:

@@ -117,8 +117,11 @@ class AsyncBridge:
         One task iterates from the beginning to the end, and closes the iterator (``aclose``, if it has that) when it
         ends, or when the client leaves (S8).  That is so at every moment: what is closed before its first step, as the
         body of a response to HEAD is, closes the iterator too.  An asynchronous generator is begun for that, and
-        cancelled where it first waits, because otherwise its ``finally`` would not be run.  ``opened`` is what
-        ``open`` gave, to be closed then as well.
+        cancelled where it first waits, because otherwise its ``finally`` would not be run.
+
+        ``opened`` is what ``open`` gave, to be closed when the iterator has been.  A ``with`` block around this does
+        not wait for that: when the client leaves, the context manager is left while the iterator is being closed.  So
+        where the manager closes an asynchronous generator that is iterated, give ``opened`` in place of the block.
 
         To change pieces on their way, wrap the iterable in an asynchronous generator.  For a type checker the items
         are ``Any``, so that this may be the body of a ``Response``, which is said to be of blocks only.
