@@ -16,6 +16,8 @@ __all__ = ["backoff", "retry"]
 
 T = TypeVar("T")
 
+LEAST = 0.001  # seconds of a pause: ``deadline`` ends a wait that is not over, and its TimeoutError may be one of ``on``
+
 Kinds = type[Exception] | tuple[type[Exception], ...]
 Pause = Callable[[int, Exception], "float | None"]
 
@@ -99,7 +101,7 @@ def _tried(note: Unwaited, start: Callable[[], Any], tries: int, on: Kinds, paus
                 raise
         else:
             raise wrong_future("retry", begun)
-        yield from sleep(seconds)
+        yield from sleep(max(seconds, LEAST))
 
 
 def _end_of(begun: Future[Any] | Generator[Any, None, Any]) -> Generator[Any, None, Any]:

@@ -141,6 +141,19 @@ def test_within_a_deadline(source):
     assert start.calls <= 2
 
 
+def test_a_deadline_without_pauses():
+    """What it raises is an OSError, too: that begins no other try."""
+    begun = []
+
+    def start():
+        begun.append(Future())
+        return begun[-1]
+
+    with pytest.raises(TimeoutError):
+        finish(deadline(0.05, retry(start, tries=50, on=OSError, pause=at_once)))
+    assert len(begun) < 10 and begun[0].cancelled()
+
+
 def test_backoff():
     pause = backoff(1.0, most=5.0)
     for number, least, most in ((1, 0.5, 1), (2, 1, 2), (3, 2, 4), (4, 2.5, 5), (5000, 2.5, 5)):
