@@ -8,7 +8,7 @@ from typing import Any
 
 from ._hints import mistaken
 from ._outcome import failure
-from ._types import Application, Environ
+from ._types import Application, Environ, is_future
 
 __all__ = ["blocking"]
 
@@ -41,7 +41,7 @@ class _Waiting:
 
     def __next__(self) -> bytes:
         item = next(self._iterator)
-        while isinstance(item, Future):
+        while is_future(item):
             item = self._after(item)
         error = mistaken(item)
         if error is not None:

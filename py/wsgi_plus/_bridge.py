@@ -24,7 +24,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Generator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from ._bridge_tasks import End, Keeper, Stream, start
 from ._fork import forget_in_child
@@ -90,7 +90,7 @@ class AsyncBridge:
         Where a response outlives the function that opens it, as with Flask and Django, no ``with`` can be around it:
         keep the ``Opened`` that this gives, and pass it to ``iterate``.
         """
-        if not isinstance(manager, AbstractAsyncContextManager):
+        if not isinstance(cast(object, manager), AbstractAsyncContextManager):  # not everybody checks types
             raise TypeError(f"an asynchronous context manager is required, not {type(manager).__name__}")
         return self._open(Unwaited("bridge.open"), manager)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ._outcome import failure
 from ._timer import Alarm, set_alarm
+from ._types import is_future, is_generator
 from ._unwaited import Unwaited
 from ._wait import hold, open_gate
 
@@ -34,7 +35,7 @@ def deadline(seconds: float, steps: Generator[Any, None, T]) -> Generator[Any, N
 
     For one future take ``timeout``.  Raises TypeError if ``steps`` is no generator.
     """
-    if not isinstance(steps, Generator):
+    if not is_generator(steps):
         instead = "for one future: timeout(seconds, future)" if isinstance(steps, Future) else "call the function"
         raise TypeError(f"deadline() takes a generator, not a {type(steps).__name__}: {instead}")
     return _within(Unwaited("deadline"), seconds, steps)
@@ -59,7 +60,7 @@ def _within(note: Unwaited, seconds: float, steps: Generator[Any, None, T]) -> G
                 value: T = end.value
                 return value
             error = None
-            if not isinstance(item, Future):
+            if not is_future(item):
                 error = yield from _passed(item)
                 continue
             if not item.done() and not over.done():

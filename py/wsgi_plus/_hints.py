@@ -7,6 +7,8 @@ from collections.abc import AsyncIterable, Callable, Generator
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
+from ._types import is_collection
+
 __all__ = ["hint", "mistaken", "never_marked", "wrong_future"]
 
 class _Hint(NamedTuple):
@@ -20,6 +22,8 @@ class _Hint(NamedTuple):
 def _are(*kinds: type) -> Callable[[Any], bool]:
     return lambda item: isinstance(item, kinds)
 
+
+_made_of_waits = _are(Generator, AsyncIterable)
 
 _NOTHING_ELSE = "Nothing else can be sent or waited for."
 _COME_FROM = "Futures come from offload(), AsyncBridge.run() and executors."
@@ -64,8 +68,8 @@ def mistaken(item: Any) -> TypeError | None:
     """
     if isinstance(item, (bytes, str, Future)):
         return None
-    several = isinstance(item, (list, tuple, set, frozenset)) and any(isinstance(one, Future) for one in item)
-    if several or isinstance(item, (Generator, AsyncIterable)) or inspect.isawaitable(item):
+    several = is_collection(item) and any(isinstance(one, Future) for one in item)
+    if several or _made_of_waits(item) or inspect.isawaitable(item):
         return TypeError(
             f"yielded {type(item).__name__}, neither a block nor a concurrent.futures.Future. {hint(item)}"
         )

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 
 from ._types import Environ
 
@@ -35,7 +35,7 @@ class RequestBody:
     """
 
     def __init__(self, environ: Environ) -> None:
-        if not isinstance(environ, dict):  # which PEP 3333 says that it is
+        if not isinstance(cast(object, environ), dict):  # which PEP 3333 says that it is
             what = type(environ).__name__
             raise TypeError(f"RequestBody() takes the environ, not a {what}: request.environ with Flask and Django")
         self._input = environ["wsgi.input"]

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast, overload
 
 from ._hints import wrong_future
 from ._timer import sleep
+from ._types import is_future, is_generator
 from ._unwaited import Unwaited
 from ._wait import wait
 
@@ -91,7 +92,7 @@ def _tried(note: Unwaited, start: Callable[[], Any], tries: int, on: Kinds, paus
         number += 1
         try:
             begun = start()
-            if isinstance(begun, (Future, Generator)):
+            if is_future(begun) or is_generator(begun):
                 return (yield from _end_of(begun))
         except CancelledError:
             raise

@@ -19,6 +19,8 @@ from http import HTTPStatus
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
+from ._types import is_list, is_tuple
+
 __all__ = ["SOFTWARE", "Body", "Head", "Phase", "Reader", "Refusal", "answer", "check_head", "message"]
 
 log = logging.getLogger("wsgi_plus.simple_server")
@@ -145,6 +147,7 @@ class Reader:
 
     def _head(self) -> Generator[None, None, Head]:
         self._line_is_head = None
+        line = b""
         for _ in range(EMPTY_LINES + 1):  # RFC 9112, 2.2: at least one empty line is skipped
             line = yield from self._line(LINE, 414)
             if line:
@@ -314,13 +317,13 @@ def check_head(status: Any, headers: Any) -> int | None:
 
     What passes cannot split a response.
     """
-    if not isinstance(status, str) or not isinstance(headers, list):
+    if not isinstance(status, str) or not is_list(headers):
         raise TypeError("start_response takes a str and a list of tuples")
     if not _STATUS.fullmatch(status):
         raise ValueError(f"no status: {status!r}")
     length = None
     for header in headers:
-        if not isinstance(header, tuple) or len(header) != 2 or not all(isinstance(part, str) for part in header):
+        if not is_tuple(header) or len(header) != 2 or not all(isinstance(part, str) for part in header):
             raise TypeError(f"a header is a tuple of two str, not {header!r}")
         name, value = header
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value) or name.lower() in HOP_BY_HOP:

@@ -18,13 +18,13 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote_to_bytes
 from wsgiref.util import FileWrapper
 
 from ._outcome import Throw
 from ._simple_http import SOFTWARE, Body, Head, answer, check_head, message
-from ._types import Environ
+from ._types import Environ, is_future, is_list, is_tuple
 
 if TYPE_CHECKING:
     from .simple_server import Connection
@@ -233,7 +233,7 @@ class Request:
 
     def handle(self, item: Any) -> Fate:
         """Does what is to be done with one item, or the end (S1)."""
-        if isinstance(item, Future):  # S1.1
+        if is_future(item):  # S1.1
             return self.await_future(item)
         if isinstance(item, bytes):
             self.send(item)
@@ -289,7 +289,7 @@ class Request:
         said = f"yielded {type(item).__name__}, not bytes or a concurrent.futures.Future"
         if asyncio.isfuture(item) or inspect.iscoroutine(item):
             return f"{said}: yield what asyncio.run_coroutine_threadsafe() gives"
-        if isinstance(item, (list, tuple)) and any(isinstance(one, Future) for one in item):
+        if (is_list(item) or is_tuple(item)) and any(isinstance(one, Future) for one in item):
             return f"{said}: yield the futures one by one"
         if inspect.isgenerator(item):
             return f"{said}: write `yield from` in place of `yield`"
@@ -356,7 +356,7 @@ class Request:
     def write(self, data: bytes, /) -> None:
         """What start_response gives.  Holds the thread while the client is slow (S13.3)."""
         self.check_step()
-        if not isinstance(data, bytes):
+        if not isinstance(cast(object, data), bytes):
             raise TypeError(f"write takes bytes, not {type(data).__name__}")  # S1.8
         self.send(data)
         room = self.connection.output.room()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from ._hints import hint
 from ._outcome import failure
+from ._types import is_future, is_generator
 from ._unwaited import named
 
 if TYPE_CHECKING:
-    from typing_extensions import ParamSpec
+    from typing_extensions import ParamSpec, TypeIs
 
     P = ParamSpec("P")
 
-__all__ = ["ViewThatWaits", "dispatching", "suspends"]
+__all__ = ["ViewThatWaits", "dispatching", "is_view_that_waits", "suspends"]
 
 R = TypeVar("R")
 
@@ -92,7 +93,9 @@ def _same(value: R) -> R:
 
 
 @contextmanager
-def dispatching(glue: Callable[[ViewThatWaits[Any], tuple[Any, ...]], Any] | bool = True) -> Iterator[None]:
+def dispatching(
+    glue: Callable[[ViewThatWaits[Any], tuple[Any, ...]], Any] | bool = True,
+) -> Generator[None, None, None]:
     """Within it, in this context, ``@suspends`` views give a ``ViewThatWaits``.  For glue: around a view's call.
 
     ``glue`` is called for each, with that and the view's positional arguments, and gives what the view returns then.
@@ -137,7 +140,7 @@ class ViewThatWaits(Generic[R]):
     """Its attributes: all others are what decorators have set on what they took for a response."""
 
     def __init__(self, generator: Generator[Future[Any], None, R], view: Callable[..., Any]) -> None:
-        if not isinstance(generator, Generator):
+        if not is_generator(generator):
             raise TypeError(
                 f"{named(view)} is marked with @suspends, and is not a generator function: it gave a "
                 f"{type(generator).__name__}. @suspends belongs directly above the def of a function with a yield"
@@ -196,7 +199,7 @@ class ViewThatWaits(Generic[R]):
                 except StopIteration as end:
                     response: R = end.value
                     return response
-                if not isinstance(item, Future):
+                if not is_future(item):
                     raise TypeError(
                         f"{named(self._view)} yielded {type(item).__name__}, not a concurrent.futures.Future. "
                         + (_BLOCK if isinstance(item, (bytes, str)) else hint(item))
@@ -225,3 +228,7 @@ class ViewThatWaits(Generic[R]):
             return response
         finally:
             steps.close()
+
+
+def is_view_that_waits(item: object) -> TypeIs[ViewThatWaits[Any]]:
+    return isinstance(item, ViewThatWaits)

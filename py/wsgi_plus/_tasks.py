@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ._fork import forget_in_child
 from ._offload import check_function, in_context
 from ._outcome import failure
+from ._types import is_future
 from ._unwaited import Unwaited, named
 from ._wait import check, gather, give_up
 
@@ -125,7 +126,7 @@ def background(work: Callable[[Unpack[Ts]], object] | Future[Any], /, *args: Unp
     called in any thread; never blocks.  Raises TypeError if it is neither function nor future, or a function that would
     do nothing when it is called, and RuntimeError if the interpreter is about to end.
     """
-    if isinstance(work, Future):
+    if is_future(work):
         if args:
             raise TypeError("background() of a future takes no arguments: it has begun")
         _watch(work, getattr(work, "_what", "") or "a future")

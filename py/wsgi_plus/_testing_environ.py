@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 from ._types import Environ
 
-__all__ = ["Headers", "build_environ"]
+__all__ = ["Headers", "build_environ", "pairs"]
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -44,7 +44,7 @@ def build_environ(
     if body or method in ("POST", "PUT", "PATCH"):
         environ["CONTENT_LENGTH"] = str(len(body))
     said: dict[str, str] = {}
-    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+    for name, value in pairs(headers):
         key = name.upper().replace("-", "_")
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = f"HTTP_{key}"
@@ -53,3 +53,9 @@ def build_environ(
 
 
 _JOIN = {"HTTP_COOKIE": "; "}
+
+
+def pairs(headers: Headers) -> Iterable[tuple[str, str]]:
+    if isinstance(headers, Mapping):
+        return cast(Mapping[str, str], headers).items()
+    return headers

@@ -48,7 +48,7 @@ class Output:
         finally:
             del exc_info  # its traceback may have this frame: no cycle
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: object) -> None:
         with self.lock:
             self._only_in_step("write()")
             if not isinstance(data, bytes):

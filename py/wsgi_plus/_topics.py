@@ -7,7 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from ._fork import forget_in_child
 from ._unwaited import Unwaited
@@ -238,7 +238,7 @@ _ENDS = {
 
 
 def _check(limit: int, slow: str) -> None:
-    if not isinstance(limit, int):
+    if not isinstance(cast(object, limit), int):
         raise TypeError(f"limit is a whole number of items, not {limit!r}")
     if limit < 1:
         raise ValueError(f"a channel of {limit} items would never have any")

@@ -15,15 +15,15 @@ import re
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ._hints import hint
-from ._types import Application, Environ
+from ._types import Application, Environ, is_future
 from ._validator_pep3333 import (
     Errors,
     Input,
@@ -32,6 +32,7 @@ from ._validator_pep3333 import (
     exc_info_fault,
     has_no_body,
     headers_fault,
+    is_tuple,
     reads_socket,
     status_fault,
 )
@@ -99,8 +100,8 @@ class Exchange:
         self.thread: int | None = None  # that runs the step
         self._steps = 0
         # What the application is called with
-        self._start_response = start_response
-        known: Environ = environ if isinstance(environ, dict) else {}
+        self._start_response: Any = start_response
+        known: Environ = cast(Environ, environ) if isinstance(environ, dict) else {}
         self._version = known.get(VERSION)
         self._method = known.get("REQUEST_METHOD")
         stream = known.get("wsgi.input")
@@ -161,7 +162,7 @@ class Exchange:
     # Steps
 
     @contextmanager
-    def _step(self, overlap: str = "overlap") -> Iterator[None]:
+    def _step(self, overlap: str = "overlap") -> Generator[None, None, None]:
         """Code of what is inside runs within this, and nowhere else."""
         if not self._running.acquire(blocking=False):
             # The server is told here; the step that runs is not to fail for it.
@@ -204,7 +205,7 @@ class Exchange:
 
     # The call of the application
 
-    def call(self, app: Application, environ: Environ, as_it_should: bool) -> Iterable[Any]:
+    def call(self, app: Application, environ: Any, as_it_should: bool) -> Iterable[Any]:
         """What the application gives: to be closed with close()."""
         iterable: Any = None
         try:
@@ -236,7 +237,7 @@ class Exchange:
             if version != outer._version:
                 raise self.broken("version-changed", was=outer._version, what=version)
         elif version is not None:
-            if type(version) is not tuple or version != (1, 0):
+            if not is_tuple(version) or version != (1, 0):
                 raise self.broken("version", what=repr(version))
             for key in environ:
                 if key.startswith("wsgi_plus.") and key != VERSION:
@@ -290,7 +291,7 @@ class Exchange:
             exc_info = None  # its traceback may have this frame: no cycle
 
     def _writer(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
-        def checked(block: bytes) -> object:
+        def checked(block: object) -> object:
             self._only_in_step("write()")
             if isinstance(block, Future):
                 raise self.broken("write-future")
@@ -393,7 +394,7 @@ class Exchange:
             raise self.broken("throw-other", what=", ".join(map(repr, thrown)), failure=repr(failure.error))
 
     def _look_at_item(self, item: object) -> None:
-        if isinstance(item, Future):
+        if is_future(item):
             self._look_at_future(item)
         elif isinstance(item, bytes):
             kept = self._kept_back()

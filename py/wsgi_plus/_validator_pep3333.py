@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 from wsgiref.util import is_hop_by_hop
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "exc_info_fault",
     "has_no_body",
     "headers_fault",
+    "is_tuple",
     "reads_socket",
     "status_fault",
 ]
@@ -67,13 +68,26 @@ def _has(value: Any, *methods: str) -> bool:
     return all(hasattr(value, method) for method in methods)
 
 
+def _is_dict(value: object) -> TypeGuard[dict[Any, Any]]:
+    """PEP 3333: these types "exactly", and none derived from them."""
+    return type(value) is dict
+
+
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return type(value) is list
+
+
+def is_tuple(value: object) -> TypeGuard[tuple[Any, ...]]:
+    return type(value) is tuple
+
+
 def _is_native(value: object) -> bool:
     """PEP 3333: "native" strings are str, and hold bytes, as latin-1."""
     return type(value) is str and all(char <= "\xff" for char in value)
 
 
 def environ_fault(environ: Any) -> str | None:
-    if type(environ) is not dict:
+    if not _is_dict(environ):
         return f"that is a {type(environ).__name__}, not a dict"
     for name in _REQUIRED:
         if name not in environ:
@@ -110,13 +124,13 @@ def status_fault(status: Any) -> str | None:
 
 
 def headers_fault(headers: Any) -> str | None:
-    if type(headers) is not list:
+    if not _is_list(headers):
         return f"that are a {type(headers).__name__}, not a list"
     return next(filter(None, map(_header_fault, headers)), None)
 
 
 def _header_fault(header: Any) -> str | None:
-    if type(header) is not tuple or len(header) != 2:
+    if not is_tuple(header) or len(header) != 2:
         return f"with {header!r}, not a tuple of two"
     name, value = header
     for part in header:
@@ -136,7 +150,7 @@ def _header_fault(header: Any) -> str | None:
 
 
 def exc_info_fault(exc_info: Any) -> str | None:
-    if exc_info is None or (type(exc_info) is tuple and len(exc_info) == 3):
+    if exc_info is None or (is_tuple(exc_info) and len(exc_info) == 3):
         return None
     return f"a {type(exc_info).__name__}"
 
@@ -166,7 +180,7 @@ class Input:
 
     def readlines(self, *args: Any) -> list[bytes]:
         lines = self._call("readlines", args)
-        if type(lines) is not list or not all(isinstance(line, bytes) for line in lines):
+        if not _is_list(lines) or not all(isinstance(line, bytes) for line in lines):
             raise self._broken("input-type", what=f"readlines gave {lines!r:.100}")
         return lines
 
@@ -197,12 +211,12 @@ class Errors:
         self.stream = stream
         self._broken = broken
 
-    def write(self, text: str) -> None:
+    def write(self, text: object) -> None:
         if not isinstance(text, str):
             raise self._broken("errors-misuse", what=f"write with a {type(text).__name__}")
         self.stream.write(text)
 
-    def writelines(self, lines: Iterable[str]) -> None:
+    def writelines(self, lines: Iterable[object]) -> None:
         for line in lines:
             self.write(line)
 

@@ -43,11 +43,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ._simple_http import Phase, Reader, Refusal, answer
 from ._simple_request import After, Fate, Output, Request, Wait
-from ._types import Application
+from ._types import Application, is_tuple
 
 __all__ = ["After", "Connection", "Fate", "Output", "Request", "Server", "Wait", "main"]
 
@@ -64,7 +64,8 @@ class Connection:
 
     def __init__(self, server: Server, sock: socket.socket, peer: Any) -> None:
         self.server, self.sock = server, sock
-        self.peer = peer if isinstance(peer, tuple) else ()  # a Unix socket has no address, though it may have a name
+        # A Unix socket has no address, though it may have a name.
+        self.peer: tuple[Any, ...] = peer if is_tuple(peer) else ()
         self.address = _address(sock)
         self.output = Output()
         self.reader = Reader(limit=server.limit_request_body, put=self.output.put)
@@ -470,7 +471,7 @@ class Server:
 def _address(sock: socket.socket) -> tuple[str, int]:
     """Where that is, for clients: a Unix socket has a name that is none of a host."""
     name = sock.getsockname()
-    return name[:2] if isinstance(name, tuple) else ("localhost", 80)
+    return name[:2] if is_tuple(name) else ("localhost", 80)
 
 
 def _name(future: Future[Any] | None) -> str:
@@ -548,8 +549,7 @@ def _load(target: str) -> Application:
         found = found(*map(ast.literal_eval, call.args), **words)
     if not callable(found):
         raise TypeError(f"{target} is not callable")
-    app: Application = found
-    return app
+    return cast(Application, found)
 
 
 def main(arguments: Sequence[str] | None = None, *, server_class: type[Server] = Server) -> int:
@@ -584,8 +584,8 @@ def main(arguments: Sequence[str] | None = None, *, server_class: type[Server] =
         server.shutdown()
 
     signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, lambda *_: server.shutdown())
-    signal.signal(signal.SIGUSR1, lambda *_: server.call(server.log_parked))
+    signal.signal(signal.SIGTERM, lambda _number, _frame: server.shutdown())
+    signal.signal(signal.SIGUSR1, lambda _number, _frame: server.call(server.log_parked))
     log.info("Listening at: %s", server.url)
     server.serve_forever()
     # The end may be asked for again.  Python gives its own handlers up when it is finalized, which would be death by the

@@ -63,7 +63,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import ExitStack, contextmanager
 from contextvars import Context
@@ -73,7 +73,7 @@ from wsgiref.headers import Headers as ResponseHeaders
 
 from ._hints import hint
 from ._outcome import failure as failure_of
-from ._testing_environ import Headers, build_environ
+from ._testing_environ import Headers, build_environ, pairs
 from ._testing_output import Output
 from ._testing_steps import (
     Block,
@@ -91,7 +91,7 @@ from ._testing_steps import (
     Step,
     Written,
 )
-from ._types import Application, Environ
+from ._types import Application, Environ, is_future
 from ._validator import validator
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Client:
         timeout: float = 5.0,
     ) -> None:
         self._app = validator(app) if validate else app
-        self._headers = list(_pairs(headers))
+        self._headers = list(pairs(headers))
         self._environ = dict(environ or {})
         self._raise_errors = raise_errors
         self._threads = threads
@@ -199,7 +199,7 @@ class Client:
         """
         if not path.startswith("/"):
             raise MisuseError(f"the path {path!r} does not begin with '/'")
-        sent = [*self._headers, *_pairs(headers)]
+        sent = [*self._headers, *pairs(headers)]
         if json is not None:
             body = jsons.dumps(json)
             sent.append(("Content-Type", "application/json"))
@@ -256,17 +256,13 @@ class Client:
 
 
 @contextmanager
-def _abandoned(request: Request) -> Iterator[None]:
+def _abandoned(request: Request) -> Generator[None, None, None]:
     """If this fails, nobody gets the request, so nobody could end it."""
     try:
         yield
     except BaseException:
         request.__exit__()
         raise
-
-
-def _pairs(headers: Headers) -> Iterable[tuple[str, str]]:
-    return headers.items() if isinstance(headers, Mapping) else headers
 
 
 def _cancel(future: Future[Any]) -> None:
@@ -559,7 +555,7 @@ class Request:
                 raise RuntimeError("the future failed with StopIteration") from end
             self._output.finish()
             return
-        if isinstance(item, Future):
+        if is_future(item):
             self._wait_for(item)
         elif isinstance(item, bytes):
             self._output.accept(Block(item))

@@ -1,4 +1,7 @@
-"""The types of py/wsgi_plus: they hold within, they say the right things to an application, and they find mistakes."""
+"""The types of py/wsgi_plus: they hold within, they say the right things to an application, and they find mistakes.
+
+To mypy, and to pyright, which basedpyright brings with the program that runs it.  Both are strict.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,6 +130,10 @@ WRONG = {
 WRONG_FILES = {name: BUILD / f"wrong_{number}.py" for number, name in enumerate(WRONG)}
 
 
+PYRIGHTS = {"reportArgumentType", "reportAssignmentType", "reportCallIssue", "reportReturnType"}
+"""The rules of pyright that find these."""
+
+
 class Finding(NamedTuple):
     line: int
     code: str
@@ -135,20 +143,27 @@ class Finding(NamedTuple):
 Findings = dict[Path, list[Finding]]
 
 
-@pytest.fixture(scope="module")
-def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
-    """The errors that mypy finds, in one run over everything: for all workers of pytest-xdist as well."""
+def once(tmp_path_factory: pytest.TempPathFactory, name: str, check: Callable[[], str]) -> str:
+    """What a checker says, in one run over everything: for all workers of pytest-xdist as well."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
-    said = shared / "mypy.json"
+    said = shared / name
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not said.exists():
+            for wrong, path in WRONG_FILES.items():
+                path.write_text(f"{PREAMBLE}{WRONG[wrong][0]}\n")
             said.write_text(check())
+    return said.read_text()
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """The errors that mypy finds."""
     found: Findings = {}
-    for line in said.read_text().splitlines():
+    for line in once(tmp_path_factory, "mypy.json", check).splitlines():
         error = json.loads(line)
         if error["severity"] == "error":
             found.setdefault(ROOT / error["file"], []).append(Finding(error["line"], error["code"], error["message"]))
@@ -156,11 +171,35 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
 
 
 def check() -> str:
-    for name, path in WRONG_FILES.items():
-        path.write_text(f"{PREAMBLE}{WRONG[name][0]}\n")
     options = ["--strict", "--config-file=", "--output=json", f"--cache-dir={BUILD / 'cache'}"]
     ran = subprocess.run(
         [sys.executable, "-m", "mypy", *options, *FILES, *WRONG_FILES.values()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50 * SLOW,
+    )
+    assert (ran.returncode, ran.stderr) == (1, ""), ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def pyrights(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """The errors that pyright finds, with the configuration that editors see."""
+    found: Findings = {}
+    said = json.loads(once(tmp_path_factory, "pyright.json", check_with_pyright))
+    assert said["summary"]["filesAnalyzed"] == len([*FILES, *WRONG_FILES])
+    for error in said["generalDiagnostics"]:
+        if error["severity"] == "error":
+            finding = Finding(error["range"]["start"]["line"] + 1, error.get("rule", ""), error["message"])
+            found.setdefault(Path(error["file"]), []).append(finding)
+    return found
+
+
+def check_with_pyright() -> str:
+    options = ["--outputjson", "--project", ROOT / "py", "--pythonpath", sys.executable]
+    ran = subprocess.run(
+        [sys.executable, "-m", "basedpyright", *options, *FILES, *WRONG_FILES.values()],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -185,6 +224,18 @@ def test_wrong(findings: Findings, name: str) -> None:
     assert re.search(message, said.message)
 
 
-def test_no_error_is_overlooked(findings: Findings) -> None:
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_right_to_pyright(pyrights: Findings, path: Path) -> None:
+    assert pyrights.get(path, []) == []
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_to_pyright(pyrights: Findings, name: str) -> None:
+    """The mistake is found; besides, that a variable is not used, and the like."""
+    rules = {said.code for said in pyrights[WRONG_FILES[name]] if said.line > PREAMBLE.count("\n")}
+    assert rules & PYRIGHTS
+
+
+def test_no_error_is_overlooked(findings: Findings, pyrights: Findings) -> None:
     """All are in files that the tests above look at."""
-    assert set(findings) <= {*FILES, *WRONG_FILES.values()}
+    assert {*findings, *pyrights} <= {*FILES, *WRONG_FILES.values()}

@@ -17,7 +17,7 @@ from django.http.response import HttpResponseBase
 from django.utils.log import log_response
 
 from .._hints import never_marked
-from .._suspends import ViewThatWaits
+from .._suspends import ViewThatWaits, is_view_that_waits
 from .._unwaited import named
 from ._handed import Door, handed
 from ._locals import check
@@ -161,11 +161,11 @@ class SuspendingWSGIHandler(WSGIHandler):
                 break
         if response is None:
             view = self.make_view_atomic(callback)
-            if iscoroutinefunction(view):
+            if iscoroutinefunction(view):  # pyright: ignore[reportDeprecated]  # asgiref has asyncio's
                 view = async_to_sync(view)
             try:
                 response = call(view, request, args, kwargs)
-                if isinstance(response, ViewThatWaits):
+                if is_view_that_waits(response):
                     response = yield from self._suspendable(request, response, held)
                 elif isinstance(response, Generator):
                     raise never_marked(named(callback))

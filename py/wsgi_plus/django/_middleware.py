@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator, Iterable, Mapping
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -82,7 +82,7 @@ class Level(NamedTuple):
 
 def levels(loaded: Iterable[Below]) -> list[Level]:
     """The middleware in use, the outermost first; ``loaded`` has the innermost first, and the server at the end."""
-    found = []
+    found: list[Level] = []
     for (path, inner, given), (_, outer, _) in pairwise(loaded):
         if outer is not inner:  # otherwise it has raised MiddlewareNotUsed
             middleware = outer.__wrapped__  # type: ignore[attr-defined]  # in convert_exception_to_response
@@ -108,7 +108,7 @@ def declared(path: str) -> bool | Around | None:
         raise ImproperlyConfigured(f"{SETTING} is a list of dotted paths of middleware, or a mapping of them")
     how: Any = getattr(import_string(path), ATTRIBUTE, None)
     if path in said:
-        how = said[path] if isinstance(said, Mapping) else True
+        how = cast(Any, said)[path] if isinstance(said, Mapping) else True
     if isinstance(how, str):
         how = import_string(how)
     if how not in (True, False, None) and not inspect.isgeneratorfunction(how):

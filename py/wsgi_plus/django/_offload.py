@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from functools import partial
@@ -92,7 +92,7 @@ _once = _Once()
 
 
 @contextmanager
-def _noticed(name: str) -> Iterator[None]:
+def _noticed(name: str) -> Generator[None, None, None]:
     """Around a call: warns if it has opened a connection in this thread."""
     before = _open()
     try:

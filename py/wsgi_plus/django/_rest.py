@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 
 from .._gate import Gate
 from .._outcome import failure
-from .._types import Item
+from .._types import Item, is_future
 from ._locals import moved
 from ._transactions import close_old_connections
 
@@ -133,7 +133,7 @@ class Rest:
             return self._advance(None)
         finally:
             del error
-        return item if isinstance(item, Future) else self._response.make_bytes(item)
+        return item if is_future(item) else self._response.make_bytes(item)
 
 
 class ResponseToCome(HttpResponse):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 from django.views import View
 
@@ -43,7 +43,10 @@ def within(steps: ViewThatWaits[Any], args: Sequence[Any]) -> Any:
     if args and not isinstance(args[0], framework.Request) and _is_frameworks(args[0], steps._view.__name__):
         return steps.held(HELD)
     for arg in args:
-        view = (arg.parser_context or {}).get("view") if isinstance(arg, framework.Request) else arg
+        view = arg
+        if isinstance(arg, framework.Request):
+            context: Mapping[str, Any] | None = arg.parser_context
+            view = (context or {}).get("view")
         if hasattr(view, "finalize_response"):
             return HandlerThatWaits(steps, view)
     return steps
@@ -78,7 +81,8 @@ class HandlerThatWaits(ViewThatWaits[Any]):
         finalize_response = api_view.finalize_response
 
         def finalize(request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
-            vars(api_view).pop("finalize_response", None)  # it has the view: no cycle
+            own = cast(dict[str, Any], vars(api_view))
+            own.pop("finalize_response", None)  # it has the view: no cycle
             if not isinstance(response, HandlerThatWaits):
                 return finalize_response(request, response, *args, **kwargs)
             response._finalize = lambda answer: finalize_response(request, answer, *args, **kwargs)

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from gzip import GzipFile
-from typing import Any
+from typing import Any, cast
 
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -62,7 +62,7 @@ def rewritten(before: Blocks, response: Any, middleware: Any, name: str) -> None
     """To be called after process_response of the middleware of that name, with the blocks of the response before it."""
     if getattr(response, "_iterator", before) is before:
         return
-    if type(middleware).process_response is GZipMiddleware.process_response:
+    if cast(Any, type(middleware)).process_response is GZipMiddleware.process_response:
         items = _compressed(before.items, response.make_bytes, middleware.max_random_bytes)
         response._iterator = Blocks(items, before.notice)
     else:

@@ -17,7 +17,7 @@ from django.db import connections
 from django.db.transaction import TransactionManagementError
 
 from .._hints import mistaken
-from .._suspends import ViewThatWaits, dispatching
+from .._suspends import ViewThatWaits, dispatching, is_view_that_waits
 from ._rest_framework import called, within
 
 __all__ = ["call", "close_old_connections", "fate", "giving_back", "guarded"]
@@ -41,7 +41,7 @@ def call(view: Callable[..., Any], request: Any, args: Sequence[Any], kwargs: Ma
     """
     with dispatching(_outside):
         result = called(view, request, args, kwargs)
-    if isinstance(result, ViewThatWaits):
+    if is_view_that_waits(result):
         try:
             for decorated in (view, result._view):
                 _refuse_managers(decorated, result._view.__qualname__)

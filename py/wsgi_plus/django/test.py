@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -217,13 +217,14 @@ class _Kept:
 
 
 @contextmanager
-def _keeping(signal: Signal) -> Iterator[None]:
+def _keeping(signal: Signal) -> Generator[None, None, None]:
     """Within it, connections are not closed at the signal."""
-    signal.disconnect(close_old_connections)
+    # To django-stubs a receiver is a bare Callable, and what that gives is unknown.
+    signal.disconnect(close_old_connections)  # pyright: ignore[reportUnknownMemberType]
     try:
         yield
     finally:
-        signal.connect(close_old_connections)
+        signal.connect(close_old_connections)  # pyright: ignore[reportUnknownMemberType]
 
 
 def _note(sender: Any, request: Any = None, **_: Any) -> None:
@@ -232,4 +233,4 @@ def _note(sender: Any, request: Any = None, **_: Any) -> None:
         seen.error = sys.exc_info()[1]
 
 
-got_request_exception.connect(_note)
+got_request_exception.connect(_note)  # pyright: ignore[reportUnknownMemberType]

@@ -60,7 +60,7 @@ import enum
 import functools
 import sys
 import types
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar, cast
@@ -72,8 +72,8 @@ from flask.globals import request_ctx
 from werkzeug.wrappers import Response
 
 from .._hints import never_marked
-from .._suspends import ViewThatWaits, _dispatching, dispatching, suspends
-from .._types import Environ
+from .._suspends import ViewThatWaits, _dispatching, dispatching, is_view_that_waits, suspends
+from .._types import Environ, is_tuple
 from .._unwaited import named
 from ._later import ResponseLater
 from ._resources import within
@@ -137,7 +137,7 @@ class _Suspending(Flask):
             for before in self.before_request_funcs.get(name, ()):
                 with dispatching(within):
                     rv = self.ensure_sync(before)()
-                if isinstance(rv, ViewThatWaits):
+                if is_view_that_waits(rv):
                     rv = yield from rv.run()
                 elif isinstance(rv, Generator):
                     raise never_marked(named(before))
@@ -166,10 +166,10 @@ class _Suspending(Flask):
             return super().handle_exception(e)
 
     def make_response(self, rv: Any) -> Any:
-        view, *more = rv if isinstance(rv, tuple) and rv else (rv,)
+        view, *more = rv if is_tuple(rv) and rv else (rv,)
         if isinstance(view, Waiting):
             raise TypeError(f"a response cannot be made of {view!r}: hand it on as it is")
-        if isinstance(view, ViewThatWaits):
+        if is_view_that_waits(view):
             make = super().make_response
             return ResponseLater(view, lambda returned: make((make(returned), *more)) if more else make(returned))
         return super().make_response(rv)
@@ -179,7 +179,7 @@ class _Suspending(Flask):
         if isinstance(rv, Waiting):
             return Suspended(self, rv)  # wsgi_app does nothing with it but call it
         with _not_dispatching():
-            response = super().finalize_request(rv, from_error_handler)
+            response = cast(Any, super().finalize_request(rv, from_error_handler))
         if isinstance(response, Response):
             watch(response)
             if isinstance(response.response, Body):
@@ -191,9 +191,9 @@ class _Suspending(Flask):
         return super().process_response(response)
 
     def _begun(self, rv: Any, stage: Stage) -> Any:
-        if isinstance(rv, tuple) and rv and isinstance(rv[0], ViewThatWaits):
+        if is_tuple(rv) and rv and isinstance(rv[0], ViewThatWaits):
             rv = self.make_response(rv)
-        return self._begin(rv.run(), stage) if isinstance(rv, ViewThatWaits) else rv
+        return self._begin(rv.run(), stage) if is_view_that_waits(rv) else rv
 
     def _begin(self, steps: Waits, stage: Stage) -> Any:
         """What the steps return, if they do so without a wait; otherwise a Waiting."""
@@ -248,7 +248,7 @@ class Suspended:
         raise AttributeError(f"the view waits and has not returned its response yet, of which .{name} was asked for")
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[Any]:
-        ctx: RequestContext = request_ctx._get_current_object()  # type: ignore[attr-defined]  # as Flask does it
+        ctx: RequestContext = cast(Any, request_ctx)._get_current_object()  # as Flask does it
 
         def keep(error: BaseException | None = None) -> None:
             del ctx.pop  # the method is back
@@ -300,7 +300,7 @@ class Suspended:
         rv: Any = self._waiting
         if stage is not Stage.HANDLER:
             try:
-                rv = yield from rv.result()
+                rv = yield from self._waiting.result()
                 if rv is None and stage is Stage.BEFORE:
                     rv = app.dispatch_request()
                     if isinstance(rv, Waiting):
@@ -318,7 +318,7 @@ def _plus() -> bool:
 
 
 @contextmanager
-def _not_dispatching() -> Iterator[None]:
+def _not_dispatching() -> Generator[None, None, None]:
     """Within it, in this context, ``@suspends`` functions wait in the thread."""
     token = _dispatching.set(False)
     try:

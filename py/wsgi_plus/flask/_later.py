@@ -6,6 +6,7 @@ that waits they get a ``ResponseLater``, which notes what they do, and does it t
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from functools import partial
@@ -41,15 +42,18 @@ class ResponseLater(ViewThatWaits[Any]):
 
     def __setattr__(self, name: str, value: object) -> None:
         vars(self)[name] = value
-        vars(self)["_changes"].append(lambda response: setattr(response, name, value))
+        self._note(lambda response: setattr(response, name, value))
 
     def __getattr__(self, name: str) -> Any:
         if name in METHODS:
-            return partial(self._later, lambda response: getattr(response, name))
+            return partial(self._later, operator.attrgetter(name))
         return super().__getattr__(name)
 
     def _later(self, method: Callable[[Any], Callable[..., object]], *args: Any, **kwargs: Any) -> None:
-        vars(self)["_changes"].append(lambda response: method(response)(*args, **kwargs))
+        self._note(lambda response: method(response)(*args, **kwargs))
+
+    def _note(self, change: Change) -> None:
+        vars(self)["_changes"].append(change)
 
     def run(self) -> Generator[Future[Any], None, Any]:
         own = vars(self)

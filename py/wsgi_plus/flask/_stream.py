@@ -8,7 +8,6 @@ future is thrown in here, below all of them.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future
 from typing import Any
 
 from werkzeug.wrappers import Response
@@ -16,6 +15,7 @@ from werkzeug.wrappers import Response
 from .._gate import Gate
 from .._hints import mistaken, never_marked
 from .._outcome import failure
+from .._types import is_future
 from .._unwaited import named
 
 __all__ = ["Body", "close", "gated", "watch"]
@@ -47,7 +47,7 @@ def gated(items: Iterable[Any]) -> Generator[Any, None, Any]:
             error = mistaken(item)
             if error is not None:
                 continue  # raised at the yield
-            if isinstance(item, Future) and not isinstance(item, Gate):
+            if is_future(item) and not isinstance(item, Gate):
                 yield Gate(item)
                 error = failure(item, 0)  # it may have called its callbacks and not be done (S5.9)
             else:
@@ -72,7 +72,7 @@ class Body:
 
     def __next__(self) -> Any:
         item = self._next()
-        while isinstance(item, Future) and not self.suspends:
+        while is_future(item) and not self.suspends:
             item.result()  # a gate: it waits, and does not fail
             item = self._next()
         return item
