@@ -171,10 +171,9 @@ def test_dropped_connections_are_not_used_twice(site):
     assert here.statuses("/tested/ten", 2) + here.statuses("/tested/one", 8) == [200] * 10
     open_then = here.connections()
     here.database.drop(here.name)
-    found = here.statuses("/tested/one", 3 * (THREADS + OFFLOADED))
-    assert 1 <= found.count(500) <= open_then
-    assert here.statuses("/tested/one", 2 * (THREADS + OFFLOADED)) == [200] * 2 * (THREADS + OFFLOADED)
-    assert here.statuses("/tested/ten", 2) == [200] * 2
+    found = here.statuses("/tested/one", 5 * (THREADS + OFFLOADED)) + here.statuses("/tested/ten", 2)
+    assert 1 <= found.count(500) <= open_then  # which thread serves is up to the server: one may come to it late
+    assert set(found) == {200, 500}
 
 
 def test_djangos_pool_of_connections(site):

@@ -249,4 +249,6 @@ def written_past(environ: stage.Environ, start_response: stage.StartResponse) ->
     except Exception:
         stage.record(stage.key_of(environ), "raised")
         raise
+    finally:
+        stage.record(stage.key_of(environ), "over")
     return []
