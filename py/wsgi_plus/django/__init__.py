@@ -94,7 +94,11 @@ is an error above may work there: ``wsgi_plus.django.test`` has a test client wi
 
 from __future__ import annotations
 
+import atexit
+from typing import Any
+
 import django
+from django.db import connections
 
 from .._suspends import suspends
 from ._handler import SuspendingWSGIHandler
@@ -104,6 +108,18 @@ __all__ = ["SuspendingWSGIHandler", "get_wsgi_application", "offload", "suspends
 
 
 def get_wsgi_application() -> SuspendingWSGIHandler:
-    """As Django's function of this name: sets Django up, and gives the application.  For wsgi.py."""
+    """As Django's function of this name: sets Django up, and gives the application.  For wsgi.py.
+
+    At the end of the process the pools of database connections are closed.
+    """
     django.setup(set_prefix=False)
+    atexit.register(_close_pools)
     return SuspendingWSGIHandler()
+
+
+def _close_pools() -> None:
+    """Else psycopg's wait for their threads when Python has none any more: five seconds each, from Python 3.13 on."""
+    connection: Any  # of a backend, which may have pools
+    for connection in connections.all():
+        if connection.alias in getattr(connection, "_connection_pools", ()):
+            connection.close_pool()
