@@ -145,7 +145,7 @@ def beside(run: Run) -> Iterable[Row]:
     for workload in ("queue-100", "queue-500", "queue-2000", "gate"):
         yield plain(run, workload, "p99 of /healthz at most 10 ms", "health_p99_us", 10, scale=1e-3, unit=" ms")
         yield plain(run, workload, "the longest at most 25 ms", "health_max_us", 25, scale=1e-3, unit=" ms")
-    for workload in ("continuations-work", "continuations-nap"):
+    for workload in ("continuations-compute", "continuations-nap"):
         yield plain(run, workload, "a new hello at most 25 ms", "hello_max_us", 25, scale=1e-3, unit=" ms")
     yield plain(run, "trickle", "at most 3 wake-ups a request", "wakeups", 3)
 

@@ -148,8 +148,8 @@ def beside() -> Iterable[Workload]:
                        path=f"/{microseconds}", seconds=2 / 3)  # fmt: skip
     yield Workload("gate", "/healthz while 4,000 futures end at once", ("fermata",), app="async_wsgi_apps:park",
                    kind="gate", connections=4000, threads=4, path="/park")  # fmt: skip
-    for how in ("work", "nap"):
-        what = "computing" if how == "work" else "waiting"
+    for how in ("compute", "nap"):
+        what = "computing" if how == "compute" else "waiting"
         yield Workload(f"continuations-{how}", f"a new hello beside 2,000 continuations of 2 ms of {what}", ("fermata",),
                        app="async_wsgi_apps:queue_app", kind="continuations", connections=2000, threads=8,
                        path=f"/{how}/2000", rounds=3)  # fmt: skip

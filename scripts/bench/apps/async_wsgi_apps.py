@@ -4,7 +4,7 @@
     proxy     answers with what the upstream UPSTREAM=HOST:PORT says
     park      /park waits until somebody asks for /release; /parked says how many wait; anything else says hello
     sse       a stream of events, one a second
-    queue     /work/N waits as at /park and then computes for N microseconds, /nap/N sleeps for them; /worked says how many
+    queue     /compute/N waits as at /park and then computes for N microseconds, /nap/N sleeps for them; /worked says how many
               have ended; the rest as with park
     hog       /burn computes for BURN_SECONDS (2); anything else says hello
 
@@ -239,7 +239,7 @@ def work(start_response: StartResponse, how: str, seconds: float) -> Iterator["b
 
 def queue_app(environ: Environ, start_response: StartResponse) -> Iterable["bytes | Future[None]"]:
     path = environ["PATH_INFO"]
-    if path.startswith(("/work/", "/nap/")):
+    if path.startswith(("/compute/", "/nap/")):
         _, how, microseconds = path.split("/")
         return work(start_response, how, int(microseconds) / 1e6)
     if path == "/worked":
