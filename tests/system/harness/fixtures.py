@@ -52,7 +52,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.failed:
         for server, start in _watched.values():
             server.spoiled = True
-            text = server.log(start)
+            text = server.log_now(start)
             state = "running" if server.alive() else "ended"
             report.sections.append((f"log of {' '.join(server.command)} ({state})", text[-20000:] or "(empty)"))
     return report

@@ -125,7 +125,7 @@ class Server:
 
         def listening() -> bool:
             if self._popen.poll() is not None:
-                raise AssertionError(f"ended with {self._popen.returncode} instead of serving:\n{self.log()}")
+                raise AssertionError(f"ended with {self._popen.returncode} instead of serving:\n{self.log_now()}")
             return len(self.addresses()) >= self._binds and (not self._wants_admin or self.admin_address() is not None)
 
         eventually(listening, "the server says where it listens", within=LONG)
@@ -164,7 +164,7 @@ class Server:
                 except subprocess.TimeoutExpired:
                     self._popen.kill()
                     code = self._popen.wait()
-            log = self.log()
+            log = self.log_now()
             assert not stuck, f"did not end after SIGTERM\n{log[-4000:]}"
             assert code == self.expect, f"{'had ended' if had_ended else 'ended'} with {code}\n{log[-4000:]}"
             self.check_log()
@@ -172,7 +172,7 @@ class Server:
             if self.alive():
                 self._popen.kill()
                 self._popen.wait()
-            self.final_log = self.log()
+            self.final_log = self.log_now()
             self.stdout_text = self.stdout()
             shutil.rmtree(self.dir, ignore_errors=True)
 
@@ -185,13 +185,19 @@ class Server:
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait()
-        self.final_log = self.log()
+        self.final_log = self.log_now()
         shutil.rmtree(self.dir, ignore_errors=True)
 
     # What it writes
 
     def log(self, start: int = 0) -> str:
-        """The error log from a byte position on."""
+        """The error log from a byte position on, when nothing more comes."""
+        if self._err.exists():
+            self.log_size()
+        return self.log_now(start)
+
+    def log_now(self, start: int = 0) -> str:
+        """The same, as far as it has been written."""
         if not self._err.exists():
             return self.final_log
         with self._err.open("rb") as f:
@@ -199,9 +205,9 @@ class Server:
             return f.read().decode(errors="replace")
 
     def log_size(self) -> int:
-        """When nothing more comes: lines are written by a thread, and those of a test before may be under way."""
-        size = -1
-        while size != (size := self._err.stat().st_size if self._err.exists() else 0):
+        """When nothing more comes: lines are written by a thread, and those of what is over may be under way."""
+        size, until = -1, time.monotonic() + PROMPT
+        while size != (size := self._err.stat().st_size if self._err.exists() else 0) and time.monotonic() < until:
             time.sleep(0.05)
         return size
 
@@ -210,17 +216,17 @@ class Server:
 
     def wait_log(self, pattern: str, *, start: int = 0, within: float = PROMPT) -> re.Match[str]:
         found = re.compile(pattern, re.MULTILINE)
-        return eventually(lambda: found.search(self.log(start)), f"/{pattern}/ in the log", within=within)
+        return eventually(lambda: found.search(self.log_now(start)), f"/{pattern}/ in the log", within=within)
 
     def check_log(self, start: int = 0) -> None:
-        found = DEFECTS.search(self.log(start))
-        assert not found, f"the log has {found.group(0)!r}:\n{self.log(start)[-8000:]}" if found else ""
+        found = DEFECTS.search(self.log_now(start))
+        assert not found, f"the log has {found.group(0)!r}:\n{self.log_now(start)[-8000:]}" if found else ""
 
     # Where it is
 
     def addresses(self) -> list[Address]:
         found: list[Address] = []
-        for line in self.log().splitlines():
+        for line in self.log_now().splitlines():
             _, said, where = line.partition("Listening at: ")
             if said:
                 found += [_address(text) for text in re.findall(r"https?://[^\s,/]+|unix:[^\s,]+", where)]
@@ -237,7 +243,7 @@ class Server:
         return address[1]
 
     def admin_address(self) -> Address | None:
-        found = re.search(r"Admin at: (\S+)", self.log())
+        found = re.search(r"Admin at: (\S+)", self.log_now())
         return _address(found.group(1)) if found else None
 
     @property
