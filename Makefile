@@ -85,7 +85,7 @@ help:
 QUICK := $(addprefix tests/system/test_,http.py wsgi.py suspension.py command.py) tests/wsgi_plus/test_wait.py
 
 quick: ## format, layers, thread-safety analysis, unit tests, the fast system tests: a minute
-	@$(MAKE) --no-print-directory -j2 format layers tsa tests
+	@$(MAKE) --no-print-directory -j2 format layers $(if $(shell command -v clang),tsa) tests
 	@$(MAKE) --no-print-directory unit UNIT_QUIET=1
 	@$(MAKE) --no-print-directory system TESTS='$(QUICK)'
 
@@ -301,7 +301,7 @@ fmt: ## formats the C code
 	clang-format -i $(FORMATTED)
 
 format: ## is the C code formatted? (clang-format 14, Debian 12's; with another one nothing is said)
-	@if clang-format --version | grep -q 'version $(FORMATTER)\.'; then \
+	@if clang-format --version 2>/dev/null | grep -q 'version $(FORMATTER)\.'; then \
 		clang-format --dry-run -Werror $(FORMATTED) && echo "format: $(words $(FORMATTED)) files clean"; \
 	else echo "format: not checked, as this is not clang-format $(FORMATTER)"; fi
 
