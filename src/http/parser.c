@@ -1,14 +1,7 @@
-/* The adapter around http-parser; nothing else includes http_parser.h.
+/* A request as it arrives, in any pieces.
  *
- * head.c and strict.c read every byte of a head and refuse what is not strictly HTTP; http-parser is then shown, in
- * whole, checked pieces, what decides where the request ends: the fields that frame, the end of the head, and all of a
- * body's framing.  The two readings are compared at each step, and a request that they read differently is refused: a
- * proxy in front of us might read it in either way (RFC 9112, 11.2).
- *
- * Instead of the request line it is shown "POST / HTTP/1.x": it knows 34 methods and refuses others, but only CONNECT
- * changes the framing, and that never comes here.  Neither does it see fields that frame nothing, Connection and
- * Upgrade among them: keep-alive is decided in head.c, and Upgrade is ignored (RFC 9110, 7.8).  It would take up to 50
- * instructions a byte for them: see spec/internals/adr/0006.
+ * head.c and strict.c read every byte of a head and refuse what is not strictly HTTP; where the request ends is read a
+ * second time, by http-parser (framing.h), and the two readings are compared at each step.
  *
  * States follow the framing; each has a function in `steps` that takes bytes from the input and either wants more or
  * moves on:
@@ -21,8 +14,6 @@
 #include "fermata/http/parser.h"
 
 #include <errno.h>
-#include <http_parser.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +24,7 @@
 #include "fermata/util/buf.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "framing.h"
 #include "head.h"
 
 #define CHUNK_LINE_MAX 256 /* a chunk's size and extensions without CRLF; AWS's signatures take 90 */
@@ -51,26 +43,21 @@ struct fm_parser {
     const struct fm_http_error *error;
     struct fm_buf buf; /* a head in parts, then a chunk line or trailer in parts; empty if it came in one piece */
     struct fm_head_scan scan;
-    size_t charged;          /* bytes of buf that are in the quota */
-    uint64_t overhead;       /* of chunk lines */
-    uint64_t left;           /* body bytes to come, of the whole body or of the chunk */
-    size_t seen;             /* bytes of a chunk line or trailer in buf that were looked at */
-    uint32_t trailers;       /* trailer lines so far */
-    uint8_t empty_lines;     /* bytes of empty lines before the request line, two each */
-    uint8_t state;           /* enum state */
-    bool reported;           /* FM_PARSE_HEAD was */
-    bool lib_head, lib_done; /* http-parser has reported the end of the head, of the request */
-    uint16_t lib_fields;     /* field lines it has reported */
-    uint16_t shown;          /* field lines it was shown */
-    enum fm_refusal why;     /* what a callback refuses for */
-    http_parser lib;
+    size_t charged;      /* bytes of buf that are in the quota */
+    uint64_t overhead;   /* of chunk lines */
+    uint64_t left;       /* body bytes to come, of the whole body or of the chunk */
+    size_t seen;         /* bytes of a chunk line or trailer in buf that were looked at */
+    uint32_t trailers;   /* trailer lines so far */
+    uint8_t empty_lines; /* bytes of empty lines before the request line, two each */
+    uint8_t state;       /* enum state */
+    bool reported;       /* FM_PARSE_HEAD was */
+    enum fm_refusal why; /* what it is refused for */
+    struct fm_framing framing;
 };
 
 struct input {
     const char *s, *end;
 };
-
-static bool has_body(const struct fm_request *r) { return r->chunked || r->content_length > 0; }
 
 static inline size_t input_len(const struct input *in) { return (size_t)(in->end - in->s); }
 
@@ -83,144 +70,13 @@ static enum fm_parse refuse(struct fm_parser *p, enum fm_refusal why)
     return FM_PARSE_ERROR;
 }
 
-/* ---- what http-parser reports ---- */
-
-/* Refuses from a callback: http_parser_execute stops. */
-static int refuse_from_callback(struct fm_parser *p, enum fm_refusal why)
-{
-    p->why = why;
-    return 1;
-}
-
-/* The name of a field that it was shown, or of a trailer. */
-static int on_header_field(http_parser *lib, const char *at, size_t len)
-{
-    struct fm_parser *p = lib->data;
-    if (p->lib_head)
-        return 0;
-    p->lib_fields++;
-    return at[-1] == '\n' && at[len] == ':' ? 0 : refuse_from_callback(p, FM_REFUSE_DISAGREEMENT);
-}
-
-static int on_headers_complete(http_parser *lib)
-{
-    struct fm_parser *p = lib->data;
-    const struct fm_request *r = p->request;
-    /* UINT64_MAX is -1: no length in both readings */
-    if (lib->http_major != 1 || lib->http_minor != r->minor || lib->content_length != (uint64_t)r->content_length ||
-        ((lib->flags & F_CHUNKED) != 0) != r->chunked || p->lib_fields != p->shown)
-        return refuse_from_callback(p, FM_REFUSE_DISAGREEMENT);
-    p->lib_head = true;
-    return 0;
-}
-
-static int on_chunk_header(http_parser *lib)
-{
-    struct fm_parser *p = lib->data;
-    return lib->content_length == p->left ? 0 : refuse_from_callback(p, FM_REFUSE_DISAGREEMENT);
-}
-
-/* Why a body was not stored, in our words. */
-static enum fm_refusal not_stored(int err)
-{
-    if (err == -EDQUOT) {
-        fm_error_ratelimited(
-            "request body: --limit-body-files or --limit-body-disk is reached; the request is refused");
-        return FM_REFUSE_BODY_FILES;
-    }
-    fm_error_ratelimited("request body: %s: %s; the request is refused", fm_body_dir(), fm_strerror(err));
-    return FM_REFUSE_BODY_STORE;
-}
-
-static int on_body(http_parser *lib, const char *at, size_t len)
-{
-    struct fm_parser *p = lib->data;
-    int rc = fm_body_append(&p->request->body, at, len);
-    return rc == 0 ? 0 : refuse_from_callback(p, not_stored(rc));
-}
-
-static int on_message_complete(http_parser *lib)
-{
-    struct fm_parser *p = lib->data;
-    if (p->lib_done)
-        return refuse_from_callback(p, FM_REFUSE_DISAGREEMENT);
-    p->lib_done = true;
-    return 0;
-}
-
-static const http_parser_settings callbacks = {
-    .on_header_field = on_header_field,
-    .on_headers_complete = on_headers_complete,
-    .on_chunk_header = on_chunk_header,
-    .on_body = on_body,
-    .on_message_complete = on_message_complete,
-};
-
-/* What http-parser refuses on its own, in our words. */
-static enum fm_refusal lib_refusal(const struct fm_parser *p)
-{
-    switch (HTTP_PARSER_ERRNO(&p->lib)) {
-    case HPE_INVALID_CONTENT_LENGTH: return FM_REFUSE_BAD_CONTENT_LENGTH;
-    case HPE_INVALID_TRANSFER_ENCODING: return FM_REFUSE_BAD_CODING;
-    default: return FM_REFUSE_DISAGREEMENT;
-    }
-}
-
 static int result(const struct fm_parser *p) { return p->why == FM_REFUSE_NOTHING ? 0 : FM_EINVAL; }
 
-/* Shows http-parser bytes that were checked; it must take them all.  0, or FM_EINVAL with p->why. */
-static int lib_run(struct fm_parser *p, const char *data, size_t len)
+/* Shows the other reader what we have read: 0, or FM_EINVAL with p->why. */
+static int compare(struct fm_parser *p, const char *data, size_t len, size_t body, bool last)
 {
-    size_t taken = http_parser_execute(&p->lib, &callbacks, data, len);
-    if (p->why == FM_REFUSE_NOTHING && HTTP_PARSER_ERRNO(&p->lib) != HPE_OK)
-        p->why = lib_refusal(p);
-    if (p->why == FM_REFUSE_NOTHING && taken != len)
-        p->why = FM_REFUSE_DISAGREEMENT;
-    return result(p);
-}
-
-/* The same after the head: it must also report exactly `body` bytes of body, and the end of the request if `last`. */
-static int lib_read(struct fm_parser *p, const char *data, size_t len, size_t body, bool last)
-{
-    uint64_t size = p->request->body.size;
-    if (lib_run(p, data, len) == 0 && (p->request->body.size - size != body || p->lib_done != last))
-        p->why = FM_REFUSE_DISAGREEMENT;
-    return result(p);
-}
-
-/* http-parser after it has read the request line that every head is shown, for HTTP/1.0 and 1.1. */
-static http_parser lib_begun[2];
-
-static void prepare_lib(void)
-{
-    static const http_parser_settings none;
-    static const char line[] = "POST / HTTP/1.0\r\nPOST / HTTP/1.1\r\n";
-    http_parser_set_max_header_size(UINT32_MAX); /* one for the process; our limits are checked before */
-    for (size_t i = 0; i < 2; i++) {
-        http_parser_init(&lib_begun[i], HTTP_REQUEST);
-        http_parser_execute(&lib_begun[i], &none, line + 17 * i, 17);
-    }
-}
-
-/* The same for a head: the fields that frame, and the empty line. */
-static int lib_read_head(struct fm_parser *p)
-{
-    const struct fm_request *r = p->request;
-    p->lib = lib_begun[r->minor];
-    p->lib.data = p;
-    for (unsigned i = 0; i < r->nfields; i++) {
-        const struct fm_field *f = &r->fields[i];
-        if (f->id != FM_H_CONTENT_LENGTH && f->id != FM_H_TRANSFER_ENCODING)
-            continue;
-        p->shown++;
-        /* The blanks behind a value are no part of it (RFC 9110, 5.5), and http-parser would take no HTAB there. */
-        if (lib_run(p, r->head + f->name_off, fm_head_field_len(f)) < 0 || lib_run(p, "\r\n", 2) < 0)
-            return FM_EINVAL;
-    }
-    if (lib_run(p, r->head + r->head_len - 2, 2) < 0)
-        return FM_EINVAL;
-    if (!p->lib_head || p->lib_done == has_body(r))
-        p->why = FM_REFUSE_DISAGREEMENT;
+    p->framing.chunk = p->left;
+    p->why = fm_framing_read(&p->framing, data, len, body, last);
     return result(p);
 }
 
@@ -253,7 +109,9 @@ static enum fm_parse begin_request(struct fm_parser *p, const char *head, size_t
         return refuse(p, FM_REFUSE_NO_MEMORY);
     p->why = fm_head_judge(r, &p->scan.line, p->limits);
     bool framed = r->chunked || r->content_length >= 0; /* else it has no body (RFC 9112, 6.3), and nobody is asked */
-    if (p->why || (framed && lib_read_head(p) < 0))
+    if (!p->why && framed)
+        p->why = fm_framing_head(&p->framing, r);
+    if (p->why)
         return refuse(p, p->why);
     p->left = r->content_length > 0 ? (uint64_t)r->content_length : 0;
     p->state = r->chunked ? CHUNK_LINE : p->left > 0 ? LENGTH : DONE;
@@ -320,7 +178,7 @@ static enum fm_parse finish(struct fm_parser *p)
 {
     p->state = DONE;
     int err = fm_body_end(&p->request->body);
-    return err == 0 || err == FM_EBUSY ? FM_PARSE_DONE : refuse(p, not_stored(err));
+    return err == 0 || err == FM_EBUSY ? FM_PARSE_DONE : refuse(p, fm_framing_not_stored(err));
 }
 
 /* Takes body bytes, up to p->left; `last` if the request ends with the last of them. */
@@ -330,7 +188,7 @@ static int take_body(struct fm_parser *p, struct input *in, bool last)
     const char *s = in->s;
     in->s += n;
     p->left -= n;
-    return n > 0 ? lib_read(p, s, n, n, last && p->left == 0) : 0;
+    return n > 0 ? compare(p, s, n, n, last && p->left == 0) : 0;
 }
 
 #define ROOM_MIN 16384        /* less is not worth a copy saved */
@@ -399,7 +257,7 @@ static enum fm_parse step_chunk_line(struct fm_parser *p, struct input *in)
         return refuse(p, FM_REFUSE_CHUNK_LINE_TOO_LONG);
     if (p->left > p->limits->body - p->request->body.size)
         return refuse(p, FM_REFUSE_BODY_TOO_LARGE);
-    if (lib_read(p, line, len + 2, 0, false) < 0)
+    if (compare(p, line, len + 2, 0, false) < 0)
         return refuse(p, p->why);
     p->state = p->left > 0 ? CHUNK_DATA : TRAILER;
     return FM_PARSE_MORE;
@@ -424,7 +282,7 @@ static enum fm_parse step_chunk_end(struct fm_parser *p, struct input *in)
         return FM_PARSE_MORE;
     if (rc < 0)
         return refuse(p, rc == FM_ELIMIT ? FM_REFUSE_BAD_CHUNK : p->why);
-    if (lib_read(p, line, 2, 0, false) < 0)
+    if (compare(p, line, 2, 0, false) < 0)
         return refuse(p, p->why);
     p->state = CHUNK_LINE;
     return FM_PARSE_MORE;
@@ -453,7 +311,7 @@ static enum fm_parse step_trailer(struct fm_parser *p, struct input *in)
     enum fm_refusal why = len > 0 ? validate_trailer(p, line, len) : FM_REFUSE_NOTHING;
     if (why)
         return refuse(p, why);
-    if (lib_read(p, line, len + 2, 0, len == 0) < 0)
+    if (compare(p, line, len + 2, 0, len == 0) < 0)
         return refuse(p, p->why);
     p->trailers++;
     return len > 0 ? FM_PARSE_MORE : finish(p);
@@ -507,15 +365,17 @@ static void reset(struct fm_parser *p)
     p->trailers = 0;
     p->empty_lines = 0;
     p->state = HEAD;
-    p->reported = p->lib_head = p->lib_done = false;
-    p->lib_fields = p->shown = 0;
+    p->reported = false;
+    p->framing.request = NULL;
+    p->framing.head = p->framing.done = false;
+    p->framing.fields = p->framing.shown = 0;
+    p->framing.why = FM_REFUSE_NOTHING;
     p->why = FM_REFUSE_NOTHING;
 }
 
 struct fm_parser *fm_parser_new(const struct fm_http_limits *limits)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, prepare_lib);
+    fm_framing_init();
     struct fm_parser *p = calloc(1, sizeof *p);
     if (p)
         p->limits = limits;
