@@ -69,10 +69,14 @@ def _call(name: str, call: Callable[[], T]) -> T:
         return call()
 
 
-class _Default:
-    """The pool for those who bring none.  A forked child gets another: its threads are not in the child."""
+class PoolOfProcess:
+    """A pool for those who bring none, made when it is first asked for: ``threads`` at most, which have that name.
 
-    def __init__(self) -> None:
+    A forked child gets another: its threads are not in the child.  May be used in any thread.
+    """
+
+    def __init__(self, threads: int = THREADS, name: str = "wsgi_plus-offload") -> None:
+        self._threads, self._name = threads, name
         self._forget()
         forget_in_child(self._forget)
 
@@ -83,8 +87,8 @@ class _Default:
     def pool(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="wsgi_plus-offload")
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
             return self._pool
 
 
-_default = _Default()
+_default = PoolOfProcess()

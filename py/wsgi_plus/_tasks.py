@@ -7,12 +7,11 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._fork import forget_in_child
-from ._offload import check_function, in_context
+from ._offload import PoolOfProcess, check_function, in_context
 from ._outcome import failure
 from ._types import is_future
 from ._unwaited import Unwaited, named
@@ -134,7 +133,7 @@ def background(work: Callable[[Unpack[Ts]], object] | Future[Any], /, *args: Unp
     check_function(work, "background")
     if inspect.isgeneratorfunction(work) or inspect.isasyncgenfunction(work):
         raise TypeError(f"background() of the generator function {named(work)}: nobody would run what it returns")
-    _watch(in_context(_pool.get(), work, *args), named(work))
+    _watch(in_context(_pool.pool(), work, *args), named(work))
 
 
 def _watch(fut: Future[Any], what: str) -> None:
@@ -148,22 +147,4 @@ def _tell(what: str, fut: Future[Any]) -> None:
         logging.getLogger("wsgi_plus").error("%s, in the background, %s", what, said, exc_info=error)
 
 
-class _Pool:
-    """That of background().  A forked child gets another: its threads are not in the child."""
-
-    def __init__(self) -> None:
-        self._forget()
-        forget_in_child(self._forget)
-
-    def _forget(self) -> None:
-        self._lock = threading.RLock()
-        self._pool: ThreadPoolExecutor | None = None
-
-    def get(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="wsgi_plus-background")
-            return self._pool
-
-
-_pool = _Pool()
+_pool = PoolOfProcess(THREADS, "wsgi_plus-background")

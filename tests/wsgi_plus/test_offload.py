@@ -71,7 +71,7 @@ def test_context_of_the_caller():
 
 
 def test_one_pool_for_all():
-    default = _offload._Default()
+    default = _offload.PoolOfProcess()
     pools: list[object] = []
     at_once(*[lambda: pools.append(default.pool())] * 8)
     assert len(pools) == 8 and len(set(pools)) == 1

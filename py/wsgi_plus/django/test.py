@@ -30,7 +30,6 @@ With pytest, ``pytest_plugins = ["wsgi_plus.django.fixtures"]`` in the uppermost
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -46,7 +45,8 @@ from django.http.response import HttpResponseBase
 from django.test.client import conditional_content_removal
 
 from .. import testing
-from ._handler import VERSION, SuspendingWSGIHandler
+from .._testing_client import begin
+from ._handler import SuspendingWSGIHandler
 from ._rest import ResponseToCome
 
 __all__ = ["Client"]
@@ -143,20 +143,7 @@ class _Handler:
             self._application = _Application()  # not before, as settings may be overridden in the test
             self._application.keeps = not self._threads
             self._application.request_class = _Trusted if not self._enforce_csrf_checks else WSGIRequest
-        log = io.StringIO()
-        environ = {**environ, VERSION: (1, 0), "wsgi.errors": log, SEEN: _Seen(asked)}
-        query = f"?{environ['QUERY_STRING']}" if environ.get("QUERY_STRING") else ""
-        request = testing.Request(
-            self._application,
-            environ,
-            f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{query}",
-            log,
-            raise_errors=True,
-            threads=self._threads,
-            timeout=self._timeout,
-        )
-        with testing._abandoned(request):
-            return request.resume()
+        return begin(self._application, {**environ, SEEN: _Seen(asked)}, threads=self._threads, timeout=self._timeout)
 
     def finish(self, request: testing.Request, timeout: float | None, raises: bool) -> Any:
         request.run(timeout=timeout)

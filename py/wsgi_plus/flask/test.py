@@ -24,7 +24,6 @@ With pytest, ``pytest_plugins = ["wsgi_plus.flask.fixtures"]`` in the uppermost 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,6 +35,7 @@ from werkzeug.wrappers import Request as BaseRequest
 from werkzeug.wsgi import get_current_url
 
 from .. import testing
+from .._testing_client import begin
 
 __all__ = ["Client"]
 
@@ -81,20 +81,7 @@ class Client(FlaskClient):
 
     def _begin(self, environ: dict[str, Any]) -> testing.Request:
         self._add_cookies_to_wsgi(environ)
-        log = io.StringIO()
-        environ = {**environ, "wsgi_plus.version": (1, 0), "wsgi.errors": log}
-        query = f"?{environ['QUERY_STRING']}" if environ["QUERY_STRING"] else ""
-        request = testing.Request(
-            self.application,
-            environ,
-            f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{query}",
-            log,
-            raise_errors=True,
-            threads=self._threads,
-            timeout=self._timeout,
-        )
-        with testing._abandoned(request):
-            return request.resume()
+        return begin(self.application, environ, threads=self._threads, timeout=self._timeout)
 
     def _end(self, request: testing.Request, timeout: float | None) -> tuple[Iterable[bytes], str, Headers]:
         request.run(timeout=timeout)
