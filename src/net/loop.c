@@ -13,9 +13,10 @@
 
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
-    (void)what, (void)arg;
+    (void)what;
     eventfd_t count;
     (void)!eventfd_read(fd, &count);
+    ((struct fm_loop *)arg)->woken = true;
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -147,9 +148,11 @@ void fm_loop_turn(struct fm_loop *l, bool block)
         block = !must_not_sleep(l);
     }
     l->now_is_old = true;
+    l->woken = false;
     if (event_base_loop(l->base, EVLOOP_ONCE | (block ? 0 : EVLOOP_NONBLOCK)) < 0)
         fm_fds_lost("the epoll descriptor"); /* there is no other reason why epoll_wait should fail */
-    atomic_store(&l->asleep, 0);
+    if (!atomic_exchange(&l->asleep, 0) && block && !l->woken)
+        fm_fds_check_wake(l->wake_fd); /* a poster takes this loop for woken, and nothing came */
     fm_loop_visit(l);
     flush(l);
     l->now_is_old = true; /* the leader may run steps before its next turn */

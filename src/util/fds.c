@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fermata/util/clock.h"
@@ -49,6 +50,14 @@ void fm_fds_close(int fd)
 void fm_fds_wake(int fd)
 {
     if (eventfd_write(fd, 1) != 0 && errno != EAGAIN)
+        fm_fds_lost("an eventfd");
+}
+
+/* An eventfd is a file of no type; so are a few others that an application seldom opens. */
+void fm_fds_check_wake(int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0 || (st.st_mode & S_IFMT) != 0)
         fm_fds_lost("an eventfd");
 }
 

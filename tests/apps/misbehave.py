@@ -1064,6 +1064,9 @@ def _listening(port):
     return next(fd for fd, (own, _, listening) in _sockets().items() if listening and own == port)
 
 
+_taker, _taker_peer = socket.socketpair()
+
+
 def _anonymous(kind):
     found = []
     for name in os.listdir("/proc/self/fd"):
@@ -1112,6 +1115,9 @@ def closes(environ, start_response):
     elif what == "eventfds":
         for fd in _anonymous("[eventfd]"):
             os.close(fd)
+    elif what == "eventfds-taken":
+        for fd in _anonymous("[eventfd]"):
+            os.dup2(_taker.fileno(), fd)
     elif what == "range":
         os.closerange(3, 1000)
     elif what == "std":

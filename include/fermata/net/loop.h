@@ -34,6 +34,7 @@ struct fm_loop {
     struct event_base *base;
     struct event *wake_event, *timer_event;
     int wake_fd;     /* eventfd */
+    bool woken;      /* the eventfd was readable in this turn */
     uint64_t armed;  /* what timer_event is set to, FM_NEVER if it is not */
     uint64_t now;    /* see fm_loop_now */
     bool now_is_old; /* the loop may have slept since */

@@ -22,6 +22,11 @@ void fm_fds_close(int fd) FM_ANY_THREAD;
 /* Wakes who waits for the eventfd.  One that is not there any more ends the process. */
 void fm_fds_wake(int eventfd) FM_ANY_THREAD;
 
+/* Is the number still an eventfd's?  If not, this ends the process: it was closed, and another file may have the
+ * number, into which fm_fds_wake then wrote without an error.  One system call; for the loop that was called but not
+ * woken. */
+void fm_fds_check_wake(int eventfd) FM_ANY_THREAD;
+
 /* Ends the process, with exit code 1 and one message: the application closed what the server cannot do without. */
 _Noreturn void fm_fds_lost(const char *what) FM_ANY_THREAD;
 

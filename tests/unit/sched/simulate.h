@@ -475,6 +475,7 @@ static enum fm_tid_state sim_thread_state(int tid)
 
 #define eventfd(n, flags) sim_eventfd()
 #define fm_fds_wake(fd) sim_eventfd_write(fd)
+#define fm_fds_check_wake(fd) ((void)(fd))
 #define timerfd_create(clock, flags) sim_eventfd()
 #define timerfd_settime(fd, flags, to, was) sim_timer_set(fd, (uint64_t)(to)->it_value.tv_nsec)
 #define syscall(number) ((long)sim.current + 1) /* gettid */

@@ -371,7 +371,7 @@ static int on_poll(int flags)
         sim_wait_until(poll_can_end, NULL);
     }
     if (sim.eventfd[w.loop.wake_fd] > 0)
-        on_wake(w.loop.wake_fd, 0, NULL);
+        on_wake(w.loop.wake_fd, 0, &w.loop);
     outside(!(flags & EVLOOP_NONBLOCK) && w.conns > 0 && sim.eventfd[w.loop.wake_fd] == 0);
     sim_point();
     return 0;
