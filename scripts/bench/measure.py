@@ -26,6 +26,7 @@ UPSTREAM_DELAY_MS, UPSTREAM_BYTES = 50, 10240
 PROXY_THREADS = {"fermata": 4, "gthread": 200, "granian": 200}
 BURN_SECONDS = "0.5"
 LARGE = 1 << 20
+KEPT_BACK = 2200  # open files that no server gives to connections: Fermata's share for the application and for bodies
 CONNECT_TIMEOUT = 10
 MIXED_SECONDS = 1 / 2  # of a round, with and without what disturbs
 
@@ -284,7 +285,7 @@ def most_connections(wanted: int) -> int:
     """As many as the limit of open files lets a process have; a round number if it is less than what is wanted."""
     import resource
 
-    possible = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200
+    possible = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - KEPT_BACK
     return wanted if possible >= wanted else possible // 1000 * 1000
 
 
