@@ -20,11 +20,11 @@ PYFACTS := $(O)/gen/python.mk
 -include $(PYFACTS)
 
 comma := ,
-LAYERS := util net http sched py wsgi admin server
+LAYERS := util net http sched config py wsgi admin server worker
 SRCS   := $(foreach l,$(LAYERS),$(wildcard src/$(l)/*.c)) src/main.c
 OBJS   := $(SRCS:src/%.c=$(O)/obj/%.o)
 LIBOBJS := $(filter-out $(O)/obj/main.o,$(OBJS))
-NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/server/%,$(LIBOBJS))
+NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/server/% $(O)/obj/worker/%,$(LIBOBJS))
 
 SAN.release :=
 SAN.debug   := -DFM_DEBUG
@@ -101,7 +101,7 @@ $(PYFACTS): Makefile scripts/python-facts
 # Another PYTHON than last time: ask again, and build anew what depends on it.
 ifneq ($(PY_WHICH),$(PYTHON))
 ifneq ($(PY_WHICH),)
-$(shell rm -f $(PYFACTS); rm -rf $(O)/obj/py $(O)/obj/wsgi $(O)/obj/server)
+$(shell rm -f $(PYFACTS); rm -rf $(O)/obj/py $(O)/obj/wsgi $(O)/obj/worker)
 endif
 endif
 

@@ -167,7 +167,7 @@ static void load_app(void)
 static void set_up(void)
 {
     char *argv[] = {(char *)(uintptr_t) "fuzz", (char *)(uintptr_t) "app", NULL};
-    if (fm_options_parse(&options, 2, argv) != FM_OPTIONS_RUN)
+    if (fm_options_parse(&options, 2, argv, "3") != FM_OPTIONS_RUN)
         fuzz_fail("the defaults are wrong");
     options.limits = fuzz_limits;
     server.options = &options;

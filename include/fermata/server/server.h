@@ -8,7 +8,7 @@
 #include "fermata/net/listener.h"
 #include "fermata/net/loop.h"
 #include "fermata/sched/sched.h"
-#include "fermata/server/options.h"
+#include "fermata/config/options.h"
 #include "fermata/util/list.h"
 
 /* Kinds of timeouts of the loop. */
@@ -57,10 +57,6 @@ struct fm_server {
     struct fm_event open;                  /* posted by the main thread */
     struct fm_event leave_event, drain_event, quick_event; /* posted by the guard */
 };
-
-/* Binds, starts threads, loads the application, serves until a signal, drains.  program is how the command was called.
- * Returns the exit code. */
-int fm_server_run(const struct fm_options *o, const char *program);
 
 /* descriptors.c: raises the limit of open files, and says how many of them connections and bodies may take. */
 void fm_server_share_descriptors(struct fm_server *s);

@@ -885,7 +885,7 @@ proctype client()
     od
 }
 
-/* server/server.c: a signal, or none; then finish() and tear_down(). */
+/* worker/worker.c: a signal, or none; then finish() and tear_down(). */
 proctype main_thread()
 {
     byte w, mine;

@@ -1,8 +1,8 @@
-/* Leaving a process behind whose threads do not end; see server/end.h.
+/* Leaving a process behind whose threads do not end; see worker/end.h.
  *
  * Nothing here waits for long for anything that somebody else may hold: the GIL, Python's and C's buffers, the logs.
  * What may wait does so in threads of its own, which are left behind as well. */
-#include "fermata/server/end.h"
+#include "fermata/worker/end.h"
 
 #include <ctype.h>
 #include <dirent.h>

@@ -1,6 +1,6 @@
 /* A worker process: start, serve, end.  The main thread starts everything, then is the monitor, then ends everything;
  * the guard takes the signals. */
-#include "fermata/server/server.h"
+#include "fermata/worker/worker.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -15,9 +15,9 @@
 #include "fermata/sched/monitor.h"
 #include "fermata/server/access.h"
 #include "fermata/server/conn.h"
-#include "fermata/server/drain.h"
-#include "fermata/server/guard.h"
-#include "fermata/server/signals.h"
+#include "fermata/worker/drain.h"
+#include "fermata/worker/guard.h"
+#include "fermata/worker/signals.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
@@ -379,7 +379,7 @@ static void load(struct fm_server *s) FM_NEEDS_GIL
     app_signal_fd = fm_wsgi_signal_fd(&app_signals);
 }
 
-int fm_server_run(const struct fm_options *o, const char *program) FM_UNCHECKED
+int fm_worker_run(const struct fm_options *o, const char *program) FM_UNCHECKED
 {
     static struct fm_server server; /* zeroed; used by threads to the very end */
     struct fm_server *s = &server;

@@ -1,8 +1,8 @@
-/* The drain; see server/drain.h. */
-#include "fermata/server/drain.h"
+/* The drain; see worker/drain.h. */
+#include "fermata/worker/drain.h"
 
 #include "fermata/server/conn.h"
-#include "fermata/server/end.h"
+#include "fermata/worker/end.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/log.h"
 

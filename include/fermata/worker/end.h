@@ -1,6 +1,6 @@
 /* The last resort: a process that was told to end does end, whatever does not. */
-#ifndef FERMATA_SERVER_END_H
-#define FERMATA_SERVER_END_H
+#ifndef FERMATA_WORKER_END_H
+#define FERMATA_WORKER_END_H
 
 #include <stdint.h>
 

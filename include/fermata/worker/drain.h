@@ -5,8 +5,8 @@
  *   then the drain    what has arrived is accepted, no more at a time than ever, read and answered; idle connections
  * end; nothing new begins graceful timeout  what is left is answered 503 or broken off, and has FM_END_LOOP for its
  * last steps */
-#ifndef FERMATA_SERVER_DRAIN_H
-#define FERMATA_SERVER_DRAIN_H
+#ifndef FERMATA_WORKER_DRAIN_H
+#define FERMATA_WORKER_DRAIN_H
 
 #include <stdint.h>
 

@@ -1,13 +1,13 @@
-/* The guard; see server/guard.h. */
-#include "fermata/server/guard.h"
+/* The guard; see worker/guard.h. */
+#include "fermata/worker/guard.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 
 #include "fermata/server/access.h"
-#include "fermata/server/drain.h"
-#include "fermata/server/signals.h"
+#include "fermata/worker/drain.h"
+#include "fermata/worker/signals.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"

@@ -1,6 +1,6 @@
-/* Signals: a handler notes them, the guard (server/guard.h) takes what was noted.  None of them kills by default. */
-#ifndef FERMATA_SERVER_SIGNALS_H
-#define FERMATA_SERVER_SIGNALS_H
+/* Signals: a handler notes them, the guard (worker/guard.h) takes what was noted.  None of them kills by default. */
+#ifndef FERMATA_WORKER_SIGNALS_H
+#define FERMATA_WORKER_SIGNALS_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
