@@ -138,8 +138,8 @@ UNIT_WRAP.http/test_spool := realloc
 UNIT_WRAP.net/test_listener := accept4
 
 # Compiles these of the product again, with its own idea of threads.
-UNIT_OWN.sched/test_interleave := sched/task sched/runq sched/waits sched/sched sched/monitor net/loop
-UNIT_OWN.sched/test_late := sched/task sched/runq sched/waits sched/sched sched/monitor
+UNIT_OWN.sched/test_interleave := sched/task sched/runq sched/waits sched/sched sched/wake sched/monitor net/loop
+UNIT_OWN.sched/test_late := sched/task sched/runq sched/waits sched/sched sched/wake sched/monitor
 
 $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 	@mkdir -p $(@D)

@@ -251,7 +251,9 @@ static void step_is_over(struct fm_sched *c) FM_REQUIRES(c->lock)
     fm_mutex_lock(&c->lock);
 }
 
-void fm_sched_hand_off(struct fm_sched *c, unsigned factor)
+/* A stall has been seen: the next tasks are handed off, more of them if the last stall was not long ago, and the more
+ * the surer it is that others will wait, too (a factor of the least). */
+static void hand_off(struct fm_sched *c, unsigned factor) FM_REQUIRES(c->lock)
 {
     bool again = c->budget_size > 0 && c->inline_tasks < RECURS_WITHIN;
     unsigned least = factor * BUDGET_MIN;
@@ -306,7 +308,7 @@ static bool inline_step(struct fm_sched *c, struct fm_thread *h, struct fm_task 
     fm_mutex_lock(&c->lock);
     if (!waits || c->leader != h || c->running == c->pool)
         return true;
-    fm_sched_hand_off(c, SEEN_WAITING);
+    hand_off(c, SEEN_WAITING);
     return false;
 }
 
@@ -424,6 +426,32 @@ void fm_sched_run_rest(struct fm_sched *c)
             run_task(h, t);
     } while (t);
     self = NULL;
+}
+
+/* ---- promotion ---- */
+
+/* Is the thread still the leader, in the step that was seen? */
+static bool leads_still(struct fm_sched *c, const struct fm_thread *h, uint64_t since) FM_REQUIRES(c->lock)
+{
+    return c->leader == h && atomic_load(&c->inline_thread) == h && atomic_load(&c->inline_since) == since && !c->stop;
+}
+
+bool fm_sched_promote(struct fm_sched *c, struct fm_thread *held_up, uint64_t since)
+{
+    fm_mutex_lock(&c->lock);
+    struct fm_thread *next = leads_still(c, held_up, since) ? pop_idle(c) : NULL;
+    if (next) {
+        c->leader = next;
+        atomic_store(&c->inline_thread, NULL);
+        if (since & FM_FOR_GIL)
+            fm_count(FM_C_STALLS);
+        else
+            hand_off(c, 1);
+        next->order = FM_ORDER_LEADER;
+        pthread_cond_signal(&next->order_changed);
+    }
+    fm_mutex_unlock(&c->lock);
+    return next != NULL;
 }
 
 /* ---- the rest ---- */

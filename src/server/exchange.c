@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "fermata/sched/wake.h"
 #include "fermata/server/access.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"

@@ -45,6 +45,7 @@ static unsigned budget_min;
 #define BUDGET_MIN budget_min
 #define BUDGET_MAX (4 * budget_min)
 #include "../../../src/sched/sched.c"
+#include "../../../src/sched/wake.c"
 #include "../../../src/sched/monitor.c"
 
 enum { CONNS = 4, STEPS = 3, POOL_MOST = 3 };

@@ -19,6 +19,7 @@
 #include "../../../src/sched/runq.c"
 #include "../../../src/sched/waits.c"
 #include "../../../src/sched/sched.c"
+#include "../../../src/sched/wake.c"
 #include "../../../src/sched/monitor.c"
 
 enum { POOL = 4, CLIENTS = 16, CONTINUATIONS = 300 };
