@@ -10,6 +10,7 @@
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
 #include "fermata/util/log.h"
+#include "fermata/util/vital.h"
 
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
@@ -150,9 +151,9 @@ void fm_loop_turn(struct fm_loop *l, bool block)
     l->now_is_old = true;
     l->woken = false;
     if (event_base_loop(l->base, EVLOOP_ONCE | (block ? 0 : EVLOOP_NONBLOCK)) < 0)
-        fm_fds_lost("the epoll descriptor"); /* there is no other reason why epoll_wait should fail */
+        fm_vital_lost("the epoll descriptor"); /* there is no other reason why epoll_wait should fail */
     if (!atomic_exchange(&l->asleep, 0) && block && !l->woken)
-        fm_fds_check_wake(l->wake_fd); /* a poster takes this loop for woken, and nothing came */
+        fm_vital_check_wake(l->wake_fd); /* a poster takes this loop for woken, and nothing came */
     fm_loop_visit(l);
     flush(l);
     l->now_is_old = true; /* the leader may run steps before its next turn */
@@ -161,7 +162,7 @@ void fm_loop_turn(struct fm_loop *l, bool block)
 void fm_loop_wake(struct fm_loop *l)
 {
     if (atomic_load(&l->asleep) && atomic_exchange(&l->asleep, 0))
-        fm_fds_wake(l->wake_fd); /* cannot overflow: at most one write per sleep */
+        fm_vital_wake(l->wake_fd); /* cannot overflow: at most one write per sleep */
 }
 
 void fm_loop_post(struct fm_loop *l, struct fm_event *event, uint64_t due, const atomic_bool *urgent)

@@ -20,6 +20,7 @@
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
+#include "fermata/util/vital.h"
 
 #define BATCH (2 * FM_MS) /* then it is time to poll */
 #ifndef BUDGET_MIN        /* a test has smaller ones */
@@ -508,7 +509,7 @@ void fm_sched_look_after(struct fm_sched *c, uint64_t ns)
 {
     struct itimerspec after = {.it_value.tv_nsec = (long)ns};
     if (timerfd_settime(c->monitor_fd, 0, &after, NULL) != 0)
-        fm_fds_lost("a timerfd");
+        fm_vital_lost("a timerfd");
 }
 
 void fm_sched_watch(struct fm_sched *c)

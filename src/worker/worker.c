@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <malloc.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "fermata/admin/admin.h"
 #include "fermata/http/body.h"
+#include "fermata/http/quota.h"
 #include "fermata/py/interp.h"
 #include "fermata/sched/monitor.h"
 #include "fermata/server/access.h"
@@ -26,6 +28,7 @@
 #include "fermata/util/log.h"
 #include "fermata/util/trim.h"
 #include "fermata/util/version.h"
+#include "fermata/util/vital.h"
 #include "fermata/wsgi/gateway.h"
 #include "fermata/wsgi/report.h"
 
@@ -183,7 +186,7 @@ static int start_helpers(struct fm_server *s)
     int err;
     fm_files_start();
     fm_spools_start(&s->loop);
-    fm_body_limit(s->max_body_files, o->limit_body_disk);
+    fm_quota_limit_files(s->max_body_files, o->limit_body_disk);
     if (o->access_logfile && !(s->access = fm_access_log_open(o->access_logfile, o->log_buffer, &err))) {
         fm_log(FM_LOG_CRITICAL, "--access-logfile %s: %s", o->access_logfile, fm_strerror(err));
         return err;
@@ -285,7 +288,7 @@ static void watch(struct fm_server *s)
         struct timespec until = {(time_t)(pause / FM_SEC), (long)(pause % FM_SEC)};
         int n = ppoll(fds, 2, pause == UINT64_MAX ? NULL : &until, NULL);
         if (n > 0 && (fds[0].revents & POLLNVAL))
-            fm_fds_lost("a timerfd");
+            fm_vital_lost("a timerfd");
         bool handle = n < 0 && errno == EINTR && app_signals && app_signal_fd < 0;
         if (n > 0 && fds[1].revents)
             handle = take_app_signals();
@@ -387,7 +390,7 @@ int fm_worker_run(const struct fm_options *o, const char *program) FM_UNCHECKED
     /* One malloc arena: the leader role wanders from thread to thread, and each thread's own arena would keep what a
      * wave of connections needed (5,000 parked twice: 26.2 and 36.3 MB, with one arena 26.2 and 26.4). */
     mallopt(M_ARENA_MAX, 1);
-    fm_fds_guard_fork();
+    pthread_atfork(NULL, NULL, fm_fds_in_child);
     fm_server_share_descriptors(s);
     if (set_up(s) != 0)
         return not_started(s, FM_EXIT_OTHER);

@@ -153,7 +153,7 @@ static void wake(void *ctx)
 {
     (void)ctx;
     if (atomic_load(&w.asleep) && atomic_exchange(&w.asleep, 0))
-        fm_fds_wake(w.wake_fd);
+        fm_vital_wake(w.wake_fd);
 }
 
 static void take_gil(void *ctx, struct fm_thread *thread)
