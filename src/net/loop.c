@@ -1,4 +1,5 @@
-/* The event loop's turn, its inbox and its sleep; the protocol is told in net/loop.h. */
+/* The event loop's turn, its inbox, its sleep, and what is freed at the end of a turn; the protocol is told in
+ * net/loop.h. */
 #include "fermata/net/loop.h"
 
 #include <errno.h>
@@ -47,6 +48,7 @@ int fm_loop_init(struct fm_loop *l)
     fm_mutex_init(&l->lock);
     fm_list_init(&l->inbox);
     fm_list_init(&l->taken);
+    fm_list_init(&l->ended);
     fm_timers_init(&l->timers);
     atomic_init(&l->next_due, FM_NEVER);
     l->scratch = fm_malloc(FM_SCRATCH);
@@ -72,8 +74,21 @@ int fm_loop_init(struct fm_loop *l)
     return err ? -err : -ENOMEM;
 }
 
+static void reap(struct fm_loop *l)
+{
+    for (struct fm_list *node; (node = fm_list_pop(&l->ended));) {
+        struct fm_event *event = FM_LIST_ENTRY(node, struct fm_event, node);
+        event->fn(event);
+    }
+}
+
+void fm_loop_reap(struct fm_loop *l) { reap(l); }
+
+void fm_loop_defer(struct fm_loop *l, struct fm_event *event) { fm_list_push(&l->ended, &event->node); }
+
 void fm_loop_fini(struct fm_loop *l)
 {
+    reap(l);
     if (l->wake_event)
         event_free(l->wake_event);
     if (l->timer_event)
@@ -156,6 +171,7 @@ void fm_loop_turn(struct fm_loop *l, bool block)
         fm_vital_check_wake(l->wake_fd); /* a poster takes this loop for woken, and nothing came */
     fm_loop_visit(l);
     flush(l);
+    reap(l);
     l->now_is_old = true; /* the leader may run steps before its next turn */
 }
 

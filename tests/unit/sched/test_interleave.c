@@ -646,6 +646,7 @@ static void set_up(void)
     fm_mutex_init(&w.loop.lock);
     fm_list_init(&w.loop.inbox);
     fm_list_init(&w.loop.taken);
+    fm_list_init(&w.loop.ended);
     fm_timers_init(&w.loop.timers);
     atomic_init(&w.loop.next_due, FM_NEVER);
     w.loop.ready = loop_ready;
