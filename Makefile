@@ -24,7 +24,7 @@ LAYERS := util net http sched config py wsgi admin server worker
 SRCS   := $(foreach l,$(LAYERS),$(wildcard src/$(l)/*.c)) src/main.c
 OBJS   := $(SRCS:src/%.c=$(O)/obj/%.o)
 LIBOBJS := $(filter-out $(O)/obj/main.o,$(OBJS))
-NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/server/% $(O)/obj/worker/%,$(LIBOBJS))
+NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/%,$(LIBOBJS))
 
 SAN.release :=
 SAN.debug   := -DFM_DEBUG

@@ -6,11 +6,11 @@
 #include <signal.h>
 
 #include "fermata/server/access.h"
-#include "fermata/worker/drain.h"
-#include "fermata/worker/signals.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "fermata/worker/drain.h"
+#include "fermata/worker/signals.h"
 
 #define STACK (256 * 1024)
 #define START_TIME (2 * FM_SEC) /* for the import of an application to be interrupted */
@@ -21,7 +21,7 @@ enum stage { STARTING, SERVING, ENDING, OVER };
 
 static struct {
     pthread_t thread;
-    struct fm_server *server;
+    struct fm_worker *worker;
     struct fm_mutex lock; /* guards what follows; held while signals are taken, for which nothing waits */
     enum stage stage;
     unsigned told; /* signals that have told it to end while it was STARTING */
@@ -35,7 +35,7 @@ static struct {
 static void take_end(int number)
 {
     if (guard.stage == SERVING) {
-        uint64_t end = fm_drain_ask(guard.server, number == SIGQUIT  ? FM_DRAIN_QUICKLY
+        uint64_t end = fm_drain_ask(guard.worker, number == SIGQUIT  ? FM_DRAIN_QUICKLY
                                                   : number == SIGINT ? FM_DRAIN_NOW
                                                                      : FM_DRAIN_POLITELY);
         guard.deadline = end - FM_END_LEAVE + AFTER;
@@ -56,8 +56,8 @@ static void take_reopen(int number)
 {
     (void)number;
     fm_log_reopen();
-    if (guard.server->access && guard.stage != ENDING)
-        fm_access_log_reopen(guard.server->access);
+    if (guard.worker->service.access && guard.stage != ENDING)
+        fm_access_log_reopen(guard.worker->service.access);
     fm_info("SIGUSR1: the log files are opened anew");
 }
 
@@ -122,14 +122,14 @@ static void *guard_main(void *arg)
     fm_signals_take_here();
     while (look(&until))
         if (take(fm_signals_wait(until), &what, &code))
-            fm_end_leave(guard.server, what, code);
+            fm_end_leave(guard.worker, what, code);
     return arg;
 }
 
-int fm_guard_start(struct fm_server *s)
+int fm_guard_start(struct fm_worker *w)
 {
     pthread_attr_t attr;
-    guard.server = s;
+    guard.worker = w;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, STACK);
     int err = pthread_create(&guard.thread, &attr, guard_main, NULL);

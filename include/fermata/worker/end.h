@@ -4,8 +4,10 @@
 
 #include <stdint.h>
 
-#include "fermata/server/server.h"
 #include "fermata/util/annotate.h"
+#include "fermata/util/clock.h"
+
+struct fm_worker;
 
 #define FM_EXIT_OK 0
 #define FM_EXIT_OTHER 1
@@ -24,6 +26,6 @@ enum fm_left { FM_LEFT_STEPS, FM_LEFT_LOOP, FM_LEFT_FILES, FM_LEFT_PYTHON, FM_LE
 
 /* Says what did not end, with its threads and the children by name, flushes what can be flushed within FM_END_LEAVE,
  * and exits.  Paths of unix sockets do not stay behind.  Whoever comes second waits for the end. */
-_Noreturn void fm_end_leave(struct fm_server *s, enum fm_left what, int code) FM_ANY_THREAD;
+_Noreturn void fm_end_leave(struct fm_worker *w, enum fm_left what, int code) FM_ANY_THREAD;
 
 #endif

@@ -16,7 +16,7 @@
 #include "fermata/worker/end.h"
 
 /* Starts it, in STARTING.  0 or a negated errno.  Main thread, as all of these. */
-int fm_guard_start(struct fm_server *s);
+int fm_guard_start(struct fm_worker *w);
 
 /* SERVING; drains at once if the process has been told to end meanwhile. */
 void fm_guard_serve(void);

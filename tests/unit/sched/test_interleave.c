@@ -207,7 +207,7 @@ static void completer(void *arg)
     }
 }
 
-/* ---- on the loop: server/conn.c and exchange.c in small ---- */
+/* ---- on the loop: server/http1.c and request.c in small ---- */
 
 static void conn_close(struct conn *c)
 {
@@ -495,7 +495,7 @@ static bool park(struct conn *c)
     return true;
 }
 
-/* As park_on_output of exchange.c. */
+/* As park_on_output of server/request.c. */
 static bool park_on_output(struct conn *c)
 {
     fm_mutex_lock(&c->lock);
@@ -596,7 +596,7 @@ static bool all_have_left(const void *arg)
     return w.threads_left == 0;
 }
 
-/* As watch() and finish() of server.c. */
+/* As watch() and finish() of worker/worker.c. */
 static void monitor_main(void *arg)
 {
     (void)arg;
