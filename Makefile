@@ -265,7 +265,7 @@ cppcheck: $(PYFACTS) $(O)/gen/loader.inc ## cppcheck
 	@cppcheck $(CPPCHECK) $(CPPFLAGS) src
 	@echo "cppcheck: clean"
 
-layers: ## includes follow the layers of spec/internals/architecture.md
+layers: ## includes follow the layers of spec/internals/architecture.md, and no circle between files
 	@scripts/check-layers
 
 model: ## the scheduler's models with spin, and the faults seeded in them: under a minute
