@@ -114,7 +114,7 @@ static uint64_t body_sent(const struct fm_exchange *x)
     uint64_t body = x->status                     ? fm_response_plain_body(x->status, w->is_head)
                     : w->framing == FM_FRAME_NONE ? 0
                                                   : w->body;
-    uint64_t sent = x->stream->sent - x->sent_before; /* nobody writes any more */
+    uint64_t sent = x->stream->sent - x->sent_before; /* no thread writes any more */
     uint64_t head = x->status ? x->answer_len - body : w->head_len;
     sent = sent > head ? sent - head : 0;
     return body < sent ? body : sent;

@@ -1,6 +1,6 @@
 /* Leaving a process behind whose threads do not end; see worker/end.h.
  *
- * Nothing here waits for long for anything that somebody else may hold: the GIL, Python's and C's buffers, the logs.
+ * Nothing here waits for long for anything that another thread may hold: the GIL, Python's and C's buffers, the logs.
  * What may wait does so in threads of its own, which are left behind as well. */
 #include "fermata/worker/end.h"
 

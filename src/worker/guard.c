@@ -146,7 +146,8 @@ void fm_guard_serve(void)
     fm_mutex_lock(&guard.lock);
     guard.stage = SERVING;
     guard.deadline = UINT64_MAX;
-    fm_signals_again(true); /* nobody takes them back from now on: they do not interrupt system calls any more */
+    fm_signals_again(
+        true); /* this thread does not take them back from now on: they do not interrupt system calls any more */
     for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
         if (guard.told & FM_SIGNAL(actions[i].number))
             take_end(actions[i].number);

@@ -131,7 +131,7 @@ static void watch(struct fm_worker *w)
     for (;;) {
         uint64_t pause = fm_monitor_tick(&monitor);
         if (pause == UINT64_MAX)
-            fm_trim(); /* nobody is in a hurry */
+            fm_trim(); /* no request is in a hurry */
         struct pollfd fds[2] = {{w->sched.monitor_fd, POLLIN, 0}, {app_signal_fd, POLLIN, 0}};
         struct timespec until = {(time_t)(pause / FM_SEC), (long)(pause % FM_SEC)};
         int n = ppoll(fds, 2, pause == UINT64_MAX ? NULL : &until, NULL);
@@ -151,8 +151,8 @@ static void watch(struct fm_worker *w)
 
 /* ---- end ---- */
 
-/* After the scheduler has left: nobody else touches the loop.  Where threads were busy to the very end, requests that
- * were cut off may still wait for their last step. */
+/* After the scheduler has left: no other thread touches the loop.  Where threads were busy to the very end, requests
+ * that were cut off may still wait for their last step. */
 static void tear_down(struct fm_worker *w) FM_UNCHECKED
 {
     fm_sched_run_rest(&w->sched);

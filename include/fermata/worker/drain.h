@@ -1,7 +1,7 @@
 /* Draining: from the signal to the last connection.
  *
- *   --drain-delay     /readyz says 503 and responses say Connection: close, while accepting goes on: whoever sends
- *                     requests here learns that it shall not
+ *   --drain-delay     /readyz says 503 and responses say Connection: close, while accepting goes on: a proxy
+ *                     that sends requests here learns that it shall not
  *   then the drain    what has arrived is accepted, no more at a time than ever, read and answered; idle connections
  *                     end; nothing new begins
  *   graceful timeout  what is left is answered 503 or broken off, and has FM_END_LOOP for its last steps */

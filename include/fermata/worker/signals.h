@@ -13,7 +13,7 @@
  * exit code 0: nothing has begun. */
 void fm_signals_first(void);
 
-/* From now on somebody takes what is noted. */
+/* From now on the guard takes what is noted. */
 void fm_signals_hold(void);
 
 /* Catches SIGTERM and SIGINT again, whatever Python, or the application at its import, has done to them, and has
