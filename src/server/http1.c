@@ -484,6 +484,8 @@ void fm_http1_timeout_drain(struct fm_timer *t)
 void fm_http1_drain(struct fm_http1 *c)
 {
     bool unread = fm_stream_has_unread(&c->stream);
+    if (c->state == FM_HTTP1_CLOSED)
+        return;
     if (c->state == FM_HTTP1_LINGERING) {
         start_timer(c, FM_T_DRAIN);
     } else if (c->state != FM_HTTP1_READING) {
@@ -503,7 +505,7 @@ void fm_http1_expire(struct fm_http1 *c)
     bool arrived = fm_parser_request(c->parser) || fm_parser_started(c->parser) || fm_stream_has_unread(&c->stream);
     if (c->state == FM_HTTP1_BUSY)
         fm_exchange_end(&c->exchange, FM_END_SHUTDOWN);
-    else if (c->state != FM_HTTP1_LINGERING && arrived)
+    else if (!has_left_off(c) && arrived)
         refuse(c, fm_refusal_error(FM_REFUSE_SHUTDOWN));
     else
         fm_http1_close(c);
