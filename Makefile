@@ -20,11 +20,11 @@ PYFACTS := $(O)/gen/python.mk
 -include $(PYFACTS)
 
 comma := ,
-LAYERS := util net http sched py wsgi admin server
+LAYERS := util net http sched config py wsgi admin server worker
 SRCS   := $(foreach l,$(LAYERS),$(wildcard src/$(l)/*.c)) src/main.c
 OBJS   := $(SRCS:src/%.c=$(O)/obj/%.o)
 LIBOBJS := $(filter-out $(O)/obj/main.o,$(OBJS))
-NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/server/%,$(LIBOBJS))
+NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/%,$(LIBOBJS))
 
 SAN.release :=
 SAN.debug   := -DFM_DEBUG
@@ -101,7 +101,7 @@ $(PYFACTS): Makefile scripts/python-facts
 # Another PYTHON than last time: ask again, and build anew what depends on it.
 ifneq ($(PY_WHICH),$(PYTHON))
 ifneq ($(PY_WHICH),)
-$(shell rm -f $(PYFACTS); rm -rf $(O)/obj/py $(O)/obj/wsgi $(O)/obj/server)
+$(shell rm -f $(PYFACTS); rm -rf $(O)/obj/py $(O)/obj/wsgi $(O)/obj/worker)
 endif
 endif
 
@@ -138,8 +138,8 @@ UNIT_WRAP.http/test_spool := realloc
 UNIT_WRAP.net/test_listener := accept4
 
 # Compiles these of the product again, with its own idea of threads.
-UNIT_OWN.sched/test_interleave := sched/task sched/runq sched/waits sched/sched sched/monitor net/loop
-UNIT_OWN.sched/test_late := sched/task sched/runq sched/waits sched/sched sched/monitor
+UNIT_OWN.sched/test_interleave := sched/task sched/runq sched/waits sched/sched sched/wake sched/monitor net/loop
+UNIT_OWN.sched/test_late := sched/task sched/runq sched/waits sched/sched sched/wake sched/monitor
 
 $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 	@mkdir -p $(@D)
@@ -265,7 +265,7 @@ cppcheck: $(PYFACTS) $(O)/gen/loader.inc ## cppcheck
 	@cppcheck $(CPPCHECK) $(CPPFLAGS) src
 	@echo "cppcheck: clean"
 
-layers: ## includes follow the layers of spec/internals/architecture.md
+layers: ## includes follow the layers of spec/internals/architecture.md, and no circle between files
 	@scripts/check-layers
 
 model: ## the scheduler's models with spin, and the faults seeded in them: under a minute

@@ -4,20 +4,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fermata/server/options.h"
-#include "fermata/server/process.h"
-#include "fermata/server/server.h"
-#include "fermata/server/signals.h"
+#include "fermata/config/options.h"
+#include "fermata/py/interp.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "fermata/worker/process.h"
+#include "fermata/worker/signals.h"
+#include "fermata/worker/worker.h"
 
 int main(int argc, char **argv)
 {
     struct fm_options options;
     fm_process_streams();
     fm_process_orphans(fm_signals_first);
-    switch (fm_options_parse(&options, argc, argv)) {
+    switch (fm_options_parse(&options, argc, argv, fm_interp_version())) {
     case FM_OPTIONS_SHOWN: return 0;
     case FM_OPTIONS_WRONG: return 2;
     case FM_OPTIONS_RUN: break;
@@ -34,7 +35,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "fermata: --chdir %s: %s\n", options.chdir, fm_strerror(-errno));
         return 2;
     }
-    int code = fm_server_run(&options, argv[0]);
+    int code = fm_worker_run(&options, argv[0]);
     fm_log_flush(fm_now() + FM_SEC);
     return code;
 }

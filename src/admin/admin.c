@@ -29,6 +29,12 @@ struct fm_admin {
     unsigned nconns, idle_kind;
 };
 
+enum state {
+    OPEN,
+    ENDING, /* the last answer is given: what comes is dropped, and the client closes, or the idle timeout does */
+    CLOSED,
+};
+
 struct admin_conn {
     struct fm_stream stream;
     struct fm_list node;
@@ -37,21 +43,33 @@ struct admin_conn {
     struct fm_parser *parser;
     struct fm_buf ahead;  /* requests behind the one that was answered in this turn of the loop */
     struct fm_event more; /* posted while there are any */
-    bool closing;
+    struct fm_event gone; /* frees it, at the end of the turn in which it was closed */
+    uint8_t state;        /* enum state */
 };
 
 static const struct fm_http_limits limits = {.request_line = 2048, .fields = 64, .field_size = 4096, .body = 0};
 
-static void close_conn(struct admin_conn *c) FM_ON_LOOP
+static void free_conn(struct fm_event *gone)
 {
-    struct fm_admin *a = c->admin;
-    fm_timer_stop(&c->idle);
-    fm_list_remove(&c->node);
-    fm_loop_cancel(c->stream.loop, &c->more);
+    struct admin_conn *c = FM_LIST_ENTRY(gone, struct admin_conn, gone);
+    fm_assert_on_loop();
     fm_stream_fini(&c->stream);
     fm_parser_free(c->parser);
     fm_buf_fini(&c->ahead);
     free(c);
+}
+
+static void close_conn(struct admin_conn *c) FM_ON_LOOP
+{
+    struct fm_admin *a = c->admin;
+    if (c->state == CLOSED)
+        return;
+    c->state = CLOSED;
+    fm_timer_stop(&c->idle);
+    fm_list_remove(&c->node);
+    fm_loop_cancel(c->stream.loop, &c->more);
+    fm_stream_close(&c->stream);
+    fm_loop_defer(c->stream.loop, &c->gone);
     a->nconns--;
     fm_listener_refill(&a->listener);
 }
@@ -109,7 +127,7 @@ static int respond(struct admin_conn *c, const struct fm_request *r)
         fm_error_ratelimited("admin: %s; the connection is closed", fm_strerror(-ENOMEM));
     fm_buf_fini(&head);
     fm_buf_fini(&body);
-    c->closing = !r->keep_alive;
+    c->state = r->keep_alive ? OPEN : ENDING;
     return kept < 0 ? FM_ECLOSED : 0;
 }
 
@@ -119,38 +137,34 @@ static void refuse(struct admin_conn *c)
     struct iovec piece = {text,
                           fm_response_plain(text, fm_parser_error(c->parser)->status, fm_parser_is_head(c->parser))};
     fm_stream_send(&c->stream, &piece, 1, 0);
-    c->closing = true;
+    c->state = ENDING;
 }
 
-/* Answers at most one request of the len bytes at data; how many of them were taken, or -1: the connection is gone. */
-static int64_t take(struct admin_conn *c, const char *data, size_t len) FM_ON_LOOP
+/* Answers at most one request of the len bytes at data; how many of them were taken.  It may close the connection. */
+static size_t take(struct admin_conn *c, const char *data, size_t len) FM_ON_LOOP
 {
     struct fm_loop *loop = c->stream.loop;
-    size_t at = 0;
-    for (;;) {
-        size_t used;
-        enum fm_parse parse = fm_parser_feed(c->parser, data + at, len - at, &used);
+    size_t at = 0, used;
+    enum fm_parse parse;
+    do {
+        parse = fm_parser_feed(c->parser, data + at, len - at, &used);
         at += used;
-        if (parse == FM_PARSE_HEAD)
-            continue;
-        if (parse == FM_PARSE_MORE)
-            return (int64_t)len;
-        if (parse == FM_PARSE_ERROR) {
-            refuse(c);
-            return (int64_t)len;
-        }
-        struct fm_request *r = fm_parser_take(c->parser);
-        int err = respond(c, r);
-        fm_request_free(r);
-        if (err != 0) {
-            close_conn(c);
-            return -1;
-        }
-        fm_timer_start(&loop->timers, &c->idle, c->admin->idle_kind, fm_loop_now(loop));
-        fm_list_remove(&c->node);
-        fm_list_push(&c->admin->conns, &c->node);
-        return (int64_t)at;
+    } while (parse == FM_PARSE_HEAD);
+    if (parse == FM_PARSE_ERROR)
+        refuse(c);
+    if (parse != FM_PARSE_DONE)
+        return len;
+    struct fm_request *r = fm_parser_take(c->parser);
+    int err = respond(c, r);
+    fm_request_free(r);
+    if (err != 0) {
+        close_conn(c);
+        return len;
     }
+    fm_timer_start(&loop->timers, &c->idle, c->admin->idle_kind, fm_loop_now(loop));
+    fm_list_remove(&c->node);
+    fm_list_push(&c->admin->conns, &c->node);
+    return at;
 }
 
 /* Goes on with what was read ahead, unless the client has to read first: on_output calls this then. */
@@ -167,26 +181,26 @@ static void answer_more(struct admin_conn *c) FM_ON_LOOP
 static void on_bytes(struct admin_conn *c, const char *data, size_t len) FM_ON_LOOP
 {
     bool unread = fm_stream_pending(&c->stream) > 0;
-    int64_t used = c->closing ? (int64_t)len : unread ? 0 : take(c, data, len);
-    if (used < 0)
+    size_t used = c->state != OPEN ? len : unread ? 0 : take(c, data, len);
+    if (c->state == CLOSED)
         return;
     bool kept = fm_buf_size(&c->ahead) > 0; /* then data is what is kept */
     if (kept)
-        fm_buf_consume(&c->ahead, (size_t)used);
+        fm_buf_consume(&c->ahead, used);
     else
-        fm_buf_append(&c->ahead, data + used, len - (size_t)used);
+        fm_buf_append(&c->ahead, data + used, len - used);
     if (c->ahead.failed) {
         close_conn(c);
         return;
     }
-    bool more = fm_buf_size(&c->ahead) > 0 && !c->closing;
+    bool more = fm_buf_size(&c->ahead) > 0 && c->state == OPEN;
     fm_stream_set_reading(&c->stream, more ? FM_READ_PAUSED : FM_READ_ON);
     if (more)
         answer_more(c);
     else
         fm_buf_fini(&c->ahead);
-    if (c->closing && fm_stream_pending(&c->stream) == 0)
-        fm_stream_shutdown(&c->stream); /* the client closes, or the idle timeout does */
+    if (c->state == ENDING && fm_stream_pending(&c->stream) == 0)
+        fm_stream_shutdown(&c->stream);
 }
 
 static void on_data(struct fm_stream *s, const char *data, size_t len)
@@ -215,7 +229,7 @@ static void on_output(struct fm_stream *s)
     fm_assert_on_loop();
     if (fm_stream_is_dead(s))
         close_conn(c);
-    else if (c->closing && fm_stream_pending(s) == 0)
+    else if (c->state == ENDING && fm_stream_pending(s) == 0)
         fm_stream_shutdown(s);
     else if (fm_buf_size(&c->ahead) > 0)
         answer_more(c);
@@ -262,6 +276,7 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
     fm_list_push(&a->conns, &c->node);
     fm_timer_start(&l->loop->timers, &c->idle, a->idle_kind, fm_loop_now(l->loop));
     fm_event_init(&c->more, on_more);
+    fm_event_init(&c->gone, free_conn);
     if (++a->nconns > MAX_CONNS)
         make_room(a);
 }
@@ -308,10 +323,8 @@ void fm_admin_free(struct fm_admin *a)
 {
     if (!a)
         return;
+    while (!fm_list_empty(&a->conns))
+        close_conn(FM_LIST_ENTRY(a->conns.next, struct admin_conn, node));
     fm_listener_close(&a->listener);
-    for (struct fm_list *node = a->conns.next, *next; node != &a->conns; node = next) {
-        next = node->next;
-        close_conn(FM_LIST_ENTRY(node, struct admin_conn, node));
-    }
     free(a);
 }

@@ -6,7 +6,6 @@
 #include "fermata/http/body.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
@@ -18,47 +17,15 @@
 
 #define FIRST_CAP 1024
 
-/* ---- the quota of files ---- */
-
-static unsigned max_files = UINT32_MAX; /* set before any thread starts */
-static uint64_t max_bytes = UINT64_MAX;
-static atomic_uint files;
-static _Atomic uint64_t file_bytes;
-
-void fm_body_limit(unsigned most_files, uint64_t most_bytes)
-{
-    max_files = most_files;
-    max_bytes = most_bytes;
-}
-
 /* n more bytes will be in a file, which is a new one if the body has none.  0 or -EDQUOT, with nothing changed. */
 static int charge(struct fm_body *b, uint64_t n)
 {
-    bool new = !b->in_file;
-    if (new &&atomic_fetch_add_explicit(&files, 1, memory_order_relaxed) >= max_files) {
-        atomic_fetch_sub_explicit(&files, 1, memory_order_relaxed);
-        return -EDQUOT;
-    }
-    uint64_t had = atomic_fetch_add_explicit(&file_bytes, n, memory_order_relaxed);
-    if (had > max_bytes || n > max_bytes - had) {
-        atomic_fetch_sub_explicit(&file_bytes, n, memory_order_relaxed);
-        if (new)
-            atomic_fetch_sub_explicit(&files, 1, memory_order_relaxed);
-        return -EDQUOT;
-    }
-    b->in_file = true;
-    return 0;
+    int err = fm_quota_add_file(!b->in_file, n);
+    b->in_file = b->in_file || err == 0;
+    return err;
 }
-
-/* ---- */
 
 void fm_body_init(struct fm_body *b) { *b = (struct fm_body){.fd = -1}; }
-
-void fm_body_discharge(uint64_t bytes)
-{
-    atomic_fetch_sub_explicit(&files, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&file_bytes, bytes, memory_order_relaxed);
-}
 
 void fm_body_fini(struct fm_body *b)
 {
@@ -71,7 +38,7 @@ void fm_body_fini(struct fm_body *b)
     if (b->spool)
         fm_spool_drop(b->spool, b->in_file, b->size); /* it may outlive the body, and what it takes with it */
     else if (b->in_file)
-        fm_body_discharge(b->size);
+        fm_quota_drop_file(true, b->size);
     fm_body_init(b);
 }
 
@@ -87,7 +54,7 @@ static int spill(struct fm_body *b, size_t n)
         b->cap = 0;
         return 0;
     }
-    atomic_fetch_sub_explicit(&file_bytes, n, memory_order_relaxed); /* the rest goes with the body */
+    fm_quota_drop_file(false, n); /* the rest goes with the body */
     return -ENOMEM;
 }
 

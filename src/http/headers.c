@@ -1,4 +1,4 @@
-/* Known header names by hash, and the character tables.
+/* Known header names by hash.
  *
  * The hash looks at the length and at both ends of the name, which nearly tells the known names apart; the table is
  * filled before main from FM_HEADERS, so a new name needs nothing but its line there; read-only from then on. */
@@ -6,37 +6,8 @@
 
 #include <stdint.h>
 #include <string.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 #include "chars.h"
-
-const bool fm_char_token[256] = {
-    ['!'] = true,         ['#' ... '\''] = true, ['*'] = true,         ['+'] = true, ['-'] = true, ['.'] = true,
-    ['0' ... '9'] = true, ['A' ... 'Z'] = true,  ['^' ... 'z'] = true, ['|'] = true, ['~'] = true,
-};
-
-const bool fm_char_text[256] = {
-    ['\t'] = true,
-    [' ' ... '~'] = true,
-    [0x80 ... 0xff] = true,
-};
-
-const bool fm_char_target[256] = {
-    ['!' ... '"'] = true,
-    ['$' ... '~'] = true,
-    [0x80 ... 0xff] = true,
-};
-
-#define SAME(c) (c), (c) + 1, (c) + 2, (c) + 3, (c) + 4, (c) + 5, (c) + 6, (c) + 7
-#define SAME32(c) SAME(c), SAME((c) + 8), SAME((c) + 16), SAME((c) + 24)
-#define LOWER_LETTERS SAME('a'), SAME('a' + 8), SAME('a' + 16), 'y', 'z'
-
-const unsigned char fm_char_lower[256] = {
-    SAME32(0), SAME32(32), '@',        LOWER_LETTERS, '[',         '\\',        ']',
-    '^',       '_',        SAME32(96), SAME32(128),   SAME32(160), SAME32(192), SAME32(224),
-};
 
 #define NAME_SIZE 32
 static struct {
@@ -113,24 +84,6 @@ unsigned fm_header_lookup(const char *name, size_t len)
 }
 
 bool fm_is_token(const char *p, size_t len) { return len > 0 && fm_token_run(p, len) == len; }
-
-const char *fm_text_end(const char *s, const char *end)
-{
-#ifdef __SSE2__ /* sixteen bytes in seven instructions: every head is read here */
-    const __m128i control = _mm_set1_epi8(0x1f), del = _mm_set1_epi8(0x7f), tab = _mm_set1_epi8('\t');
-    while (end - s >= 16) {
-        __m128i v = _mm_loadu_si128((const __m128i *)s);
-        __m128i low = _mm_andnot_si128(_mm_cmpeq_epi8(v, tab), _mm_cmpeq_epi8(_mm_min_epu8(v, control), v));
-        int found = _mm_movemask_epi8(_mm_or_si128(low, _mm_cmpeq_epi8(v, del)));
-        if (found)
-            return s + __builtin_ctz((unsigned)found);
-        s += 16;
-    }
-#endif
-    while (s < end && fm_char_text[(unsigned char)*s])
-        s++;
-    return s;
-}
 
 bool fm_is_field_value(const char *p, size_t len) { return fm_text_end(p, p + len) == p + len; }
 

@@ -171,7 +171,7 @@ static void free_spool(struct fm_spool *s)
     fm_buf_fini(&s->flying);
     fm_buf_fini(&s->gathered);
     if (s->owes)
-        fm_body_discharge(s->owed);
+        fm_quota_drop_file(true, s->owed);
     free(s);
 }
 

@@ -46,7 +46,4 @@ int fm_spool_end(struct fm_spool *s);
  * owes: it takes over that a file with `bytes` in it is in the quota of files. */
 void fm_spool_drop(struct fm_spool *s, bool owes, uint64_t bytes);
 
-/* A file with so many bytes is no more (body.c). */
-void fm_body_discharge(uint64_t bytes);
-
 #endif

@@ -12,6 +12,7 @@
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
 #include "fermata/util/log.h"
+#include "fermata/util/vital.h"
 
 #define ACCEPTS_PER_WAKE 64
 
@@ -195,7 +196,7 @@ static int accept_one(struct fm_listener *l) FM_ON_LOOP
     }
     l->complained = false;
     if (fm_fds_is_own(conn) && !(l->loop->lost && l->loop->lost(l->loop->lost_ctx, conn)))
-        fm_fds_lost("a descriptor");
+        fm_vital_lost("a descriptor");
     l->on_accept(l, conn, &peer);
     return 0;
 }

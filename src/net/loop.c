@@ -1,4 +1,5 @@
-/* The event loop's turn, its inbox and its sleep; the protocol is told in net/loop.h. */
+/* The event loop's turn, its inbox, its sleep, and what is freed at the end of a turn; the protocol is told in
+ * net/loop.h. */
 #include "fermata/net/loop.h"
 
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
 #include "fermata/util/log.h"
+#include "fermata/util/vital.h"
 
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
@@ -46,6 +48,7 @@ int fm_loop_init(struct fm_loop *l)
     fm_mutex_init(&l->lock);
     fm_list_init(&l->inbox);
     fm_list_init(&l->taken);
+    fm_list_init(&l->ended);
     fm_timers_init(&l->timers);
     atomic_init(&l->next_due, FM_NEVER);
     l->scratch = fm_malloc(FM_SCRATCH);
@@ -71,8 +74,21 @@ int fm_loop_init(struct fm_loop *l)
     return err ? -err : -ENOMEM;
 }
 
+static void reap(struct fm_loop *l)
+{
+    for (struct fm_list *node; (node = fm_list_pop(&l->ended));) {
+        struct fm_event *event = FM_LIST_ENTRY(node, struct fm_event, node);
+        event->fn(event);
+    }
+}
+
+void fm_loop_reap(struct fm_loop *l) { reap(l); }
+
+void fm_loop_defer(struct fm_loop *l, struct fm_event *event) { fm_list_push(&l->ended, &event->node); }
+
 void fm_loop_fini(struct fm_loop *l)
 {
+    reap(l);
     if (l->wake_event)
         event_free(l->wake_event);
     if (l->timer_event)
@@ -150,18 +166,19 @@ void fm_loop_turn(struct fm_loop *l, bool block)
     l->now_is_old = true;
     l->woken = false;
     if (event_base_loop(l->base, EVLOOP_ONCE | (block ? 0 : EVLOOP_NONBLOCK)) < 0)
-        fm_fds_lost("the epoll descriptor"); /* there is no other reason why epoll_wait should fail */
+        fm_vital_lost("the epoll descriptor"); /* there is no other reason why epoll_wait should fail */
     if (!atomic_exchange(&l->asleep, 0) && block && !l->woken)
-        fm_fds_check_wake(l->wake_fd); /* a poster takes this loop for woken, and nothing came */
+        fm_vital_check_wake(l->wake_fd); /* a poster takes this loop for woken, and nothing came */
     fm_loop_visit(l);
     flush(l);
+    reap(l);
     l->now_is_old = true; /* the leader may run steps before its next turn */
 }
 
 void fm_loop_wake(struct fm_loop *l)
 {
     if (atomic_load(&l->asleep) && atomic_exchange(&l->asleep, 0))
-        fm_fds_wake(l->wake_fd); /* cannot overflow: at most one write per sleep */
+        fm_vital_wake(l->wake_fd); /* cannot overflow: at most one write per sleep */
 }
 
 void fm_loop_post(struct fm_loop *l, struct fm_event *event, uint64_t due, const atomic_bool *urgent)

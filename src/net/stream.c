@@ -551,6 +551,8 @@ static void close_socket(struct fm_stream *s) FM_ON_LOOP
     s->fd = -1;
 }
 
+void fm_stream_close(struct fm_stream *s) { close_socket(s); }
+
 void fm_stream_lost(struct fm_stream *s)
 {
     leave_loop(s);

@@ -5,6 +5,7 @@
 
 void fm_timers_init(struct fm_timers *ts)
 {
+    ts->kinds = 0;
     for (unsigned k = 0; k < FM_TIMER_KINDS; k++) {
         fm_list_init(&ts->kind[k].list);
         ts->kind[k].duration = 0;
@@ -16,6 +17,8 @@ void fm_timers_define(struct fm_timers *ts, unsigned kind, uint64_t duration, fm
 {
     ts->kind[kind].duration = duration;
     ts->kind[kind].expired = expired;
+    if (kind >= ts->kinds)
+        ts->kinds = kind + 1;
 }
 
 void fm_timer_start(struct fm_timers *ts, struct fm_timer *t, unsigned kind, uint64_t now)
@@ -33,7 +36,7 @@ void fm_timer_start(struct fm_timers *ts, struct fm_timer *t, unsigned kind, uin
 uint64_t fm_timers_next(const struct fm_timers *ts)
 {
     uint64_t next = FM_NEVER;
-    for (unsigned k = 0; k < FM_TIMER_KINDS; k++) {
+    for (unsigned k = 0; k < ts->kinds; k++) {
         const struct fm_list *head = &ts->kind[k].list;
         if (fm_list_empty(head))
             continue;
@@ -47,8 +50,9 @@ uint64_t fm_timers_next(const struct fm_timers *ts)
 uint64_t fm_timers_run(struct fm_timers *ts, uint64_t now)
 {
     uint64_t next = FM_NEVER;
+    unsigned kinds = ts->kinds; /* what is called defines none */
     bool any = false;
-    for (unsigned k = 0; k < FM_TIMER_KINDS; k++) {
+    for (unsigned k = 0; k < kinds; k++) {
         const struct fm_list *head = &ts->kind[k].list;
         while (!fm_list_empty(head)) {
             struct fm_timer *t = FM_LIST_ENTRY(head->next, struct fm_timer, node);

@@ -31,30 +31,6 @@ static void set_fast(struct fm_monitor *m, uint64_t until)
     atomic_store_explicit(&m->sched->watch_after, until ? FAST_TICK : TICK, memory_order_relaxed);
 }
 
-/* The leader is held up: another thread takes over, if it still is. */
-static void promote(struct fm_monitor *m, uint64_t now)
-{
-    struct fm_sched *c = m->sched;
-    fm_mutex_lock(&c->lock);
-    struct fm_thread *next = NULL;
-    if (c->leader == m->thread && atomic_load(&c->inline_thread) == m->thread &&
-        atomic_load(&c->inline_since) == m->since && !c->stop)
-        next = c->idle;
-    if (next) {
-        c->idle = next->next_idle;
-        c->leader = next;
-        atomic_store(&c->inline_thread, NULL);
-        if (m->since & FM_FOR_GIL)
-            fm_count(FM_C_STALLS);
-        else
-            fm_sched_hand_off(c, 1);
-        next->order = FM_ORDER_LEADER;
-        pthread_cond_signal(&next->order_changed);
-        set_fast(m, now + FAST);
-    }
-    fm_mutex_unlock(&c->lock);
-}
-
 /* After how long the step that the leader is in counts as late. */
 static uint64_t allowed(const struct fm_monitor *m)
 {
@@ -92,8 +68,8 @@ static uint64_t look_at_leader(struct fm_monitor *m, uint64_t now)
         m->first_used = m->used = used;
     }
     uint64_t age = now > since ? now - since : 0, tick = m->fast_until ? FAST_TICK : TICK;
-    if (age >= allowed(m) && is_held_up(m, now, used, now - m->looked, used - m->used))
-        promote(m, now);
+    if (age >= allowed(m) && is_held_up(m, now, used, now - m->looked, used - m->used) && fm_sched_promote(c, h, since))
+        set_fast(m, now + FAST);
     m->looked = now;
     m->used = used;
     return age < tick ? tick - age : tick;

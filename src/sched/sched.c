@@ -20,6 +20,7 @@
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
+#include "fermata/util/vital.h"
 
 #define BATCH (2 * FM_MS) /* then it is time to poll */
 #ifndef BUDGET_MIN        /* a test has smaller ones */
@@ -251,7 +252,9 @@ static void step_is_over(struct fm_sched *c) FM_REQUIRES(c->lock)
     fm_mutex_lock(&c->lock);
 }
 
-void fm_sched_hand_off(struct fm_sched *c, unsigned factor)
+/* A stall has been seen: the next tasks are handed off, more of them if the last stall was not long ago, and the more
+ * the surer it is that others will wait, too (a factor of the least). */
+static void hand_off(struct fm_sched *c, unsigned factor) FM_REQUIRES(c->lock)
 {
     bool again = c->budget_size > 0 && c->inline_tasks < RECURS_WITHIN;
     unsigned least = factor * BUDGET_MIN;
@@ -306,7 +309,7 @@ static bool inline_step(struct fm_sched *c, struct fm_thread *h, struct fm_task 
     fm_mutex_lock(&c->lock);
     if (!waits || c->leader != h || c->running == c->pool)
         return true;
-    fm_sched_hand_off(c, SEEN_WAITING);
+    hand_off(c, SEEN_WAITING);
     return false;
 }
 
@@ -426,6 +429,32 @@ void fm_sched_run_rest(struct fm_sched *c)
     self = NULL;
 }
 
+/* ---- promotion ---- */
+
+/* Is the thread still the leader, in the step that was seen? */
+static bool leads_still(struct fm_sched *c, const struct fm_thread *h, uint64_t since) FM_REQUIRES(c->lock)
+{
+    return c->leader == h && atomic_load(&c->inline_thread) == h && atomic_load(&c->inline_since) == since && !c->stop;
+}
+
+bool fm_sched_promote(struct fm_sched *c, struct fm_thread *held_up, uint64_t since)
+{
+    fm_mutex_lock(&c->lock);
+    struct fm_thread *next = leads_still(c, held_up, since) ? pop_idle(c) : NULL;
+    if (next) {
+        c->leader = next;
+        atomic_store(&c->inline_thread, NULL);
+        if (since & FM_FOR_GIL)
+            fm_count(FM_C_STALLS);
+        else
+            hand_off(c, 1);
+        next->order = FM_ORDER_LEADER;
+        pthread_cond_signal(&next->order_changed);
+    }
+    fm_mutex_unlock(&c->lock);
+    return next != NULL;
+}
+
 /* ---- the rest ---- */
 
 void fm_sched_stop(struct fm_sched *c)
@@ -480,7 +509,7 @@ void fm_sched_look_after(struct fm_sched *c, uint64_t ns)
 {
     struct itimerspec after = {.it_value.tv_nsec = (long)ns};
     if (timerfd_settime(c->monitor_fd, 0, &after, NULL) != 0)
-        fm_fds_lost("a timerfd");
+        fm_vital_lost("a timerfd");
 }
 
 void fm_sched_watch(struct fm_sched *c)

@@ -1,10 +1,9 @@
-/* Task states and the two ways of giving a task away; the protocol is told in sched/task.h. */
+/* Task states, and giving a task away to a future; the protocol is told in sched/task.h. */
 #include "fermata/sched/task.h"
 
 #include <assert.h>
 #include <sched.h>
 
-#include "fermata/sched/sched.h"
 #include "fermata/util/err.h"
 
 static const struct {
@@ -55,9 +54,8 @@ static void changed(enum fm_task_state from, enum fm_task_state to)
         fm_count_add(states[to].gauge, 1);
 }
 
-/* The one place where the state of a task changes that others may look at: from -> to if it is still in `from`, adding
- * flags. */
-static bool change(struct fm_task *t, enum fm_task_state from, enum fm_task_state to, uint32_t add)
+/* The one place where the state changes that others may look at; inline for those that have the task in hand. */
+static inline bool change(struct fm_task *t, enum fm_task_state from, enum fm_task_state to, uint32_t add)
 {
     uint32_t old = atomic_load(&t->word);
     do {
@@ -73,6 +71,16 @@ void fm_task_move(struct fm_task *t, enum fm_task_state from, enum fm_task_state
     bool moved = change(t, from, to, 0);
     if (!moved)
         fm_die("task: expected in %s, found in %s", fm_task_state_name(from), fm_task_state_name(fm_task_state(t)));
+}
+
+bool fm_task_change(struct fm_task *t, enum fm_task_state from, enum fm_task_state to, uint32_t add)
+{
+    return change(t, from, to, add);
+}
+
+bool fm_task_flag(struct fm_task *t, uint32_t seen, uint32_t flag)
+{
+    return atomic_compare_exchange_weak(&t->word, &seen, seen | flag);
 }
 
 void fm_task_reset(struct fm_task *t)
@@ -131,48 +139,4 @@ void fm_wait_disarm(struct fm_wait *w)
         return;
     while (atomic_load(&w->state) == FM_WAIT_FIRING)
         sched_yield(); /* the callback is between two of its instructions; under a GIL this does not happen */
-}
-
-void fm_wait_fire(struct fm_wait *w, struct fm_sched *sched)
-{
-    int state = FM_WAIT_ARMED;
-    if (!atomic_compare_exchange_strong(&w->state, &state, FM_WAIT_FIRING))
-        return; /* fired before, or the request has gone on without it */
-    struct fm_task *t = w->task;
-    bool queued = false;
-    /* PARKING may become PARKED under our hands, once; after that one of the two succeeds, or the loop was first. */
-    while (!change(t, FM_TASK_PARKING, FM_TASK_WOKEN, 0)) {
-        queued = change(t, FM_TASK_PARKED, FM_TASK_QUEUED, 0);
-        if (queued || fm_task_state(t) != FM_TASK_PARKING)
-            break;
-    }
-    atomic_store(&w->state, FM_WAIT_FIRED);
-    if (queued)
-        fm_sched_push(sched, t); /* QUEUED and in no queue yet: still ours */
-}
-
-enum fm_task_state fm_task_abort(struct fm_task *t, struct fm_sched *sched, bool gone)
-{
-    for (;;) {
-        uint32_t old = atomic_load(&t->word);
-        enum fm_task_state state = (enum fm_task_state)(old & FM_TASK_STATE_MASK);
-        if (old & FM_TASK_ABORT)
-            return state;
-        if (state == FM_TASK_PARKED || (state == FM_TASK_WRITING && !gone)) {
-            if (change(t, state, FM_TASK_QUEUED, FM_TASK_ABORT)) {
-                fm_sched_push(sched, t);
-                return state;
-            }
-        } else if (atomic_compare_exchange_weak(&t->word, &old, old | (gone ? FM_TASK_GONE : FM_TASK_ABORT))) {
-            return state;
-        }
-    }
-}
-
-bool fm_task_resume_writing(struct fm_task *t, struct fm_sched *sched)
-{
-    if (!change(t, FM_TASK_WRITING, FM_TASK_QUEUED, 0))
-        return false;
-    fm_sched_push(sched, t);
-    return true;
 }

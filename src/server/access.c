@@ -29,7 +29,8 @@ static size_t tell_dropped(char *line, size_t size, uint64_t dropped)
     return 0;
 }
 
-static const struct fm_logfile_kind kind = {"access log", STDOUT_FILENO, FM_C_LOST_ACCESS, GATHER, tell_dropped};
+static const struct fm_logfile_kind kind = {"access log", STDOUT_FILENO, FM_C_LOST_ACCESS,
+                                            GATHER,       tell_dropped,  fm_log_not_reopened};
 
 struct fm_access_log *fm_access_log_open(const char *path, size_t ring, int *err)
 {

@@ -1,7 +1,11 @@
-/* Writes of bodies that are over, on their way from the file threads to the loop. */
-#include "fermata/server/conn.h"
+/* Spools through a list and one event; see server/spools.h. */
+#include "fermata/server/spools.h"
 
-static struct fm_loop *loop;                 /* set before any thread starts */
+#include "fermata/http/body.h"
+#include "fermata/util/list.h"
+
+static struct fm_loop *loop; /* this and the next are set before any thread starts */
+static void (*tell)(void *owner);
 static struct fm_event some;                 /* spools are in the list */
 static struct fm_mutex lock = FM_MUTEX_INIT; /* guards what follows */
 static struct fm_list over = {&over, &over};
@@ -30,15 +34,16 @@ static void on_some(struct fm_event *event)
     posted = false;
     fm_mutex_unlock(&lock);
     for (struct fm_list *node; (node = fm_list_pop(&taken));) {
-        struct fm_conn *c = fm_spool_over(fm_spool_of_node(node));
-        if (c)
-            fm_conn_stored(c);
+        void *owner = fm_spool_over(fm_spool_of_node(node));
+        if (owner)
+            tell(owner);
     }
 }
 
-void fm_spools_start(struct fm_loop *l)
+void fm_spools_start(struct fm_loop *l, void (*stored)(void *owner))
 {
     loop = l;
+    tell = stored;
     fm_event_init(&some, on_some);
     fm_body_listen(on_over);
 }

@@ -1,9 +1,8 @@
 /* Counter blocks: one per pool thread, one shared by all other threads. */
 #include "fermata/util/counter.h"
 
+#include <stdlib.h>
 #include <string.h>
-
-#include "fermata/util/err.h"
 
 #define MAX_BLOCKS 4096
 
@@ -22,8 +21,10 @@ void fm_counters_attach(void)
 {
     unsigned i = atomic_fetch_add(&nblocks, 1);
     if (i >= MAX_BLOCKS)
-        return; /* the shared block serves as well, only slower */
-    struct fm_counters *block = fm_calloc(1, sizeof *block);
+        return; /* the shared block serves as well, only slower; so it does where there is no memory */
+    struct fm_counters *block = calloc(1, sizeof *block);
+    if (!block)
+        return;
     __atomic_store_n(&blocks[i], block, __ATOMIC_RELEASE);
     fm_counters_own = block;
 }

@@ -1,15 +1,8 @@
 /* A bit for each descriptor that is the server's. */
 #include "fermata/util/fds.h"
 
-#include <errno.h>
-#include <pthread.h>
 #include <stdint.h>
-#include <sys/eventfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-#include "fermata/util/clock.h"
-#include "fermata/util/log.h"
 
 #define MAX_FD (1 << 20) /* the kernel's own default of fs.nr_open */
 #define BITS 64
@@ -47,39 +40,11 @@ void fm_fds_close(int fd)
     close(fd);
 }
 
-void fm_fds_wake(int fd)
-{
-    if (eventfd_write(fd, 1) != 0 && errno != EAGAIN)
-        fm_fds_lost("an eventfd");
-}
-
-/* An eventfd is a file of no type; so are a few others that an application seldom opens. */
-void fm_fds_check_wake(int fd)
-{
-    struct stat st;
-    if (fstat(fd, &st) != 0 || (st.st_mode & S_IFMT) != 0)
-        fm_fds_lost("an eventfd");
-}
-
-void fm_fds_lost(const char *what)
-{
-    static atomic_bool said;
-    if (!atomic_exchange(&said, true)) {
-        fm_log(FM_LOG_CRITICAL, "the application closed %s, which was ours; the server cannot go on", what);
-        fm_log_flush(fm_now() + FM_SEC);
-        _exit(1);
-    }
-    for (;;)
-        pause(); /* another thread is about to exit */
-}
-
 /* Nothing here but what is safe after a fork of a process that has threads. */
-static void in_child(void)
+void fm_fds_in_child(void)
 {
     atomic_store(&fm_forked, true);
     for (int i = 0; i <= atomic_load(&highest); i++)
         for (uint64_t left = atomic_exchange_explicit(&own[i], 0, memory_order_relaxed); left; left &= left - 1)
             close(i * BITS + __builtin_ctzll(left));
 }
-
-void fm_fds_guard_fork(void) { pthread_atfork(NULL, NULL, in_child); }

@@ -19,7 +19,8 @@ static const char *const level_names[] = {"DEBUG", "INFO", "WARNING", "ERROR", "
 
 static size_t tell_dropped(char *line, size_t size, uint64_t dropped);
 
-static const struct fm_logfile_kind kind = {"error log", STDERR_FILENO, FM_C_LOST_ERROR, 0, tell_dropped};
+static const struct fm_logfile_kind kind = {"error log", STDERR_FILENO, FM_C_LOST_ERROR,
+                                            0,           tell_dropped,  fm_log_not_reopened};
 
 int fm_log_open(const char *path)
 {
@@ -177,6 +178,12 @@ void fm_log(enum fm_log_level level, const char *fmt, ...)
     va_start(ap, fmt);
     log_line(level, fmt, ap);
     va_end(ap);
+}
+
+void fm_log_not_reopened(const struct fm_logfile_kind *of, const char *path, int err)
+{
+    char text[128];
+    fm_error("%s %s: %s; writing to the old file goes on", of->name, path, strerror_r(-err, text, sizeof text));
 }
 
 void fm_log_ratelimited(struct fm_ratelimit *place, enum fm_log_level level, const char *fmt, ...)

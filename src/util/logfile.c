@@ -14,9 +14,7 @@
 #include <unistd.h>
 
 #include "fermata/util/clock.h"
-#include "fermata/util/err.h"
 #include "fermata/util/fds.h"
-#include "fermata/util/log.h"
 
 #define BATCH (64 * 1024)  /* bytes written at a time to a regular file */
 #define STACK (256 * 1024) /* of the thread */
@@ -91,14 +89,16 @@ static void use(struct fm_logfile *f, int fd)
 struct fm_logfile *fm_logfile_open(const struct fm_logfile_kind *kind, const char *path, int *err)
 {
     pthread_condattr_t attr;
-    struct fm_logfile *f = fm_calloc(1, sizeof *f);
-    f->kind = kind;
-    f->path = fm_strdup(path);
-    f->fd = -1;
-    int fd = open_path(f);
+    struct fm_logfile *f = calloc(1, sizeof *f);
+    char *copy = strdup(path);
+    int fd = -ENOMEM;
+    if (f && copy) {
+        *f = (struct fm_logfile){.kind = kind, .path = copy, .fd = -1};
+        fd = open_path(f);
+    }
     if (fd < 0) {
         *err = fd;
-        free(f->path);
+        free(copy);
         free(f);
         return NULL;
     }
@@ -225,8 +225,8 @@ static void reopen(struct fm_logfile *f)
     int fd = open_path(f);
     if (fd >= 0)
         use(f, fd);
-    else
-        fm_error("%s %s: %s; writing to the old file goes on", f->kind->name, f->path, fm_strerror(fd));
+    else if (f->kind->not_reopened)
+        f->kind->not_reopened(f->kind, f->path, fd);
 }
 
 static void pause_for(uint64_t ns)

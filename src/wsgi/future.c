@@ -5,6 +5,7 @@
  * it is constant time in whatever thread completes the future (S10). */
 #include "internal.h"
 
+#include "fermata/sched/wake.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
 

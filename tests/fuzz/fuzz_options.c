@@ -4,7 +4,7 @@
  * Input: the arguments behind the command's name, each ended by NUL.  Names are not looked up (getaddrinfo knows only
  * numbers here), and --env changes no environment.
  *
- * Covers: src/server/options.c src/net/addr.c */
+ * Covers: src/config/options.c src/net/addr.c */
 #include <netdb.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "compare.h"
-#include "fermata/server/options.h"
+#include "fermata/config/options.h"
 
 #define ARGS 64
 
@@ -47,7 +47,7 @@ static void parse(struct run *r, int argc, char **argv)
     FILE *out = stdout, *err = stderr;
     stdout = open_memstream(&r->out, &n);
     stderr = open_memstream(&r->err, &n);
-    r->outcome = fm_options_parse(&r->options, argc, argv);
+    r->outcome = fm_options_parse(&r->options, argc, argv, "3");
     fclose(stdout);
     fclose(stderr);
     stdout = out;

@@ -6,22 +6,28 @@
  * Input: a byte whose low half is a number of lengths; the lengths, of the pieces that are sent, in turn; the stream.
  * Or a case of tests/http.  The last letter of a path chooses how the application answers.
  *
- * Covers: src/server/conn.c src/server/exchange.c src/net/stream.c src/wsgi/step.c src/wsgi/future.c src/http/writer.c
+ * Covers: src/server/http1.c src/server/request.c src/net/stream.c src/wsgi/step.c src/wsgi/future.c src/http/writer.c
  */
 #include <errno.h>
 #include <sys/socket.h>
 
 #include "python.h"
 
-#include "fermata/admin/admin.h"
-#include "fermata/server/conn.h"
+#include "fermata/server/conns.h"
+#include "fermata/server/http1.h"
+#include "fermata/server/timeouts.h"
 #include "fermata/util/counter.h"
 
 #define TURNS_MAX 100000
 #define QUIET_TURNS 8 /* without output: nothing more comes of what was sent */
 
 static struct fm_options options;
-static struct fm_server server;
+static struct {
+    struct fm_loop loop;
+    struct fm_sched sched;
+    struct fm_service service;
+    struct fm_conns conns;
+} server;
 static PyObject *seen; /* what reached the application: (method, target, body) */
 
 static const char app_text[] = "from concurrent.futures import Future\n"
@@ -117,12 +123,12 @@ static void poll_both(void *ctx, bool block) FM_UNCHECKED
     static const union fm_sockaddr peer = {.sa.sa_family = AF_UNIX};
     (void)ctx, (void)block;
     if (client.server_fd >= 0) {
-        fm_conn_accept(&server.listeners[0], client.server_fd, &peer);
+        fm_conns_accept(&server.conns.bound[0].listener, client.server_fd, &peer);
         client.server_fd = -1;
     }
     client_turn();
     fm_loop_turn(&server.loop, false);
-    if (client.fd < 0 && server.nconns == 0)
+    if (client.fd < 0 && server.conns.count == 0)
         fm_sched_stop(&server.sched);
     if (++client.turns > TURNS_MAX)
         fuzz_fail("the connection does not end: %zu of %zu bytes were sent, %zu came back", client.sent, client.len,
@@ -163,30 +169,28 @@ static void load_app(void)
     fm_application = Py_NewRef(PyDict_GetItemString(names, "app"));
 }
 
-/* As server.c has it, without listeners, signals and the monitor. */
+static void nothing(struct fm_conns *conns) { (void)conns; }
+
+/* As worker/wiring.c has it, without listeners, signals and the monitor. */
 static void set_up(void)
 {
     char *argv[] = {(char *)(uintptr_t) "fuzz", (char *)(uintptr_t) "app", NULL};
-    if (fm_options_parse(&options, 2, argv) != FM_OPTIONS_RUN)
+    if (fm_options_parse(&options, 2, argv, "3") != FM_OPTIONS_RUN)
         fuzz_fail("the defaults are wrong");
     options.limits = fuzz_limits;
-    server.options = &options;
     if (fm_loop_init(&server.loop) != 0 || fm_sched_init(&server.sched, 1, &sched_ops, &server) != 0)
         fuzz_fail("no loop or scheduler");
-    fm_list_init(&server.conns);
-    const struct {
-        unsigned kind;
-        fm_timer_fn *fn;
-    } kinds[] = {{FM_T_KEEP_ALIVE, fm_conn_timeout_idle}, {FM_T_HEADER, fm_conn_timeout_header},
-                 {FM_T_BODY, fm_conn_timeout_body},       {FM_T_SEND, fm_conn_timeout_send},
-                 {FM_T_REQUEST, fm_conn_timeout_request}, {FM_T_QUEUE, fm_conn_timeout_queue},
-                 {FM_T_LINGER, fm_conn_timeout_linger}};
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        fm_timers_define(&server.loop.timers, kinds[i].kind, 3600 * FM_SEC, kinds[i].fn);
-    server.listeners[0].owner = &server;
-    server.nlisteners = 1;
-    strcpy(server.names[0], "localhost");
-    strcpy(server.ports[0], "80");
+    server.service.loop = &server.loop;
+    server.service.sched = &server.sched;
+    server.service.options = &options;
+    fm_conns_init(&server.conns, &server.service, options.worker_connections, nothing);
+#define X(name, ns, handler) fm_timers_define(&server.loop.timers, FM_T_##name, 3600 * FM_SEC, handler);
+    FM_CONN_TIMEOUTS(X)
+#undef X
+    struct fm_bound *bound = &server.conns.bound[server.conns.nbound++];
+    bound->listener.owner = &server.conns;
+    strcpy(bound->name, "localhost");
+    strcpy(bound->port, "80");
     fm_log_set_level(FM_LOG_CRITICAL); /* refusals are what is looked for here */
 }
 
@@ -200,7 +204,7 @@ static void serve(void) FM_UNCHECKED
     server.sched.stop = false;
     server.sched.leader = NULL;
     fm_sched_run(&server.sched, 0);
-    if (server.nconns != 0 || client.fd >= 0)
+    if (server.conns.count != 0 || client.fd >= 0)
         fuzz_fail("the scheduler has stopped before the connection was over");
 }
 
@@ -328,7 +332,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t nlengths = size && !in.s ? data[0] & 15 : 0;
     if (size < 1 + nlengths || size > 16384)
         return -1;
-    if (!server.options) {
+    if (!server.service.options) {
         load_app();
         set_up();
         server.sched.threads[0].user = PyEval_SaveThread();

@@ -1,6 +1,6 @@
 /* A request body: memory up to FM_BODY_MEMORY bytes as long as all requests together have little (http/quota.h), then
  * an unlinked temporary file in $TMPDIR (or /tmp; looked up once).  In memory an upload of a megabyte costs half as
- * much.  Files have a quota of their own, in number and in bytes (fm_body_limit).
+ * much.  Files have a quota of their own, in number and in bytes (fm_quota_limit_files).
  *
  * Filled by the loop while it arrives: into memory at once, into a file by a file thread (src/http/spool.h), so that
  * the loop never waits for a disk.  When all of it is stored it is handed over with the request; readers use positions
@@ -49,9 +49,6 @@ long fm_body_read(const struct fm_body *b, uint64_t pos, char *p, size_t n);
 
 /* Moves the content of from to the uninitialised to; from is empty afterwards. */
 void fm_body_move(struct fm_body *to, struct fm_body *from);
-
-/* At most so many bodies may be in files at a time, with so many bytes.  Before any thread starts; off until then. */
-void fm_body_limit(unsigned files, uint64_t bytes);
 
 /* ---- bodies on their way into files: the loop, but for the listener ---- */
 

@@ -54,6 +54,7 @@ struct fm_loop {
     struct fm_list inbox FM_GUARDED_BY(lock);
     atomic_int posted;    /* something may be in the inbox: set under the lock, so that it is in when the lock is had */
     struct fm_list taken; /* of the inbox, about to be visited; loop only */
+    struct fm_list ended; /* events for the end of the turn: what they are about is freed then; loop only */
 };
 
 /* 0 or a negated errno. */
@@ -90,6 +91,14 @@ void fm_loop_post(struct fm_loop *l, struct fm_event *event, uint64_t due, const
 
 /* Takes an event that was posted back, if it has not been visited. */
 void fm_loop_cancel(struct fm_loop *l, struct fm_event *event) FM_ON_LOOP;
+
+/* Calls event->fn at the end of this turn.  So what is closed in a turn is freed in one place, and nothing that is
+ * called on the loop can free what its caller goes on with: who closes something takes it out of everything, marks it
+ * closed, and leaves the memory to this. */
+void fm_loop_defer(struct fm_loop *l, struct fm_event *event) FM_ON_LOOP;
+
+/* The end of a turn, where there is no turn any more. */
+void fm_loop_reap(struct fm_loop *l) FM_ON_LOOP;
 
 /* Ends the sleep of the leader, if it sleeps. */
 void fm_loop_wake(struct fm_loop *l) FM_ANY_THREAD;

@@ -28,7 +28,7 @@
 struct fm_stream;
 struct fm_file_send;
 
-struct fm_stream_ops { /* all called on the loop; each may free the stream */
+struct fm_stream_ops { /* all called on the loop; each may close the stream, and free it at the end of the turn */
     /* Where the next bytes shall go, and how many at most; NULL, or no such function: to the loop's scratch memory. */
     char *(*room)(struct fm_stream *s, size_t *len);
     /* Bytes arrived: where room said, or in scratch memory that is good during the call. */
@@ -71,6 +71,9 @@ struct fm_stream {
 
 /* Takes over fd (non-blocking) and starts reading.  0 or a negated errno; fd stays the caller's on failure. */
 int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, int fd, const struct fm_stream_ops *ops) FM_ON_LOOP;
+
+/* Closes the socket now.  No function of ops is called any more; the stream lives on, dead, until fini. */
+void fm_stream_close(struct fm_stream *s) FM_ON_LOOP;
 
 /* Closes the socket and frees what is kept.  Nobody else may use the stream any more. */
 void fm_stream_fini(struct fm_stream *s) FM_ON_LOOP;

@@ -8,7 +8,7 @@
 #include "fermata/util/annotate.h"
 #include "fermata/util/list.h"
 
-#define FM_TIMER_KINDS 14
+#define FM_TIMER_KINDS 16 /* room; only those that are defined are looked at */
 #define FM_NEVER UINT64_MAX
 
 struct fm_timer {
@@ -19,6 +19,7 @@ struct fm_timer {
 typedef void fm_timer_fn(struct fm_timer *);
 
 struct fm_timers {
+    unsigned kinds; /* one more than the highest that is defined */
     struct {
         struct fm_list list;
         uint64_t duration; /* nanoseconds; 0: this kind is off */

@@ -160,9 +160,10 @@ uint64_t fm_thread_tick(void) FM_ANY_THREAD;
 /* The calling thread as a pool thread, NULL if it is none. */
 struct fm_thread *fm_thread_self(void);
 
-/* A stall has been seen: the next tasks are handed off, more of them if the last stall was not long ago, and the more
- * the surer it is that others will wait, too (a factor of the least).  Lock held. */
-void fm_sched_hand_off(struct fm_sched *c, unsigned factor) FM_REQUIRES(c->lock);
+/* The monitor finds the leader held up in the step (or the wait for the GIL) that it began at `since`, which was read
+ * from inline_since: an idle thread becomes the leader, and where it was a step the next tasks are handed off.  False
+ * if it has gone on meanwhile, or no thread is idle. */
+bool fm_sched_promote(struct fm_sched *c, struct fm_thread *held_up, uint64_t since) FM_ANY_THREAD;
 
 /* Threads in a step and threads waiting, for the metrics. */
 void fm_sched_threads(struct fm_sched *c, unsigned *busy, unsigned *idle) FM_ANY_THREAD;

@@ -68,8 +68,6 @@ enum fm_task_state {
 #define FM_TASK_ABORT 0x100u
 #define FM_TASK_GONE 0x200u
 
-struct fm_sched;
-
 struct fm_task {
     struct fm_list node;   /* in the run queue: the scheduler's lock */
     _Atomic uint32_t word; /* state and flags; changed by the holder, flags by the loop */
@@ -116,15 +114,11 @@ void fm_task_unpark(struct fm_task *t, struct fm_wait *w) FM_ANY_THREAD;
 /* The thread that goes on with a task that was parked on w, before anything else; also whoever gives w up. */
 void fm_wait_disarm(struct fm_wait *w) FM_ANY_THREAD;
 
-/* The future's callback: any thread, once or more often.  Constant time; the scheduler's leaf lock at most. */
-void fm_wait_fire(struct fm_wait *w, struct fm_sched *sched) FM_ANY_THREAD;
+/* For sched/wake.c, beside the functions above: the one place where the state of a task changes that others may look
+ * at.  from -> to if it is still in `from`, adding flags; false if it is not. */
+bool fm_task_change(struct fm_task *t, enum fm_task_state from, enum fm_task_state to, uint32_t add) FM_ANY_THREAD;
 
-/* The loop wants the request to end.  gone: only if it is, or would be, parked on a future (S8: an end of file). Queues
- * a parked task; a queued or running one will see the flag.  Returns the state it found.  For WRITING the caller holds
- * the stream's lock, under which the running thread lets go (see server/exchange.c). */
-enum fm_task_state fm_task_abort(struct fm_task *t, struct fm_sched *sched, bool gone) FM_ON_LOOP;
-
-/* The loop found room for output: WRITING -> QUEUED, unless it is not WRITING.  Stream's lock held. */
-bool fm_task_resume_writing(struct fm_task *t, struct fm_sched *sched) FM_ON_LOOP;
+/* Adds a flag to a task that was `seen` with that word; false if it has changed since, or for no reason. */
+bool fm_task_flag(struct fm_task *t, uint32_t seen, uint32_t flag) FM_ON_LOOP;
 
 #endif

@@ -30,7 +30,7 @@ struct fm_access_log *fm_access_log_open(const char *path, size_t ring, int *err
 void fm_access_log_close(struct fm_access_log *a, uint64_t until) FM_ON_LOOP;
 
 /* The process is about to exit, whatever the loop does: waits for the lines; with those gathered in this turn, if
- * nobody is adding any. */
+ * no thread is adding any. */
 void fm_access_log_leave(struct fm_access_log *a, bool gathered, uint64_t until) FM_ANY_THREAD;
 
 /* Opens the file anew, for logrotate. */

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "fermata/net/stream.h"
-#include "fermata/server/options.h"
+#include "fermata/config/options.h"
 
 struct fm_pace {
     uint64_t body_since, body_seen; /* when --limit-body-rate began to look, and how much of the body was there then */

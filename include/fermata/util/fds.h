@@ -19,19 +19,9 @@ bool fm_fds_is_own(int fd) FM_ANY_THREAD;
 /* Closes a descriptor that is the server's. */
 void fm_fds_close(int fd) FM_ANY_THREAD;
 
-/* Wakes who waits for the eventfd.  One that is not there any more ends the process. */
-void fm_fds_wake(int eventfd) FM_ANY_THREAD;
-
-/* Is the number still an eventfd's?  If not, this ends the process: it was closed, and another file may have the
- * number, into which fm_fds_wake then wrote without an error.  One system call; for the loop that was called but not
- * woken. */
-void fm_fds_check_wake(int eventfd) FM_ANY_THREAD;
-
-/* Ends the process, with exit code 1 and one message: the application closed what the server cannot do without. */
-_Noreturn void fm_fds_lost(const char *what) FM_ANY_THREAD;
-
-/* From now on each child of a fork closes what is the server's, and sets fm_forked. */
-void fm_fds_guard_fork(void);
+/* In a child of a fork, before any of its code runs (pthread_atfork): closes what is the server's, and sets fm_forked.
+ */
+void fm_fds_in_child(void);
 
 /* Is this a child of the process that serves?  Set before any code of the child runs. */
 extern atomic_bool fm_forked;

@@ -24,6 +24,10 @@ int fm_log_start(size_t ring);
 /* Opens the file anew, for logrotate. */
 void fm_log_reopen(void);
 
+/* Says that a log's file could not be opened anew (fm_logfile_kind.not_reopened). */
+struct fm_logfile_kind;
+void fm_log_not_reopened(const struct fm_logfile_kind *of, const char *path, int err);
+
 /* Waits until all is written; false if it is not by `until` (fm_now). */
 bool fm_log_flush(uint64_t until);
 

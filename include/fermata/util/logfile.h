@@ -25,6 +25,8 @@ struct fm_logfile_kind {
     /* The file takes again, after so many lines were dropped: makes the line that says so, with its end; how long it
      * is, or 0 if this was said elsewhere.  On the file's thread. */
     size_t (*tell)(char *line, size_t size, uint64_t dropped);
+    /* The path could not be opened anew, for a reason that is a negated errno: the old file is written on.  Or NULL. */
+    void (*not_reopened)(const struct fm_logfile_kind *kind, const char *path, int err);
 };
 
 /* Opens path for appending ("-", or /dev/stdout and /dev/stderr also where these are sockets).  NULL with *err a

@@ -361,9 +361,10 @@ end:
     skip
 }
 
-/* look_at_leader, and promote in it; watching says that there is a leader to watch.  When a leader counts as held up
- * is a matter of time: here every inline leader may.  Where it has waited for the GIL, nothing is handed off.  promote is one step: once it has
- * found inline_thread to be the leader, only that thread could change it, under the lock. */
+/* look_at_leader, and fm_sched_promote in it; watching says that there is a leader to watch.  When a leader counts as
+ * held up is a matter of time: here every inline leader may.  Where it has waited for the GIL, nothing is handed off.
+ * fm_sched_promote is one step: once it has found inline_thread to be the leader, only that thread could change it,
+ * under the lock. */
 inline look()
 {
     stuck_thread = inline_thread;
@@ -381,7 +382,7 @@ inline look()
                 leader = idle[nidle];
                 inline_thread = NOBODY;
                 if
-                :: budget = BUDGET /* fm_sched_hand_off */
+                :: budget = BUDGET /* hand_off */
                 :: true
                 fi;
                 signal(idle[nidle]);

@@ -85,7 +85,7 @@ bool fd_open = true, write_armed; /* loop only */
 bool head_made, claimed, held_back; /* writer's lock */
 bool thread_corked;                     /* thread->corked points to the task; thread's lock */
 
-/* ---- server/conn.h, server/server.h ---- */
+/* ---- server/http1.h, server/request.h, server/service.h ---- */
 
 #define READING 0
 #define BUSY 1
@@ -233,7 +233,7 @@ inline send()
     ok = !dead
 }
 
-/* has_room of server/exchange.c. */
+/* has_room of server/request.c. */
 #define has_room (dead || (word & ABORT) || kept < 2)
 
 /* ---- wsgi/step.c, wsgi/future.c ---- */
@@ -322,7 +322,7 @@ inline let_go()
     fi
 }
 
-/* park_on_output of server/exchange.c.  The loop sets ABORT under this lock too, so there is one operation in it that
+/* park_on_output of server/request.c.  The loop sets ABORT under this lock too, so there is one operation in it that
  * others can see in between: the move. */
 inline park_on_output()
 {
@@ -344,7 +344,7 @@ inline park_on_output()
 #endif
 }
 
-/* wait_output of server/exchange.c: write() blocks.  ok: it may go on. */
+/* wait_output of server/request.c: write() blocks.  ok: it may go on. */
 inline wait_output()
 {
     do
@@ -542,7 +542,7 @@ end:
     od
 }
 
-/* ---- server/conn.c, server/exchange.c, server/server.c on the loop ---- */
+/* ---- server/http1.c, server/request.c, server/conns.c on the loop ---- */
 
 /* fm_stream_reset: close_socket kills the stream under its lock, then cancels the event. */
 inline reset()
@@ -555,7 +555,7 @@ inline reset()
     fi
 }
 
-/* fm_conn_close, from which on the memory is gone; fm_server_conn_gone. */
+/* fm_http1_close, after which, at the end of the turn, the memory is gone; on_closed of server/conns.c. */
 inline conn_close()
 {
     reset();
@@ -681,12 +681,12 @@ inline exchange_end()
 /* What an event comes to.  The order is that of the code: an exchange is ended, output goes on, the exchange is
  * over. */
 #define NOTHING 0
-#define OUTPUT 1 /* on_output of server/conn.c */
+#define OUTPUT 1 /* on_output of server/http1.c */
 #define EXCHANGE_END 2
 #define OVER 3
 #define CLOSE 4
 #define BEGUN 5
-#define SHED 6 /* fm_exchange_shed */
+#define SHED 6 /* fm_exchange_timeout_queue */
 #define up (alive && !stop)
 
 proctype loop()
@@ -714,7 +714,7 @@ end:
 #endif
                 move(serial, IDLE, QUEUED);
                 todo = BEGUN
-            :: up && patience -> /* fm_conn_timeout_queue */
+            :: up && patience -> /* fm_exchange_timeout_queue */
                 patience = false;
                 if
                 :: conn == BUSY -> todo = SHED
@@ -756,7 +756,7 @@ end:
                 :: conn == BUSY -> todo = EXCHANGE_END; why = WHY_HALF_CLOSED
                 :: conn == BUSY || conn == SENDING /* --allow-half-close; the response is sent in either case */
                 fi
-            :: up && deadline -> /* fm_conn_timeout_request */
+            :: up && deadline -> /* fm_exchange_timeout_request */
                 deadline = false;
                 if
                 :: conn == SENDING -> todo = OVER; broken = true
@@ -769,7 +769,7 @@ end:
                 :: alive && conn != READING -> graceful = true
                 :: !alive -> stop = true
                 fi
-            :: up && graceful -> /* on_graceful: fm_conn_expire */
+            :: up && graceful -> /* fm_drain_timeout_graceful: fm_http1_expire */
                 graceful = false;
                 last = true;
                 if
@@ -848,7 +848,7 @@ end:
         :: else
         fi;
         if
-        :: todo == OVER -> /* fm_conn_exchange_over */
+        :: todo == OVER -> /* on_over of server/http1.c */
             drop();
             atomic {
                 if
@@ -885,7 +885,7 @@ proctype client()
     od
 }
 
-/* server/server.c: a signal, or none; then finish() and tear_down(). */
+/* worker/worker.c: a signal, or none; then finish() and tear_down(). */
 proctype main_thread()
 {
     byte w, mine;
@@ -917,7 +917,7 @@ proctype main_thread()
     fi;
 #endif
     if
-    :: alive -> /* fm_conn_close of what is left; the inbox is not visited any more */
+    :: alive -> /* fm_http1_close of what is left; the inbox is not visited any more */
         finished = false;
         if
         :: conn != READING -> drop()

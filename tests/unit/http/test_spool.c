@@ -77,7 +77,7 @@ static int start(void **state)
     told = 0;
     fm_files_start();
     fm_body_listen(hear);
-    fm_body_limit(UINT32_MAX, UINT64_MAX);
+    fm_quota_limit_files(UINT32_MAX, UINT64_MAX);
     fm_body_init(&b);
     return 0;
 }
@@ -188,7 +188,7 @@ static void test_many_gone_meanwhile(void **state)
     static struct fm_body many[MANY];
     char *p = calloc(1, FM_BODY_MEMORY);
     atomic_store(&slow, true);
-    fm_body_limit(MANY, UINT64_MAX);
+    fm_quota_limit_files(MANY, UINT64_MAX);
     for (int i = 0; i < MANY; i++) {
         fm_body_init(&many[i]);
         assert_int_equal(fm_body_append(&many[i], p, 1 << 20), 0); /* in memory */
@@ -199,7 +199,7 @@ static void test_many_gone_meanwhile(void **state)
     for (int i = 0; i < MANY; i++)
         fm_body_fini(&many[i]);
     assert_false(fm_quota_move(FM_QUOTA_BODIES, 0, FM_QUOTA_FREE + FM_QUOTA));
-    fm_body_limit(FM_FILES_THREADS, UINT64_MAX);
+    fm_quota_limit_files(FM_FILES_THREADS, UINT64_MAX);
     assert_int_equal(fm_body_append(&b, p, FM_BODY_MEMORY + 0), 0);
     assert_int_equal(fm_body_append(&b, p, 1), -EDQUOT); /* all files there may be are still being written */
     fm_body_fini(&b);
@@ -261,11 +261,11 @@ static void test_quota(void **state)
     struct fm_body other;
     char *p = calloc(1, FM_BODY_MEMORY + 100);
     fm_body_init(&other);
-    fm_body_limit(1, UINT64_MAX);
+    fm_quota_limit_files(1, UINT64_MAX);
     assert_int_equal(append(FM_BODY_MEMORY + 1), 0);
     assert_int_equal(fm_body_append(&other, p, FM_BODY_MEMORY + 1), -EDQUOT);
     assert_int_equal(other.size, 0);
-    fm_body_limit(2, 2 * FM_BODY_MEMORY + 50);
+    fm_quota_limit_files(2, 2 * FM_BODY_MEMORY + 50);
     assert_int_equal(fm_body_append(&other, p, FM_BODY_MEMORY + 1), 0);
     assert_int_equal(fm_body_append(&other, p, 48), 0);
     assert_int_equal(fm_body_append(&other, p, 1), -EDQUOT);

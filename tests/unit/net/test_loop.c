@@ -103,6 +103,48 @@ static void test_unpost(void **state)
     assert_int_equal(visits(&d), 1);
 }
 
+struct closing {
+    struct fm_event event, gone; /* closed when the one is visited, freed when the other is */
+    unsigned closed, freed;
+};
+
+static void close_it(struct fm_event *n)
+{
+    struct closing *c = FM_LIST_ENTRY(n, struct closing, event);
+    fm_loop_defer(&l, &c->gone);
+    c->closed++;
+    CHECK(c->freed == 0); /* the caller goes on with it */
+}
+
+static void free_it(struct fm_event *n)
+{
+    struct closing *c = FM_LIST_ENTRY(n, struct closing, gone);
+    CHECK(c->closed == 1);
+    c->freed++;
+}
+
+static void test_what_is_closed_is_freed_at_the_end_of_the_turn(void **state)
+{
+    (void)state;
+    struct closing c[3] = {0};
+    for (unsigned i = 0; i < 3; i++) {
+        fm_event_init(&c[i].event, close_it);
+        fm_event_init(&c[i].gone, free_it);
+    }
+    fm_loop_post(&l, &c[0].event, 0, NULL);
+    fm_loop_post(&l, &c[1].event, 0, NULL);
+    fm_loop_turn(&l, false);
+    assert_int_equal(c[0].freed + c[1].freed, 2);
+    fm_loop_post(&l, &c[2].event, 0, NULL);
+    assert_true(fm_loop_visit(&l)); /* no turn: at its end */
+    assert_int_equal(c[2].closed, 1);
+    assert_int_equal(c[2].freed, 0);
+    fm_loop_reap(&l);
+    assert_int_equal(c[2].freed, 1);
+    fm_loop_turn(&l, false);
+    assert_int_equal(c[0].freed + c[1].freed + c[2].freed, 3);
+}
+
 struct chain {
     struct fm_event event;
     unsigned *freed;
@@ -535,6 +577,7 @@ int main(void)
         TEST(test_visits_in_order),
         TEST(test_posting_again_after_the_visit),
         TEST(test_unpost),
+        TEST(test_what_is_closed_is_freed_at_the_end_of_the_turn),
         TEST(test_note_may_free_its_owner),
         TEST(test_no_wake_up_when_awake),
         TEST(test_other_work_keeps_it_awake),

@@ -52,6 +52,7 @@ static int sim_cond_signal(const void *cond), sim_cond_broadcast(const void *con
 #include "fermata/util/counter.h"
 #include "fermata/util/fds.h"
 #include "fermata/util/thread_time.h"
+#include "fermata/util/vital.h"
 
 /* The change of fibers.  ucontext's costs a system call, 7 of 10 instructions of a run. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
@@ -474,8 +475,8 @@ static enum fm_tid_state sim_thread_state(int tid)
     (sim_one_in(32) ? (*(e) = atomic_load(p), false) : atomic_compare_exchange_strong(p, e, v))
 
 #define eventfd(n, flags) sim_eventfd()
-#define fm_fds_wake(fd) sim_eventfd_write(fd)
-#define fm_fds_check_wake(fd) ((void)(fd))
+#define fm_vital_wake(fd) sim_eventfd_write(fd)
+#define fm_vital_check_wake(fd) ((void)(fd))
 #define timerfd_create(clock, flags) sim_eventfd()
 #define timerfd_settime(fd, flags, to, was) sim_timer_set(fd, (uint64_t)(to)->it_value.tv_nsec)
 #define syscall(number) ((long)sim.current + 1) /* gettid */

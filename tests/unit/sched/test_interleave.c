@@ -45,6 +45,7 @@ static unsigned budget_min;
 #define BUDGET_MIN budget_min
 #define BUDGET_MAX (4 * budget_min)
 #include "../../../src/sched/sched.c"
+#include "../../../src/sched/wake.c"
 #include "../../../src/sched/monitor.c"
 
 enum { CONNS = 4, STEPS = 3, POOL_MOST = 3 };
@@ -206,7 +207,7 @@ static void completer(void *arg)
     }
 }
 
-/* ---- on the loop: server/conn.c and exchange.c in small ---- */
+/* ---- on the loop: server/http1.c and request.c in small ---- */
 
 static void conn_close(struct conn *c)
 {
@@ -494,7 +495,7 @@ static bool park(struct conn *c)
     return true;
 }
 
-/* As park_on_output of exchange.c. */
+/* As park_on_output of server/request.c. */
 static bool park_on_output(struct conn *c)
 {
     fm_mutex_lock(&c->lock);
@@ -595,7 +596,7 @@ static bool all_have_left(const void *arg)
     return w.threads_left == 0;
 }
 
-/* As watch() and finish() of server.c. */
+/* As watch() and finish() of worker/worker.c. */
 static void monitor_main(void *arg)
 {
     (void)arg;
@@ -645,6 +646,7 @@ static void set_up(void)
     fm_mutex_init(&w.loop.lock);
     fm_list_init(&w.loop.inbox);
     fm_list_init(&w.loop.taken);
+    fm_list_init(&w.loop.ended);
     fm_timers_init(&w.loop.timers);
     atomic_init(&w.loop.next_due, FM_NEVER);
     w.loop.ready = loop_ready;

@@ -19,6 +19,7 @@
 #include "../../../src/sched/runq.c"
 #include "../../../src/sched/waits.c"
 #include "../../../src/sched/sched.c"
+#include "../../../src/sched/wake.c"
 #include "../../../src/sched/monitor.c"
 
 enum { POOL = 4, CLIENTS = 16, CONTINUATIONS = 300 };
@@ -152,7 +153,7 @@ static void wake(void *ctx)
 {
     (void)ctx;
     if (atomic_load(&w.asleep) && atomic_exchange(&w.asleep, 0))
-        fm_fds_wake(w.wake_fd);
+        fm_vital_wake(w.wake_fd);
 }
 
 static void take_gil(void *ctx, struct fm_thread *thread)

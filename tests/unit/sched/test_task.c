@@ -11,6 +11,7 @@
 #include "../util/threads.h"
 #include "fermata/sched/sched.h"
 #include "fermata/sched/task.h"
+#include "fermata/sched/wake.h"
 
 /* ---- a scheduler without pool threads: the test pops from its queue ---- */
 

@@ -1,4 +1,4 @@
-/* util/fds: what a forked child closes, and what the end looks like when a descriptor is lost. */
+/* util/fds: what a forked child closes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,13 +7,13 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "fermata/util/fds.h"
-#include "fermata/util/log.h"
 
 static bool is_open(int fd) { return fcntl(fd, F_GETFD) >= 0; }
 
@@ -73,40 +73,13 @@ static void test_child_has_none_of_them(void **state)
     close(other);
 }
 
-static void test_wake(void **state)
-{
-    (void)state;
-    eventfd_t count = 0;
-    int fd = eventfd(0, EFD_NONBLOCK);
-    fm_fds_wake(fd);
-    assert_int_equal(eventfd_read(fd, &count), 0);
-    assert_int_equal(count, 1);
-    assert_int_equal(eventfd_write(fd, UINT64_MAX - 1), 0);
-    fm_fds_wake(fd); /* as full as it gets: it wakes all the same */
-    close(fd);
-}
-
-static void test_wake_of_what_is_gone(void **state)
-{
-    (void)state;
-    pid_t pid = fork();
-    if (pid == 0) {
-        fm_log_open("/dev/null");
-        int fd = eventfd(0, EFD_NONBLOCK);
-        close(fd);
-        fm_fds_wake(fd);
-        _exit(9);
-    }
-    assert_int_equal(exit_code_of(pid), 1);
-}
-
 int main(void)
 {
-    fm_fds_guard_fork();
+    pthread_atfork(NULL, NULL, fm_fds_in_child);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_own_until_closed),       cmocka_unit_test(test_numbers_out_of_range),
-        cmocka_unit_test(test_child_has_none_of_them), cmocka_unit_test(test_wake),
-        cmocka_unit_test(test_wake_of_what_is_gone),
+        cmocka_unit_test(test_own_until_closed),
+        cmocka_unit_test(test_numbers_out_of_range),
+        cmocka_unit_test(test_child_has_none_of_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,7 +28,7 @@ static size_t tell(char *line, size_t size, uint64_t dropped)
     return (size_t)snprintf(line, size, "dropped %llu\n", (unsigned long long)dropped);
 }
 
-static const struct fm_logfile_kind kind = {"test log", 1, FM_C_LOST_ERROR, 0, tell};
+static const struct fm_logfile_kind kind = {"test log", 1, FM_C_LOST_ERROR, 0, tell, NULL};
 
 static uint64_t lost(void)
 {

@@ -1,5 +1,5 @@
 /* Option parsing from one table. */
-#include "fermata/server/options.h"
+#include "fermata/config/options.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -9,7 +9,6 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "fermata/py/interp.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/version.h"
@@ -328,17 +327,17 @@ static const struct option *find(const char *name, size_t len, char letter)
     return NULL;
 }
 
-static enum fm_options_outcome show(enum kind kind)
+static enum fm_options_outcome show(enum kind kind, const char *python)
 {
     if (kind == KIND_HELP)
         fm_options_help(stdout);
     else
-        printf("fermata %s (Python %s)\n", FM_VERSION, fm_interp_version());
+        printf("fermata %s (Python %s)\n", FM_VERSION, python);
     return fflush(stdout) == 0 ? FM_OPTIONS_SHOWN : FM_OPTIONS_WRONG;
 }
 
 /* One option at argv[*i]; advances *i over its argument. */
-static enum fm_options_outcome parse_one(struct fm_options *o, int argc, char **argv, int *i)
+static enum fm_options_outcome parse_one(struct fm_options *o, int argc, char **argv, int *i, const char *python)
 {
     const char *text = argv[*i], *value = NULL;
     const struct option *opt;
@@ -359,7 +358,7 @@ static enum fm_options_outcome parse_one(struct fm_options *o, int argc, char **
     if (!opt->arg && value)
         return wrong("--%s takes no argument", opt->name);
     if (opt->kind == KIND_HELP || opt->kind == KIND_VERSION)
-        return show(opt->kind);
+        return show(opt->kind, python);
     if (opt->arg && !value) {
         if (*i + 1 >= argc)
             return wrong("--%s takes an argument: %s, %s", opt->name, opt->arg, opt->help);
@@ -425,7 +424,7 @@ static void take_operands(struct fm_options *o, int argc, char **argv)
     o->nargs = argc;
 }
 
-enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **argv)
+enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **argv, const char *python)
 {
     memset(o, 0, sizeof *o);
     for (size_t i = 0; i < NOPTIONS; i++)
@@ -438,7 +437,7 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
             take_operands(o, argc - i - 1, argv + i + 1);
             break;
         } else if (argv[i][0] == '-' && argv[i][1]) {
-            enum fm_options_outcome outcome = parse_one(o, argc, argv, &i);
+            enum fm_options_outcome outcome = parse_one(o, argc, argv, &i, python);
             if (outcome != FM_OPTIONS_RUN)
                 return outcome;
         } else if (o->app) {

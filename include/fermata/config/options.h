@@ -1,6 +1,6 @@
 /* The command line: every option once, in a table that parsing, --help and the README's option list come from. */
-#ifndef FERMATA_SERVER_OPTIONS_H
-#define FERMATA_SERVER_OPTIONS_H
+#ifndef FERMATA_CONFIG_OPTIONS_H
+#define FERMATA_CONFIG_OPTIONS_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -50,8 +50,8 @@ enum fm_options_outcome { FM_OPTIONS_RUN, FM_OPTIONS_SHOWN, FM_OPTIONS_WRONG };
 
 /* Reads the command line; the options point into argv, the environment and themselves.  SHOWN: --help or --version went
  * to stdout, exit 0.  WRONG: a message that names the option and what it takes went to stderr, exit 2.  --env has been
- * put into the environment. */
-enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **argv);
+ * put into the environment.  python: the version that --version names. */
+enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **argv, const char *python);
 
 /* hints.c: what to do instead of an option of gunicorn's (as it was written: "--workers=4", "-w4") that there is not,
  * or NULL. */

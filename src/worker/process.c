@@ -1,5 +1,5 @@
-/* Standard streams, and the init of a container; see server/process.h. */
-#include "fermata/server/process.h"
+/* Standard streams, and the init of a container; see worker/process.h. */
+#include "fermata/worker/process.h"
 
 #include <errno.h>
 #include <fcntl.h>

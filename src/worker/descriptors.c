@@ -1,7 +1,7 @@
 /* How the process's open files are shared: what connections and bodies in files may take is what is left when the
  * application, the admin port and the server itself have theirs.  Connections that take every descriptor would leave
  * the application with EMFILE and health checks without an answer. */
-#include "fermata/server/server.h"
+#include "fermata/worker/descriptors.h"
 
 #include <sys/resource.h>
 
@@ -32,18 +32,17 @@ static rlim_t raise_limit(rlim_t need)
     return more.rlim_cur;
 }
 
-void fm_server_share_descriptors(struct fm_server *s)
+void fm_descriptors_share(const struct fm_options *o, unsigned *conns, unsigned *body_files)
 {
-    const struct fm_options *o = s->options;
     unsigned own = OWN + ADMIN;
     rlim_t all = raise_limit((rlim_t)o->worker_connections + o->limit_body_files + APPLICATION + own);
     unsigned application = least(all / 4, APPLICATION);
-    s->max_body_files = least(o->limit_body_files, all / BODIES_SHARE);
-    rlim_t taken = (rlim_t)application + own + s->max_body_files;
-    s->max_conns = all > taken ? least(o->worker_connections, all - taken) : 1;
-    if (s->max_conns < o->worker_connections)
+    *body_files = least(o->limit_body_files, all / BODIES_SHARE);
+    rlim_t taken = (rlim_t)application + own + *body_files;
+    *conns = all > taken ? least(o->worker_connections, all - taken) : 1;
+    if (*conns < o->worker_connections)
         fm_warn(
             "--worker-connections %u: only %u connections are served at once, because the process may open %llu files "
             "(ulimit -n); %u of them are kept back for the application, and %u for request bodies",
-            o->worker_connections, s->max_conns, (unsigned long long)all, application, s->max_body_files);
+            o->worker_connections, *conns, (unsigned long long)all, application, *body_files);
 }

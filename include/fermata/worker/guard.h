@@ -5,18 +5,18 @@
  *
  *   STARTING  the application is being loaded: a signal to end interrupts that, and ends the process soon in any case;
  *             ten times a second the guard takes back SIGTERM and SIGINT, for which the import may set handlers
- *   SERVING   it drains (server/drain.h)
+ *   SERVING   it drains (worker/drain.h)
  *   ENDING    the scheduler has stopped; the main thread sets the deadlines */
-#ifndef FERMATA_SERVER_GUARD_H
-#define FERMATA_SERVER_GUARD_H
+#ifndef FERMATA_WORKER_GUARD_H
+#define FERMATA_WORKER_GUARD_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "fermata/server/end.h"
+#include "fermata/worker/end.h"
 
 /* Starts it, in STARTING.  0 or a negated errno.  Main thread, as all of these. */
-int fm_guard_start(struct fm_server *s);
+int fm_guard_start(struct fm_worker *w);
 
 /* SERVING; drains at once if the process has been told to end meanwhile. */
 void fm_guard_serve(void);

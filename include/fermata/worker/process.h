@@ -1,6 +1,6 @@
 /* What a process needs before anything else. */
-#ifndef FERMATA_SERVER_PROCESS_H
-#define FERMATA_SERVER_PROCESS_H
+#ifndef FERMATA_WORKER_PROCESS_H
+#define FERMATA_WORKER_PROCESS_H
 
 /* First in main, in this order; both before any thread. */
 

@@ -1,5 +1,5 @@
 /* Options that people bring along from gunicorn, and what to do instead. */
-#include "fermata/server/options.h"
+#include "fermata/config/options.h"
 
 #include <string.h>
 

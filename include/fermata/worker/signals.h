@@ -1,6 +1,6 @@
-/* Signals: a handler notes them, the guard (server/guard.h) takes what was noted.  None of them kills by default. */
-#ifndef FERMATA_SERVER_SIGNALS_H
-#define FERMATA_SERVER_SIGNALS_H
+/* Signals: a handler notes them, the guard (worker/guard.h) takes what was noted.  None of them kills by default. */
+#ifndef FERMATA_WORKER_SIGNALS_H
+#define FERMATA_WORKER_SIGNALS_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -13,7 +13,7 @@
  * exit code 0: nothing has begun. */
 void fm_signals_first(void);
 
-/* From now on somebody takes what is noted. */
+/* From now on the guard takes what is noted. */
 void fm_signals_hold(void);
 
 /* Catches SIGTERM and SIGINT again, whatever Python, or the application at its import, has done to them, and has

@@ -1,8 +1,8 @@
-/* Leaving a process behind whose threads do not end; see server/end.h.
+/* Leaving a process behind whose threads do not end; see worker/end.h.
  *
- * Nothing here waits for long for anything that somebody else may hold: the GIL, Python's and C's buffers, the logs.
+ * Nothing here waits for long for anything that another thread may hold: the GIL, Python's and C's buffers, the logs.
  * What may wait does so in threads of its own, which are left behind as well. */
-#include "fermata/server/end.h"
+#include "fermata/worker/end.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -21,6 +21,7 @@
 #include "fermata/server/access.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/log.h"
+#include "fermata/worker/worker.h"
 
 #define STOP_TIME (50 * FM_MS)   /* for threads that have nothing to do */
 #define FLUSH_TIME (200 * FM_MS) /* for the GIL, and for standard streams */
@@ -221,7 +222,7 @@ static void say(enum fm_left what, const int *tids, unsigned n)
 
 /* ---- the end ---- */
 
-_Noreturn void fm_end_leave(struct fm_server *s, enum fm_left what, int code)
+_Noreturn void fm_end_leave(struct fm_worker *w, enum fm_left what, int code)
 {
     static atomic_flag begun = ATOMIC_FLAG_INIT;
     uint64_t now = fm_now();
@@ -231,17 +232,17 @@ _Noreturn void fm_end_leave(struct fm_server *s, enum fm_left what, int code)
         pause(); /* another thread is about to exit */
     unsigned left = 0;
     if (what == FM_LEFT_STEPS || what == FM_LEFT_LOOP) {
-        fm_sched_stop(&s->sched);
-        fm_sched_join(&s->sched, now + STOP_TIME);
-        left = fm_sched_left(&s->sched, tids, MOST_TIDS, &polling);
+        fm_sched_stop(&w->sched);
+        fm_sched_join(&w->sched, now + STOP_TIME);
+        left = fm_sched_left(&w->sched, tids, MOST_TIDS, &polling);
         what = polling ? FM_LEFT_LOOP : left > 0 ? FM_LEFT_STEPS : FM_LEFT_MAIN;
     }
-    for (unsigned i = 0; i < s->nlisteners; i++)
-        fm_listener_unlink(&s->listeners[i]);
+    for (unsigned i = 0; i < w->conns.nbound; i++)
+        fm_listener_unlink(&w->conns.bound[i].listener);
     flush(now + FLUSH_TIME);
     say(what, tids, left);
-    if (s->access)
-        fm_access_log_leave(s->access, !polling, now + FM_END_LEAVE);
+    if (w->service.access)
+        fm_access_log_leave(w->service.access, !polling, now + FM_END_LEAVE);
     fm_log_flush(now + FM_END_LEAVE);
     _exit(code);
 }

@@ -1,16 +1,16 @@
-/* The guard; see server/guard.h. */
-#include "fermata/server/guard.h"
+/* The guard; see worker/guard.h. */
+#include "fermata/worker/guard.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 
 #include "fermata/server/access.h"
-#include "fermata/server/drain.h"
-#include "fermata/server/signals.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "fermata/worker/drain.h"
+#include "fermata/worker/signals.h"
 
 #define STACK (256 * 1024)
 #define START_TIME (2 * FM_SEC) /* for the import of an application to be interrupted */
@@ -21,7 +21,7 @@ enum stage { STARTING, SERVING, ENDING, OVER };
 
 static struct {
     pthread_t thread;
-    struct fm_server *server;
+    struct fm_worker *worker;
     struct fm_mutex lock; /* guards what follows; held while signals are taken, for which nothing waits */
     enum stage stage;
     unsigned told; /* signals that have told it to end while it was STARTING */
@@ -35,7 +35,7 @@ static struct {
 static void take_end(int number)
 {
     if (guard.stage == SERVING) {
-        uint64_t end = fm_drain_ask(guard.server, number == SIGQUIT  ? FM_DRAIN_QUICKLY
+        uint64_t end = fm_drain_ask(guard.worker, number == SIGQUIT  ? FM_DRAIN_QUICKLY
                                                   : number == SIGINT ? FM_DRAIN_NOW
                                                                      : FM_DRAIN_POLITELY);
         guard.deadline = end - FM_END_LEAVE + AFTER;
@@ -56,8 +56,8 @@ static void take_reopen(int number)
 {
     (void)number;
     fm_log_reopen();
-    if (guard.server->access && guard.stage != ENDING)
-        fm_access_log_reopen(guard.server->access);
+    if (guard.worker->service.access && guard.stage != ENDING)
+        fm_access_log_reopen(guard.worker->service.access);
     fm_info("SIGUSR1: the log files are opened anew");
 }
 
@@ -122,14 +122,14 @@ static void *guard_main(void *arg)
     fm_signals_take_here();
     while (look(&until))
         if (take(fm_signals_wait(until), &what, &code))
-            fm_end_leave(guard.server, what, code);
+            fm_end_leave(guard.worker, what, code);
     return arg;
 }
 
-int fm_guard_start(struct fm_server *s)
+int fm_guard_start(struct fm_worker *w)
 {
     pthread_attr_t attr;
-    guard.server = s;
+    guard.worker = w;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, STACK);
     int err = pthread_create(&guard.thread, &attr, guard_main, NULL);
@@ -146,7 +146,8 @@ void fm_guard_serve(void)
     fm_mutex_lock(&guard.lock);
     guard.stage = SERVING;
     guard.deadline = UINT64_MAX;
-    fm_signals_again(true); /* nobody takes them back from now on: they do not interrupt system calls any more */
+    fm_signals_again(
+        true); /* this thread does not take them back from now on: they do not interrupt system calls any more */
     for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
         if (guard.told & FM_SIGNAL(actions[i].number))
             take_end(actions[i].number);

@@ -1,5 +1,5 @@
-/* Signal handlers; see server/signals.h. */
-#include "fermata/server/signals.h"
+/* Signal handlers; see worker/signals.h. */
+#include "fermata/worker/signals.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -1,0 +1,36 @@
+/* One worker process: how it starts, serves and ends.  What is process-wide (signals, limits, exit, fork) is done by
+ * the files of this folder; architecture.md names the exceptions. */
+#ifndef FERMATA_WORKER_WORKER_H
+#define FERMATA_WORKER_WORKER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "fermata/config/options.h"
+#include "fermata/net/loop.h"
+#include "fermata/sched/sched.h"
+#include "fermata/server/conns.h"
+#include "fermata/server/service.h"
+
+struct fm_admin;
+
+struct fm_worker {
+    const struct fm_options *options;
+    struct fm_loop loop;
+    struct fm_sched sched;
+    struct fm_service service; /* what the connections see of it */
+    struct fm_conns conns;
+    struct fm_admin *admin; /* or NULL */
+    unsigned max_conns, max_body_files;
+    atomic_bool ready;                                     /* the application is loaded */
+    bool quick, ending;                                    /* see drain.c; loop only */
+    struct fm_timer delay, graceful, last;                 /* loop only */
+    struct fm_event open;                                  /* posted by the main thread */
+    struct fm_event leave_event, drain_event, quick_event; /* posted by the guard */
+};
+
+/* Binds, starts threads, loads the application, serves until a signal, drains.  program is how the command was called.
+ * Returns the exit code. */
+int fm_worker_run(const struct fm_options *o, const char *program);
+
+#endif

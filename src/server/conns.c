@@ -1,0 +1,120 @@
+/* The set of connections; see server/conns.h. */
+#include "fermata/server/conns.h"
+
+#include <unistd.h>
+
+#include "fermata/server/http1.h"
+#include "fermata/server/timeouts.h"
+#include "fermata/util/counter.h"
+#include "fermata/util/err.h"
+#include "fermata/util/log.h"
+
+static struct fm_http1 *of_node(struct fm_list *node) { return FM_LIST_ENTRY(node, struct fm_http1, node); }
+
+void fm_conns_init(struct fm_conns *conns, struct fm_service *service, unsigned most,
+                   void (*on_none)(struct fm_conns *conns))
+{
+    conns->service = service;
+    conns->most = most;
+    conns->on_none = on_none;
+    fm_list_init(&conns->list);
+}
+
+int fm_conns_start(struct fm_conns *conns)
+{
+    int err = 0;
+    for (unsigned i = 0; i < conns->nbound && err == 0; i++)
+        err = fm_listener_start(&conns->bound[i].listener, conns->service->loop, FM_T_ACCEPT, fm_conns_accept, conns);
+    return err;
+}
+
+static void want(struct fm_conns *conns, bool wanted) FM_ON_LOOP
+{
+    for (unsigned i = 0; i < conns->nbound; i++)
+        fm_listener_want(&conns->bound[i].listener, wanted);
+}
+
+/* Accepts what waits to be, as far as there is room for it.  There may be more than descriptors for it. */
+static void accept_rest(struct fm_conns *conns) FM_ON_LOOP
+{
+    for (unsigned i = 0; i < conns->nbound; i++)
+        fm_listener_finish(&conns->bound[i].listener, conns->count < conns->most ? conns->most - conns->count : 0);
+}
+
+static void on_closed(struct fm_http1 *c)
+{
+    struct fm_conns *conns = c->owner;
+    fm_assert_on_loop();
+    fm_list_remove(&c->node);
+    fm_count_add(FM_C_CONNS, (uint64_t)-1);
+    conns->count--;
+    if (atomic_load(&conns->service->draining)) {
+        accept_rest(conns);
+        if (conns->count == 0)
+            conns->on_none(conns);
+    } else if (conns->count + 1 == conns->most) {
+        want(conns, true);
+    }
+}
+
+void fm_conns_accept(struct fm_listener *l, int fd, const union fm_sockaddr *from)
+{
+    struct fm_conns *conns = l->owner;
+    const struct fm_bound *bound = FM_LIST_ENTRY(l, struct fm_bound, listener);
+    struct fm_http1 *c;
+    char host[FM_ADDR_TEXT];
+    fm_assert_on_loop();
+    unsigned port = fm_addr_host(from, host) & 0xffff;
+    struct fm_peer peer = {host, port, bound->name, bound->port};
+    int err = fm_http1_new(&c, conns->service, fd, &peer, conns, on_closed);
+    if (err != 0) {
+        fm_error_ratelimited("connection: %s; it is closed", fm_strerror(err));
+        close(fd);
+        return;
+    }
+    fm_list_push(&conns->list, &c->node);
+    fm_count(FM_C_CONNS_TOTAL);
+    fm_count(FM_C_CONNS);
+    if (++conns->count >= conns->most)
+        want(conns, false);
+}
+
+/* Calls fn with each; it may close that one, in whose place others may then be accepted, at the end of the list. */
+static void walk(struct fm_conns *conns, void (*fn)(struct fm_http1 *c)) FM_ON_LOOP
+{
+    for (struct fm_list *node = conns->list.next, *next; node != &conns->list; node = next) {
+        next = node->next;
+        fn(of_node(node));
+    }
+}
+
+static void drain_one(struct fm_http1 *c) FM_UNCHECKED { fm_http1_drain(c); }
+static void expire_one(struct fm_http1 *c) FM_UNCHECKED { fm_http1_expire(c); }
+
+void fm_conns_drain(struct fm_conns *conns)
+{
+    accept_rest(conns);
+    walk(conns, drain_one);
+    if (conns->count == 0)
+        conns->on_none(conns);
+}
+
+void fm_conns_expire(struct fm_conns *conns) { walk(conns, expire_one); }
+
+void fm_conns_close(struct fm_conns *conns)
+{
+    while (!fm_list_empty(&conns->list))
+        fm_http1_close(of_node(conns->list.next));
+}
+
+bool fm_conns_lost(struct fm_conns *conns, int fd)
+{
+    for (struct fm_list *node = conns->list.next; node != &conns->list; node = node->next) {
+        if (of_node(node)->stream.fd != fd)
+            continue;
+        fm_error("the application closed descriptor %d, a connection of ours; its client is lost", fd);
+        fm_stream_lost(&of_node(node)->stream);
+        return true;
+    }
+    return false;
+}

@@ -1,0 +1,136 @@
+/* The drain; see worker/drain.h. */
+#include "fermata/worker/drain.h"
+
+#include "fermata/server/timeouts.h"
+#include "fermata/util/clock.h"
+#include "fermata/util/log.h"
+#include "fermata/worker/end.h"
+#include "fermata/worker/listen.h"
+
+/* ---- on the loop ---- */
+
+static void be_over(struct fm_worker *w) FM_ON_LOOP
+{
+    fm_sched_stop(&w->sched);
+    fm_sched_look_after(&w->sched, 1); /* the main thread looks at once, and finds that the scheduler has stopped */
+}
+
+void fm_drain_none(struct fm_conns *conns) { be_over(FM_LIST_ENTRY(conns, struct fm_worker, conns)); }
+
+static void start(struct fm_worker *w, struct fm_timer *t, enum fm_timeout kind) FM_ON_LOOP
+{
+    fm_timer_start(&w->loop.timers, t, kind, fm_loop_now(&w->loop));
+}
+
+static void end_connections(struct fm_worker *w) FM_ON_LOOP
+{
+    fm_timer_stop(&w->graceful);
+    if (w->conns.count == 0 || w->ending)
+        return;
+    w->ending = true;
+    fm_listen_close(&w->conns); /* there is no time for those who wait still */
+    if (!w->quick)
+        fm_warn("the graceful timeout has passed with %u connections open; ending them", w->conns.count);
+    start(w, &w->last, FM_T_LAST);
+    fm_conns_expire(&w->conns);
+}
+
+static void say_drain(const struct fm_worker *w)
+{
+    fm_info("Draining: no new connections; requests have %g s to end", (double)w->options->graceful_timeout / FM_SEC);
+}
+
+/* What has arrived is served: connections that are not accepted yet, and requests that are not read yet. */
+static void drain(struct fm_worker *w) FM_ON_LOOP
+{
+    fm_timer_stop(&w->delay);
+    if (atomic_exchange(&w->service.draining, true))
+        return;
+    start(w, &w->graceful, FM_T_GRACEFUL);
+    fm_conns_drain(&w->conns);
+    if (w->options->graceful_timeout == 0)
+        end_connections(w);
+}
+
+static void on_leave(struct fm_event *event)
+{
+    struct fm_worker *w = FM_LIST_ENTRY(event, struct fm_worker, leave_event);
+    fm_assert_on_loop();
+    if (!atomic_load(&w->service.draining))
+        start(w, &w->delay, FM_T_DELAY);
+}
+
+static void on_drain(struct fm_event *event)
+{
+    fm_assert_on_loop();
+    drain(FM_LIST_ENTRY(event, struct fm_worker, drain_event));
+}
+
+static void on_quick(struct fm_event *event)
+{
+    struct fm_worker *w = FM_LIST_ENTRY(event, struct fm_worker, quick_event);
+    fm_assert_on_loop();
+    w->quick = true;
+    drain(w);
+    end_connections(w);
+}
+
+void fm_drain_timeout_delay(struct fm_timer *t)
+{
+    struct fm_worker *w = FM_LIST_ENTRY(t, struct fm_worker, delay);
+    fm_assert_on_loop();
+    say_drain(w);
+    drain(w);
+}
+
+void fm_drain_timeout_graceful(struct fm_timer *t)
+{
+    fm_assert_on_loop();
+    end_connections(FM_LIST_ENTRY(t, struct fm_worker, graceful));
+}
+
+void fm_drain_timeout_last(struct fm_timer *t)
+{
+    fm_assert_on_loop();
+    be_over(FM_LIST_ENTRY(t, struct fm_worker, last));
+}
+
+void fm_drain_init(struct fm_worker *w)
+{
+    fm_timer_init(&w->delay);
+    fm_timer_init(&w->graceful);
+    fm_timer_init(&w->last);
+    fm_event_init(&w->leave_event, on_leave);
+    fm_event_init(&w->drain_event, on_drain);
+    fm_event_init(&w->quick_event, on_quick);
+}
+
+/* ---- from outside ---- */
+
+/* Each event is posted once in the life of the process. */
+uint64_t fm_drain_ask(struct fm_worker *w, enum fm_drain how)
+{
+    static enum { SERVING, LEAVING, DRAINING, QUICK } stage;
+    static uint64_t end;
+    uint64_t now = fm_now(), graceful = w->options->graceful_timeout, delay = w->options->drain_delay;
+    if (stage == LEAVING && now + graceful + FM_END_TIME >= end)
+        stage = DRAINING; /* the delay has passed */
+    atomic_store(&w->service.leaving, true);
+    if (how == FM_DRAIN_QUICKLY && stage < QUICK) {
+        fm_info("Draining quickly: no new connections; what waits is answered 503");
+        stage = QUICK;
+        end = now + FM_END_TIME;
+        fm_loop_post(&w->loop, &w->quick_event, 0, NULL);
+    } else if (how == FM_DRAIN_POLITELY && stage == SERVING && delay > 0) {
+        fm_info("Leaving: not ready any more; the drain begins in %g s", (double)delay / FM_SEC);
+        stage = LEAVING;
+        end = now + delay + graceful + FM_END_TIME;
+        fm_loop_post(&w->loop, &w->leave_event, 0, NULL);
+    } else if (stage < DRAINING) {
+        say_drain(w);
+        stage = DRAINING;
+        end = now + graceful + FM_END_TIME;
+        fm_loop_post(&w->loop, &w->drain_event, 0, NULL);
+    }
+    return end;
+}

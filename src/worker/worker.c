@@ -1,0 +1,261 @@
+/* A worker process: start, serve, end.  The main thread starts everything, then is the monitor, then ends everything;
+ * the guard takes the signals. */
+#include "fermata/worker/worker.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "fermata/admin/admin.h"
+#include "fermata/http/body.h"
+#include "fermata/http/quota.h"
+#include "fermata/py/interp.h"
+#include "fermata/sched/monitor.h"
+#include "fermata/server/access.h"
+#include "fermata/server/http1.h"
+#include "fermata/server/spools.h"
+#include "fermata/util/clock.h"
+#include "fermata/util/err.h"
+#include "fermata/util/fds.h"
+#include "fermata/util/files.h"
+#include "fermata/util/log.h"
+#include "fermata/util/trim.h"
+#include "fermata/util/vital.h"
+#include "fermata/worker/descriptors.h"
+#include "fermata/worker/guard.h"
+#include "fermata/worker/listen.h"
+#include "fermata/worker/signals.h"
+#include "fermata/worker/wiring.h"
+#include "fermata/wsgi/gateway.h"
+#include "fermata/wsgi/report.h"
+
+#define LOG_TIME FM_SEC /* for the last lines of a log */
+
+static int app_signal_fd = -1; /* see fm_wsgi_signal_fd */
+static bool app_signals;       /* the application has handlers */
+
+/* ---- start ---- */
+
+static void on_open(struct fm_event *event)
+{
+    fm_assert_on_loop();
+    if (fm_conns_start(&FM_LIST_ENTRY(event, struct fm_worker, open)->conns) != 0)
+        fm_die("cannot watch a listening socket");
+}
+
+static void stored(void *connection) FM_UNCHECKED { fm_http1_stored(connection); }
+
+/* The threads that know no Python. */
+static int start_helpers(struct fm_worker *w)
+{
+    const struct fm_options *o = w->options;
+    int err;
+    fm_files_start();
+    fm_spools_start(&w->loop, stored);
+    fm_quota_limit_files(w->max_body_files, o->limit_body_disk);
+    if (o->access_logfile && !(w->service.access = fm_access_log_open(o->access_logfile, o->log_buffer, &err))) {
+        fm_log(FM_LOG_CRITICAL, "--access-logfile %s: %s", o->access_logfile, fm_strerror(err));
+        return err;
+    }
+    err = fm_log_start(o->log_buffer);
+    if (err != 0) {
+        fm_log(FM_LOG_CRITICAL, "cannot start the thread of the log: %s", fm_strerror(err));
+        return err;
+    }
+    err = fm_guard_start(w);
+    if (err != 0)
+        fm_log(FM_LOG_CRITICAL, "cannot start the thread that takes signals: %s", fm_strerror(err));
+    return err;
+}
+
+/* It may wait for a disk; the guard is there already. */
+static void check_tmpdir(void)
+{
+    int err = fm_body_try_dir();
+    if (err != 0)
+        fm_warn("%s: %s; request bodies that need a file there will be answered 503 (set TMPDIR to another directory)",
+                fm_body_dir(), fm_strerror(err));
+}
+
+/* Everything that needs no Python. */
+static int set_up(struct fm_worker *w)
+{
+    int err = fm_wiring_make(w);
+    if (err == 0)
+        err = start_helpers(w);
+    if (err != 0)
+        return err;
+    fm_event_init(&w->open, on_open);
+    check_tmpdir();
+    err = fm_wiring_admin(w);
+    return err == 0 ? fm_listen_open(&w->conns, w->options) : err;
+}
+
+static int start_threads(struct fm_worker *w) FM_NEEDS_GIL
+{
+    for (unsigned i = 0; i <= w->options->threads; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "fermata-%u", i + 1);
+        if (fm_interp_spawn(name, fm_wiring_pool_thread, w, i) != 0) {
+            fm_log(FM_LOG_CRITICAL, "cannot start thread %s", name);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* ---- the main thread's loop ---- */
+
+/* False if the application has closed it: then the application's handlers run when the main thread happens to wake. */
+static bool take_app_signals(void)
+{
+    char bytes[64];
+    ssize_t n;
+    do
+        n = read(app_signal_fd, bytes, sizeof bytes);
+    while (n == (ssize_t)sizeof bytes);
+    if (n > 0 || errno == EAGAIN || errno == EINTR)
+        return true;
+    app_signal_fd = -1;
+    return false;
+}
+
+/* Monitors the scheduler until it has stopped. */
+static void watch(struct fm_worker *w)
+{
+    struct fm_monitor monitor;
+    fm_monitor_init(&monitor, &w->sched);
+    for (;;) {
+        uint64_t pause = fm_monitor_tick(&monitor);
+        if (pause == UINT64_MAX)
+            fm_trim(); /* no request is in a hurry */
+        struct pollfd fds[2] = {{w->sched.monitor_fd, POLLIN, 0}, {app_signal_fd, POLLIN, 0}};
+        struct timespec until = {(time_t)(pause / FM_SEC), (long)(pause % FM_SEC)};
+        int n = ppoll(fds, 2, pause == UINT64_MAX ? NULL : &until, NULL);
+        if (n > 0 && (fds[0].revents & POLLNVAL))
+            fm_vital_lost("a timerfd");
+        bool handle = n < 0 && errno == EINTR && app_signals && app_signal_fd < 0;
+        if (n > 0 && fds[1].revents)
+            handle = take_app_signals();
+        if (handle && !fm_signals_end_noted())
+            fm_wsgi_check_signals(); /* it waits for the GIL, perhaps for ever */
+        if (n > 0 && fds[0].revents)
+            fm_monitor_woken(&monitor);
+        if (fm_sched_has_stopped(&w->sched))
+            return;
+    }
+}
+
+/* ---- end ---- */
+
+/* After the scheduler has left: no other thread touches the loop.  Where threads were busy to the very end, requests
+ * that were cut off may still wait for their last step. */
+static void tear_down(struct fm_worker *w) FM_UNCHECKED
+{
+    fm_sched_run_rest(&w->sched);
+    fm_role_take_loop();
+    fm_conns_close(&w->conns);
+    while (fm_loop_visit(&w->loop))
+        ; /* parts of files and bodies that were over when their connections had ended */
+    fm_admin_free(w->admin);
+    fm_loop_reap(&w->loop);
+    fm_listen_close(&w->conns);
+    fm_access_log_close(w->service.access, fm_now() + LOG_TIME);
+    w->service.access = NULL;
+    fm_role_drop_loop();
+}
+
+/* Stops the threads and ends Python.  The GIL is not held. */
+static void finish(struct fm_worker *w) FM_UNCHECKED
+{
+    uint64_t until = fm_guard_end();
+    fm_sched_stop(&w->sched);
+    if (fm_sched_join(&w->sched, until) > 0)
+        fm_end_leave(w, FM_LEFT_STEPS, FM_EXIT_OTHER);
+    if (!fm_files_stop(until))
+        fm_end_leave(w, FM_LEFT_FILES, FM_EXIT_OTHER);
+    fm_guard_deadline(fm_now() + FM_END_PYTHON - FM_END_LEAVE, FM_LEFT_PYTHON, FM_EXIT_OTHER);
+    fm_report_wait(1);
+    fm_interp_acquire();
+    fm_interp_join();
+    tear_down(w);
+    fm_wsgi_fini();
+    fm_interp_stop();
+    if (atomic_load(&fm_forked)) /* in an atexit handler */
+        _exit(FM_EXIT_OK);
+    fm_guard_stop();
+    fm_sched_fini(&w->sched);
+    fm_loop_fini(&w->loop);
+}
+
+/* The application could not be loaded, and that is the exit code, or was not to be: also where its import has started
+ * threads, which nothing could end.  The GIL is held to the last, so that the scheduler's threads do not come back to
+ * Python: the import may have changed what threads are there. */
+static _Noreturn void abandon(struct fm_worker *w) FM_UNCHECKED
+{
+    int code = fm_signals_end_noted() ? FM_EXIT_OK : FM_EXIT_APP;
+    fm_guard_end();
+    fm_guard_deadline(fm_now() + FM_END_PYTHON - FM_END_LEAVE, FM_LEFT_PYTHON, code);
+    fm_interp_abandon();
+    fm_sched_stop(&w->sched);
+    fm_sched_join(&w->sched, fm_now() + FM_END_TIME);
+    tear_down(w);
+    fm_log_flush(fm_now() + LOG_TIME);
+    _exit(code);
+}
+
+/* What went wrong has been said.  Paths of unix sockets must not stay behind. */
+static int not_started(struct fm_worker *w, int code) FM_UNCHECKED
+{
+    fm_listen_close(&w->conns);
+    return code;
+}
+
+/* A signal to end interrupts it: the process ends then. */
+static void load(struct fm_worker *w) FM_NEEDS_GIL
+{
+    bool ready = fm_wsgi_prepare() == 0;
+    if (!ready)
+        fm_interp_print_error();
+    fm_signals_again(false); /* Python has taken SIGINT */
+    fm_signals_interrupt(true);
+    if (!ready || fm_signals_end_noted() || fm_wsgi_load(w->options->app) != 0)
+        abandon(w);
+    fm_signals_interrupt(false);
+    fm_signals_again(true);
+    app_signal_fd = fm_wsgi_signal_fd(&app_signals);
+}
+
+int fm_worker_run(const struct fm_options *o, const char *program) FM_UNCHECKED
+{
+    static struct fm_worker worker; /* zeroed; used by threads to the very end */
+    struct fm_worker *w = &worker;
+    w->options = o;
+    /* One malloc arena: the leader role wanders from thread to thread, and each thread's own arena would keep what a
+     * wave of connections needed (5,000 parked twice: 26.2 and 36.3 MB, with one arena 26.2 and 26.4). */
+    mallopt(M_ARENA_MAX, 1);
+    pthread_atfork(NULL, NULL, fm_fds_in_child);
+    fm_descriptors_share(o, &w->max_conns, &w->max_body_files);
+    if (set_up(w) != 0)
+        return not_started(w, FM_EXIT_OTHER);
+    struct fm_interp_config config = {o->venv, o->pythonpath, program, o->args, o->nargs};
+    if (fm_interp_start(&config) != 0)
+        return not_started(w, o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER);
+    if (fm_wsgi_init(o->threads > 1) != 0 || start_threads(w) != 0) {
+        fm_interp_print_error();
+        return not_started(w, FM_EXIT_OTHER);
+    }
+    load(w);
+    fm_interp_release();
+    atomic_store(&w->ready, true);
+    fm_loop_post(&w->loop, &w->open, 0, NULL);
+    fm_listen_announce(&w->conns, o);
+    fm_guard_serve();
+    watch(w);
+    finish(w);
+    fm_info("Drained");
+    return FM_EXIT_OK;
+}

@@ -1,0 +1,184 @@
+/* config/options and config/hints: the command line. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fermata/config/options.h"
+#include "fermata/util/clock.h"
+
+static struct fm_options o;
+static char *said; /* what went to standard error, or to standard output */
+
+/* The words of a command line behind its name, separated by blanks. */
+static enum fm_options_outcome parse(const char *words)
+{
+    static char text[1024];
+    char *argv[32] = {(char *)(uintptr_t) "fermata"}, *rest = NULL;
+    int argc = 1;
+    size_t n;
+    snprintf(text, sizeof text, "%s", words);
+    for (char *word = strtok_r(text, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
+        argv[argc++] = word;
+    FILE *out = stdout, *err = stderr;
+    free(said);
+    stdout = stderr = open_memstream(&said, &n);
+    enum fm_options_outcome outcome = fm_options_parse(&o, argc, argv, "3.99");
+    fclose(stdout);
+    stdout = out;
+    stderr = err;
+    return outcome;
+}
+
+static void check_wrong(const char *words, const char *why)
+{
+    assert_int_equal(parse(words), FM_OPTIONS_WRONG);
+    if (!strstr(said, why))
+        fail_msg("%s: %s", words, said);
+    assert_non_null(strstr(said, "\nfermata: see fermata --help\n"));
+}
+
+static int start(void **state)
+{
+    (void)state;
+    unsetenv("PORT");
+    unsetenv("VIRTUAL_ENV");
+    return 0;
+}
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("app:application"), FM_OPTIONS_RUN);
+    assert_string_equal(o.app, "app:application");
+    assert_int_equal(o.nbinds, 1);
+    assert_int_equal(fm_addr_port(&o.bind[0]), 8000);
+    assert_int_equal(o.threads, 8);
+    assert_int_equal(o.keep_alive, 5 * FM_SEC);
+    assert_int_equal(o.request_timeout, 0);
+    assert_int_equal(o.tcp_user_timeout, o.send_timeout + o.send_timeout / 4);
+    assert_int_equal(o.umask, -1);
+    assert_int_equal(o.socket_mode, 0777);
+    assert_int_equal(o.limits.fields, 100);
+    assert_int_equal(o.log_level, FM_LOG_INFO);
+    assert_string_equal(o.error_logfile, "-");
+    assert_null(o.access_logfile);
+    assert_null(o.venv);
+    assert_false(o.has_admin || o.allow_half_close);
+    assert_int_equal(o.nargs, 0);
+}
+
+static void test_forms(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        parse("--threads=3 --keep-alive 0.5 -b 127.0.0.1:8001 -b=unix:/tmp/s -m 0o027 --allow-half-close app"),
+        FM_OPTIONS_RUN);
+    assert_int_equal(o.threads, 3);
+    assert_int_equal(o.keep_alive, FM_SEC / 2);
+    assert_int_equal(o.nbinds, 2);
+    assert_int_equal(o.umask, 027);
+    assert_int_equal(o.socket_mode, 0750);
+    assert_true(o.allow_half_close);
+    assert_int_equal(parse("--limit-request-body 5 --log-level WARN --admin-bind 127.0.0.1:0 app"), FM_OPTIONS_RUN);
+    assert_int_equal(o.limits.body, 5);
+    assert_int_equal(o.log_level, FM_LOG_WARNING);
+    assert_true(o.has_admin);
+}
+
+static void test_operands(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("app -- --threads x"), FM_OPTIONS_RUN);
+    assert_int_equal(o.nargs, 2);
+    assert_string_equal(o.args[0], "--threads");
+    assert_int_equal(parse("-- app x"), FM_OPTIONS_RUN);
+    assert_string_equal(o.app, "app");
+    assert_int_equal(o.nargs, 1);
+    check_wrong("app other", "two are named: app and other");
+    check_wrong("", "which application?");
+}
+
+static void test_environment(void **state)
+{
+    (void)state;
+    setenv("PORT", "4711", 1);
+    setenv("VIRTUAL_ENV", "/some/venv", 1);
+    assert_int_equal(parse("app"), FM_OPTIONS_RUN);
+    assert_int_equal(fm_addr_port(&o.bind[0]), 4711);
+    assert_string_equal(o.venv, "/some/venv");
+    assert_int_equal(parse("--bind 127.0.0.1:1 --venv /other app"), FM_OPTIONS_RUN);
+    assert_int_equal(fm_addr_port(&o.bind[0]), 1);
+    assert_string_equal(o.venv, "/other");
+    setenv("PORT", "many", 1);
+    check_wrong("app", "PORT is many");
+}
+
+static void test_relative_paths(void **state)
+{
+    char here[FM_PATH_SIZE], want[FM_PATH_SIZE + 16];
+    (void)state;
+    assert_non_null(getcwd(here, sizeof here));
+    assert_int_equal(parse("--error-logfile e.log --access-logfile - --venv v app"), FM_OPTIONS_RUN);
+    snprintf(want, sizeof want, "%s/e.log", here);
+    assert_string_equal(o.error_logfile, want);
+    assert_string_equal(o.access_logfile, "-");
+    snprintf(want, sizeof want, "%s/v", here);
+    assert_string_equal(o.venv, want);
+}
+
+static void test_wrong(void **state)
+{
+    (void)state;
+    check_wrong("--threads 0 app", "--threads 0: it takes a whole number from 1 to 1000000");
+    check_wrong("--threads", "--threads takes an argument: N, ");
+    check_wrong("--keep-alive soon app", "such as 30 or 0.5");
+    check_wrong("--keep-alive 1e3 app", "such as 30 or 0.5");
+    check_wrong("--allow-half-close=yes app", "--allow-half-close takes no argument");
+    check_wrong("--bind nowhere app", "--bind nowhere: it takes HOST:PORT");
+    check_wrong("--admin-bind unix:/tmp/a app", "it takes HOST:PORT or [IPv6]:PORT");
+    check_wrong("--socket-mode 0 app", "an octal number from 1 to 777");
+    check_wrong("--log-level loud app", "it takes debug, info");
+    check_wrong("--env =x app", "it takes NAME=VALUE");
+    check_wrong("--access-logfile= app", "it takes a value that is not empty");
+    check_wrong("--log-buffer 1 app", "from 65536 to 1073741824");
+    check_wrong("--no-such app", "there is no option --no-such\n");
+}
+
+static void test_hints(void **state)
+{
+    (void)state;
+    check_wrong("--workers 4 app", "there is no option --workers: Fermata runs one process");
+    check_wrong("-w4 app", "there is no option -w4: Fermata runs one process");
+    assert_non_null(fm_options_hint("--keepalive=2"));
+    assert_null(fm_options_hint("--w")); /* letters are short options */
+    assert_null(fm_options_hint("--bind"));
+}
+
+static void test_shown(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("--version"), FM_OPTIONS_SHOWN);
+    assert_non_null(strstr(said, "(Python 3.99)\n"));
+    assert_int_equal(parse("--threads 2 -h"), FM_OPTIONS_SHOWN);
+    assert_non_null(strstr(said, "  -b, --bind ADDRESS "));
+    assert_non_null(strstr(said, "threads that run the application [8]\n"));
+}
+
+#define TEST(name) cmocka_unit_test_setup(name, start)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_defaults),       TEST(test_forms), TEST(test_operands), TEST(test_environment),
+        TEST(test_relative_paths), TEST(test_wrong), TEST(test_hints),    TEST(test_shown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
