@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "fermata/admin/metrics.h"
-#include "fermata/http/parser.h"
+#include "fermata/http/h1/parser.h"
 #include "fermata/http/response.h"
 #include "fermata/net/listener.h"
 #include "fermata/net/stream.h"

@@ -2,7 +2,7 @@
  *
  * All text lies in one block, `head`; fields are (offset, length) into it; both lie behind the struct, so a parked
  * request costs one allocation.  Text is as it came, never NUL-terminated; the parser has already refused
- * everything that could surprise a reader (spec: RFC 9112, and the list in http/parser.h). */
+ * everything that could surprise a reader (spec: RFC 9112, and the list in http/h1/parser.h). */
 #ifndef FERMATA_HTTP_REQUEST_H
 #define FERMATA_HTTP_REQUEST_H
 

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "fermata/http/quota.h"
-#include "fermata/http/parser.h"
+#include "fermata/http/h1/parser.h"
 
 static void test_a_little_is_free(void **state)
 {

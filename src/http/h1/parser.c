@@ -11,14 +11,14 @@
  *        -> CHUNK_LINE -> CHUNK_DATA -> CHUNK_END     chunked; the last chunk leads to TRAILER -> DONE
  *             ^---------------------------'
  *   any  -> REFUSED                                   for good */
-#include "fermata/http/parser.h"
+#include "fermata/http/h1/parser.h"
 
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "chars.h"
+#include "../chars.h"
 #include "fermata/http/quota.h"
 #include "fermata/http/headers.h"
 #include "fermata/util/buf.h"

@@ -1,7 +1,7 @@
 /* The strict HTTP/1.x request parser: bytes in, one fm_request out.  No sockets, no threads, no Python.
  *
- * http-parser does the parsing; it is lenient where RFC 9112 is strict today, so its adapter (src/http/parser.c, the
- * only file that includes http_parser.h) refuses first.  Refused, with the status of fm_parser_error
+ * head.c and strict.c refuse what is not strictly HTTP; where a request ends is read a second time by http-parser,
+ * which is lenient where RFC 9112 is strict today (src/http/h1/framing.h).  Refused, with the status of fm_parser_error
  * (one line each in http/refusal.h):
  *   400  Content-Length with Transfer-Encoding; repeated or malformed Content-Length; any Transfer-Encoding but exactly
  *        one final "chunked"; Transfer-Encoding in HTTP/1.0; bare LF or CR; obs-fold; white space before the colon;
@@ -29,8 +29,8 @@
  * 9110, 2.5).  Trailers are checked and dropped.
  *
  * After an error the parser takes nothing more: fm_parser_feed keeps answering FM_PARSE_ERROR. */
-#ifndef FERMATA_HTTP_PARSER_H
-#define FERMATA_HTTP_PARSER_H
+#ifndef FERMATA_HTTP_H1_PARSER_H
+#define FERMATA_HTTP_H1_PARSER_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* The adapter around http-parser; nothing else includes http_parser.h.  See http/framing.h.
+/* The adapter around http-parser; nothing else includes http_parser.h.  See framing.h.
  *
  * Instead of the request line it is shown "POST / HTTP/1.x": it knows 34 methods and refuses others, but only CONNECT
  * changes the framing, and that never comes here.  Neither does it see fields that frame nothing, Connection and
