@@ -248,7 +248,7 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
     (void)peer;
     fm_assert_on_loop();
     int err = -ENOMEM;
-    if (!c || !parser || (err = fm_stream_init(&c->stream, l->loop, fd, &stream_ops)) != 0) {
+    if (!c || !parser || (err = fm_stream_init(&c->stream, l->loop, fm_plain(fd), &stream_ops)) != 0) {
         fm_error_ratelimited("admin: %s; the connection is closed", fm_strerror(err));
         fm_parser_free(parser);
         close(fd);
@@ -296,7 +296,7 @@ bool fm_admin_lost(struct fm_admin *a, int fd)
 {
     for (struct fm_list *node = a->conns.next; node != &a->conns; node = node->next) {
         struct admin_conn *c = FM_LIST_ENTRY(node, struct admin_conn, node);
-        if (c->stream.fd == fd) {
+        if (fm_stream_fd(&c->stream) == fd) {
             fm_stream_lost(&c->stream);
             return true;
         }

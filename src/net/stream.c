@@ -1,18 +1,9 @@
-/* Sockets: reading on the loop, writing by whoever holds the request.  See net/stream.h. */
+/* Reading on the loop, writing by the thread that holds the request.  See net/stream.h. */
 #include "fermata/net/stream.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <linux/sockios.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/sendfile.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "fermata/util/counter.h"
@@ -22,8 +13,7 @@
 #include "fermata/util/log.h"
 
 #define FILE_PART                                                                                                      \
-    (1 << 20)       /* bytes of a file that are sent at a time, so that one connection cannot hold up the rest */
-#define ROOM_SOON 2 /* milliseconds that a file thread waits for the client to take more */
+    (1 << 20) /* bytes of a file that are sent at a time, so that one connection cannot hold up the rest */
 
 /* ---- reading ---- */
 
@@ -53,7 +43,7 @@ static void arm_read(struct fm_stream *s) FM_ON_LOOP
     if (want == ARMED_NOT)
         return;
     short what = want == ARMED_READ ? EV_READ | EV_PERSIST : EV_READ | EV_CLOSED | EV_ET | EV_PERSIST;
-    event_assign(&s->read_event, s->loop->base, s->fd, what, on_readable, s);
+    event_assign(&s->read_event, s->loop->base, s->transport.fd, what, on_readable, s);
     if (event_add(&s->read_event, NULL) != 0) { /* it would never be heard of again */
         int err = errno ? -errno : -ENOMEM;
         s->armed = ARMED_NOT;
@@ -66,7 +56,7 @@ static void tell_end(struct fm_stream *s, int err) FM_ON_LOOP
     s->ended = true;
     s->broken = err != 0;
     arm_read(s);
-    s->ops->on_end(s, -err);
+    s->ops->on_end(s, err);
 }
 
 static void read_some(struct fm_stream *s) FM_ON_LOOP
@@ -75,32 +65,28 @@ static void read_some(struct fm_stream *s) FM_ON_LOOP
     char *to = s->ops->room ? s->ops->room(s, &room) : NULL;
     if (!to)
         to = s->loop->scratch;
-    ssize_t n = recv(s->fd, to, room, 0);
+    ssize_t n = s->transport.ops->receive(&s->transport, to, room);
     if (n > 0) {
         if (!s->uncounted)
             fm_count_add(FM_C_BYTES_IN, (uint64_t)n);
         s->ops->on_data(s, to, (size_t)n);
-    } else if (n == 0) {
-        tell_end(s, 0);
-    } else if (errno != EAGAIN && errno != EINTR) {
-        int err = errno;
-        if (err == ENOMEM || err == ENOBUFS)
-            log_deferred(-err);
-        tell_end(s, err);
+    } else if (n != FM_EAGAIN) {
+        if (n == -ENOMEM || n == -ENOBUFS)
+            log_deferred((int)n);
+        tell_end(s, (int)n);
     }
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct fm_stream *s = arg;
+    (void)fd;
     fm_assert_on_loop();
     if (s->armed == ARMED_READ) {
         read_some(s);
         return;
     }
-    int err = 0;
-    socklen_t len = sizeof err;
-    getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
+    int err = s->transport.ops->error(&s->transport);
     if (err != 0 || ((what & EV_CLOSED) && !s->ended))
         tell_end(s, err);
 }
@@ -111,11 +97,7 @@ void fm_stream_set_reading(struct fm_stream *s, enum fm_stream_reading mode)
     arm_read(s);
 }
 
-bool fm_stream_has_unread(const struct fm_stream *s)
-{
-    char byte;
-    return s->fd >= 0 && recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
-}
+bool fm_stream_has_unread(const struct fm_stream *s) { return s->transport.ops->has_unread(&s->transport); }
 
 /* ---- writing ---- */
 
@@ -148,21 +130,13 @@ static void count_sent(struct fm_stream *s, ssize_t n)
         fm_count_add(FM_C_BYTES_OUT, (uint64_t)n);
 }
 
-/* One system call.  The bytes taken, FM_EAGAIN, or FM_ECLOSED with the stream dead. */
+/* The bytes that the transport took, FM_EAGAIN, or FM_ECLOSED with the stream dead. */
 static ssize_t send_pieces(struct fm_stream *s, const struct iovec *pieces, int n, bool more)
 {
-    int flags = MSG_NOSIGNAL | (more ? MSG_MORE : 0);
-    struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = (size_t)n};
-    for (;;) {
-        ssize_t k = n == 1 ? send(s->fd, pieces->iov_base, pieces->iov_len, flags) : sendmsg(s->fd, &msg, flags);
-        if (k >= 0) {
-            count_sent(s, k);
-            return k;
-        }
-        if (errno == EINTR)
-            continue;
-        return errno == EAGAIN || errno == ENOBUFS ? FM_EAGAIN : broken(s);
-    }
+    ssize_t k = s->transport.ops->send(&s->transport, pieces, n, more);
+    if (k >= 0)
+        count_sent(s, k);
+    return k == FM_ECLOSED ? broken(s) : k;
 }
 
 /* ---- a file ---- */
@@ -173,36 +147,19 @@ struct fm_file_send { /* the sending of one file, a part at a time */
     struct fm_loop *loop;
     struct fm_stream *stream; /* NULL: it is gone, and wants nothing but the descriptors closed; loop only */
     bool busy;                /* a part is under way; guarded by the stream's lock, or by `over` once it is gone */
-    int fd, socket;           /* duplicates of its own, so that it is still the same file and connection whoever closes
-                                 the numbers that they were made of */
-    off_t pos;                /* this and the rest are the file thread's while busy */
+    int fd;                 /* this and the transport's are duplicates of its own, so that it is still the same file */
+    struct fm_transport to; /* and connection whatever becomes of the numbers that they were made of */
+    off_t pos;              /* this and the rest are the file thread's while busy */
     size_t len;
     size_t sent;
-    int err; /* why it stopped: 0, or a negated errno */
+    int err; /* why it stopped, as of the transport's send_file */
 };
 
-/* Does the client take more at once?  A quick one does: then the part goes on without the loop, which costs two changes
- * of threads each time. */
-static bool has_room_soon(const struct fm_file_send *f)
-{
-    struct pollfd room = {.fd = f->socket, .events = POLLOUT};
-    return poll(&room, 1, ROOM_SOON) > 0;
-}
-
-/* A part, straight from the file to the socket, on a file thread. */
+/* A part, on a file thread. */
 static void send_part(struct fm_file_job *job)
 {
     struct fm_file_send *f = FM_LIST_ENTRY(job, struct fm_file_send, job);
-    while (f->sent < f->len) {
-        ssize_t k = sendfile(f->socket, f->fd, &f->pos, f->len - f->sent);
-        if (k < 0 && (errno == EINTR || (errno == EAGAIN && has_room_soon(f))))
-            continue;
-        if (k <= 0) { /* nothing: the file is shorter than promised */
-            f->err = k < 0 ? -errno : -ENODATA;
-            break;
-        }
-        f->sent += (size_t)k;
-    }
+    f->err = f->to.ops->send_file(&f->to, f->fd, &f->pos, f->len, &f->sent);
     fm_loop_post(f->loop, &f->over, 0, NULL); /* from here on it is the loop's */
 }
 
@@ -210,8 +167,8 @@ static void free_file(struct fm_file_send *f)
 {
     if (f->fd >= 0)
         fm_files_close(f->fd);
-    if (f->socket >= 0)
-        fm_fds_close(f->socket);
+    if (f->to.fd >= 0)
+        fm_fds_close(f->to.fd);
     free(f);
 }
 
@@ -223,7 +180,6 @@ static int start_part(struct fm_stream *s) FM_REQUIRES(s->lock)
     f->pos = s->q.file_pos;
     f->len = left < FILE_PART ? (size_t)left : FILE_PART;
     f->sent = 0;
-    f->err = 0;
     f->busy = true;
     int err = fm_files_submit(FM_FILES_SEND, &f->job);
     if (err == 0)
@@ -308,12 +264,13 @@ static int prepare_file(struct fm_stream *s, int fd) FM_REQUIRES(s->lock)
     struct fm_file_send *f = calloc(1, sizeof *f);
     if (!f)
         return -ENOMEM;
-    *f = (struct fm_file_send){.loop = s->loop, .stream = s, .fd = -1, .socket = -1};
+    *f = (struct fm_file_send){.loop = s->loop, .stream = s, .fd = -1, .to = s->transport};
+    f->to.fd = -1;
     fm_file_job_init(&f->job, send_part);
     fm_event_init(&f->over, on_part_over);
     int err = duplicate(fd, &f->fd);
     if (err == 0)
-        err = duplicate(s->fd, &f->socket);
+        err = duplicate(s->transport.fd, &f->to.fd);
     if (err != 0)
         free_file(f);
     else
@@ -369,24 +326,15 @@ bool fm_stream_reads_file(struct fm_stream *s)
     return busy;
 }
 
-uint64_t fm_stream_taken(struct fm_stream *s)
+uint64_t fm_stream_acknowledged(struct fm_stream *s)
 {
-    int in_kernel = 0;
     fm_mutex_lock(&s->lock);
-    uint64_t sent = s->sent;
-    if (s->fd >= 0)
-        ioctl(s->fd, SIOCOUTQ, &in_kernel);
+    uint64_t sent = s->sent, under_way = s->transport.ops->unacknowledged(&s->transport);
     fm_mutex_unlock(&s->lock);
-    return sent - (uint64_t)in_kernel;
+    return sent - under_way;
 }
 
-void fm_stream_be_patient(struct fm_stream *s, uint64_t ns)
-{
-    int now = 0, ms = ns / FM_MS < INT_MAX ? (int)(ns / FM_MS) : INT_MAX;
-    socklen_t len = sizeof now;
-    if (getsockopt(s->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &now, &len) == 0 && now != 0 && now < ms)
-        setsockopt(s->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
-}
+void fm_stream_be_patient(struct fm_stream *s, uint64_t ns) { s->transport.ops->be_patient(&s->transport, ns); }
 
 void fm_stream_kill(struct fm_stream *s)
 {
@@ -421,7 +369,7 @@ static void start_writing(struct fm_stream *s) FM_ON_LOOP
     if (s->write_armed)
         return;
     if (!s->write_event)
-        s->write_event = event_new(s->loop->base, s->fd, EV_WRITE | EV_PERSIST, on_writable, s);
+        s->write_event = event_new(s->loop->base, s->transport.fd, EV_WRITE | EV_PERSIST, on_writable, s);
     s->write_armed = s->write_event != NULL;
     arm_read(s); /* a watch ends before the write event is added */
     if (!s->write_event || event_add(s->write_event, NULL) != 0) {
@@ -465,10 +413,10 @@ static void on_part_over(struct fm_event *event)
     fm_mutex_lock(&s->lock);
     f->busy = false;
     count_sent(s, (ssize_t)f->sent);
-    bool full = f->err == -EAGAIN;
+    bool full = f->err == FM_EAGAIN;
     if (!s->dead) {
         fm_outq_sent(&s->q, f->sent);
-        if (f->err == -EPIPE || f->err == -ECONNRESET)
+        if (f->err == FM_ECLOSED)
             broken(s);
         else if (f->err != 0 && !full)
             give_up(s, f->err); /* the file cannot be read, or is shorter than promised */
@@ -506,7 +454,7 @@ static void on_want_write(struct fm_event *event)
     s->ops->on_output(s);
 }
 
-void fm_stream_shutdown(struct fm_stream *s) { shutdown(s->fd, SHUT_WR); }
+void fm_stream_shutdown(struct fm_stream *s) { s->transport.ops->shutdown(&s->transport); }
 
 /* Leaves the loop.  It is killed first: whoever is writing has left the lock then, and whoever comes later finds it
  * dead, so that nobody uses the descriptor or posts want_write any more when both are taken away. */
@@ -541,53 +489,48 @@ static void leave_file(struct fm_stream *s) FM_ON_LOOP
         free_file(f);
 }
 
-static void close_socket(struct fm_stream *s) FM_ON_LOOP
+static void close_transport(struct fm_stream *s, bool reset) FM_ON_LOOP
 {
-    if (s->fd < 0)
+    if (s->transport.fd < 0)
         return;
     leave_loop(s);
-    fm_fds_close(s->fd); /* where a file thread is at it, the connection ends when that has closed its own */
+    /* Where a file thread is at it, the connection ends when that has closed its own. */
+    s->transport.ops->close(&s->transport, reset);
     leave_file(s);
-    s->fd = -1;
 }
 
 void fm_stream_lost(struct fm_stream *s)
 {
     leave_loop(s);
     leave_file(s);
-    s->fd = -1; /* the number is somebody else's */
+    s->transport.fd = -1; /* the number is another file's */
     s->ended = true;
     s->ops->on_end(s, -EBADF);
 }
 
-void fm_stream_reset(struct fm_stream *s)
-{
-    struct linger hard = {.l_onoff = 1, .l_linger = 0};
-    if (s->fd >= 0)
-        setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
-    close_socket(s);
-}
+void fm_stream_reset(struct fm_stream *s) { close_transport(s, true); }
 
 /* ---- life ---- */
 
-int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, int fd, const struct fm_stream_ops *ops)
+int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, struct fm_transport transport,
+                   const struct fm_stream_ops *ops)
 {
-    *s = (struct fm_stream){.ops = ops, .loop = loop, .fd = fd, .reading = FM_READ_ON};
+    *s = (struct fm_stream){.ops = ops, .loop = loop, .transport = transport, .reading = FM_READ_ON};
     fm_outq_init(&s->q);
     fm_mutex_init(&s->lock);
     fm_event_init(&s->want_write, on_want_write);
     s->armed = ARMED_READ;
-    event_assign(&s->read_event, loop->base, fd, EV_READ | EV_PERSIST, on_readable, s);
+    event_assign(&s->read_event, loop->base, transport.fd, EV_READ | EV_PERSIST, on_readable, s);
     if (event_add(&s->read_event, NULL) != 0) {
         fm_mutex_fini(&s->lock);
         return errno ? -errno : -ENOMEM;
     }
-    fm_fds_own(fd);
+    fm_fds_own(transport.fd);
     return 0;
 }
 
 void fm_stream_fini(struct fm_stream *s)
 {
-    close_socket(s);
+    close_transport(s, false);
     fm_mutex_fini(&s->lock);
 }

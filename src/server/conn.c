@@ -529,7 +529,7 @@ void fm_conn_accept(struct fm_listener *l, int fd, const union fm_sockaddr *peer
     char host[FM_ADDR_TEXT];
     fm_assert_on_loop();
     int err = -ENOMEM;
-    if (!c || !parser || (err = fm_stream_init(&c->stream, &server->loop, fd, &stream_ops)) != 0) {
+    if (!c || !parser || (err = fm_stream_init(&c->stream, &server->loop, fm_plain(fd), &stream_ops)) != 0) {
         fm_error_ratelimited("connection: %s; it is closed", fm_strerror(err));
         fm_parser_free(parser);
         close(fd);

@@ -126,7 +126,7 @@ static bool lost_descriptor(void *ctx, int fd) FM_UNCHECKED
     }
     for (struct fm_list *node = s->conns.next; node != &s->conns; node = node->next) {
         struct fm_conn *c = FM_LIST_ENTRY(node, struct fm_conn, node);
-        if (c->stream.fd != fd)
+        if (fm_stream_fd(&c->stream) != fd)
             continue;
         fm_error("the application closed descriptor %d, a connection of ours; its client is lost", fd);
         fm_stream_lost(&c->stream);

@@ -1,17 +1,17 @@
-/* A connected socket: the only place that reads and writes one (TLS will live here).
+/* A connection's bytes in both directions, over a transport (net/transport.h).
  *
  * Reading is the loop's: a persistent read event, into the owner's memory or the loop's scratch, to on_data.  While a
  * reader cannot take more, reading is paused; then, and after the peer's end of file, only its going away is watched,
  * edge-triggered, because unread bytes and an end of file stay readable for ever.  libevent does not mix both kinds of
  * trigger on one descriptor, so while the loop is writing there is no watch: writing finds a reset by itself.
  *
- * Writing is anybody's who holds the request: under `lock`, straight to the socket; what the socket does not take is
+ * Writing is the thread's that holds the request: under `lock`, straight to the transport; what that does not take is
  * queued (net/outq.h), and the loop goes on with it when the socket can take more.  A writer that left a borrowed block
  * or a file waits until it is gone, so that there is at most one of each.
  *
- * A file is sent by a file thread (util/files.h), because its storage may be slow: a part of it at a time, straight to
- * the socket.  Meanwhile nobody else writes, and the loop does not poll for room.  It works with duplicates of both
- * descriptors, so that neither number can become another file's or another client's under it. */
+ * A file is sent by a file thread (util/files.h), because its storage may be slow: a part of it at a time.  Meanwhile
+ * no other thread writes, and the loop does not poll for room.  It works with duplicates of both descriptors, so that
+ * neither number can become another file's or another client's under it. */
 #ifndef FERMATA_NET_STREAM_H
 #define FERMATA_NET_STREAM_H
 
@@ -23,6 +23,7 @@
 
 #include "fermata/net/loop.h"
 #include "fermata/net/outq.h"
+#include "fermata/net/transport.h"
 #include "fermata/util/annotate.h"
 
 struct fm_stream;
@@ -49,7 +50,7 @@ enum fm_stream_reading {
 struct fm_stream {
     const struct fm_stream_ops *ops;
     struct fm_loop *loop;
-    int fd;
+    struct fm_transport transport;
     uint8_t reading;           /* enum fm_stream_reading, as asked for; loop only */
     uint8_t armed;             /* what read_event is set to; loop only */
     bool ended;                /* the peer has ended its direction; loop only */
@@ -66,11 +67,16 @@ struct fm_stream {
     int deferred_error;   /* why it was given up, which the loop will log: a negated errno */
     struct fm_outq q;
     struct fm_file_send *file; /* sends q's file; NULL: none was queued yet */
-    uint64_t sent;             /* bytes the socket took, ever */
+    uint64_t sent;             /* bytes the transport took, ever */
 };
 
-/* Takes over fd (non-blocking) and starts reading.  0 or a negated errno; fd stays the caller's on failure. */
-int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, int fd, const struct fm_stream_ops *ops) FM_ON_LOOP;
+/* Takes over the socket of a transport, such as fm_plain(fd), and starts reading.  0 or a negated errno; the socket
+ * stays the caller's on failure. */
+int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, struct fm_transport transport,
+                   const struct fm_stream_ops *ops) FM_ON_LOOP;
+
+/* The number of its socket, or -1 when it is closed. */
+static inline int fm_stream_fd(const struct fm_stream *s) { return s->transport.fd; }
 
 /* Closes the socket and frees what is kept.  Nobody else may use the stream any more. */
 void fm_stream_fini(struct fm_stream *s) FM_ON_LOOP;
@@ -90,8 +96,12 @@ enum fm_send_flags {
  * Any thread; never blocks. */
 int64_t fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, int flags) FM_ANY_THREAD;
 
-/* Sends a head, then len bytes of the regular file fd from pos by sendfile(2), without waiting for the file; fd is the
- * caller's still.  One file at a time: the caller waits until nothing is kept.  Returns as fm_stream_send. */
+/* May files be sent?  Not every transport can. */
+static inline bool fm_stream_takes_files(const struct fm_stream *s) { return s->transport.ops->send_file != NULL; }
+
+/* Sends a head, then len bytes of the regular file fd from pos, without waiting for the file; fd is the caller's still.
+ * One file at a time: the caller waits until nothing is kept.  Only where files may be sent; returns as fm_stream_send.
+ */
 int64_t fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int fd, int64_t pos,
                             int64_t len) FM_ANY_THREAD;
 
@@ -111,10 +121,10 @@ static inline bool fm_stream_has_room(const struct fm_stream *s, uint64_t low)
 bool fm_stream_reads_file(struct fm_stream *s) FM_ANY_THREAD;
 
 /* Bytes that the peer has acknowledged, ever: does it take anything? */
-uint64_t fm_stream_taken(struct fm_stream *s) FM_ON_LOOP;
+uint64_t fm_stream_acknowledged(struct fm_stream *s) FM_ON_LOOP;
 
-/* The peer may leave what it is sent unacknowledged, or its window closed, for so many ns: TCP must not end the
- * connection before (TCP_USER_TIMEOUT), if it would sooner. */
+/* The peer may leave what it is sent unacknowledged, or its window closed, for so many ns: the connection must not end
+ * by itself before, if it would sooner. */
 void fm_stream_be_patient(struct fm_stream *s, uint64_t ns) FM_ON_LOOP;
 
 /* Gives up writing: drops what is kept, borrowed pieces included.  on_output is not called. */

@@ -51,14 +51,14 @@ ssize_t __wrap_send(int fd, const void *p, size_t n, int flags);
 ssize_t __wrap_send(int fd, const void *p, size_t n, int flags)
 {
     struct iovec piece = {(void *)(uintptr_t)p, n};
-    CHECK(fd == s.fd && (flags & MSG_NOSIGNAL));
+    CHECK(fd == fm_stream_fd(&s) && (flags & MSG_NOSIGNAL));
     return take(&piece, 1);
 }
 
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-    CHECK(fd == s.fd && (flags & MSG_NOSIGNAL));
+    CHECK(fd == fm_stream_fd(&s) && (flags & MSG_NOSIGNAL));
     return take(msg->msg_iov, msg->msg_iovlen);
 }
 
@@ -90,7 +90,7 @@ static int start(void **state)
     CHECK(fm_loop_init(&l) == 0);
     tcp_pair(fd);
     peer = fd[1];
-    CHECK(fm_stream_init(&s, &l, fd[0], &stream_ops) == 0);
+    CHECK(fm_stream_init(&s, &l, fm_plain(fd[0]), &stream_ops) == 0);
     fm_writer_init(&w, &sink_ops, &s);
     return 0;
 }

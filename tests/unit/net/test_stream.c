@@ -93,7 +93,7 @@ static int start(void **state)
         unix_pair(fd);
     e = (struct end){.ends = 0};
     peer = fd[1];
-    return fm_stream_init(&e.s, &l, fd[0], &ops);
+    return fm_stream_init(&e.s, &l, fm_plain(fd[0]), &ops);
 }
 
 static int start_unix(void **state)
@@ -591,7 +591,7 @@ static void test_end_before_a_file_is_read(void **state)
     for (int i = 0; i < MANY; i++) {
         tcp_pair(fds[i]);
         many[i] = (struct end){.ends = 0};
-        assert_int_equal(fm_stream_init(&many[i].s, &l, fds[i][0], &ops), 0);
+        assert_int_equal(fm_stream_init(&many[i].s, &l, fm_plain(fds[i][0]), &ops), 0);
         assert_int_equal(fm_stream_send_file(&many[i].s, &none, file, 0, 1000), 1000);
     }
     TURN_UNTIL(&l, atomic_load(&waiting_for_storage) == FM_FILES_THREADS);
@@ -614,7 +614,7 @@ static void test_number_of_another_while_a_file_is_read(void **state)
     char c;
     tcp_pair(other);
     set_nonblocking(other[1]);
-    assert_true(dup2(other[0], e.s.fd) >= 0);
+    assert_true(dup2(other[0], fm_stream_fd(&e.s)) >= 0);
     fm_stream_lost(&e.s);
     storage_recovers();
     assert_int_equal(recv(other[1], &c, 1, 0), -1);
@@ -796,7 +796,7 @@ static void test_lost(void **state)
             assert_true(fm_stream_send(&e.s, &piece, 1, 0) > 0);
             TURN_UNTIL(&l, e.outputs > 0);
         }
-        int fd = e.s.fd, null = open("/dev/null", O_RDWR);
+        int fd = fm_stream_fd(&e.s), null = open("/dev/null", O_RDWR);
         assert_int_equal(dup2(null, fd), fd);
         fm_stream_lost(&e.s);
         assert_int_equal(e.ends, 1);
@@ -1103,7 +1103,7 @@ static const struct fm_stream_ops shared_ops = {.on_data = shared_on_data,
 static void shared_init(struct fm_event *n)
 {
     struct shared *sh = FM_LIST_ENTRY(n, struct shared, init);
-    CHECK(fm_stream_init(&sh->s, &sh->lt.loop, sh->fd, &shared_ops) == 0);
+    CHECK(fm_stream_init(&sh->s, &sh->lt.loop, fm_plain(sh->fd), &shared_ops) == 0);
     atomic_store(&sh->ready, true);
 }
 
