@@ -104,13 +104,13 @@ static int respond(struct admin_conn *c, const struct fm_request *r)
         {fm_buf_head(&body), r->is_head ? 0 : fm_buf_size(&body)},
     };
     bool complete = !head.failed && !body.failed;
-    int64_t kept = complete ? fm_stream_send(&c->stream, pieces, 2, 0) : FM_ECLOSED;
+    enum fm_sent sent = complete ? fm_stream_send(&c->stream, pieces, 2, 0) : FM_SENT_GONE;
     if (!complete)
         fm_error_ratelimited("admin: %s; the connection is closed", fm_strerror(-ENOMEM));
     fm_buf_fini(&head);
     fm_buf_fini(&body);
     c->closing = !r->keep_alive;
-    return kept < 0 ? FM_ECLOSED : 0;
+    return sent == FM_SENT_GONE ? FM_ECLOSED : 0;
 }
 
 static void refuse(struct admin_conn *c)

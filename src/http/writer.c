@@ -103,7 +103,7 @@ static void frame_first(struct fm_writer *w) FM_REQUIRES(w->lock)
 }
 
 /* There is no memory for what is to be sent. */
-static int64_t give_up(struct fm_writer *w) FM_REQUIRES(w->lock)
+static enum fm_sent give_up(struct fm_writer *w) FM_REQUIRES(w->lock)
 {
     fm_buf_fini(&w->first);
     fm_buf_fini(&w->corked);
@@ -111,13 +111,13 @@ static int64_t give_up(struct fm_writer *w) FM_REQUIRES(w->lock)
     w->keep = false;
     w->claimed = true;
     w->ops->give_up(w->sink);
-    return FM_ECLOSED;
+    return FM_SENT_GONE;
 }
 
 #define COPIED 2048 /* a block up to here is put behind its head: one buffer costs the kernel less than three */
 
 /* Sends what is corked, then the block as it is, then its framing. */
-static int64_t send_all(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_REQUIRES(w->lock)
+static enum fm_sent send_all(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_REQUIRES(w->lock)
 {
     if (n <= COPIED) {
         cork_framed(w, p, n);
@@ -135,11 +135,11 @@ static int64_t send_all(struct fm_writer *w, const char *p, size_t n, bool borro
         {(void *)(uintptr_t)p, n},
         {(void *)(uintptr_t) "\r\n", chunked ? 2 : 0},
     };
-    int64_t pending = w->ops->send(w->sink, pieces, n > 0 ? 3 : 1, borrow);
+    enum fm_sent sent = w->ops->send(w->sink, pieces, n > 0 ? 3 : 1, borrow);
     fm_buf_fini(&w->corked);
     w->corked_since = 0;
     w->head_left = true;
-    return pending;
+    return sent;
 }
 
 /* Has no byte of the body come yet? */
@@ -171,17 +171,17 @@ static size_t admit(struct fm_writer *w, size_t n) FM_REQUIRES(w->lock)
     return n;
 }
 
-static int64_t add_block(struct fm_writer *w, const char *p, size_t n, bool borrow, bool last) FM_REQUIRES(w->lock)
+static enum fm_sent add_block(struct fm_writer *w, const char *p, size_t n, bool borrow, bool last) FM_REQUIRES(w->lock)
 {
     if (w->claimed)
-        return FM_ECLOSED;
+        return FM_SENT_GONE;
     n = admit(w, n);
     bool complete = last || w->left == 0;
     if (!w->head_made) {
         if (fm_buf_size(&w->first) == 0 && !complete && n <= FM_WRITER_CORK) {
             fm_buf_append(&w->first, p, n);
             w->corked_since = fm_now();
-            return w->first.failed ? give_up(w) : 0;
+            return w->first.failed ? give_up(w) : FM_SENT_ALL;
         }
         make_head(w, last ? (int64_t)(fm_buf_size(&w->first) + n) : -1);
         frame_first(w);
@@ -190,17 +190,17 @@ static int64_t add_block(struct fm_writer *w, const char *p, size_t n, bool borr
         cork_framed(w, p, n);
         if (w->corked_since == 0)
             w->corked_since = fm_now();
-        return w->corked.failed ? give_up(w) : 0;
+        return w->corked.failed ? give_up(w) : FM_SENT_ALL;
     }
     return send_all(w, p, n, borrow);
 }
 
-int64_t fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borrow)
+enum fm_sent fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borrow)
 {
     fm_mutex_lock(&w->lock);
-    int64_t pending = add_block(w, p, n, borrow, false);
+    enum fm_sent sent = add_block(w, p, n, borrow, false);
     fm_mutex_unlock(&w->lock);
-    return pending;
+    return sent;
 }
 
 void fm_writer_expect(struct fm_writer *w, int64_t n)
@@ -214,17 +214,17 @@ void fm_writer_expect(struct fm_writer *w, int64_t n)
     fm_mutex_unlock(&w->lock);
 }
 
-int64_t fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow)
+enum fm_sent fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow)
 {
     fm_mutex_lock(&w->lock);
-    int64_t pending = add_block(w, p, n, borrow, true);
+    enum fm_sent sent = add_block(w, p, n, borrow, true);
     fm_mutex_unlock(&w->lock);
-    return pending;
+    return sent;
 }
 
-int64_t fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len)
+enum fm_sent fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len)
 {
-    int64_t pending = FM_ECLOSED;
+    enum fm_sent sent = FM_SENT_GONE;
     fm_mutex_lock(&w->lock);
     if (w->claimed)
         goto out;
@@ -234,17 +234,17 @@ int64_t fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len)
         frame_first(w);
     }
     if (w->framing == FM_FRAME_NONE || len == 0) {
-        pending = send_all(w, NULL, 0, false);
+        sent = send_all(w, NULL, 0, false);
         goto out;
     }
     if (w->framing == FM_FRAME_CHUNKED)
         put_chunk_size(&w->corked, (size_t)len);
     if (w->corked.failed) {
-        pending = give_up(w);
+        sent = give_up(w);
         goto out;
     }
     struct iovec head = {fm_buf_head(&w->corked), fm_buf_size(&w->corked)};
-    pending = w->ops->send_file(w->sink, &head, fd, pos, len);
+    sent = w->ops->send_file(w->sink, &head, fd, pos, len);
     fm_buf_fini(&w->corked);
     w->corked_since = 0; /* 0 also with the chunk's end corked: it leaves with the body's end, when the file has gone */
     w->head_left = true;
@@ -252,22 +252,22 @@ int64_t fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len)
         fm_buf_append(&w->corked, "\r\n", 2);
 out:
     fm_mutex_unlock(&w->lock);
-    return pending;
+    return sent;
 }
 
-int64_t fm_writer_end(struct fm_writer *w)
+enum fm_sent fm_writer_end(struct fm_writer *w)
 {
-    int64_t pending = FM_ECLOSED;
+    enum fm_sent sent = FM_SENT_GONE;
     fm_mutex_lock(&w->lock);
     if (w->claimed || w->ended)
         goto out;
     w->ended = true;
-    pending = 0;
+    sent = FM_SENT_ALL;
     if (!w->head_made) {
         admit(w, 0);
         make_head(w, (int64_t)fm_buf_size(&w->first));
         if (w->corked.failed) {
-            pending = give_up(w);
+            sent = give_up(w);
             goto out;
         }
         if (w->framing == FM_FRAME_LENGTH) { /* the head and the block as two pieces: no copy */
@@ -275,7 +275,7 @@ int64_t fm_writer_end(struct fm_writer *w)
                 {fm_buf_head(&w->corked), fm_buf_size(&w->corked)},
                 {fm_buf_head(&w->first), fm_buf_size(&w->first)},
             };
-            pending = w->ops->send(w->sink, pieces, 2, false);
+            sent = w->ops->send(w->sink, pieces, 2, false);
             fm_buf_fini(&w->corked);
             fm_buf_fini(&w->first);
             w->corked_since = 0;
@@ -286,15 +286,13 @@ int64_t fm_writer_end(struct fm_writer *w)
     }
     if (w->framing == FM_FRAME_CHUNKED)
         fm_buf_append(&w->corked, "0\r\n\r\n", 5);
-    if (pending >= 0 && (fm_buf_size(&w->corked) > 0 || w->corked.failed))
-        pending = send_all(w, NULL, 0, false);
-    if (pending >= 0 && w->left > 0) {
+    if (sent != FM_SENT_GONE && (fm_buf_size(&w->corked) > 0 || w->corked.failed))
+        sent = send_all(w, NULL, 0, false);
+    if (w->left > 0)
         w->keep = false;
-        pending = FM_EINVAL;
-    }
 out:
     fm_mutex_unlock(&w->lock);
-    return pending;
+    return sent;
 }
 
 bool fm_writer_flush(struct fm_writer *w, uint64_t before)

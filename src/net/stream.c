@@ -101,7 +101,7 @@ bool fm_stream_has_unread(const struct fm_stream *s) { return s->transport.ops->
 
 /* ---- writing ---- */
 
-int64_t fm_stream_pending_owned(const struct fm_stream *s) { return (int64_t)s->q.size; }
+uint64_t fm_stream_pending_owned(const struct fm_stream *s) { return s->q.size; }
 
 static int broken(struct fm_stream *s)
 {
@@ -217,20 +217,21 @@ static size_t total_size(const struct iovec *pieces, int n)
 
 /* Asks the loop to go on with what is kept; s->lock is held, which keeps the stream alive: its owner on the loop takes
  * the lock before it lets go of a request. */
-static int64_t ask_loop(struct fm_stream *s) FM_REQUIRES(s->lock)
+static enum fm_sent ask_loop(struct fm_stream *s) FM_REQUIRES(s->lock)
 {
-    int64_t pending = fm_stream_pending_owned(s);
-    if (pending > 0 && !s->waiting) {
+    if (s->q.size == 0)
+        return FM_SENT_ALL;
+    if (!s->waiting) {
         s->waiting = s->posted = true;
         fm_loop_post(s->loop, &s->want_write, 0, NULL);
     }
-    return pending;
+    return fm_outq_lends(&s->q) ? FM_SENT_BORROWED : FM_SENT_KEPT;
 }
 
-int64_t fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, int flags)
+enum fm_sent fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, int flags)
 {
     fm_mutex_lock(&s->lock);
-    int64_t result = FM_ECLOSED;
+    enum fm_sent result = FM_SENT_GONE;
     if (s->dead)
         goto out;
     size_t total = total_size(pieces, n), sent = 0;
@@ -243,7 +244,10 @@ int64_t fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, i
     int err = 0;
     if (sent < total)
         err = fm_outq_add(&s->q, pieces, n, sent, flags & FM_SEND_BORROW ? FM_STREAM_BORROW : SIZE_MAX);
-    result = err ? give_up(s, err) : ask_loop(s);
+    if (err != 0)
+        give_up(s, err);
+    else
+        result = ask_loop(s);
 out:
     fm_mutex_unlock(&s->lock);
     return result;
@@ -278,10 +282,10 @@ static int prepare_file(struct fm_stream *s, int fd) FM_REQUIRES(s->lock)
     return err;
 }
 
-int64_t fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int fd, int64_t pos, int64_t len)
+enum fm_sent fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int fd, int64_t pos, int64_t len)
 {
     fm_mutex_lock(&s->lock);
-    int64_t result = FM_ECLOSED;
+    enum fm_sent result = FM_SENT_GONE;
     if (s->dead)
         goto out;
     int err = prepare_file(s, fd);
@@ -302,10 +306,10 @@ out:
     return result;
 }
 
-int64_t fm_stream_pending(struct fm_stream *s)
+uint64_t fm_stream_pending(struct fm_stream *s)
 {
     fm_mutex_lock(&s->lock);
-    int64_t pending = fm_stream_pending_owned(s);
+    uint64_t pending = fm_stream_pending_owned(s);
     fm_mutex_unlock(&s->lock);
     return pending;
 }

@@ -86,7 +86,7 @@ static bool refuse(struct fm_conn *c, const struct fm_http_error *error) FM_ON_L
     fm_count((enum fm_counter)(FM_C_REQ_1XX + error->status / 100 - 1));
     log_refusal(c, error);
     struct iovec piece = {text, fm_response_plain(text, error->status, is_head)};
-    bool sent = fm_stream_send(&c->stream, &piece, 1, 0) >= 0;
+    bool sent = fm_stream_send(&c->stream, &piece, 1, 0) != FM_SENT_GONE;
     if (c->server->access) {
         struct fm_access_entry e = {.remote = c->remote, .status = (unsigned)error->status, .end = '-'};
         e.request = fm_parser_request(c->parser);
@@ -318,7 +318,7 @@ static void on_output(struct fm_stream *s)
     struct fm_conn *c = of_stream(s);
     fm_assert_on_loop();
     bool dead = fm_stream_is_dead(s);
-    int64_t pending = dead ? 0 : fm_stream_pending(s);
+    uint64_t pending = dead ? 0 : fm_stream_pending(s);
     if (pending > 0 && c->state == FM_CONN_LINGERING)
         start_timer(c, FM_T_LINGER);
     else if (pending > 0 && !fm_stream_reads_file(s))

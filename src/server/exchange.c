@@ -15,23 +15,27 @@
 #include "fermata/util/log.h"
 #include "fermata/wsgi/report.h"
 
-_Static_assert(FM_STREAM_BORROW > FM_OUTPUT_HIGH, "whoever lends a block is parked until it is sent");
+_Static_assert(FM_STREAM_BORROW > FM_OUTPUT_HIGH, "a block is borrowed only of a request that is parked then");
 
 static struct fm_exchange *of_call(struct fm_call *call) { return FM_LIST_ENTRY(call, struct fm_exchange, call); }
 
 /* ---- the writer's sink: the connection's stream ---- */
 
-static int64_t sink_send(void *sink, const struct iovec *pieces, int n, bool borrow)
+static enum fm_sent sink_send(void *sink, const struct iovec *pieces, int n, bool borrow)
 {
     struct fm_exchange *x = sink;
     return fm_stream_send(&x->conn->stream, pieces, n, borrow ? FM_SEND_BORROW : 0);
 }
 
-static int64_t sink_send_file(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len)
+static enum fm_sent sink_send_file(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len)
 {
     struct fm_exchange *x = sink;
     return fm_stream_send_file(&x->conn->stream, head, fd, pos, len);
 }
+
+static bool sink_takes_files(void *sink) { return fm_stream_takes_files(&((struct fm_exchange *)sink)->conn->stream); }
+
+static uint64_t sink_pending(void *sink) { return fm_stream_pending(&((struct fm_exchange *)sink)->conn->stream); }
 
 static bool sink_may_keep(void *sink)
 {
@@ -45,7 +49,14 @@ static bool sink_may_keep(void *sink)
 
 static void sink_give_up(void *sink) { fm_stream_give_up(&((struct fm_exchange *)sink)->conn->stream, -ENOMEM); }
 
-static const struct fm_sink_ops sink_ops = {sink_send, sink_send_file, sink_may_keep, sink_give_up};
+static const struct fm_sink_ops sink_ops = {
+    .send = sink_send,
+    .send_file = sink_send_file,
+    .takes_files = sink_takes_files,
+    .pending = sink_pending,
+    .may_keep = sink_may_keep,
+    .give_up = sink_give_up,
+};
 
 /* ---- what the WSGI layer asks for ---- */
 

@@ -173,15 +173,15 @@ static PyObject *write_block(struct fm_run *run, PyObject *data)
     if (PyBytes_GET_SIZE(data) == 0)
         Py_RETURN_NONE;
     struct fm_call *call = run->call;
-    int64_t kept;
+    enum fm_sent sent;
     int err = 0;
     Py_BEGIN_ALLOW_THREADS
-    kept = fm_writer_block(&call->writer, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), false);
-    if (kept > FM_OUTPUT_HIGH)
+    sent = fm_writer_block(&call->writer, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), false);
+    if (sent != FM_SENT_ALL && fm_writer_pending(&call->writer) > FM_OUTPUT_HIGH)
         err = call->ops->wait_output(call); /* write() cannot suspend: a slow client holds this thread */
     Py_END_ALLOW_THREADS
     fm_thread_cork(fm_thread_self()); /* if it is corked, the monitor sees to it */
-    if (kept < 0 || err < 0) {
+    if (sent == FM_SENT_GONE || err < 0) {
         PyErr_SetString(PyExc_ConnectionAbortedError, "the client is gone or the request was ended");
         return NULL;
     }

@@ -164,7 +164,9 @@ static void respond(struct input *in, struct fm_response *r, struct check_respon
         else
             give(&w, &body, in, false);
     }
-    c->is_short = !complete && fm_writer_end(&w) == FM_EINVAL;
+    if (!complete)
+        fm_writer_end(&w);
+    c->is_short = fm_writer_is_short(&w);
     c->keep = w.keep;
     c->out = &sink->out;
     c->fields = &fields;

@@ -183,7 +183,8 @@ static void run_once(struct fm_call *call, struct input *in, unsigned flags, str
         c->status = atoi(PyUnicode_AsUTF8(status));
         fields_of(list, c, &fields);
         write_blocks(write, in, &call->writer, &body);
-        c->is_short = fm_writer_end(&call->writer) == FM_EINVAL;
+        fm_writer_end(&call->writer);
+        c->is_short = fm_writer_is_short(&call->writer);
         c->keep = call->writer.keep;
         c->fields = &fields;
         c->body = &body;

@@ -17,13 +17,18 @@
 #include "fermata/http/response.h"
 #include "fermata/util/annotate.h"
 #include "fermata/util/buf.h"
+#include "fermata/util/sent.h"
 
 #define FM_WRITER_CORK 8192 /* bytes that may be corked */
 
 struct fm_sink_ops { /* what lies behind: the connection.  Any thread, never blocking. */
-    /* Sends or keeps the pieces: the bytes kept, or FM_ECLOSED.  borrow: a large rest may be kept by reference. */
-    int64_t (*send)(void *sink, const struct iovec *pieces, int n, bool borrow);
-    int64_t (*send_file)(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len);
+    /* Sends or keeps the pieces.  borrow: a large rest may be kept by reference. */
+    enum fm_sent (*send)(void *sink, const struct iovec *pieces, int n, bool borrow);
+    enum fm_sent (*send_file)(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len);
+    /* Can it send files? */
+    bool (*takes_files)(void *sink);
+    /* How many bytes it keeps. */
+    uint64_t (*pending)(void *sink);
     /* May the connection serve another request after this one? */
     bool (*may_keep)(void *sink);
     /* The rest of the response cannot be sent, for want of memory: the connection is to be broken off. */
@@ -59,13 +64,13 @@ void fm_writer_fini(struct fm_writer *w);
 /* For the next request on the same connection. */
 void fm_writer_reset(struct fm_writer *w, int minor, bool is_head, bool keep_alive);
 
-/* The next block of the body; the head has been set.  Returns the bytes the connection keeps now (the caller parks
- * above its high-water mark), or FM_ECLOSED when the client is gone or the server has answered.  borrow: the caller
- * keeps p alive and sends nothing more until the connection keeps nothing. */
-int64_t fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
+/* The next block of the body; the head has been set.  What became of it: FM_SENT_ALL also while it is corked, and
+ * FM_SENT_GONE when the client is gone or the server has answered.  borrow: where that answers FM_SENT_BORROWED, the
+ * caller keeps p alive and sends nothing more until the connection keeps nothing. */
+enum fm_sent fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
 
 /* The same for a body of exactly this one block, without corking it: what ends the response too. */
-int64_t fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
+enum fm_sent fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
 
 /* The caller knows that n bytes more make the body complete: they are its Content-Length, unless the application has
  * given one, or the head has left. */
@@ -78,12 +83,21 @@ static inline bool fm_writer_is_complete(const struct fm_writer *w)
     return w->framing != FM_FRAME_CHUNKED && w->left <= 0;
 }
 
-/* The rest of the body is len bytes of a regular file from pos; the caller keeps fd open until nothing is kept. */
-int64_t fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len) FM_ANY_THREAD;
+/* May files be sent?  If not, their bytes come as blocks. */
+static inline bool fm_writer_takes_files(const struct fm_writer *w) { return w->ops->takes_files(w->sink); }
 
-/* The body is complete: completes the framing and sends what is corked.  The bytes the connection keeps, FM_ECLOSED, or
- * FM_EINVAL if less than the Content-Length came: the connection must be broken off. */
-int64_t fm_writer_end(struct fm_writer *w) FM_ANY_THREAD;
+/* The rest of the body is len bytes of a regular file from pos; the caller keeps fd open until nothing is kept. */
+enum fm_sent fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len) FM_ANY_THREAD;
+
+/* The body is complete: completes the framing and sends what is corked. */
+enum fm_sent fm_writer_end(struct fm_writer *w) FM_ANY_THREAD;
+
+/* After fm_writer_end, by the same thread: did less than the Content-Length come?  Then the connection must be broken
+ * off. */
+static inline bool fm_writer_is_short(const struct fm_writer *w) { return w->ended && w->left > 0; }
+
+/* The bytes that the connection keeps: the caller parks above its high-water mark. */
+static inline uint64_t fm_writer_pending(const struct fm_writer *w) { return w->ops->pending(w->sink); }
 
 /* Sends what has been corked since before `before` (UINT64_MAX: whatever is).  True if something still is. */
 bool fm_writer_flush(struct fm_writer *w, uint64_t before) FM_ANY_THREAD;

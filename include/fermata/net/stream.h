@@ -25,6 +25,7 @@
 #include "fermata/net/outq.h"
 #include "fermata/net/transport.h"
 #include "fermata/util/annotate.h"
+#include "fermata/util/sent.h"
 
 struct fm_stream;
 struct fm_file_send;
@@ -92,9 +93,8 @@ enum fm_send_flags {
     FM_SEND_BORROW = 1, /* a large rest may be borrowed instead of copied */
 };
 
-/* Sends the pieces, after what is kept.  Returns the bytes kept now (0: all is with the kernel), or FM_ECLOSED.
- * Any thread; never blocks. */
-int64_t fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, int flags) FM_ANY_THREAD;
+/* Sends the pieces, after what is kept; what became of all that is kept now.  Never blocks. */
+enum fm_sent fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, int flags) FM_ANY_THREAD;
 
 /* May files be sent?  Not every transport can. */
 static inline bool fm_stream_takes_files(const struct fm_stream *s) { return s->transport.ops->send_file != NULL; }
@@ -102,12 +102,12 @@ static inline bool fm_stream_takes_files(const struct fm_stream *s) { return s->
 /* Sends a head, then len bytes of the regular file fd from pos, without waiting for the file; fd is the caller's still.
  * One file at a time: the caller waits until nothing is kept.  Only where files may be sent; returns as fm_stream_send.
  */
-int64_t fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int fd, int64_t pos,
-                            int64_t len) FM_ANY_THREAD;
+enum fm_sent fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int fd, int64_t pos,
+                                 int64_t len) FM_ANY_THREAD;
 
 /* Bytes kept, where s->lock is held or nobody else can be writing. */
-int64_t fm_stream_pending_owned(const struct fm_stream *s) FM_ANY_THREAD;
-int64_t fm_stream_pending(struct fm_stream *s) FM_ANY_THREAD;
+uint64_t fm_stream_pending_owned(const struct fm_stream *s) FM_ANY_THREAD;
+uint64_t fm_stream_pending(struct fm_stream *s) FM_ANY_THREAD;
 bool fm_stream_is_dead(struct fm_stream *s) FM_ANY_THREAD;
 
 /* May a writer that waits go on?  Nothing of its is lent, and at most `low` bytes are kept, or nobody will ever take
