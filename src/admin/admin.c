@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "fermata/admin/metrics.h"
+#include "fermata/http/h1/framer.h"
 #include "fermata/http/h1/parser.h"
 #include "fermata/http/response.h"
 #include "fermata/net/listener.h"
@@ -115,9 +116,8 @@ static int respond(struct admin_conn *c, const struct fm_request *r)
 
 static void refuse(struct admin_conn *c)
 {
-    char text[FM_PLAIN_SIZE];
-    struct iovec piece = {text,
-                          fm_response_plain(text, fm_parser_error(c->parser)->status, fm_parser_is_head(c->parser))};
+    char text[FM_H1_PLAIN_SIZE];
+    struct iovec piece = {text, fm_h1_plain(text, fm_parser_error(c->parser)->status, fm_parser_is_head(c->parser))};
     fm_stream_send(&c->stream, &piece, 1, 0);
     c->closing = true;
 }

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "fermata/http/response.h"
+#include "fermata/http/h1/framer.h"
 #include "fermata/server/access.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
@@ -80,18 +80,18 @@ static void log_refusal(struct fm_conn *c, const struct fm_http_error *error) FM
 /* Exactly one answer, and nothing after the error is ever treated as a request.  False: the connection is gone. */
 static bool refuse(struct fm_conn *c, const struct fm_http_error *error) FM_ON_LOOP
 {
-    char text[FM_PLAIN_SIZE];
+    char text[FM_H1_PLAIN_SIZE];
     bool is_head = fm_parser_is_head(c->parser);
     fm_count_refused(error->id);
     fm_count((enum fm_counter)(FM_C_REQ_1XX + error->status / 100 - 1));
     log_refusal(c, error);
-    struct iovec piece = {text, fm_response_plain(text, error->status, is_head)};
+    struct iovec piece = {text, fm_h1_plain(text, error->status, is_head)};
     bool sent = fm_stream_send(&c->stream, &piece, 1, 0) != FM_SENT_GONE;
     if (c->server->access) {
         struct fm_access_entry e = {.remote = c->remote, .status = (unsigned)error->status, .end = '-'};
         e.request = fm_parser_request(c->parser);
         e.line = fm_parser_line(c->parser, &e.line_len);
-        e.bytes = sent ? fm_response_plain_body(error->status, is_head) : 0;
+        e.bytes = sent ? fm_h1_plain_body(error->status, is_head) : 0;
         fm_access_log_add(c->server->access, &e);
     }
     fm_parser_drop_body(c->parser); /* the connection may linger */
@@ -360,7 +360,7 @@ static const struct fm_stream_ops stream_ops = {room, on_data, on_end, on_output
 void fm_conn_exchange_over(struct fm_conn *c, bool broken)
 {
     struct fm_exchange *x = c->exchange;
-    bool keep = x->call.writer.keep && !broken, draining = atomic_load(&c->server->draining);
+    bool keep = x->call.writer.framer.keep && !broken, draining = atomic_load(&c->server->draining);
     bool client_closes = !x->call.request->keep_alive;
     if (x->over == 0) /* it was still being sent, or had not begun */
         x->over = fm_loop_now(&c->server->loop);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "fermata/http/h1/framer.h"
 #include "fermata/server/access.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
@@ -50,6 +51,7 @@ static bool sink_may_keep(void *sink)
 static void sink_give_up(void *sink) { fm_stream_give_up(&((struct fm_exchange *)sink)->conn->stream, -ENOMEM); }
 
 static const struct fm_sink_ops sink_ops = {
+    .framer = &fm_h1_framer,
     .send = sink_send,
     .send_file = sink_send_file,
     .takes_files = sink_takes_files,
@@ -93,8 +95,8 @@ static int wait_output(struct fm_call *call)
 
 void fm_exchange_answer(struct fm_exchange *x, int status)
 {
-    char text[FM_PLAIN_SIZE];
-    struct iovec piece = {text, fm_response_plain(text, status, x->call.writer.is_head)};
+    char text[FM_H1_PLAIN_SIZE];
+    struct iovec piece = {text, fm_h1_plain(text, status, x->call.writer.framer.is_head)};
     x->status = (uint16_t)status;
     x->answer_len = (uint16_t)piece.iov_len;
     fm_stream_send(&x->conn->stream, &piece, 1, 0);
@@ -108,7 +110,8 @@ static void finish(struct fm_call *call, enum fm_outcome outcome)
 {
     struct fm_exchange *x = of_call(call);
     struct fm_server *server = x->conn->server;
-    bool calm = outcome == FM_OUTCOME_DONE && call->writer.keep && !server->access; /* a log line should not wait */
+    bool calm =
+        outcome == FM_OUTCOME_DONE && call->writer.framer.keep && !server->access; /* a log line should not wait */
     x->over = fm_thread_tick();
     uint64_t due = calm ? x->over + server->options->keep_alive : 0;
     x->outcome = (uint8_t)outcome;
@@ -130,8 +133,8 @@ static void on_finished(struct fm_event *event)
         /* A chunked body without its end, or one shorter than its Content-Length, shows that it is cut short: what was
          * sent before may still arrive.  Only where the end of the connection is the end of the body it takes a reset.
          */
-        x->call.writer.keep = false;
-        broken = x->call.writer.framing == FM_FRAME_CLOSE;
+        x->call.writer.framer.keep = false;
+        broken = x->call.writer.framer.framing == FM_FRAME_CLOSE;
     }
     /* Nobody writes any more, so the stream is ours without its lock. */
     if (!broken && fm_stream_pending_owned(&c->stream) > 0) {
@@ -279,9 +282,9 @@ void fm_exchange_output(struct fm_exchange *x)
 static uint64_t body_sent(const struct fm_exchange *x)
 {
     const struct fm_writer *w = &x->call.writer;
-    uint64_t body = x->status                     ? fm_response_plain_body(x->status, w->is_head)
-                    : w->framing == FM_FRAME_NONE ? 0
-                                                  : w->body;
+    uint64_t body = x->status                            ? fm_h1_plain_body(x->status, w->framer.is_head)
+                    : w->framer.framing == FM_FRAME_NONE ? 0
+                                                         : w->body;
     uint64_t sent = x->conn->stream.sent - x->sent_before; /* nobody writes any more */
     uint64_t head = x->status ? x->answer_len - body : w->head_len;
     sent = sent > head ? sent - head : 0;
@@ -292,7 +295,7 @@ void fm_exchange_account(struct fm_exchange *x, bool complete)
 {
     const struct fm_writer *w = &x->call.writer;
     struct fm_access_log *log = x->conn->server->access;
-    unsigned status = x->status ? x->status : w->head_left ? w->resp.status : 0;
+    unsigned status = x->status ? x->status : fm_writer_head_left(w) ? w->resp.status : 0;
     unsigned class = status / 100;
     fm_count(class >= 1 && class <= 5 ? (enum fm_counter)(FM_C_REQ_1XX + class - 1) : FM_C_REQ_NONE);
     fm_observe(FM_HG_REQUEST, x->over - x->begun);
@@ -301,6 +304,6 @@ void fm_exchange_account(struct fm_exchange *x, bool complete)
     complete = complete && x->outcome != FM_OUTCOME_BROKEN;
     struct fm_access_entry e = {.remote = x->conn->remote, .request = x->call.request, .bytes = body_sent(x)};
     e.status = status ? status : 499;
-    e.end = !complete ? 'X' : w->keep ? '+' : '-';
+    e.end = !complete ? 'X' : w->framer.keep ? '+' : '-';
     fm_access_log_add(log, &e);
 }

@@ -72,7 +72,7 @@ static int add_header(struct fm_response *r, PyObject *pair)
         return -1;
     int what = look_up_name(name_o, name, nlen), err = what;
     if (what >= 0)
-        err = fm_response_put(r, what, name, (size_t)nlen, value, (size_t)vlen, &why);
+        err = fm_response_add_as(r, what, name, (size_t)nlen, value, (size_t)vlen, &why);
     else
         why = "the name is not a token";
     if (err < 0) {
@@ -109,7 +109,7 @@ static int build(struct fm_response *r, PyObject *status, PyObject *headers)
     for (Py_ssize_t i = 0; err == 0 && i < PySequence_Fast_GET_SIZE(fast); i++)
         err = add_header(r, PySequence_Fast_GET_ITEM(fast, i));
     Py_DECREF(fast);
-    if (err == 0 && r->head.failed) {
+    if (err == 0 && r->lines.failed) {
         PyErr_NoMemory();
         return -1;
     }

@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "compare.h"
+#include "fermata/http/h1/framer.h"
 
 struct head { /* what the field lines said */
     unsigned lengths, codings, connections, dates, servers;
@@ -184,4 +185,7 @@ static enum fm_sent sink_send_file(void *sink, const struct iovec *head, int fd,
 
 static bool sink_may_keep(void *sink) { return ((struct check_sink *)sink)->may_keep; }
 
-const struct fm_sink_ops check_sink_ops = {.send = sink_send, .send_file = sink_send_file, .may_keep = sink_may_keep};
+const struct fm_sink_ops check_sink_ops = {.framer = &fm_h1_framer,
+                                           .send = sink_send,
+                                           .send_file = sink_send_file,
+                                           .may_keep = sink_may_keep};

@@ -185,7 +185,7 @@ static void run_once(struct fm_call *call, struct input *in, unsigned flags, str
         write_blocks(write, in, &call->writer, &body);
         fm_writer_end(&call->writer);
         c->is_short = fm_writer_is_short(&call->writer);
-        c->keep = call->writer.keep;
+        c->keep = call->writer.framer.keep;
         c->fields = &fields;
         c->body = &body;
         check_response(c);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "../util/threads.h"
+#include "fermata/http/h1/framer.h"
 #include "fermata/http/writer.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
@@ -73,6 +74,7 @@ static bool sink_takes_files(void *s) { return s == &sink; }
 static uint64_t sink_pending(void *s) { return s == &sink ? sink.pending : 0; }
 
 static const struct fm_sink_ops ops = {
+    .framer = &fm_h1_framer,
     .send = sink_send,
     .send_file = sink_send_file,
     .takes_files = sink_takes_files,
@@ -119,7 +121,7 @@ static int respond(const char *status, const char *length)
         assert_int_equal(fm_response_add(&r, "Content-Length", 14, length, strlen(length), &why), 0);
     int rc = fm_writer_set_response(&w, &r);
     if (rc == 0)
-        assert_null(r.head.data); /* moved */
+        assert_null(r.lines.data); /* moved */
     fm_response_fini(&r);
     return rc;
 }
@@ -131,7 +133,7 @@ static void assert_ends_short(void)
 {
     assert_int_not_equal(fm_writer_end(&w), FM_SENT_GONE);
     assert_true(fm_writer_is_short(&w));
-    assert_false(w.keep);
+    assert_false(w.framer.keep);
 }
 
 #define HEAD(status) "HTTP/1.1 " status "\r\nServer: s\r\nDate: d\r\n"
@@ -154,8 +156,8 @@ static void test_single_block_has_a_length(void **state)
     assert_int_equal(fm_writer_end(&w), FM_SENT_ALL);
     assert_sent(HEAD("200 OK") "Content-Length: 5\r\n\r\nhello");
     assert_int_equal(sink.sends, 1);
-    assert_true(w.keep);
-    assert_true(w.head_left);
+    assert_true(w.framer.keep);
+    assert_true(fm_writer_head_left(&w));
 }
 
 static void test_no_block(void **state)
@@ -168,7 +170,7 @@ static void test_no_block(void **state)
     assert_int_equal(respond("200 OK", "0"), 0);
     assert_int_equal(fm_writer_end(&w), FM_SENT_ALL);
     assert_sent(HEAD("200 OK") "Content-Length: 0\r\n\r\n");
-    assert_true(w.keep);
+    assert_true(w.framer.keep);
 }
 
 static void test_two_blocks_are_chunked(void **state)
@@ -182,7 +184,7 @@ static void test_two_blocks_are_chunked(void **state)
     assert_sent(
         HEAD("200 OK") "Transfer-Encoding: chunked\r\n\r\n7\r\nhello, \r\n14\r\nthis is a longer one\r\n0\r\n\r\n");
     assert_int_equal(sink.sends, 1); /* head, blocks and end in one */
-    assert_true(w.keep);
+    assert_true(w.framer.keep);
 }
 
 /* Who knows how much there will be says it before: then several blocks are no chunks. */
@@ -204,7 +206,7 @@ static void test_expected_length(void **state)
             snprintf(expected, sizeof expected, HEAD("200 OK") "Content-Length: 6\r\n%s\r\nabcdef",
                      minor ? "" : "Connection: keep-alive\r\n");
             assert_sent(expected);
-            assert_true(w.keep);
+            assert_true(w.framer.keep);
             assert_false(w.cut);
             assert_int_equal(sink.sends, 1 + flushed); /* the last block is known as such, and waits for nobody */
         }
@@ -259,13 +261,13 @@ static void test_1_0_ends_with_the_connection(void **state)
     block("b");
     assert_int_equal(fm_writer_end(&w), FM_SENT_ALL);
     assert_sent(HEAD("200 OK") "Connection: close\r\n\r\nab");
-    assert_false(w.keep);
+    assert_false(w.framer.keep);
     next(0, false, true); /* with a length it may go on */
     assert_int_equal(respond("200 OK", NULL), 0);
     block("ab");
     assert_int_equal(fm_writer_end(&w), FM_SENT_ALL);
     assert_sent(HEAD("200 OK") "Content-Length: 2\r\nConnection: keep-alive\r\n\r\nab");
-    assert_true(w.keep);
+    assert_true(w.framer.keep);
     next(0, false, false);
     assert_int_equal(respond("200 OK", "2"), 0);
     block("a");
@@ -291,7 +293,7 @@ static void test_connection_close(void **state)
         block("x");
         assert_int_equal(fm_writer_end(&w), FM_SENT_ALL);
         assert_sent(HEAD("200 OK") "Content-Length: 1\r\nConnection: close\r\n\r\nx");
-        assert_false(w.keep);
+        assert_false(w.framer.keep);
     }
 }
 
@@ -319,7 +321,7 @@ static void test_head_request(void **state)
         assert_int_equal(fm_writer_end(&w), FM_SENT_ALL); /* too short does not matter here */
         snprintf(expected, sizeof expected, HEAD("200 OK") "%s\r\n", cases[i].expected);
         assert_sent(expected);
-        assert_true(w.keep);
+        assert_true(w.framer.keep);
         assert_false(w.cut);
     }
     char *large = calloc(1, 100000);
@@ -346,7 +348,7 @@ static void test_statuses_without_body(void **state)
             assert_int_equal(fm_writer_end(&w), FM_SENT_ALL);
             snprintf(expected, sizeof expected, "HTTP/1.1 %s\r\nServer: s\r\nDate: d\r\n\r\n", statuses[i]);
             assert_sent(expected);
-            assert_true(w.keep);
+            assert_true(w.framer.keep);
         }
     next(1, false, true);
     assert_int_equal(respond("304 Not Modified", "5"), 0);
@@ -453,7 +455,7 @@ static void test_declared_length(void **state)
     assert_int_equal(fm_writer_end(&w), FM_SENT_ALL);
     assert_sent(HEAD("200 OK") "Content-Length: 6\r\n\r\nabcdef");
     assert_false(w.cut);
-    assert_true(w.keep);
+    assert_true(w.framer.keep);
 }
 
 static void test_too_long_is_cut(void **state)
@@ -468,7 +470,7 @@ static void test_too_long_is_cut(void **state)
     assert_int_equal(fm_writer_end(&w), FM_SENT_ALL);
     assert_sent(HEAD("200 OK") "Content-Length: 4\r\n\r\nabcd");
     assert_int_equal(w.body, 4);
-    assert_true(w.keep); /* the response is sound */
+    assert_true(w.framer.keep); /* the response is sound */
     next(1, false, true);
     assert_int_equal(respond("200 OK", "0"), 0);
     assert_int_equal(block("abc"), FM_SENT_ALL);
@@ -735,7 +737,7 @@ static void test_file_after_a_block_1_0(void **state)
     assert_int_equal(fm_writer_file(&w, fd, 0, 10), FM_SENT_ALL);
     assert_int_equal(fm_writer_end(&w), FM_SENT_ALL);
     assert_sent(HEAD("200 OK") "Connection: close\r\n\r\nabc0123456789");
-    assert_false(w.keep);
+    assert_false(w.framer.keep);
     close(fd);
 }
 
@@ -750,7 +752,7 @@ static void test_claim_before_anything(void **state)
             assert_int_equal(respond("200 OK", NULL), 0);
         assert_true(fm_writer_claim(&w));
         assert_false(fm_writer_claim(&w)); /* one answer only */
-        assert_false(w.keep);
+        assert_false(w.framer.keep);
         int fd = file_of("x");
         respond("200 OK", NULL);
         assert_int_equal(block("abc"), FM_SENT_GONE);
@@ -776,7 +778,7 @@ static void test_claim_after_a_block(void **state)
             if (flushed)
                 fm_writer_flush(&w, UINT64_MAX);
             assert_false(fm_writer_claim(&w));
-            assert_true(w.keep);
+            assert_true(w.framer.keep);
             assert_int_equal(block("def"), FM_SENT_ALL); /* and it goes on */
             assert_int_equal(fm_writer_end(&w), FM_SENT_ALL);
             assert_true(sink.sends > 0);

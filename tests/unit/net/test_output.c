@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 
+#include "fermata/http/h1/framer.h"
 #include "fermata/http/writer.h"
 #include "fermata/net/stream.h"
 #include "fermata/util/err.h"
@@ -82,6 +83,7 @@ static enum fm_sent sink_send_file(void *sink, const struct iovec *head, int fd,
 static bool sink_may_keep(void *sink) { return sink != NULL; }
 static uint64_t sink_pending(void *sink) { return fm_stream_pending(sink); }
 static const struct fm_sink_ops sink_ops = {
+    .framer = &fm_h1_framer,
     .send = sink_send,
     .send_file = sink_send_file,
     .pending = sink_pending,

@@ -253,8 +253,8 @@ static void test_random_pieces(void **state)
         if (sent - read < 500000) {
             char *p = bytes(sent, n);
             struct iovec pieces[3] = {{p, half}, {p + half, n - half}, {p, 0}};
-            enum fm_sent sent_ = fm_stream_send(&e.s, pieces, 3, 0);
-            assert_int_equal(sent_, fm_stream_pending(&e.s) > 0 ? FM_SENT_KEPT : FM_SENT_ALL);
+            enum fm_sent answer = fm_stream_send(&e.s, pieces, 3, 0);
+            assert_int_equal(answer, fm_stream_pending(&e.s) > 0 ? FM_SENT_KEPT : FM_SENT_ALL);
             free(p);
             sent += n;
         }
