@@ -17,8 +17,6 @@
 
 /* ---- reading ---- */
 
-enum armed { ARMED_NOT, ARMED_READ, ARMED_WATCH };
-
 static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_part_over(struct fm_event *event);
 
@@ -31,41 +29,41 @@ static void log_deferred(int err)
 /* Sets the read event to what reading, the peer's end and writing ask for. */
 static void arm_read(struct fm_stream *s) FM_ON_LOOP
 {
-    enum armed want = s->broken                                     ? ARMED_NOT
-                      : !s->ended && s->reading == FM_READ_ON       ? ARMED_READ
-                      : s->write_armed || s->reading == FM_READ_OFF ? ARMED_NOT
-                                                                    : ARMED_WATCH;
+    enum fm_stream_armed want = FM_ARMED_WATCH;
+    if (s->peer == FM_PEER_SENDS && s->reading == FM_READ_ON)
+        want = FM_ARMED_READ;
+    else if (s->peer == FM_PEER_GONE || s->write_armed || s->reading == FM_READ_OFF)
+        want = FM_ARMED_NOT;
     if (want == s->armed)
         return;
-    if (s->armed != ARMED_NOT)
+    if (s->armed != FM_ARMED_NOT)
         event_del(&s->read_event);
     s->armed = (uint8_t)want;
-    if (want == ARMED_NOT)
+    if (want == FM_ARMED_NOT)
         return;
-    short what = want == ARMED_READ ? EV_READ | EV_PERSIST : EV_READ | EV_CLOSED | EV_ET | EV_PERSIST;
+    short what = want == FM_ARMED_READ ? EV_READ | EV_PERSIST : EV_READ | EV_CLOSED | EV_ET | EV_PERSIST;
     event_assign(&s->read_event, s->loop->base, s->transport.fd, what, on_readable, s);
     if (event_add(&s->read_event, NULL) != 0) { /* it would never be heard of again */
         int err = errno ? -errno : -ENOMEM;
-        s->armed = ARMED_NOT;
+        s->armed = FM_ARMED_NOT;
         fm_stream_give_up(s, err);
     }
 }
 
 static void tell_end(struct fm_stream *s, int err) FM_ON_LOOP
 {
-    s->ended = true;
-    s->broken = err != 0;
+    s->peer = err != 0 ? FM_PEER_GONE : FM_PEER_ENDED;
     arm_read(s);
     s->ops->on_end(s, err);
 }
 
 static void read_some(struct fm_stream *s) FM_ON_LOOP
 {
-    size_t room = FM_SCRATCH;
-    char *to = s->ops->room ? s->ops->room(s, &room) : NULL;
+    size_t len = FM_SCRATCH;
+    char *to = s->ops->buffer ? s->ops->buffer(s, &len) : NULL;
     if (!to)
         to = s->loop->scratch;
-    ssize_t n = s->transport.ops->receive(&s->transport, to, room);
+    ssize_t n = s->transport.ops->receive(&s->transport, to, len);
     if (n > 0) {
         if (!s->uncounted)
             fm_count_add(FM_C_BYTES_IN, (uint64_t)n);
@@ -82,12 +80,12 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     struct fm_stream *s = arg;
     (void)fd;
     fm_assert_on_loop();
-    if (s->armed == ARMED_READ) {
+    if (s->armed == FM_ARMED_READ) {
         read_some(s);
         return;
     }
     int err = s->transport.ops->error(&s->transport);
-    if (err != 0 || ((what & EV_CLOSED) && !s->ended))
+    if (err != 0 || ((what & EV_CLOSED) && s->peer == FM_PEER_SENDS))
         tell_end(s, err);
 }
 
@@ -103,9 +101,18 @@ bool fm_stream_has_unread(const struct fm_stream *s) { return s->transport.ops->
 
 uint64_t fm_stream_pending_owned(const struct fm_stream *s) { return s->q.size; }
 
-static int broken(struct fm_stream *s)
+/* Is something kept, which the loop has been asked to send, or sends? */
+static bool is_the_loops(const struct fm_stream *s) FM_REQUIRES(s->lock)
 {
-    s->dead = true;
+    return s->writing == FM_WRITE_ASKED || s->writing == FM_WRITE_LOOP;
+}
+
+static int broken(struct fm_stream *s) FM_REQUIRES(s->lock)
+{
+    if (s->writing == FM_WRITE_ASKED)
+        s->writing = FM_WRITE_DYING;
+    else if (s->writing != FM_WRITE_DYING)
+        s->writing = FM_WRITE_DEAD;
     fm_outq_clear(&s->q);
     return FM_ECLOSED;
 }
@@ -113,13 +120,13 @@ static int broken(struct fm_stream *s)
 /* The same where nothing will tell the loop; s->lock is held, which keeps the stream alive (see ask_loop). */
 static int give_up(struct fm_stream *s, int err) FM_REQUIRES(s->lock)
 {
-    if (s->dead)
+    if (fm_stream_is_dead_owned(s))
         return FM_ECLOSED;
     broken(s);
     s->deferred_error = err;
-    if (!s->posted)
+    if (s->writing != FM_WRITE_DYING)
         fm_loop_post(s->loop, &s->want_write, 0, NULL);
-    s->posted = true;
+    s->writing = FM_WRITE_DYING;
     return FM_ECLOSED;
 }
 
@@ -131,7 +138,7 @@ static void count_sent(struct fm_stream *s, ssize_t n)
 }
 
 /* The bytes that the transport took, FM_EAGAIN, or FM_ECLOSED with the stream dead. */
-static ssize_t send_pieces(struct fm_stream *s, const struct iovec *pieces, int n, bool more)
+static ssize_t send_pieces(struct fm_stream *s, const struct iovec *pieces, int n, bool more) FM_REQUIRES(s->lock)
 {
     ssize_t k = s->transport.ops->send(&s->transport, pieces, n, more);
     if (k >= 0)
@@ -221,8 +228,8 @@ static enum fm_sent ask_loop(struct fm_stream *s) FM_REQUIRES(s->lock)
 {
     if (s->q.size == 0)
         return FM_SENT_ALL;
-    if (!s->waiting) {
-        s->waiting = s->posted = true;
+    if (s->writing == FM_WRITE_DIRECT) {
+        s->writing = FM_WRITE_ASKED;
         fm_loop_post(s->loop, &s->want_write, 0, NULL);
     }
     return fm_outq_lends(&s->q) ? FM_SENT_BORROWED : FM_SENT_KEPT;
@@ -232,10 +239,10 @@ enum fm_sent fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int
 {
     fm_mutex_lock(&s->lock);
     enum fm_sent result = FM_SENT_GONE;
-    if (s->dead)
+    if (fm_stream_is_dead_owned(s))
         goto out;
     size_t total = total_size(pieces, n), sent = 0;
-    if (total > 0 && !s->waiting && s->q.size == 0) {
+    if (total > 0 && s->writing == FM_WRITE_DIRECT) {
         ssize_t k = send_pieces(s, pieces, n, false);
         if (k == FM_ECLOSED)
             goto out;
@@ -286,7 +293,7 @@ enum fm_sent fm_stream_send_file(struct fm_stream *s, const struct iovec *head, 
 {
     fm_mutex_lock(&s->lock);
     enum fm_sent result = FM_SENT_GONE;
-    if (s->dead)
+    if (fm_stream_is_dead_owned(s))
         goto out;
     int err = prepare_file(s, fd);
     if (err == 0)
@@ -296,9 +303,9 @@ enum fm_sent fm_stream_send_file(struct fm_stream *s, const struct iovec *head, 
         goto out;
     }
     fm_outq_add_file(&s->q, s->file->fd, pos, len);
-    err = s->waiting ? FM_EAGAIN : send_kept(s);
+    err = is_the_loops(s) ? FM_EAGAIN : send_kept(s);
     if (err == FM_EBUSY)
-        s->waiting = true; /* the end of the part goes to the loop by itself */
+        s->writing = FM_WRITE_LOOP; /* the end of the part goes there by itself */
     if (err != FM_ECLOSED)
         result = ask_loop(s);
 out:
@@ -317,7 +324,7 @@ uint64_t fm_stream_pending(struct fm_stream *s)
 bool fm_stream_is_dead(struct fm_stream *s)
 {
     fm_mutex_lock(&s->lock);
-    bool dead = s->dead;
+    bool dead = fm_stream_is_dead_owned(s);
     fm_mutex_unlock(&s->lock);
     return dead;
 }
@@ -387,9 +394,9 @@ static void start_writing(struct fm_stream *s) FM_ON_LOOP
 static void go_on(struct fm_stream *s) FM_ON_LOOP
 {
     fm_mutex_lock(&s->lock);
-    int err = s->dead ? FM_ECLOSED : send_kept(s);
-    if (err == 0 || err == FM_ECLOSED)
-        s->waiting = false;
+    int err = fm_stream_is_dead_owned(s) ? FM_ECLOSED : send_kept(s);
+    if (err == 0)
+        s->writing = FM_WRITE_DIRECT;
     fm_mutex_unlock(&s->lock);
     if (err == FM_EAGAIN)
         start_writing(s);
@@ -418,7 +425,7 @@ static void on_part_over(struct fm_event *event)
     f->busy = false;
     count_sent(s, (ssize_t)f->sent);
     bool full = f->err == FM_EAGAIN;
-    if (!s->dead) {
+    if (!fm_stream_is_dead_owned(s)) {
         fm_outq_sent(&s->q, f->sent);
         if (f->err == FM_ECLOSED)
             broken(s);
@@ -444,8 +451,8 @@ static void on_want_write(struct fm_event *event)
     struct fm_stream *s = FM_LIST_ENTRY(event, struct fm_stream, want_write);
     fm_assert_on_loop();
     fm_mutex_lock(&s->lock);
-    s->posted = false;
-    bool dead = s->dead;
+    bool dead = fm_stream_is_dead_owned(s);
+    s->writing = dead ? FM_WRITE_DEAD : FM_WRITE_LOOP;
     int deferred_error = s->deferred_error;
     s->deferred_error = 0;
     fm_mutex_unlock(&s->lock);
@@ -460,17 +467,17 @@ static void on_want_write(struct fm_event *event)
 
 void fm_stream_shutdown(struct fm_stream *s) { s->transport.ops->shutdown(&s->transport); }
 
-/* Leaves the loop.  It is killed first: whoever is writing has left the lock then, and whoever comes later finds it
- * dead, so that nobody uses the descriptor or posts want_write any more when both are taken away. */
+/* Leaves the loop.  It is killed first: a thread that was writing has left the lock then, and one that comes later
+ * finds it dead, so that none uses the descriptor or posts want_write any more when both are taken away. */
 static void leave_loop(struct fm_stream *s) FM_ON_LOOP
 {
     fm_stream_kill(s);
     log_deferred(s->deferred_error);
     s->deferred_error = 0;
-    if (s->armed != ARMED_NOT)
+    if (s->armed != FM_ARMED_NOT)
         event_del(&s->read_event);
-    s->armed = ARMED_NOT;
-    s->broken = true;
+    s->armed = FM_ARMED_NOT;
+    s->peer = FM_PEER_GONE;
     fm_loop_cancel(s->loop, &s->want_write);
     if (s->write_event)
         event_free(s->write_event); /* removes it first */
@@ -486,7 +493,7 @@ static void leave_file(struct fm_stream *s) FM_ON_LOOP
     if (!f)
         return;
     fm_mutex_lock(&s->lock);
-    bool busy = f->busy; /* nobody starts another part of a dead stream */
+    bool busy = f->busy; /* no other part of a dead stream is started */
     fm_mutex_unlock(&s->lock);
     f->stream = NULL;
     if (!busy || fm_files_withdraw(FM_FILES_SEND, &f->job))
@@ -508,7 +515,6 @@ void fm_stream_lost(struct fm_stream *s)
     leave_loop(s);
     leave_file(s);
     s->transport.fd = -1; /* the number is another file's */
-    s->ended = true;
     s->ops->on_end(s, -EBADF);
 }
 
@@ -523,7 +529,7 @@ int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, struct fm_transpor
     fm_outq_init(&s->q);
     fm_mutex_init(&s->lock);
     fm_event_init(&s->want_write, on_want_write);
-    s->armed = ARMED_READ;
+    s->armed = FM_ARMED_READ;
     event_assign(&s->read_event, loop->base, transport.fd, EV_READ | EV_PERSIST, on_readable, s);
     if (event_add(&s->read_event, NULL) != 0) {
         fm_mutex_fini(&s->lock);

@@ -237,7 +237,7 @@ static char *room(struct fm_stream *s, size_t *len)
 {
     struct fm_conn *c = of_stream(s);
     if (c->state == FM_CONN_READING)
-        return fm_parser_room(c->parser, len);
+        return fm_parser_buffer(c->parser, len);
     if (c->state != FM_CONN_LINGERING)
         *len = READ_AHEAD - fm_buf_size(&c->ahead);
     return NULL;

@@ -88,7 +88,7 @@ static int wait_output(struct fm_call *call)
     fm_mutex_lock(&s->lock);
     while (!has_room(x))
         pthread_cond_wait(&x->drained, &s->lock.m);
-    bool over = s->dead || fm_task_aborted(&call->task);
+    bool over = fm_stream_is_dead_owned(s) || fm_task_aborted(&call->task);
     fm_mutex_unlock(&s->lock);
     return over ? FM_ECLOSED : 0;
 }
@@ -142,7 +142,7 @@ static void on_finished(struct fm_event *event)
         x->over = 0; /* not yet */
         return;
     }
-    fm_conn_exchange_over(c, broken || c->stream.dead);
+    fm_conn_exchange_over(c, broken || fm_stream_is_dead_owned(&c->stream));
 }
 
 void fm_exchange_init(struct fm_exchange *x, struct fm_conn *c)

@@ -208,7 +208,7 @@ static void test_expected_length(void **state)
             assert_sent(expected);
             assert_true(w.framer.keep);
             assert_false(w.cut);
-            assert_int_equal(sink.sends, 1 + flushed); /* the last block is known as such, and waits for nobody */
+            assert_int_equal(sink.sends, 1 + flushed); /* the last block is known as such, and waits for nothing */
         }
 }
 
@@ -839,7 +839,7 @@ static void test_closed_sink(void **state)
     assert_int_equal(fm_writer_end(&w), FM_SENT_GONE);
     next(1, false, true);
     assert_int_equal(respond("200 OK", NULL), 0);
-    assert_int_equal(block("small"), FM_SENT_ALL); /* held: nobody knows yet */
+    assert_int_equal(block("small"), FM_SENT_ALL); /* corked: it is not known yet */
     assert_int_equal(fm_writer_end(&w), FM_SENT_GONE);
     free(p);
 }
@@ -882,7 +882,7 @@ static void test_flush_from_another_thread(void **state)
         fm_mutex_lock(&w.lock);
         fm_buf_clear(&sink.out);
         fm_mutex_unlock(&w.lock);
-        /* The server resets a writer that nobody else has. */
+        /* The server resets a writer that no other thread has. */
         atomic_store(&flushing, false);
         join(thread);
         fm_writer_reset(&w, 1, false, true);

@@ -23,8 +23,8 @@ struct end { /* a stream and what became known of it */
     bool free_in_callback, freed;
     bool dead_seen; /* by the last on_output */
     uint64_t pending_seen;
-    char *room; /* where bytes shall go, if anywhere */
-    size_t room_len;
+    char *buffer; /* where bytes shall go, if anywhere */
+    size_t buffer_len;
 };
 
 static struct fm_loop l;
@@ -34,24 +34,24 @@ static int peer;
 static void stop_in_callback(struct end *x)
 {
     fm_stream_fini(&x->s);
-    memset(&x->s, 0xdd, sizeof x->s); /* whoever looks at it now sees that */
+    memset(&x->s, 0xdd, sizeof x->s); /* who looks at it now sees that */
     x->freed = true;
 }
 
-static char *room(struct fm_stream *s, size_t *len)
+static char *buffer(struct fm_stream *s, size_t *len)
 {
     struct end *x = FM_LIST_ENTRY(s, struct end, s);
     fm_assert_on_loop();
-    if (x->room)
-        *len = x->room_len;
-    return x->room;
+    if (x->buffer)
+        *len = x->buffer_len;
+    return x->buffer;
 }
 
 static void on_data(struct fm_stream *s, const char *data, size_t len)
 {
     struct end *x = FM_LIST_ENTRY(s, struct end, s);
     fm_assert_on_loop();
-    CHECK(len > 0 && data == (x->room ? x->room : s->loop->scratch));
+    CHECK(len > 0 && data == (x->buffer ? x->buffer : s->loop->scratch));
     fm_buf_append(&x->got, data, len);
     if (x->free_in_callback)
         stop_in_callback(x);
@@ -78,7 +78,7 @@ static void on_output(struct fm_stream *s)
         stop_in_callback(x);
 }
 
-static const struct fm_stream_ops ops = {room, on_data, on_end, on_output};
+static const struct fm_stream_ops ops = {buffer, on_data, on_end, on_output};
 
 static int start(void **state)
 {
@@ -319,7 +319,7 @@ static void test_borrowed_tail_in_parts(void **state)
         char *p = bytes(0, BODY + tail);
         struct iovec pieces[3] = {{p, BODY}, {p + BODY, tail / 2}, {p + BODY + tail / 2, tail - tail / 2}};
         uint64_t sent = e.s.sent;
-        e.s.waiting = true; /* as if the loop were at it: nothing leaves now */
+        e.s.writing = FM_WRITE_ASKED; /* as if the loop were at it: nothing leaves now */
         assert_int_equal(fm_stream_send(&e.s, pieces, 3, FM_SEND_BORROW), FM_SENT_BORROWED);
         assert_int_equal(fm_stream_pending(&e.s), BODY + tail);
         assert_ptr_equal(e.s.q.borrowed, p);
@@ -328,7 +328,7 @@ static void test_borrowed_tail_in_parts(void **state)
         fm_loop_post(&l, &e.s.want_write, 0, NULL);
         fm_mutex_unlock(&e.s.lock);
         assert_arrives(0, BODY + tail);
-        TURN_UNTIL(&l, !e.s.waiting);
+        TURN_UNTIL(&l, e.s.writing == FM_WRITE_DIRECT);
         assert_int_equal(e.s.sent - sent, BODY + tail);
         assert_true(keeps_no_memory());
         free(p);
@@ -376,7 +376,7 @@ static void test_what_is_borrowed_is_above_the_high_water_mark(void **state)
          n += n == FM_OUTPUT_HIGH + 2 ? FM_OUTPUT_HIGH - 4 : 1) {
         char *p = bytes(0, n);
         struct iovec piece = {p, n};
-        e.s.waiting = true; /* the socket takes nothing now */
+        e.s.writing = FM_WRITE_ASKED; /* the socket takes nothing now */
         enum fm_sent sent = fm_stream_send(&e.s, &piece, 1, FM_SEND_BORROW);
         assert_int_equal(fm_stream_pending(&e.s), n);
         assert_int_equal(sent, e.s.q.borrowed ? FM_SENT_BORROWED : FM_SENT_KEPT);
@@ -386,7 +386,7 @@ static void test_what_is_borrowed_is_above_the_high_water_mark(void **state)
         fm_loop_post(&l, &e.s.want_write, 0, NULL);
         fm_mutex_unlock(&e.s.lock);
         assert_arrives(0, n);
-        TURN_UNTIL(&l, !e.s.waiting);
+        TURN_UNTIL(&l, e.s.writing == FM_WRITE_DIRECT);
         free(p);
     }
 }
@@ -752,7 +752,7 @@ static void test_close_is_an_end(void **state)
     assert_int_equal(recv(peer, &c, 1, 0), 0);
 }
 
-/* The peer sees an error at once, and whoever still holds the stream finds it dead. */
+/* The peer sees an error at once, and a thread that still holds the stream finds it dead. */
 static void test_reset_from_here(void **state)
 {
     (void)state;
@@ -789,7 +789,7 @@ static void test_reset_from_here(void **state)
     free(p);
 }
 
-/* Somebody else has closed the descriptor, and its number is another's: that one is left alone. */
+/* The application has closed the descriptor, and its number is another's: that one is left alone. */
 static void test_lost(void **state)
 {
     static char block[8000000];
@@ -838,13 +838,13 @@ static void test_reading_where_the_owner_wants_it(void **state)
 {
     (void)state;
     char mine[4] = "";
-    e.room = mine;
-    e.room_len = 3;
+    e.buffer = mine;
+    e.buffer_len = 3;
     assert_int_equal(write(peer, "abcdefg", 7), 7);
     TURN_UNTIL(&l, fm_buf_size(&e.got) == 7);
     assert_memory_equal(fm_buf_head(&e.got), "abcdefg", 7);
     assert_int_equal(mine[0], 'g');
-    e.room = NULL;
+    e.buffer = NULL;
     assert_int_equal(write(peer, "hij", 3), 3);
     TURN_UNTIL(&l, fm_buf_size(&e.got) == 10);
 }
