@@ -1078,6 +1078,57 @@ static void test_free_in_on_output(void **state)
     }
 }
 
+/* ---- another transport: every byte is flipped on its way, and files are not for it ---- */
+
+static ssize_t flipped_receive(struct fm_transport *t, char *to, size_t len)
+{
+    ssize_t n = fm_plain_ops.receive(t, to, len);
+    for (ssize_t i = 0; i < n; i++)
+        to[i] = (char)~to[i];
+    return n;
+}
+
+static ssize_t flipped_send(struct fm_transport *t, const struct iovec *pieces, int n, bool more)
+{
+    char text[10000];
+    size_t len = 0;
+    for (int i = 0; i < n; i++)
+        for (size_t k = 0; k < pieces[i].iov_len && len < sizeof text; k++)
+            text[len++] = (char)~((const char *)pieces[i].iov_base)[k];
+    struct iovec piece = {text, len};
+    return fm_plain_ops.send(t, &piece, 1, more);
+}
+
+static void test_another_transport(void **state)
+{
+    (void)state;
+    enum { N = 300000 };
+    struct fm_transport_ops flipped = fm_plain_ops;
+    flipped.receive = flipped_receive;
+    flipped.send = flipped_send;
+    flipped.send_file = NULL;
+    assert_true(fm_stream_takes_files(&e.s));
+    e.s.transport.ops = &flipped;
+    assert_false(fm_stream_takes_files(&e.s));
+    char *sent = bytes(0, N), *got = malloc(N);
+    struct iovec pieces[2] = {{sent, 1000}, {sent + 1000, N - 1000}};
+    assert_int_not_equal(fm_stream_send(&e.s, pieces, 2, 0), FM_SENT_GONE);
+    for (size_t n = 0; n < N;) {
+        ssize_t k = recv(peer, got + n, N - n, MSG_DONTWAIT);
+        n += k > 0 ? (size_t)k : 0;
+        fm_loop_turn(&l, false);
+    }
+    for (size_t i = 0; i < N; i++)
+        if (got[i] != (char)~sent[i])
+            fail_msg("byte %zu has not gone through the transport", i);
+    assert_int_equal(write(peer, got, 100), 100);
+    TURN_UNTIL(&l, fm_buf_size(&e.got) == 100);
+    assert_memory_equal(fm_buf_head(&e.got), sent, 100);
+    e.s.transport.ops = &fm_plain_ops; /* which outlives the test */
+    free(sent);
+    free(got);
+}
+
 /* ---- two threads: the loop drains while a writer writes ---- */
 
 struct shared {
@@ -1249,6 +1300,8 @@ int main(void)
         TCP_TEST(test_free_in_on_data),
         TCP_TEST(test_free_in_on_end),
         TCP_TEST(test_free_in_on_output),
+        UNIX_TEST(test_another_transport),
+        TCP_TEST(test_another_transport),
         cmocka_unit_test(test_two_threads),
     };
     no_longer_than(300);
