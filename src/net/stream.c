@@ -232,7 +232,7 @@ static enum fm_sent ask_loop(struct fm_stream *s) FM_REQUIRES(s->lock)
         s->writing = FM_WRITE_ASKED;
         fm_loop_post(s->loop, &s->want_write, 0, NULL);
     }
-    return fm_outq_lends(&s->q) ? FM_SENT_BORROWED : FM_SENT_KEPT;
+    return fm_outq_borrows(&s->q) ? FM_SENT_BORROWED : FM_SENT_KEPT;
 }
 
 enum fm_sent fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, int flags)

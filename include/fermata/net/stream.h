@@ -148,7 +148,7 @@ bool fm_stream_is_dead(struct fm_stream *s) FM_ANY_THREAD;
  * any more.  s->lock is held. */
 static inline bool fm_stream_has_room(const struct fm_stream *s, uint64_t low)
 {
-    return fm_stream_is_dead_owned(s) || (!fm_outq_lends(&s->q) && s->q.size <= low);
+    return fm_stream_is_dead_owned(s) || (!fm_outq_borrows(&s->q) && s->q.size <= low);
 }
 
 /* Is a part of a file being read and sent?  Then it may be the storage that is waited for, and not the peer. */

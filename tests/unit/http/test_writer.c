@@ -1,4 +1,4 @@
-/* The writer: framing, holding back, and who may still say something, with a sink that writes down what it is given. */
+/* The writer: framing, corking, and who may still say something, with a sink that writes down what it is given. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -152,7 +152,7 @@ static void test_single_block_has_a_length(void **state)
     (void)state;
     assert_int_equal(respond("200 OK", NULL), 0);
     assert_int_equal(block("hello"), FM_SENT_ALL);
-    assert_int_equal(sink.sends, 0); /* held */
+    assert_int_equal(sink.sends, 0); /* corked */
     assert_int_equal(fm_writer_end(&w), FM_SENT_ALL);
     assert_sent(HEAD("200 OK") "Content-Length: 5\r\n\r\nhello");
     assert_int_equal(sink.sends, 1);
@@ -501,9 +501,9 @@ static void test_too_short_is_an_error(void **state)
     assert_ends_short();
 }
 
-/* ---- holding back ---- */
+/* ---- corking ---- */
 
-static void test_hold_limit(void **state)
+static void test_cork_limit(void **state)
 {
     (void)state;
     char *p = calloc(1, FM_WRITER_CORK + 1);
@@ -521,7 +521,7 @@ static void test_hold_limit(void **state)
     next(1, false, true);
     assert_int_equal(respond("200 OK", NULL), 0);
     assert_int_equal(fm_writer_block(&w, p, FM_WRITER_CORK + 1, false), FM_SENT_ALL);
-    assert_int_equal(sink.sends, 1); /* too large for holding from the start */
+    assert_int_equal(sink.sends, 1); /* too large to be corked from the start */
     next(1, false, true);
     assert_int_equal(respond("200 OK", NULL), 0);
     for (int i = 0; i < 100000; i++) /* the framing of tiny blocks counts, too */
@@ -540,7 +540,7 @@ static void test_flush(void **state)
     uint64_t before = fm_now();
     block("abc");
     assert_true(w.corked_since >= before && w.corked_since <= fm_now());
-    assert_true(fm_writer_flush(&w, before - 1)); /* too young: still held */
+    assert_true(fm_writer_flush(&w, before - 1)); /* too young: still corked */
     assert_int_equal(sink.sends, 0);
     assert_false(fm_writer_flush(&w, w.corked_since));
     assert_sent(HEAD("200 OK") "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
@@ -606,7 +606,8 @@ static void test_whole(void **state)
     assert_sent(HEAD("200 OK") "Content-Length: 5\r\n\r\n");
 }
 
-/* write() came first (PEP 3333), held or already gone: the list of one block is the rest of the body, not all of it. */
+/* write() came first (PEP 3333), corked or already gone: the list of one block is the rest of the body, not all of it.
+ */
 static void test_whole_after_a_block(void **state)
 {
     (void)state;
@@ -679,8 +680,8 @@ static void test_file(void **state)
     close(fd);
 }
 
-/* A block that is still held: the length of both is known. */
-static void test_file_after_a_held_block(void **state)
+/* A block that is still corked: the length of both is known. */
+static void test_file_after_a_corked_block(void **state)
 {
     (void)state;
     int fd = file_of("0123456789");
@@ -807,7 +808,7 @@ static void test_set_response(void **state)
     assert_int_equal(respond("200 OK", "100"), 0);
     assert_int_equal(respond("500 Oops", NULL), 0); /* with exc_info: nothing was given yet */
     assert_int_equal(block("x"), FM_SENT_ALL);
-    assert_int_equal(respond("501 Late", NULL), FM_ECLOSED); /* held counts as sent */
+    assert_int_equal(respond("501 Late", NULL), FM_ECLOSED); /* corked counts as sent */
     fm_writer_flush(&w, UINT64_MAX);
     assert_int_equal(respond("502 Later", NULL), FM_ECLOSED);
     assert_int_equal(fm_writer_end(&w), FM_SENT_ALL);
@@ -929,13 +930,13 @@ int main(void)
         TEST(test_declared_length),
         TEST(test_too_long_is_cut),
         TEST(test_too_short_is_an_error),
-        TEST(test_hold_limit),
+        TEST(test_cork_limit),
         TEST(test_flush),
         TEST(test_large_blocks_are_not_copied),
         TEST(test_whole),
         TEST(test_whole_after_a_block),
         TEST(test_file),
-        TEST(test_file_after_a_held_block),
+        TEST(test_file_after_a_corked_block),
         TEST(test_file_in_a_chunked_response),
         TEST(test_file_after_a_block_1_0),
         TEST(test_claim_before_anything),

@@ -223,8 +223,8 @@ static size_t up_to_stops(size_t n)
     return n;
 }
 
-/* Large blocks in chunks.  The socket is full before the first one, so that all of it is lent, and once more at each
- * byte around its end. */
+/* Large blocks in chunks.  The socket is full before the first one, so that all of it is borrowed, and once more at
+ * each byte around its end. */
 static void test_full_at_each_byte(void **state)
 {
     (void)state;

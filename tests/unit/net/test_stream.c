@@ -182,7 +182,7 @@ static uint64_t count_of(enum fm_counter id)
 
 static bool keeps_no_memory(void)
 {
-    return fm_stream_pending(&e.s) == 0 && e.s.q.bytes.cap == 0 && !fm_outq_lends(&e.s.q) && !e.s.file;
+    return fm_stream_pending(&e.s) == 0 && e.s.q.bytes.cap == 0 && !fm_outq_borrows(&e.s.q) && !e.s.file;
 }
 
 /* ---- writing ---- */
@@ -227,7 +227,7 @@ static void test_rest_is_kept_in_order(void **state)
     assert_int_equal(e.s.sent, FIRST + MORE * TIMES);
     TURN_UNTIL(&l, e.outputs > 2 && e.pending_seen == 0);
     unsigned outputs = e.outputs;
-    assert_int_equal(send_bytes(pos, 10), FM_SENT_ALL); /* calm again: straight to the socket */
+    assert_int_equal(send_bytes(pos, 10), FM_SENT_ALL); /* nothing is kept: straight to the socket */
     assert_arrives(pos, 10);
     turn_a_while(&l);
     assert_int_equal(e.outputs, outputs);
@@ -355,8 +355,8 @@ static void test_not_borrowed(void **state)
         struct iovec pieces[2] = {{p, cases[i].body}, {p + cases[i].body, cases[i].tail}};
         fm_stream_send(&e.s, pieces, 2, cases[i].flags);
         assert_true(i == 2 ? e.s.q.borrowed >= p && e.s.q.borrowed < p + BODY : !e.s.q.borrowed);
-        size_t lent = i == 2 ? cases[i].body : 0;
-        memset(p + lent, 0, n - lent);
+        size_t borrowed = i == 2 ? cases[i].body : 0;
+        memset(p + borrowed, 0, n - borrowed);
         assert_arrives(i == 0 ? 0 : pos, i == 0 ? pos + n : n);
         TURN_UNTIL(&l, fm_stream_pending(&e.s) == 0);
         free(p);
