@@ -21,7 +21,7 @@ PYFACTS := $(O)/gen/python.mk
 
 comma := ,
 LAYERS := util net http sched config py wsgi admin server worker
-SRCS   := $(foreach l,$(LAYERS),$(wildcard src/$(l)/*.c)) src/main.c
+SRCS   := $(foreach l,$(LAYERS),$(wildcard src/$(l)/*.c src/$(l)/*/*.c)) src/main.c
 OBJS   := $(SRCS:src/%.c=$(O)/obj/%.o)
 LIBOBJS := $(filter-out $(O)/obj/main.o,$(OBJS))
 NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/%,$(LIBOBJS))
@@ -129,7 +129,7 @@ $(O)/obj/inject.o: tests/faults/inject.c tests/faults/calls.h $(PYFACTS) Makefil
 
 # ---- tests ----
 
-UNITS := $(patsubst tests/unit/%.c,$(O)/unit/%,$(wildcard tests/unit/*/test_*.c))
+UNITS := $(patsubst tests/unit/%.c,$(O)/unit/%,$(wildcard tests/unit/*/test_*.c tests/unit/*/*/test_*.c))
 
 # What a unit test puts its own function in the place of.
 UNIT_WRAP.net/test_stream := sendfile
@@ -166,7 +166,7 @@ FUZZ_MAIN := $(if $(filter fuzz,$(FLAVOR)),-fsanitize=fuzzer,tests/fuzz/replay_m
 WRAP.start_response := fm_thread_self fm_thread_cork
 WRAP.options := getaddrinfo setenv
 
-$(O)/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_COMMON) tests/fuzz/replay_main.c $(wildcard tests/fuzz/*.h) tests/unit/http/replay.h $(LIBOBJS) Makefile
+$(O)/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_COMMON) tests/fuzz/replay_main.c $(wildcard tests/fuzz/*.h) tests/unit/http/h1/replay.h $(LIBOBJS) Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CPPFLAGS) $(PY_CFLAGS) -Isrc $(ALLFLAGS) -fno-lto $(LDFLAGS) $(WRAP.$*:%=-Wl,--wrap=%) -o $@ $< \
@@ -294,7 +294,8 @@ check: ## everything, what is quick to find first
 	$(MAKE) tsan
 	$(MAKE) injection
 
-FORMATTED := $(SRCS) $(wildcard include/fermata/*/*.h src/*/*.h tests/unit/*/*.[ch] tests/fuzz/*.[ch])
+FORMATTED := $(SRCS) $(wildcard $(addsuffix .h,include/fermata/*/* include/fermata/*/*/* src/*/* src/*/*/*) \
+	$(addsuffix .[ch],tests/unit/*/* tests/unit/*/*/* tests/fuzz/*))
 FORMATTER := 14# other versions format a few lines otherwise
 
 fmt: ## formats the C code

@@ -7,7 +7,8 @@
 #include <unistd.h>
 
 #include "fermata/admin/metrics.h"
-#include "fermata/http/parser.h"
+#include "fermata/http/h1/framer.h"
+#include "fermata/http/h1/parser.h"
 #include "fermata/http/response.h"
 #include "fermata/net/listener.h"
 #include "fermata/net/stream.h"
@@ -122,20 +123,19 @@ static int respond(struct admin_conn *c, const struct fm_request *r)
         {fm_buf_head(&body), r->is_head ? 0 : fm_buf_size(&body)},
     };
     bool complete = !head.failed && !body.failed;
-    int64_t kept = complete ? fm_stream_send(&c->stream, pieces, 2, 0) : FM_ECLOSED;
+    enum fm_sent sent = complete ? fm_stream_send(&c->stream, pieces, 2, 0) : FM_SENT_GONE;
     if (!complete)
         fm_error_ratelimited("admin: %s; the connection is closed", fm_strerror(-ENOMEM));
     fm_buf_fini(&head);
     fm_buf_fini(&body);
     c->state = r->keep_alive ? OPEN : ENDING;
-    return kept < 0 ? FM_ECLOSED : 0;
+    return sent == FM_SENT_GONE ? FM_ECLOSED : 0;
 }
 
 static void refuse(struct admin_conn *c)
 {
-    char text[FM_PLAIN_SIZE];
-    struct iovec piece = {text,
-                          fm_response_plain(text, fm_parser_error(c->parser)->status, fm_parser_is_head(c->parser))};
+    char text[FM_H1_PLAIN_SIZE];
+    struct iovec piece = {text, fm_h1_plain(text, fm_parser_error(c->parser)->status, fm_parser_is_head(c->parser))};
     fm_stream_send(&c->stream, &piece, 1, 0);
     c->state = ENDING;
 }
@@ -262,7 +262,7 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
     (void)peer;
     fm_assert_on_loop();
     int err = -ENOMEM;
-    if (!c || !parser || (err = fm_stream_init(&c->stream, l->loop, fd, &stream_ops)) != 0) {
+    if (!c || !parser || (err = fm_stream_init(&c->stream, l->loop, fm_plain(fd), &stream_ops)) != 0) {
         fm_error_ratelimited("admin: %s; the connection is closed", fm_strerror(err));
         fm_parser_free(parser);
         close(fd);
@@ -311,7 +311,7 @@ bool fm_admin_lost(struct fm_admin *a, int fd)
 {
     for (struct fm_list *node = a->conns.next; node != &a->conns; node = node->next) {
         struct admin_conn *c = FM_LIST_ENTRY(node, struct admin_conn, node);
-        if (c->stream.fd == fd) {
+        if (fm_stream_fd(&c->stream) == fd) {
             fm_stream_lost(&c->stream);
             return true;
         }

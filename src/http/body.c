@@ -142,7 +142,7 @@ long fm_body_read(const struct fm_body *b, uint64_t pos, char *p, size_t n)
         if (now < 0)
             return -errno;
         if (now == 0)
-            return -EIO; /* somebody cut the file short */
+            return -EIO; /* the file was cut short */
         got += (size_t)now;
     }
     return (long)got;

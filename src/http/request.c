@@ -11,7 +11,7 @@
 
 static void drop(struct fm_request *r)
 {
-    fm_quota_move(FM_QUOTA_HEADS, r->room, 0);
+    fm_quota_move(FM_QUOTA_HEADS, r->block, 0);
     free(r);
 }
 
@@ -19,18 +19,21 @@ struct fm_request *fm_request_new(struct fm_request *spare, const char *head, ui
                                   const struct fm_field *fields, uint16_t nfields)
 {
     size_t table = nfields * sizeof *fields;
-    uint32_t room = (uint32_t)(sizeof *spare + table + len);
+    uint32_t block = (uint32_t)(sizeof *spare + table + len);
     struct fm_request *r = spare;
-    if (r && r->room >= room) {
-        room = r->room;
+    if (r && r->block >= block) {
+        block = r->block;
     } else {
         free(r);
-        r = fm_quota_move(FM_QUOTA_HEADS, 0, room) ? malloc(room) : NULL;
+        r = fm_quota_move(FM_QUOTA_HEADS, 0, block) ? malloc(block) : NULL;
         if (!r)
             return NULL;
     }
-    *r = (struct fm_request){
-        .fields = (struct fm_field *)(r + 1), .room = room, .nfields = nfields, .head_len = len, .content_length = -1};
+    *r = (struct fm_request){.fields = (struct fm_field *)(r + 1),
+                             .block = block,
+                             .nfields = nfields,
+                             .head_len = len,
+                             .content_length = -1};
     r->head = (char *)r->fields + table;
     if (nfields > 0)
         memcpy(r->fields, fields, table);
@@ -42,7 +45,7 @@ struct fm_request *fm_request_new(struct fm_request *spare, const char *head, ui
 struct fm_request *fm_request_spare(struct fm_request *r)
 {
     fm_body_fini(&r->body);
-    if (r->room <= SPARE_MAX)
+    if (r->block <= SPARE_MAX)
         return r;
     drop(r);
     return NULL;

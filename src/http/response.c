@@ -1,15 +1,12 @@
-/* Response heads: checked as they come, written once. */
+/* A response's status and fields, checked as they come; see http/response.h. */
 #include "fermata/http/response.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "fermata/http/headers.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
-#include "fermata/util/version.h"
-
-#define SERVER_FIELD "Server: fermata/" FM_VERSION "\r\n"
+#include "fermata/util/text.h"
 
 /* X(name, what to do): names that are not simply passed on. */
 enum special { PLAIN, HOP_BY_HOP, CONNECTION, CONTENT_LENGTH, DATE, SERVER };
@@ -55,10 +52,21 @@ static enum special classify(const char *name, size_t len)
     return PLAIN;
 }
 
+/* The three digits that a status begins with, with nothing or a space behind them; 0: it does not. */
+static uint16_t status_code(const char *status, size_t len)
+{
+    if (len < 3 || (len > 3 && status[3] != ' '))
+        return 0;
+    for (size_t i = 0; i < 3; i++)
+        if (!fm_is_digit(status[i]))
+            return 0;
+    return (uint16_t)((status[0] - '0') * 100 + (status[1] - '0') * 10 + (status[2] - '0'));
+}
+
 int fm_response_start(struct fm_response *r, const char *status, size_t len, const char **why)
 {
-    if (len < 3 || status[0] < '2' || status[0] > '9' || status[1] < '0' || status[1] > '9' || status[2] < '0' ||
-        status[2] > '9' || (len > 3 && status[3] != ' ')) {
+    uint16_t code = status_code(status, len);
+    if (code < 200) {
         *why = "it takes three digits from 200 on, a space and a reason";
         return FM_EINVAL;
     }
@@ -66,19 +74,20 @@ int fm_response_start(struct fm_response *r, const char *status, size_t len, con
         *why = "status has control characters";
         return FM_EINVAL;
     }
-    fm_buf_clear(&r->head);
-    r->status = (uint16_t)((status[0] - '0') * 100 + (status[1] - '0') * 10 + (status[2] - '0'));
+    fm_buf_clear(&r->lines);
+    r->status = code;
     r->length = -1;
     r->has_date = r->has_server = r->close = false;
-    char *to = fm_buf_reserve(&r->head, len + 512); /* most heads fit: one allocation */
+    char *to = fm_buf_reserve(&r->lines, FM_RESPONSE_FRONT + len + 512); /* most heads fit: one allocation */
     if (!to)
         return 0;
-    memcpy(to, "HTTP/1.1 ", 9);
-    memcpy(to + 9, status, len);
-    to[9 + len] = ' '; /* RFC 9112, 4: the space stays where there is no reason */
+    to += FM_RESPONSE_FRONT;
+    memcpy(to, status, len);
+    to[len] = ' '; /* RFC 9112, 4: the space stays where there is no reason */
     len += len == 3;
-    memcpy(to + 9 + len, "\r\n", 2);
-    r->head.len += len + 11;
+    memcpy(to + len, "\r\n", 2);
+    r->lines.off = FM_RESPONSE_FRONT;
+    r->lines.len = FM_RESPONSE_FRONT + len + 2;
     return 0;
 }
 
@@ -137,11 +146,11 @@ int fm_response_add(struct fm_response *r, const char *name, size_t nlen, const 
     int what = fm_response_name(name, nlen);
     if (what < 0)
         *why = "the name is not a token";
-    return what < 0 ? what : fm_response_put(r, what, name, nlen, value, vlen, why);
+    return what < 0 ? what : fm_response_add_as(r, what, name, nlen, value, vlen, why);
 }
 
-int fm_response_put(struct fm_response *r, int what, const char *name, size_t nlen, const char *value, size_t vlen,
-                    const char **why)
+int fm_response_add_as(struct fm_response *r, int what, const char *name, size_t nlen, const char *value, size_t vlen,
+                       const char **why)
 {
     if (!fm_is_field_value(value, vlen)) {
         *why = "the value has control characters";
@@ -153,7 +162,7 @@ int fm_response_put(struct fm_response *r, int what, const char *name, size_t nl
         if (!has_token(value, vlen, "close"))
             return 1;
         r->close = true;
-        return 0; /* written when the head is finished */
+        return 0; /* the framer says it, where its version of HTTP has it */
     case CONTENT_LENGTH:
         strip(&value, &vlen);
         int again = set_length(r, value, vlen, why);
@@ -164,14 +173,14 @@ int fm_response_put(struct fm_response *r, int what, const char *name, size_t nl
     case SERVER: r->has_server = true; break;
     case PLAIN: break;
     }
-    char *to = fm_buf_reserve(&r->head, nlen + vlen + 4);
+    char *to = fm_buf_reserve(&r->lines, nlen + vlen + 4);
     if (!to)
         return 0;
     memcpy(to, name, nlen);
     memcpy(to + nlen, ": ", 2);
     memcpy(to + nlen + 2, value, vlen);
     memcpy(to + nlen + 2 + vlen, "\r\n", 2);
-    r->head.len += nlen + vlen + 4;
+    r->lines.len += nlen + vlen + 4;
     return 0;
 }
 
@@ -179,13 +188,13 @@ int fm_response_put(struct fm_response *r, int what, const char *name, size_t nl
 static char *put(char *to, const char *text, size_t n) { return (char *)memcpy(to, text, n) + n; }
 #define PUT(to, literal) put(to, literal, sizeof literal - 1)
 
-void fm_response_finish(struct fm_response *r, enum fm_framing framing, int64_t length, bool keep, int minor)
+void fm_response_complete(struct fm_response *r, int64_t length)
 {
-    char *begin = fm_buf_reserve(&r->head, 256), *to = begin; /* more than all of this together */
+    char *begin = fm_buf_reserve(&r->lines, 192 + FM_RESPONSE_BACK), *to = begin; /* more than all of this together */
     if (!to)
         return;
     if (!r->has_server)
-        to = PUT(to, SERVER_FIELD);
+        to = PUT(to, FM_SERVER_FIELD);
     if (!r->has_date) {
         to = PUT(to, "Date: ");
         to = put(to, fm_http_date(), FM_HTTP_DATE_LEN);
@@ -201,14 +210,30 @@ void fm_response_finish(struct fm_response *r, enum fm_framing framing, int64_t 
         to = put(to, p, (size_t)(digits + sizeof digits - p));
         to = PUT(to, "\r\n");
     }
-    if (framing == FM_FRAME_CHUNKED)
-        to = PUT(to, "Transfer-Encoding: chunked\r\n");
-    if (!keep)
-        to = PUT(to, "Connection: close\r\n");
-    else if (minor == 0)
-        to = PUT(to, "Connection: keep-alive\r\n");
-    to = PUT(to, "\r\n");
-    r->head.len += (size_t)(to - begin);
+    r->lines.len += (size_t)(to - begin);
+}
+
+/* A name is a token and a value has no control characters, so that the first colon and the first CRLF are their ends.
+ */
+struct fm_response_fields fm_response_fields(const struct fm_response *r)
+{
+    const char *status = fm_buf_head(&r->lines), *end = status + fm_buf_size(&r->lines);
+    const char *lf = end > status ? memchr(status, '\n', (size_t)(end - status)) : NULL;
+    return (struct fm_response_fields){.next = lf ? lf + 1 : end, .end = end};
+}
+
+bool fm_response_next(struct fm_response_fields *it)
+{
+    if (it->next == it->end)
+        return false;
+    const char *colon = memchr(it->next, ':', (size_t)(it->end - it->next));
+    it->name = it->next;
+    it->name_len = (size_t)(colon - it->name);
+    it->value = colon + 2;
+    const char *lf = memchr(it->value, '\n', (size_t)(it->end - it->value));
+    it->value_len = (size_t)(lf - 1 - it->value);
+    it->next = lf + 1;
+    return true;
 }
 
 bool fm_status_has_body(int status) { return status != 204 && status != 205 && status != 304; }
@@ -234,17 +259,4 @@ const char *fm_status_reason(int status)
     }
 }
 
-size_t fm_response_plain(char text[FM_PLAIN_SIZE], int status, bool is_head)
-{
-    const char *reason = fm_status_reason(status);
-    int n = snprintf(text, FM_PLAIN_SIZE,
-                     "HTTP/1.1 %d %s\r\n" SERVER_FIELD "Date: %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n"
-                     "%sConnection: close\r\n\r\n%s%s",
-                     status, reason, fm_http_date(), strlen(reason) + 1, status == 503 ? "Retry-After: 1\r\n" : "",
-                     is_head ? "" : reason, is_head ? "" : "\n");
-    return n > 0 && n < FM_PLAIN_SIZE ? (size_t)n : 0;
-}
-
-size_t fm_response_plain_body(int status, bool is_head) { return is_head ? 0 : strlen(fm_status_reason(status)) + 1; }
-
-void fm_response_fini(struct fm_response *r) { fm_buf_fini(&r->head); }
+void fm_response_fini(struct fm_response *r) { fm_buf_fini(&r->lines); }

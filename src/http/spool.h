@@ -3,7 +3,7 @@
  * The loop gathers what arrives; a file thread opens the file and writes, one piece at a time, because storage may be
  * slow (util/files.h).  While it writes, `flying`, `fd`, `charged` and `err` are its own; everything else is the
  * loop's.  Then the function that was given to fm_body_listen is called on the file thread, and the loop calls
- * fm_spool_over.  Without such a function (tests) whoever appends writes, and waits. */
+ * fm_spool_over.  Without such a function (tests) the caller that appends writes, and waits. */
 #ifndef FERMATA_HTTP_SPOOL_H
 #define FERMATA_HTTP_SPOOL_H
 
@@ -19,7 +19,7 @@ struct fm_spool {
     struct fm_list node; /* the listener's, from its call to fm_spool_over */
     void *owner;         /* who is told when a write is over; set by the loop */
     bool busy;           /* a file thread writes */
-    bool dropped;        /* nobody wants it any more: it is freed when the write is over */
+    bool dropped;        /* it is not wanted any more: it is freed when the write is over */
     bool ending;         /* nothing more comes */
     bool lost;           /* bytes are missing, for want of memory */
     bool owes;           /* when it is freed a file with `owed` bytes goes off the quota of files */

@@ -1,11 +1,47 @@
-/* Framing and coalescing of one response; see http/writer.h. */
+/* Coalescing and length of one response; see http/writer.h. */
 #include "fermata/http/writer.h"
 
 #include <string.h>
 
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
-#include "fermata/util/text.h"
+
+/* ---- states ---- */
+
+#ifdef FM_DEBUG
+static const char *name_of(enum fm_writer_state s)
+{
+    static const char *const names[] = {
+#define X(state, meaning) #state,
+        FM_WRITER_STATES(X)
+#undef X
+    };
+    return names[s];
+}
+
+static void check(enum fm_writer_state from, enum fm_writer_state to)
+{
+#define X(from_, to_, when)                                                                                            \
+    if (from == FM_WRITER_##from_ && to == FM_WRITER_##to_)                                                            \
+        return;
+    FM_WRITER_MOVES(X)
+#undef X
+    fm_die("writer: no transition from %s to %s", name_of(from), name_of(to));
+}
+#else
+static void check(enum fm_writer_state from, enum fm_writer_state to) { (void)from, (void)to; }
+#endif
+
+static void move(struct fm_writer *w, enum fm_writer_state to) FM_REQUIRES(w->lock)
+{
+    check((enum fm_writer_state)w->state, to);
+    w->state = (uint8_t)to;
+}
+
+static bool has_no_head(const struct fm_writer *w) FM_REQUIRES(w->lock) { return w->state <= FM_WRITER_FIRST; }
+static bool is_over(const struct fm_writer *w) FM_REQUIRES(w->lock) { return w->state >= FM_WRITER_ENDED; }
+
+/* ---- life ---- */
 
 void fm_writer_init(struct fm_writer *w, const struct fm_sink_ops *ops, void *sink)
 {
@@ -15,84 +51,71 @@ void fm_writer_init(struct fm_writer *w, const struct fm_sink_ops *ops, void *si
     fm_mutex_init(&w->lock);
 }
 
+static void drop_memory(struct fm_writer *w)
+{
+    fm_buf_fini(&w->first);
+    fm_buf_fini(&w->corked);
+    w->corked_since = 0;
+}
+
 void fm_writer_fini(struct fm_writer *w)
 {
     fm_response_fini(&w->resp);
-    fm_buf_fini(&w->first);
-    fm_buf_fini(&w->corked);
+    drop_memory(w);
     fm_mutex_fini(&w->lock);
 }
 
 void fm_writer_reset(struct fm_writer *w, int minor, bool is_head, bool keep_alive)
 {
     fm_response_fini(&w->resp);
-    fm_buf_fini(&w->first);
-    fm_buf_fini(&w->corked);
+    drop_memory(w);
     w->resp = (struct fm_response){.length = -1};
-    w->corked_since = w->body = 0;
+    w->body = 0;
     w->head_len = 0;
     w->left = w->expected = -1;
-    w->framing = FM_FRAME_NONE;
-    w->minor = (uint8_t)minor;
-    w->is_head = is_head;
-    w->keep = keep_alive;
-    w->head_made = w->head_left = w->claimed = w->cut = w->ended = false;
+    w->state = FM_WRITER_OPEN;
+    w->cut = false;
+    w->framer = (struct fm_framer){FM_FRAME_NONE, (uint8_t)minor, is_head, keep_alive};
 }
 
-/* Decides the framing and makes the head, in front of whatever else is sent.  total: the length of the whole body, or
- * -1 if only fm_writer_expect may have told it. */
+/* There is no memory for what is to be sent. */
+static enum fm_sent give_up(struct fm_writer *w) FM_REQUIRES(w->lock)
+{
+    drop_memory(w);
+    if (w->state < FM_WRITER_SENDING)
+        w->head_len = 0;
+    w->framer.keep = false;
+    move(w, FM_WRITER_BROKEN);
+    w->ops->give_up(w->sink);
+    return FM_SENT_GONE;
+}
+
+/* ---- framing ---- */
+
+/* Makes the head, in front of whatever else is sent.  total: the length of the whole body, or -1 if only
+ * fm_writer_expect may have told it. */
 static void make_head(struct fm_writer *w, int64_t total) FM_REQUIRES(w->lock)
 {
-    struct fm_response *r = &w->resp;
-    bool keep = w->keep && !r->close && w->ops->may_keep(w->sink);
-    total = total >= 0 ? total : w->expected;
-    int64_t length = r->length >= 0 ? r->length : total;
-    if (!fm_status_has_body(r->status)) {
-        w->framing = FM_FRAME_NONE;
-        length = -1;
-        if (r->status == 205) { /* it has to be said here (RFC 9110, 15.3.6) */
-            r->length = -1;
-            length = 0;
-        }
-    } else if (w->is_head) {
-        w->framing = FM_FRAME_NONE;
-        length = total > 0 ? total : -1; /* nothing yielded for HEAD says nothing about GET */
-    } else if (length >= 0) {
-        w->framing = FM_FRAME_LENGTH;
-    } else if (w->minor >= 1) {
-        w->framing = FM_FRAME_CHUNKED;
-    } else {
-        w->framing = FM_FRAME_CLOSE;
-        keep = false;
-    }
-    fm_response_finish(r, (enum fm_framing)w->framing, length, keep, w->minor);
-    w->keep = keep;
-    w->head_made = true;
-    w->corked = r->head; /* moves */
+    w->framer.keep = w->framer.keep && w->ops->may_keep(w->sink);
+    w->ops->framer->head(&w->framer, &w->resp, total >= 0 ? total : w->expected, &w->corked);
     w->head_len = (uint32_t)fm_buf_size(&w->corked);
-    r->head = (struct fm_buf)FM_BUF_INIT;
+    move(w, FM_WRITER_MADE);
 }
 
-static void put_chunk_size(struct fm_buf *b, size_t n)
-{
-    char text[18], *p = text + sizeof text;
-    *--p = '\n';
-    *--p = '\r';
-    do
-        *--p = FM_HEX_DIGITS[n & 15];
-    while ((n >>= 4) > 0);
-    fm_buf_append(b, p, (size_t)(text + sizeof text - p));
-}
-
+/* Corks a block behind the head, with what its framing has around it. */
 static void cork_framed(struct fm_writer *w, const char *p, size_t n) FM_REQUIRES(w->lock)
 {
-    if (n == 0 || w->framing == FM_FRAME_NONE)
+    const struct fm_framer_ops *ops = w->ops->framer;
+    bool in_blocks = w->framer.framing == FM_FRAME_BLOCKS;
+    if (n == 0 || w->framer.framing == FM_FRAME_NONE)
         return;
-    if (w->framing == FM_FRAME_CHUNKED)
-        put_chunk_size(&w->corked, n);
+    if (in_blocks)
+        ops->before_block(&w->framer, n, &w->corked);
     fm_buf_append(&w->corked, p, n);
-    if (w->framing == FM_FRAME_CHUNKED)
-        fm_buf_append(&w->corked, "\r\n", 2);
+    if (in_blocks) {
+        struct iovec behind = ops->after_block(&w->framer);
+        fm_buf_append(&w->corked, behind.iov_base, behind.iov_len);
+    }
 }
 
 /* Moves the raw first block behind the head. */
@@ -102,56 +125,51 @@ static void frame_first(struct fm_writer *w) FM_REQUIRES(w->lock)
     fm_buf_fini(&w->first);
 }
 
-/* There is no memory for what is to be sent. */
-static int64_t give_up(struct fm_writer *w) FM_REQUIRES(w->lock)
+/* ---- sending ---- */
+
+/* The sink has been given what was corked. */
+static void uncorked(struct fm_writer *w) FM_REQUIRES(w->lock)
 {
-    fm_buf_fini(&w->first);
     fm_buf_fini(&w->corked);
     w->corked_since = 0;
-    w->keep = false;
-    w->claimed = true;
-    w->ops->give_up(w->sink);
-    return FM_ECLOSED;
+    if (w->state == FM_WRITER_MADE)
+        move(w, FM_WRITER_SENDING);
 }
 
 #define COPIED 2048 /* a block up to here is put behind its head: one buffer costs the kernel less than three */
 
 /* Sends what is corked, then the block as it is, then its framing. */
-static int64_t send_all(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_REQUIRES(w->lock)
+static enum fm_sent send_all(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_REQUIRES(w->lock)
 {
+    struct iovec behind = {NULL, 0};
     if (n <= COPIED) {
         cork_framed(w, p, n);
         n = 0;
     }
-    bool chunked = n > 0 && w->framing == FM_FRAME_CHUNKED;
-    if (w->framing == FM_FRAME_NONE)
+    if (w->framer.framing == FM_FRAME_NONE)
         n = 0;
-    if (chunked)
-        put_chunk_size(&w->corked, n);
+    if (n > 0 && w->framer.framing == FM_FRAME_BLOCKS) {
+        w->ops->framer->before_block(&w->framer, n, &w->corked);
+        behind = w->ops->framer->after_block(&w->framer);
+    }
     if (w->corked.failed)
         return give_up(w);
     struct iovec pieces[3] = {
         {fm_buf_head(&w->corked), fm_buf_size(&w->corked)},
         {(void *)(uintptr_t)p, n},
-        {(void *)(uintptr_t) "\r\n", chunked ? 2 : 0},
+        behind,
     };
-    int64_t pending = w->ops->send(w->sink, pieces, n > 0 ? 3 : 1, borrow);
-    fm_buf_fini(&w->corked);
-    w->corked_since = 0;
-    w->head_left = true;
-    return pending;
+    enum fm_sent sent = w->ops->send(w->sink, pieces, n > 0 ? 3 : 1, borrow);
+    uncorked(w);
+    return sent;
 }
 
-/* Has no byte of the body come yet? */
-static bool is_untouched(const struct fm_writer *w) FM_REQUIRES(w->lock)
-{
-    return w->body == 0 && !w->head_made && fm_buf_size(&w->first) == 0;
-}
+/* ---- how long the body may be ---- */
 
 /* The length of a body that is sent, where it is known from the beginning. */
 static int64_t known_length(const struct fm_writer *w) FM_REQUIRES(w->lock)
 {
-    if (w->is_head || !fm_status_has_body(w->resp.status))
+    if (w->framer.is_head || !fm_status_has_body(w->resp.status))
         return -1;
     return w->resp.length >= 0 ? w->resp.length : w->expected;
 }
@@ -159,7 +177,7 @@ static int64_t known_length(const struct fm_writer *w) FM_REQUIRES(w->lock)
 /* Holds the application to its Content-Length: how much of n may be sent. */
 static size_t admit(struct fm_writer *w, size_t n) FM_REQUIRES(w->lock)
 {
-    if (is_untouched(w))
+    if (w->state == FM_WRITER_OPEN)
         w->left = known_length(w);
     if (w->left >= 0 && n > (uint64_t)w->left) {
         n = (size_t)w->left;
@@ -171,18 +189,40 @@ static size_t admit(struct fm_writer *w, size_t n) FM_REQUIRES(w->lock)
     return n;
 }
 
-static int64_t add_block(struct fm_writer *w, const char *p, size_t n, bool borrow, bool last) FM_REQUIRES(w->lock)
+void fm_writer_expect(struct fm_writer *w, int64_t n)
 {
-    if (w->claimed)
-        return FM_ECLOSED;
+    fm_mutex_lock(&w->lock);
+    if (has_no_head(w) && w->resp.length < 0 && n <= INT64_MAX - (int64_t)w->body) {
+        w->expected = (int64_t)w->body + n;
+        if (w->state == FM_WRITER_FIRST && known_length(w) >= 0)
+            w->left = n;
+    }
+    fm_mutex_unlock(&w->lock);
+}
+
+/* ---- blocks ---- */
+
+/* The first block waits for what follows: if nothing does, its length is the body's. */
+static enum fm_sent cork_first(struct fm_writer *w, const char *p, size_t n) FM_REQUIRES(w->lock)
+{
+    fm_buf_append(&w->first, p, n);
+    w->corked_since = fm_now();
+    if (w->first.failed)
+        return give_up(w);
+    if (n > 0)
+        move(w, FM_WRITER_FIRST);
+    return FM_SENT_ALL;
+}
+
+static enum fm_sent add_block(struct fm_writer *w, const char *p, size_t n, bool borrow, bool last) FM_REQUIRES(w->lock)
+{
+    if (is_over(w))
+        return FM_SENT_GONE;
     n = admit(w, n);
     bool complete = last || w->left == 0;
-    if (!w->head_made) {
-        if (fm_buf_size(&w->first) == 0 && !complete && n <= FM_WRITER_CORK) {
-            fm_buf_append(&w->first, p, n);
-            w->corked_since = fm_now();
-            return w->first.failed ? give_up(w) : 0;
-        }
+    if (has_no_head(w)) {
+        if (w->state == FM_WRITER_OPEN && !complete && n <= FM_WRITER_CORK)
+            return cork_first(w, p, n);
         make_head(w, last ? (int64_t)(fm_buf_size(&w->first) + n) : -1);
         frame_first(w);
     }
@@ -190,119 +230,114 @@ static int64_t add_block(struct fm_writer *w, const char *p, size_t n, bool borr
         cork_framed(w, p, n);
         if (w->corked_since == 0)
             w->corked_since = fm_now();
-        return w->corked.failed ? give_up(w) : 0;
+        return w->corked.failed ? give_up(w) : FM_SENT_ALL;
     }
     return send_all(w, p, n, borrow);
 }
 
-int64_t fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borrow)
+enum fm_sent fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borrow)
 {
     fm_mutex_lock(&w->lock);
-    int64_t pending = add_block(w, p, n, borrow, false);
+    enum fm_sent sent = add_block(w, p, n, borrow, false);
     fm_mutex_unlock(&w->lock);
-    return pending;
+    return sent;
 }
 
-void fm_writer_expect(struct fm_writer *w, int64_t n)
+enum fm_sent fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow)
 {
     fm_mutex_lock(&w->lock);
-    if (!w->head_made && w->resp.length < 0 && n <= INT64_MAX - (int64_t)w->body) {
-        w->expected = (int64_t)w->body + n;
-        if (!is_untouched(w) && known_length(w) >= 0)
-            w->left = n;
-    }
+    enum fm_sent sent = add_block(w, p, n, borrow, true);
     fm_mutex_unlock(&w->lock);
+    return sent;
 }
 
-int64_t fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow)
+static enum fm_sent add_file(struct fm_writer *w, int fd, int64_t pos, int64_t len) FM_REQUIRES(w->lock)
 {
-    fm_mutex_lock(&w->lock);
-    int64_t pending = add_block(w, p, n, borrow, true);
-    fm_mutex_unlock(&w->lock);
-    return pending;
-}
-
-int64_t fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len)
-{
-    int64_t pending = FM_ECLOSED;
-    fm_mutex_lock(&w->lock);
-    if (w->claimed)
-        goto out;
+    if (is_over(w))
+        return FM_SENT_GONE;
     len = (int64_t)admit(w, (size_t)len);
-    if (!w->head_made) {
+    if (has_no_head(w)) {
         make_head(w, (int64_t)fm_buf_size(&w->first) + len);
         frame_first(w);
     }
-    if (w->framing == FM_FRAME_NONE || len == 0) {
-        pending = send_all(w, NULL, 0, false);
-        goto out;
-    }
-    if (w->framing == FM_FRAME_CHUNKED)
-        put_chunk_size(&w->corked, (size_t)len);
-    if (w->corked.failed) {
-        pending = give_up(w);
-        goto out;
-    }
+    if (w->framer.framing == FM_FRAME_NONE || len == 0)
+        return send_all(w, NULL, 0, false);
+    bool in_blocks = w->framer.framing == FM_FRAME_BLOCKS;
+    if (in_blocks)
+        w->ops->framer->before_block(&w->framer, (uint64_t)len, &w->corked);
+    if (w->corked.failed)
+        return give_up(w);
     struct iovec head = {fm_buf_head(&w->corked), fm_buf_size(&w->corked)};
-    pending = w->ops->send_file(w->sink, &head, fd, pos, len);
-    fm_buf_fini(&w->corked);
-    w->corked_since = 0; /* 0 also with the chunk's end corked: it leaves with the body's end, when the file has gone */
-    w->head_left = true;
-    if (w->framing == FM_FRAME_CHUNKED)
-        fm_buf_append(&w->corked, "\r\n", 2);
-out:
-    fm_mutex_unlock(&w->lock);
-    return pending;
+    enum fm_sent sent = w->ops->send_file(w->sink, &head, fd, pos, len);
+    uncorked(w); /* also with the block's end corked: it leaves with the body's, when the file has gone */
+    if (in_blocks) {
+        struct iovec behind = w->ops->framer->after_block(&w->framer);
+        fm_buf_append(&w->corked, behind.iov_base, behind.iov_len);
+    }
+    return sent;
 }
 
-int64_t fm_writer_end(struct fm_writer *w)
+enum fm_sent fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len)
 {
-    int64_t pending = FM_ECLOSED;
     fm_mutex_lock(&w->lock);
-    if (w->claimed || w->ended)
-        goto out;
-    w->ended = true;
-    pending = 0;
-    if (!w->head_made) {
+    enum fm_sent sent = add_file(w, fd, pos, len);
+    fm_mutex_unlock(&w->lock);
+    return sent;
+}
+
+/* ---- the end ---- */
+
+/* Head and first block, which are all, as two pieces: no copy. */
+static enum fm_sent send_first(struct fm_writer *w) FM_REQUIRES(w->lock)
+{
+    struct iovec pieces[2] = {
+        {fm_buf_head(&w->corked), fm_buf_size(&w->corked)},
+        {fm_buf_head(&w->first), fm_buf_size(&w->first)},
+    };
+    enum fm_sent sent = w->ops->send(w->sink, pieces, 2, false);
+    fm_buf_fini(&w->first);
+    uncorked(w);
+    return sent;
+}
+
+static enum fm_sent end_body(struct fm_writer *w) FM_REQUIRES(w->lock)
+{
+    if (has_no_head(w)) {
         admit(w, 0);
         make_head(w, (int64_t)fm_buf_size(&w->first));
-        if (w->corked.failed) {
-            pending = give_up(w);
-            goto out;
-        }
-        if (w->framing == FM_FRAME_LENGTH) { /* the head and the block as two pieces: no copy */
-            struct iovec pieces[2] = {
-                {fm_buf_head(&w->corked), fm_buf_size(&w->corked)},
-                {fm_buf_head(&w->first), fm_buf_size(&w->first)},
-            };
-            pending = w->ops->send(w->sink, pieces, 2, false);
-            fm_buf_fini(&w->corked);
-            fm_buf_fini(&w->first);
-            w->corked_since = 0;
-            w->head_left = true;
-        } else {
-            frame_first(w);
-        }
+        if (w->corked.failed)
+            return give_up(w);
+        if (w->framer.framing == FM_FRAME_LENGTH)
+            return send_first(w);
+        frame_first(w);
     }
-    if (w->framing == FM_FRAME_CHUNKED)
-        fm_buf_append(&w->corked, "0\r\n\r\n", 5);
-    if (pending >= 0 && (fm_buf_size(&w->corked) > 0 || w->corked.failed))
-        pending = send_all(w, NULL, 0, false);
-    if (pending >= 0 && w->left > 0) {
-        w->keep = false;
-        pending = FM_EINVAL;
+    if (w->framer.framing == FM_FRAME_BLOCKS)
+        w->ops->framer->end(&w->framer, &w->corked);
+    bool more = fm_buf_size(&w->corked) > 0 || w->corked.failed;
+    return more ? send_all(w, NULL, 0, false) : FM_SENT_ALL;
+}
+
+enum fm_sent fm_writer_end(struct fm_writer *w)
+{
+    enum fm_sent sent = FM_SENT_GONE;
+    fm_mutex_lock(&w->lock);
+    if (!is_over(w)) {
+        sent = end_body(w);
+        if (w->state == FM_WRITER_SENDING)
+            move(w, FM_WRITER_ENDED);
+        if (w->left > 0)
+            w->framer.keep = false;
     }
-out:
     fm_mutex_unlock(&w->lock);
-    return pending;
+    return sent;
 }
 
 bool fm_writer_flush(struct fm_writer *w, uint64_t before)
 {
     fm_mutex_lock(&w->lock);
-    bool corked = w->corked_since != 0 && !w->claimed;
+    bool corked = w->corked_since != 0 && !is_over(w);
     if (corked && w->corked_since <= before) {
-        if (!w->head_made) {
+        if (has_no_head(w)) {
             make_head(w, -1);
             frame_first(w);
         }
@@ -313,13 +348,15 @@ bool fm_writer_flush(struct fm_writer *w, uint64_t before)
     return corked;
 }
 
+/* ---- who may still say something ---- */
+
 bool fm_writer_claim(struct fm_writer *w)
 {
     fm_mutex_lock(&w->lock);
-    bool ok = w->body == 0 && !w->head_made && !w->claimed;
+    bool ok = w->state == FM_WRITER_OPEN;
     if (ok) {
-        w->claimed = true;
-        w->keep = false;
+        move(w, FM_WRITER_CLAIMED);
+        w->framer.keep = false;
         w->corked_since = 0;
     }
     fm_mutex_unlock(&w->lock);
@@ -330,7 +367,7 @@ int fm_writer_set_response(struct fm_writer *w, struct fm_response *resp)
 {
     int err = FM_ECLOSED;
     fm_mutex_lock(&w->lock);
-    if (!w->head_made && fm_buf_size(&w->first) == 0) {
+    if (w->state == FM_WRITER_OPEN || w->state == FM_WRITER_CLAIMED) {
         fm_response_fini(&w->resp);
         w->resp = *resp;
         *resp = (struct fm_response){.length = -1};

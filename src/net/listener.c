@@ -294,13 +294,13 @@ static void begin_to_finish(struct fm_listener *l) FM_ON_LOOP
     fm_timer_stop(&l->retry);
 }
 
-bool fm_listener_finish(struct fm_listener *l, unsigned room)
+bool fm_listener_finish(struct fm_listener *l, unsigned most)
 {
     bool first = l->event && l->fd >= 0;
     int err = 0;
     if (first)
         begin_to_finish(l);
-    for (; room > 0 && l->left > 0 && l->fd >= 0 && err == 0; room--, l->left--)
+    for (; most > 0 && l->left > 0 && l->fd >= 0 && err == 0; most--, l->left--)
         err = accept_one(l);
     bool more = l->fd >= 0 && l->left > 0 && err != -EAGAIN;
     if (!more)

@@ -127,6 +127,6 @@ void fm_outq_sent(struct fm_outq *q, uint64_t n)
         n -= of_first;
     }
     if (q->size == 0 && q->bytes.cap > 0)
-        fm_buf_fini(&q->bytes); /* a calm connection keeps no memory */
+        fm_buf_fini(&q->bytes); /* an idle connection keeps no memory */
     check(q);
 }

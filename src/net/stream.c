@@ -1,18 +1,9 @@
-/* Sockets: reading on the loop, writing by whoever holds the request.  See net/stream.h. */
+/* Reading on the loop, writing by the thread that holds the request.  See net/stream.h. */
 #include "fermata/net/stream.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <linux/sockios.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/sendfile.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "fermata/util/counter.h"
@@ -22,12 +13,9 @@
 #include "fermata/util/log.h"
 
 #define FILE_PART                                                                                                      \
-    (1 << 20)       /* bytes of a file that are sent at a time, so that one connection cannot hold up the rest */
-#define ROOM_SOON 2 /* milliseconds that a file thread waits for the client to take more */
+    (1 << 20) /* bytes of a file that are sent at a time, so that one connection cannot hold up the rest */
 
 /* ---- reading ---- */
-
-enum armed { ARMED_NOT, ARMED_READ, ARMED_WATCH };
 
 static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_part_over(struct fm_event *event);
@@ -41,67 +29,63 @@ static void log_deferred(int err)
 /* Sets the read event to what reading, the peer's end and writing ask for. */
 static void arm_read(struct fm_stream *s) FM_ON_LOOP
 {
-    enum armed want = s->broken                                     ? ARMED_NOT
-                      : !s->ended && s->reading == FM_READ_ON       ? ARMED_READ
-                      : s->write_armed || s->reading == FM_READ_OFF ? ARMED_NOT
-                                                                    : ARMED_WATCH;
+    enum fm_stream_armed want = FM_ARMED_WATCH;
+    if (s->peer == FM_PEER_SENDS && s->reading == FM_READ_ON)
+        want = FM_ARMED_READ;
+    else if (s->peer == FM_PEER_GONE || s->write_armed || s->reading == FM_READ_OFF)
+        want = FM_ARMED_NOT;
     if (want == s->armed)
         return;
-    if (s->armed != ARMED_NOT)
+    if (s->armed != FM_ARMED_NOT)
         event_del(&s->read_event);
     s->armed = (uint8_t)want;
-    if (want == ARMED_NOT)
+    if (want == FM_ARMED_NOT)
         return;
-    short what = want == ARMED_READ ? EV_READ | EV_PERSIST : EV_READ | EV_CLOSED | EV_ET | EV_PERSIST;
-    event_assign(&s->read_event, s->loop->base, s->fd, what, on_readable, s);
+    short what = want == FM_ARMED_READ ? EV_READ | EV_PERSIST : EV_READ | EV_CLOSED | EV_ET | EV_PERSIST;
+    event_assign(&s->read_event, s->loop->base, s->transport.fd, what, on_readable, s);
     if (event_add(&s->read_event, NULL) != 0) { /* it would never be heard of again */
         int err = errno ? -errno : -ENOMEM;
-        s->armed = ARMED_NOT;
+        s->armed = FM_ARMED_NOT;
         fm_stream_give_up(s, err);
     }
 }
 
 static void tell_end(struct fm_stream *s, int err) FM_ON_LOOP
 {
-    s->ended = true;
-    s->broken = err != 0;
+    s->peer = err != 0 ? FM_PEER_GONE : FM_PEER_ENDED;
     arm_read(s);
-    s->ops->on_end(s, -err);
+    s->ops->on_end(s, err);
 }
 
 static void read_some(struct fm_stream *s) FM_ON_LOOP
 {
-    size_t room = FM_SCRATCH;
-    char *to = s->ops->room ? s->ops->room(s, &room) : NULL;
+    size_t len = FM_SCRATCH;
+    char *to = s->ops->buffer ? s->ops->buffer(s, &len) : NULL;
     if (!to)
         to = s->loop->scratch;
-    ssize_t n = recv(s->fd, to, room, 0);
+    ssize_t n = s->transport.ops->receive(&s->transport, to, len);
     if (n > 0) {
         if (!s->uncounted)
             fm_count_add(FM_C_BYTES_IN, (uint64_t)n);
         s->ops->on_data(s, to, (size_t)n);
-    } else if (n == 0) {
-        tell_end(s, 0);
-    } else if (errno != EAGAIN && errno != EINTR) {
-        int err = errno;
-        if (err == ENOMEM || err == ENOBUFS)
-            log_deferred(-err);
-        tell_end(s, err);
+    } else if (n != FM_EAGAIN) {
+        if (n == -ENOMEM || n == -ENOBUFS)
+            log_deferred((int)n);
+        tell_end(s, (int)n);
     }
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct fm_stream *s = arg;
+    (void)fd;
     fm_assert_on_loop();
-    if (s->armed == ARMED_READ) {
+    if (s->armed == FM_ARMED_READ) {
         read_some(s);
         return;
     }
-    int err = 0;
-    socklen_t len = sizeof err;
-    getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
-    if (err != 0 || ((what & EV_CLOSED) && !s->ended))
+    int err = s->transport.ops->error(&s->transport);
+    if (err != 0 || ((what & EV_CLOSED) && s->peer == FM_PEER_SENDS))
         tell_end(s, err);
 }
 
@@ -111,19 +95,24 @@ void fm_stream_set_reading(struct fm_stream *s, enum fm_stream_reading mode)
     arm_read(s);
 }
 
-bool fm_stream_has_unread(const struct fm_stream *s)
-{
-    char byte;
-    return s->fd >= 0 && recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
-}
+bool fm_stream_has_unread(const struct fm_stream *s) { return s->transport.ops->has_unread(&s->transport); }
 
 /* ---- writing ---- */
 
-int64_t fm_stream_pending_owned(const struct fm_stream *s) { return (int64_t)s->q.size; }
+uint64_t fm_stream_pending_owned(const struct fm_stream *s) { return s->q.size; }
 
-static int broken(struct fm_stream *s)
+/* Is something kept, which the loop has been asked to send, or sends? */
+static bool is_the_loops(const struct fm_stream *s) FM_REQUIRES(s->lock)
 {
-    s->dead = true;
+    return s->writing == FM_WRITE_ASKED || s->writing == FM_WRITE_LOOP;
+}
+
+static int broken(struct fm_stream *s) FM_REQUIRES(s->lock)
+{
+    if (s->writing == FM_WRITE_ASKED)
+        s->writing = FM_WRITE_DYING;
+    else if (s->writing != FM_WRITE_DYING)
+        s->writing = FM_WRITE_DEAD;
     fm_outq_clear(&s->q);
     return FM_ECLOSED;
 }
@@ -131,13 +120,13 @@ static int broken(struct fm_stream *s)
 /* The same where nothing will tell the loop; s->lock is held, which keeps the stream alive (see ask_loop). */
 static int give_up(struct fm_stream *s, int err) FM_REQUIRES(s->lock)
 {
-    if (s->dead)
+    if (fm_stream_is_dead_owned(s))
         return FM_ECLOSED;
     broken(s);
     s->deferred_error = err;
-    if (!s->posted)
+    if (s->writing != FM_WRITE_DYING)
         fm_loop_post(s->loop, &s->want_write, 0, NULL);
-    s->posted = true;
+    s->writing = FM_WRITE_DYING;
     return FM_ECLOSED;
 }
 
@@ -148,21 +137,13 @@ static void count_sent(struct fm_stream *s, ssize_t n)
         fm_count_add(FM_C_BYTES_OUT, (uint64_t)n);
 }
 
-/* One system call.  The bytes taken, FM_EAGAIN, or FM_ECLOSED with the stream dead. */
-static ssize_t send_pieces(struct fm_stream *s, const struct iovec *pieces, int n, bool more)
+/* The bytes that the transport took, FM_EAGAIN, or FM_ECLOSED with the stream dead. */
+static ssize_t send_pieces(struct fm_stream *s, const struct iovec *pieces, int n, bool more) FM_REQUIRES(s->lock)
 {
-    int flags = MSG_NOSIGNAL | (more ? MSG_MORE : 0);
-    struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = (size_t)n};
-    for (;;) {
-        ssize_t k = n == 1 ? send(s->fd, pieces->iov_base, pieces->iov_len, flags) : sendmsg(s->fd, &msg, flags);
-        if (k >= 0) {
-            count_sent(s, k);
-            return k;
-        }
-        if (errno == EINTR)
-            continue;
-        return errno == EAGAIN || errno == ENOBUFS ? FM_EAGAIN : broken(s);
-    }
+    ssize_t k = s->transport.ops->send(&s->transport, pieces, n, more);
+    if (k >= 0)
+        count_sent(s, k);
+    return k == FM_ECLOSED ? broken(s) : k;
 }
 
 /* ---- a file ---- */
@@ -173,36 +154,19 @@ struct fm_file_send { /* the sending of one file, a part at a time */
     struct fm_loop *loop;
     struct fm_stream *stream; /* NULL: it is gone, and wants nothing but the descriptors closed; loop only */
     bool busy;                /* a part is under way; guarded by the stream's lock, or by `over` once it is gone */
-    int fd, socket;           /* duplicates of its own, so that it is still the same file and connection whoever closes
-                                 the numbers that they were made of */
-    off_t pos;                /* this and the rest are the file thread's while busy */
+    int fd;                 /* this and the transport's are duplicates of its own, so that it is still the same file */
+    struct fm_transport to; /* and connection whatever becomes of the numbers that they were made of */
+    off_t pos;              /* this and the rest are the file thread's while busy */
     size_t len;
     size_t sent;
-    int err; /* why it stopped: 0, or a negated errno */
+    int err; /* why it stopped, as of the transport's send_file */
 };
 
-/* Does the client take more at once?  A quick one does: then the part goes on without the loop, which costs two changes
- * of threads each time. */
-static bool has_room_soon(const struct fm_file_send *f)
-{
-    struct pollfd room = {.fd = f->socket, .events = POLLOUT};
-    return poll(&room, 1, ROOM_SOON) > 0;
-}
-
-/* A part, straight from the file to the socket, on a file thread. */
+/* A part, on a file thread. */
 static void send_part(struct fm_file_job *job)
 {
     struct fm_file_send *f = FM_LIST_ENTRY(job, struct fm_file_send, job);
-    while (f->sent < f->len) {
-        ssize_t k = sendfile(f->socket, f->fd, &f->pos, f->len - f->sent);
-        if (k < 0 && (errno == EINTR || (errno == EAGAIN && has_room_soon(f))))
-            continue;
-        if (k <= 0) { /* nothing: the file is shorter than promised */
-            f->err = k < 0 ? -errno : -ENODATA;
-            break;
-        }
-        f->sent += (size_t)k;
-    }
+    f->err = f->to.ops->send_file(&f->to, f->fd, &f->pos, f->len, &f->sent);
     fm_loop_post(f->loop, &f->over, 0, NULL); /* from here on it is the loop's */
 }
 
@@ -210,8 +174,8 @@ static void free_file(struct fm_file_send *f)
 {
     if (f->fd >= 0)
         fm_files_close(f->fd);
-    if (f->socket >= 0)
-        fm_fds_close(f->socket);
+    if (f->to.fd >= 0)
+        fm_fds_close(f->to.fd);
     free(f);
 }
 
@@ -223,7 +187,6 @@ static int start_part(struct fm_stream *s) FM_REQUIRES(s->lock)
     f->pos = s->q.file_pos;
     f->len = left < FILE_PART ? (size_t)left : FILE_PART;
     f->sent = 0;
-    f->err = 0;
     f->busy = true;
     int err = fm_files_submit(FM_FILES_SEND, &f->job);
     if (err == 0)
@@ -261,24 +224,25 @@ static size_t total_size(const struct iovec *pieces, int n)
 
 /* Asks the loop to go on with what is kept; s->lock is held, which keeps the stream alive: its owner on the loop takes
  * the lock before it lets go of a request. */
-static int64_t ask_loop(struct fm_stream *s) FM_REQUIRES(s->lock)
+static enum fm_sent ask_loop(struct fm_stream *s) FM_REQUIRES(s->lock)
 {
-    int64_t pending = fm_stream_pending_owned(s);
-    if (pending > 0 && !s->waiting) {
-        s->waiting = s->posted = true;
+    if (s->q.size == 0)
+        return FM_SENT_ALL;
+    if (s->writing == FM_WRITE_DIRECT) {
+        s->writing = FM_WRITE_ASKED;
         fm_loop_post(s->loop, &s->want_write, 0, NULL);
     }
-    return pending;
+    return fm_outq_borrows(&s->q) ? FM_SENT_BORROWED : FM_SENT_KEPT;
 }
 
-int64_t fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, int flags)
+enum fm_sent fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, int flags)
 {
     fm_mutex_lock(&s->lock);
-    int64_t result = FM_ECLOSED;
-    if (s->dead)
+    enum fm_sent result = FM_SENT_GONE;
+    if (fm_stream_is_dead_owned(s))
         goto out;
     size_t total = total_size(pieces, n), sent = 0;
-    if (total > 0 && !s->waiting && s->q.size == 0) {
+    if (total > 0 && s->writing == FM_WRITE_DIRECT) {
         ssize_t k = send_pieces(s, pieces, n, false);
         if (k == FM_ECLOSED)
             goto out;
@@ -287,7 +251,10 @@ int64_t fm_stream_send(struct fm_stream *s, const struct iovec *pieces, int n, i
     int err = 0;
     if (sent < total)
         err = fm_outq_add(&s->q, pieces, n, sent, flags & FM_SEND_BORROW ? FM_STREAM_BORROW : SIZE_MAX);
-    result = err ? give_up(s, err) : ask_loop(s);
+    if (err != 0)
+        give_up(s, err);
+    else
+        result = ask_loop(s);
 out:
     fm_mutex_unlock(&s->lock);
     return result;
@@ -308,12 +275,13 @@ static int prepare_file(struct fm_stream *s, int fd) FM_REQUIRES(s->lock)
     struct fm_file_send *f = calloc(1, sizeof *f);
     if (!f)
         return -ENOMEM;
-    *f = (struct fm_file_send){.loop = s->loop, .stream = s, .fd = -1, .socket = -1};
+    *f = (struct fm_file_send){.loop = s->loop, .stream = s, .fd = -1, .to = s->transport};
+    f->to.fd = -1;
     fm_file_job_init(&f->job, send_part);
     fm_event_init(&f->over, on_part_over);
     int err = duplicate(fd, &f->fd);
     if (err == 0)
-        err = duplicate(s->fd, &f->socket);
+        err = duplicate(s->transport.fd, &f->to.fd);
     if (err != 0)
         free_file(f);
     else
@@ -321,11 +289,11 @@ static int prepare_file(struct fm_stream *s, int fd) FM_REQUIRES(s->lock)
     return err;
 }
 
-int64_t fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int fd, int64_t pos, int64_t len)
+enum fm_sent fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int fd, int64_t pos, int64_t len)
 {
     fm_mutex_lock(&s->lock);
-    int64_t result = FM_ECLOSED;
-    if (s->dead)
+    enum fm_sent result = FM_SENT_GONE;
+    if (fm_stream_is_dead_owned(s))
         goto out;
     int err = prepare_file(s, fd);
     if (err == 0)
@@ -335,9 +303,9 @@ int64_t fm_stream_send_file(struct fm_stream *s, const struct iovec *head, int f
         goto out;
     }
     fm_outq_add_file(&s->q, s->file->fd, pos, len);
-    err = s->waiting ? FM_EAGAIN : send_kept(s);
+    err = is_the_loops(s) ? FM_EAGAIN : send_kept(s);
     if (err == FM_EBUSY)
-        s->waiting = true; /* the end of the part goes to the loop by itself */
+        s->writing = FM_WRITE_LOOP; /* the end of the part goes there by itself */
     if (err != FM_ECLOSED)
         result = ask_loop(s);
 out:
@@ -345,10 +313,10 @@ out:
     return result;
 }
 
-int64_t fm_stream_pending(struct fm_stream *s)
+uint64_t fm_stream_pending(struct fm_stream *s)
 {
     fm_mutex_lock(&s->lock);
-    int64_t pending = fm_stream_pending_owned(s);
+    uint64_t pending = fm_stream_pending_owned(s);
     fm_mutex_unlock(&s->lock);
     return pending;
 }
@@ -356,7 +324,7 @@ int64_t fm_stream_pending(struct fm_stream *s)
 bool fm_stream_is_dead(struct fm_stream *s)
 {
     fm_mutex_lock(&s->lock);
-    bool dead = s->dead;
+    bool dead = fm_stream_is_dead_owned(s);
     fm_mutex_unlock(&s->lock);
     return dead;
 }
@@ -369,24 +337,15 @@ bool fm_stream_reads_file(struct fm_stream *s)
     return busy;
 }
 
-uint64_t fm_stream_taken(struct fm_stream *s)
+uint64_t fm_stream_acknowledged(struct fm_stream *s)
 {
-    int in_kernel = 0;
     fm_mutex_lock(&s->lock);
-    uint64_t sent = s->sent;
-    if (s->fd >= 0)
-        ioctl(s->fd, SIOCOUTQ, &in_kernel);
+    uint64_t sent = s->sent, under_way = s->transport.ops->unacknowledged(&s->transport);
     fm_mutex_unlock(&s->lock);
-    return sent - (uint64_t)in_kernel;
+    return sent - under_way;
 }
 
-void fm_stream_be_patient(struct fm_stream *s, uint64_t ns)
-{
-    int now = 0, ms = ns / FM_MS < INT_MAX ? (int)(ns / FM_MS) : INT_MAX;
-    socklen_t len = sizeof now;
-    if (getsockopt(s->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &now, &len) == 0 && now != 0 && now < ms)
-        setsockopt(s->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
-}
+void fm_stream_be_patient(struct fm_stream *s, uint64_t ns) { s->transport.ops->be_patient(&s->transport, ns); }
 
 void fm_stream_kill(struct fm_stream *s)
 {
@@ -421,7 +380,7 @@ static void start_writing(struct fm_stream *s) FM_ON_LOOP
     if (s->write_armed)
         return;
     if (!s->write_event)
-        s->write_event = event_new(s->loop->base, s->fd, EV_WRITE | EV_PERSIST, on_writable, s);
+        s->write_event = event_new(s->loop->base, s->transport.fd, EV_WRITE | EV_PERSIST, on_writable, s);
     s->write_armed = s->write_event != NULL;
     arm_read(s); /* a watch ends before the write event is added */
     if (!s->write_event || event_add(s->write_event, NULL) != 0) {
@@ -435,9 +394,9 @@ static void start_writing(struct fm_stream *s) FM_ON_LOOP
 static void go_on(struct fm_stream *s) FM_ON_LOOP
 {
     fm_mutex_lock(&s->lock);
-    int err = s->dead ? FM_ECLOSED : send_kept(s);
-    if (err == 0 || err == FM_ECLOSED)
-        s->waiting = false;
+    int err = fm_stream_is_dead_owned(s) ? FM_ECLOSED : send_kept(s);
+    if (err == 0)
+        s->writing = FM_WRITE_DIRECT;
     fm_mutex_unlock(&s->lock);
     if (err == FM_EAGAIN)
         start_writing(s);
@@ -465,10 +424,10 @@ static void on_part_over(struct fm_event *event)
     fm_mutex_lock(&s->lock);
     f->busy = false;
     count_sent(s, (ssize_t)f->sent);
-    bool full = f->err == -EAGAIN;
-    if (!s->dead) {
+    bool full = f->err == FM_EAGAIN;
+    if (!fm_stream_is_dead_owned(s)) {
         fm_outq_sent(&s->q, f->sent);
-        if (f->err == -EPIPE || f->err == -ECONNRESET)
+        if (f->err == FM_ECLOSED)
             broken(s);
         else if (f->err != 0 && !full)
             give_up(s, f->err); /* the file cannot be read, or is shorter than promised */
@@ -492,8 +451,8 @@ static void on_want_write(struct fm_event *event)
     struct fm_stream *s = FM_LIST_ENTRY(event, struct fm_stream, want_write);
     fm_assert_on_loop();
     fm_mutex_lock(&s->lock);
-    s->posted = false;
-    bool dead = s->dead;
+    bool dead = fm_stream_is_dead_owned(s);
+    s->writing = dead ? FM_WRITE_DEAD : FM_WRITE_LOOP;
     int deferred_error = s->deferred_error;
     s->deferred_error = 0;
     fm_mutex_unlock(&s->lock);
@@ -506,19 +465,19 @@ static void on_want_write(struct fm_event *event)
     s->ops->on_output(s);
 }
 
-void fm_stream_shutdown(struct fm_stream *s) { shutdown(s->fd, SHUT_WR); }
+void fm_stream_shutdown(struct fm_stream *s) { s->transport.ops->shutdown(&s->transport); }
 
-/* Leaves the loop.  It is killed first: whoever is writing has left the lock then, and whoever comes later finds it
- * dead, so that nobody uses the descriptor or posts want_write any more when both are taken away. */
+/* Leaves the loop.  It is killed first: a thread that was writing has left the lock then, and one that comes later
+ * finds it dead, so that none uses the descriptor or posts want_write any more when both are taken away. */
 static void leave_loop(struct fm_stream *s) FM_ON_LOOP
 {
     fm_stream_kill(s);
     log_deferred(s->deferred_error);
     s->deferred_error = 0;
-    if (s->armed != ARMED_NOT)
+    if (s->armed != FM_ARMED_NOT)
         event_del(&s->read_event);
-    s->armed = ARMED_NOT;
-    s->broken = true;
+    s->armed = FM_ARMED_NOT;
+    s->peer = FM_PEER_GONE;
     fm_loop_cancel(s->loop, &s->want_write);
     if (s->write_event)
         event_free(s->write_event); /* removes it first */
@@ -534,62 +493,56 @@ static void leave_file(struct fm_stream *s) FM_ON_LOOP
     if (!f)
         return;
     fm_mutex_lock(&s->lock);
-    bool busy = f->busy; /* nobody starts another part of a dead stream */
+    bool busy = f->busy; /* no other part of a dead stream is started */
     fm_mutex_unlock(&s->lock);
     f->stream = NULL;
     if (!busy || fm_files_withdraw(FM_FILES_SEND, &f->job))
         free_file(f);
 }
 
-static void close_socket(struct fm_stream *s) FM_ON_LOOP
+static void close_transport(struct fm_stream *s, bool reset) FM_ON_LOOP
 {
-    if (s->fd < 0)
+    if (s->transport.fd < 0)
         return;
     leave_loop(s);
-    fm_fds_close(s->fd); /* where a file thread is at it, the connection ends when that has closed its own */
+    /* Where a file thread is at it, the connection ends when that has closed its own. */
+    s->transport.ops->close(&s->transport, reset);
     leave_file(s);
-    s->fd = -1;
 }
 
-void fm_stream_close(struct fm_stream *s) { close_socket(s); }
+void fm_stream_close(struct fm_stream *s) { close_transport(s, false); }
 
 void fm_stream_lost(struct fm_stream *s)
 {
     leave_loop(s);
     leave_file(s);
-    s->fd = -1; /* the number is somebody else's */
-    s->ended = true;
+    s->transport.fd = -1; /* the number is another file's */
     s->ops->on_end(s, -EBADF);
 }
 
-void fm_stream_reset(struct fm_stream *s)
-{
-    struct linger hard = {.l_onoff = 1, .l_linger = 0};
-    if (s->fd >= 0)
-        setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
-    close_socket(s);
-}
+void fm_stream_reset(struct fm_stream *s) { close_transport(s, true); }
 
 /* ---- life ---- */
 
-int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, int fd, const struct fm_stream_ops *ops)
+int fm_stream_init(struct fm_stream *s, struct fm_loop *loop, struct fm_transport transport,
+                   const struct fm_stream_ops *ops)
 {
-    *s = (struct fm_stream){.ops = ops, .loop = loop, .fd = fd, .reading = FM_READ_ON};
+    *s = (struct fm_stream){.ops = ops, .loop = loop, .transport = transport, .reading = FM_READ_ON};
     fm_outq_init(&s->q);
     fm_mutex_init(&s->lock);
     fm_event_init(&s->want_write, on_want_write);
-    s->armed = ARMED_READ;
-    event_assign(&s->read_event, loop->base, fd, EV_READ | EV_PERSIST, on_readable, s);
+    s->armed = FM_ARMED_READ;
+    event_assign(&s->read_event, loop->base, transport.fd, EV_READ | EV_PERSIST, on_readable, s);
     if (event_add(&s->read_event, NULL) != 0) {
         fm_mutex_fini(&s->lock);
         return errno ? -errno : -ENOMEM;
     }
-    fm_fds_own(fd);
+    fm_fds_own(transport.fd);
     return 0;
 }
 
 void fm_stream_fini(struct fm_stream *s)
 {
-    close_socket(s);
+    close_transport(s, false);
     fm_mutex_fini(&s->lock);
 }

@@ -110,7 +110,7 @@ void fm_conns_close(struct fm_conns *conns)
 bool fm_conns_lost(struct fm_conns *conns, int fd)
 {
     for (struct fm_list *node = conns->list.next; node != &conns->list; node = node->next) {
-        if (of_node(node)->stream.fd != fd)
+        if (fm_stream_fd(&of_node(node)->stream) != fd)
             continue;
         fm_error("the application closed descriptor %d, a connection of ours; its client is lost", fd);
         fm_stream_lost(&of_node(node)->stream);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fermata/http/response.h"
+#include "fermata/http/h1/framer.h"
 #include "fermata/server/access.h"
 #include "fermata/server/timeouts.h"
 #include "fermata/util/counter.h"
@@ -125,18 +125,18 @@ static void log_refusal(struct fm_http1 *c, const struct fm_http_error *error) F
 /* Exactly one answer, and nothing after the error is ever treated as a request. */
 static void refuse(struct fm_http1 *c, const struct fm_http_error *error) FM_ON_LOOP
 {
-    char text[FM_PLAIN_SIZE];
+    char text[FM_H1_PLAIN_SIZE];
     bool is_head = fm_parser_is_head(c->parser);
     fm_count_refused(error->id);
     fm_count((enum fm_counter)(FM_C_REQ_1XX + error->status / 100 - 1));
     log_refusal(c, error);
-    struct iovec piece = {text, fm_response_plain(text, error->status, is_head)};
-    bool sent = fm_stream_send(&c->stream, &piece, 1, 0) >= 0;
+    struct iovec piece = {text, fm_h1_plain(text, error->status, is_head)};
+    bool sent = fm_stream_send(&c->stream, &piece, 1, 0) != FM_SENT_GONE;
     if (c->service->access) {
         struct fm_access_entry e = {.remote = c->remote, .status = (unsigned)error->status, .end = '-'};
         e.request = fm_parser_request(c->parser);
         e.line = fm_parser_line(c->parser, &e.line_len);
-        e.bytes = sent ? fm_response_plain_body(error->status, is_head) : 0;
+        e.bytes = sent ? fm_h1_plain_body(error->status, is_head) : 0;
         fm_access_log_add(c->service->access, &e);
     }
     fm_parser_drop_body(c->parser); /* the connection may linger */
@@ -278,7 +278,7 @@ static char *room(struct fm_stream *s, size_t *len)
 {
     struct fm_http1 *c = of_stream(s);
     if (c->state == FM_HTTP1_READING)
-        return fm_parser_room(c->parser, len);
+        return fm_parser_buffer(c->parser, len);
     if (c->state != FM_HTTP1_LINGERING)
         *len = READ_AHEAD - fm_buf_size(&c->ahead);
     return NULL;
@@ -355,7 +355,7 @@ static void on_output(struct fm_stream *s)
     struct fm_http1 *c = of_stream(s);
     fm_assert_on_loop();
     bool dead = fm_stream_is_dead(s);
-    int64_t pending = dead ? 0 : fm_stream_pending(s);
+    uint64_t pending = dead ? 0 : fm_stream_pending(s);
     time_output(c, pending);
     if (dead) {
         if (c->state == FM_HTTP1_BUSY)
@@ -408,7 +408,7 @@ static void next_request(struct fm_http1 *c, uint64_t over) FM_ON_LOOP
 static void on_over(struct fm_exchange *x, bool broken)
 {
     struct fm_http1 *c = FM_LIST_ENTRY(x, struct fm_http1, exchange);
-    bool keep = x->call.writer.keep, client_closes = !x->call.request->keep_alive;
+    bool keep = x->call.writer.framer.keep, client_closes = !x->call.request->keep_alive;
     fm_assert_on_loop();
     fm_parser_give_back(c->parser, fm_exchange_drop(x));
     c->served = true;
@@ -516,7 +516,7 @@ int fm_http1_new(struct fm_http1 **made, struct fm_service *service, int fd, con
 {
     struct fm_http1 *c = calloc(1, sizeof *c);
     struct fm_parser *parser = c ? fm_parser_new(&service->options->limits) : NULL;
-    int err = parser ? fm_stream_init(&c->stream, service->loop, fd, &stream_ops) : -ENOMEM;
+    int err = parser ? fm_stream_init(&c->stream, service->loop, fm_plain(fd), &stream_ops) : -ENOMEM;
     *made = NULL;
     if (err != 0) {
         fm_parser_free(parser);

@@ -48,7 +48,7 @@ static void allow_for_steps(struct fm_pace *p, struct fm_stream *s, const struct
 /* Has the client taken anything since it was last looked at? */
 static bool has_progressed(struct fm_pace *p, struct fm_stream *s, uint64_t now) FM_ON_LOOP
 {
-    uint64_t taken = fm_stream_taken(s);
+    uint64_t taken = fm_stream_acknowledged(s);
     bool progress = taken != p->taken;
     if (progress)
         p->taken_at = now;

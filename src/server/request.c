@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "fermata/http/h1/framer.h"
 #include "fermata/sched/wake.h"
 #include "fermata/server/access.h"
 #include "fermata/server/timeouts.h"
@@ -12,23 +13,27 @@
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
 
-_Static_assert(FM_STREAM_BORROW > FM_OUTPUT_HIGH, "a request that lends a block is parked until it is sent");
+_Static_assert(FM_STREAM_BORROW > FM_OUTPUT_HIGH, "a block is borrowed only of a request that is parked then");
 
 static struct fm_exchange *of_call(struct fm_call *call) { return FM_LIST_ENTRY(call, struct fm_exchange, call); }
 
 /* ---- the writer's sink: the connection's stream ---- */
 
-static int64_t sink_send(void *sink, const struct iovec *pieces, int n, bool borrow)
+static enum fm_sent sink_send(void *sink, const struct iovec *pieces, int n, bool borrow)
 {
     struct fm_exchange *x = sink;
     return fm_stream_send(x->stream, pieces, n, borrow ? FM_SEND_BORROW : 0);
 }
 
-static int64_t sink_send_file(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len)
+static enum fm_sent sink_send_file(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len)
 {
     struct fm_exchange *x = sink;
     return fm_stream_send_file(x->stream, head, fd, pos, len);
 }
+
+static bool sink_takes_files(void *sink) { return fm_stream_takes_files(((struct fm_exchange *)sink)->stream); }
+
+static uint64_t sink_pending(void *sink) { return fm_stream_pending(((struct fm_exchange *)sink)->stream); }
 
 static bool sink_may_keep(void *sink)
 {
@@ -42,7 +47,15 @@ static bool sink_may_keep(void *sink)
 
 static void sink_give_up(void *sink) { fm_stream_give_up(((struct fm_exchange *)sink)->stream, -ENOMEM); }
 
-static const struct fm_sink_ops sink_ops = {sink_send, sink_send_file, sink_may_keep, sink_give_up};
+static const struct fm_sink_ops sink_ops = {
+    .framer = &fm_h1_framer,
+    .send = sink_send,
+    .send_file = sink_send_file,
+    .takes_files = sink_takes_files,
+    .pending = sink_pending,
+    .may_keep = sink_may_keep,
+    .give_up = sink_give_up,
+};
 
 /* ---- what the WSGI layer asks for ---- */
 
@@ -72,7 +85,7 @@ static int wait_output(struct fm_call *call)
     fm_mutex_lock(&s->lock);
     while (!has_room(x))
         pthread_cond_wait(&x->drained, &s->lock.m);
-    bool over = s->dead || fm_task_aborted(&call->task);
+    bool over = fm_stream_is_dead_owned(s) || fm_task_aborted(&call->task);
     fm_mutex_unlock(&s->lock);
     return over ? FM_ECLOSED : 0;
 }
@@ -80,8 +93,8 @@ static int wait_output(struct fm_call *call)
 /* After fm_writer_claim: the server's own answer. */
 static void answer(struct fm_exchange *x, int status)
 {
-    char text[FM_PLAIN_SIZE];
-    struct iovec piece = {text, fm_response_plain(text, status, x->call.writer.is_head)};
+    char text[FM_H1_PLAIN_SIZE];
+    struct iovec piece = {text, fm_h1_plain(text, status, x->call.writer.framer.is_head)};
     x->status = (uint16_t)status;
     x->answer_len = (uint16_t)piece.iov_len;
     fm_stream_send(x->stream, &piece, 1, 0);
@@ -95,7 +108,7 @@ static void finish(struct fm_call *call, enum fm_outcome outcome)
 {
     struct fm_exchange *x = of_call(call);
     struct fm_service *service = x->service;
-    bool calm = outcome == FM_OUTCOME_DONE && call->writer.keep && !service->access; /* a log line should not wait */
+    bool calm = outcome == FM_OUTCOME_DONE && call->writer.framer.keep && !service->access; /* a log line should not wait */
     x->over = fm_thread_tick();
     uint64_t due = calm ? x->over + service->options->keep_alive : 0;
     x->outcome = (uint8_t)outcome;
@@ -111,8 +124,8 @@ static const struct fm_call_ops call_ops = {park_on_output, wait_output, answer_
 static uint64_t body_sent(const struct fm_exchange *x)
 {
     const struct fm_writer *w = &x->call.writer;
-    uint64_t body = x->status                     ? fm_response_plain_body(x->status, w->is_head)
-                    : w->framing == FM_FRAME_NONE ? 0
+    uint64_t body = x->status                     ? fm_h1_plain_body(x->status, w->framer.is_head)
+                    : w->framer.framing == FM_FRAME_NONE ? 0
                                                   : w->body;
     uint64_t sent = x->stream->sent - x->sent_before; /* no thread writes any more */
     uint64_t head = x->status ? x->answer_len - body : w->head_len;
@@ -125,7 +138,7 @@ static void account(struct fm_exchange *x, bool complete) FM_ON_LOOP
 {
     const struct fm_writer *w = &x->call.writer;
     struct fm_access_log *log = x->service->access;
-    unsigned status = x->status ? x->status : w->head_left ? w->resp.status : 0;
+    unsigned status = x->status ? x->status : fm_writer_head_left(w) ? w->resp.status : 0;
     unsigned class = status / 100;
     fm_count(class >= 1 && class <= 5 ? (enum fm_counter)(FM_C_REQ_1XX + class - 1) : FM_C_REQ_NONE);
     fm_observe(FM_HG_REQUEST, x->over - x->begun);
@@ -134,7 +147,7 @@ static void account(struct fm_exchange *x, bool complete) FM_ON_LOOP
     complete = complete && x->outcome != FM_OUTCOME_BROKEN;
     struct fm_access_entry e = {.remote = x->call.peer.remote_addr, .request = x->call.request, .bytes = body_sent(x)};
     e.status = status ? status : 499;
-    e.end = !complete ? 'X' : w->keep ? '+' : '-';
+    e.end = !complete ? 'X' : w->framer.keep ? '+' : '-';
     fm_access_log_add(log, &e);
 }
 
@@ -168,10 +181,10 @@ static void on_finished(struct fm_event *event)
         /* A chunked body without its end, or one shorter than its Content-Length, shows that it is cut short: what was
          * sent before may still arrive.  Only where the end of the connection is the end of the body it takes a reset.
          */
-        x->call.writer.keep = false;
-        broken = x->call.writer.framing == FM_FRAME_CLOSE;
+        x->call.writer.framer.keep = false;
+        broken = x->call.writer.framer.framing == FM_FRAME_CLOSE;
     }
-    send_rest(x, broken || x->stream->dead);
+    send_rest(x, broken || fm_stream_is_dead_owned(x->stream));
 }
 
 /* ---- life ---- */

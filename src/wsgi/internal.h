@@ -74,7 +74,7 @@ struct fm_run {
     PyObject *iterator;           /* iter() of it */
     PyObject *future;             /* parked on, or about to be looked at */
     PyObject *wakeup;             /* struct fm_wakeup that is registered with it */
-    PyObject *block;              /* lent to the connection until it is sent */
+    PyObject *block;              /* borrowed by the connection until it is sent */
     PyObject *thrown;             /* the failure that was thrown in last */
     PyObject *traceback;          /* what it had before, or NULL */
     struct fm_run *next_throwing; /* see failure.c */

@@ -72,7 +72,7 @@ static int add_header(struct fm_response *r, PyObject *pair)
         return -1;
     int what = look_up_name(name_o, name, nlen), err = what;
     if (what >= 0)
-        err = fm_response_put(r, what, name, (size_t)nlen, value, (size_t)vlen, &why);
+        err = fm_response_add_as(r, what, name, (size_t)nlen, value, (size_t)vlen, &why);
     else
         why = "the name is not a token";
     if (err < 0) {
@@ -109,7 +109,7 @@ static int build(struct fm_response *r, PyObject *status, PyObject *headers)
     for (Py_ssize_t i = 0; err == 0 && i < PySequence_Fast_GET_SIZE(fast); i++)
         err = add_header(r, PySequence_Fast_GET_ITEM(fast, i));
     Py_DECREF(fast);
-    if (err == 0 && r->head.failed) {
+    if (err == 0 && r->lines.failed) {
         PyErr_NoMemory();
         return -1;
     }
@@ -173,15 +173,15 @@ static PyObject *write_block(struct fm_run *run, PyObject *data)
     if (PyBytes_GET_SIZE(data) == 0)
         Py_RETURN_NONE;
     struct fm_call *call = run->call;
-    int64_t kept;
+    enum fm_sent sent;
     int err = 0;
     Py_BEGIN_ALLOW_THREADS
-    kept = fm_writer_block(&call->writer, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), false);
-    if (kept > FM_OUTPUT_HIGH)
+    sent = fm_writer_block(&call->writer, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), false);
+    if (sent != FM_SENT_ALL && fm_writer_pending(&call->writer) > FM_OUTPUT_HIGH)
         err = call->ops->wait_output(call); /* write() cannot suspend: a slow client holds this thread */
     Py_END_ALLOW_THREADS
     fm_thread_cork(fm_thread_self()); /* if it is corked, the monitor sees to it */
-    if (kept < 0 || err < 0) {
+    if (sent == FM_SENT_GONE || err < 0) {
         PyErr_SetString(PyExc_ConnectionAbortedError, "the client is gone or the request was ended");
         return NULL;
     }

@@ -49,6 +49,12 @@ static void note_cut(struct fm_run *run)
     fm_error("%s: the application sent more than its Content-Length; the rest is cut off", what);
 }
 
+/* Does the connection keep so much that the request waits for its client?  For what it has borrowed it always does. */
+static bool has_to_wait(const struct fm_call *call, enum fm_sent sent)
+{
+    return sent == FM_SENT_BORROWED || (sent == FM_SENT_KEPT && fm_writer_pending(&call->writer) > FM_OUTPUT_HIGH);
+}
+
 static enum step_result end_response(struct fm_run *run, struct fm_thread *thread);
 
 /* A block of the body.  STEP_GO_ON, or what the step ends with. */
@@ -63,14 +69,14 @@ static enum step_result emit(struct fm_run *run, struct fm_thread *thread, PyObj
         return STEP_ERROR;
     }
     PyThreadState *state = n > FM_WRITER_CORK ? let_others(call, thread) : NULL;
-    int64_t kept = fm_writer_block(&call->writer, PyBytes_AS_STRING(bytes), n, true);
+    enum fm_sent sent = fm_writer_block(&call->writer, PyBytes_AS_STRING(bytes), n, true);
     take_back(state);
     note_cut(run);
-    if (kept < 0)
+    if (sent == FM_SENT_GONE)
         return STEP_ABORTED;
     if (call->writer.cut)
         run->phase = FM_RUN_ENDING; /* PEP 3333: the server stops iterating when enough has been sent */
-    if (kept > FM_OUTPUT_HIGH) {    /* the block may be lent to the connection */
+    if (has_to_wait(call, sent)) {  /* the connection may have borrowed the block */
         Py_XSETREF(run->block, Py_NewRef(bytes));
         return STEP_WRITE;
     }
@@ -89,15 +95,15 @@ static enum step_result end_response(struct fm_run *run, struct fm_thread *threa
         return STEP_ERROR;
     }
     PyThreadState *state = let_others(call, thread);
-    int64_t kept = fm_writer_end(&call->writer);
+    enum fm_sent sent = fm_writer_end(&call->writer);
     take_back(state);
-    if (kept == FM_EINVAL) {
+    if (sent != FM_SENT_GONE && fm_writer_is_short(&call->writer)) {
         PyErr_Format(PyExc_AssertionError,
                      "the application sent %llu bytes, fewer than its Content-Length; the connection is broken off",
                      (unsigned long long)call->writer.body);
         return STEP_ERROR;
     }
-    return kept < 0 ? STEP_ABORTED : STEP_DONE;
+    return sent == FM_SENT_GONE ? STEP_ABORTED : STEP_DONE;
 }
 
 /* ---- items ---- */
@@ -259,13 +265,13 @@ static enum step_result begin_iteration(struct fm_run *run, struct fm_thread *th
 }
 
 /* The connection has all there is; end when it keeps nothing of what it has borrowed. */
-static enum step_result ending(struct fm_run *run, int64_t kept)
+static enum step_result ending(struct fm_run *run, enum fm_sent sent)
 {
     run->phase = FM_RUN_ENDING;
     note_cut(run);
-    if (kept < 0)
+    if (sent == FM_SENT_GONE)
         return STEP_ABORTED;
-    return kept > FM_OUTPUT_HIGH ? STEP_WRITE : STEP_DONE;
+    return has_to_wait(run->call, sent) ? STEP_WRITE : STEP_DONE;
 }
 
 /* The whole body is this one block. */
@@ -274,9 +280,9 @@ static enum step_result send_block(struct fm_run *run, struct fm_thread *thread,
     struct fm_call *call = run->call;
     run->block = block;
     PyThreadState *state = let_others(call, thread);
-    int64_t kept = fm_writer_whole(&call->writer, PyBytes_AS_STRING(block), (size_t)PyBytes_GET_SIZE(block), true);
+    enum fm_sent sent = fm_writer_whole(&call->writer, PyBytes_AS_STRING(block), (size_t)PyBytes_GET_SIZE(block), true);
     take_back(state);
-    enum step_result result = ending(run, kept);
+    enum step_result result = ending(run, sent);
     return result == STEP_DONE && !fm_writer_is_complete(&call->writer) ? end_response(run, thread) : result;
 }
 
@@ -306,9 +312,7 @@ static enum step_result send_file(struct fm_run *run, struct fm_thread *thread, 
     PyObject *bytes = cached_region(fd, pos, length >= 0 && length < len ? length : len);
     if (bytes)
         return send_block(run, thread, bytes);
-    int64_t kept = fm_writer_file(&call->writer, fd, pos, len); /* waits for nothing */
-    enum step_result result =
-        ending(run, kept > 0 ? FM_OUTPUT_HIGH + 1 : kept); /* the file must stay open to the end */
+    enum step_result result = ending(run, fm_writer_file(&call->writer, fd, pos, len)); /* which waits for nothing */
     return result == STEP_DONE ? end_response(run, thread) : result;
 }
 
@@ -333,7 +337,7 @@ static enum step_result begin(struct fm_run *run, struct fm_thread *thread)
     PyObject *block = run->started ? only_block(run->iterable) : NULL;
     if (block)
         return send_block(run, thread, Py_NewRef(block));
-    if (run->started && fm_file_wrapper_region(run->iterable, &fd, &pos, &len))
+    if (run->started && fm_writer_takes_files(&call->writer) && fm_file_wrapper_region(run->iterable, &fd, &pos, &len))
         return send_file(run, thread, fd, pos, len);
     return begin_iteration(run, thread);
 }

@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "compare.h"
+#include "fermata/http/h1/framer.h"
 
 struct head { /* what the field lines said */
     unsigned lengths, codings, connections, dates, servers;
@@ -166,17 +167,17 @@ void check_response(const struct check_response *c)
     check_body(c, &h, at, end);
 }
 
-static int64_t sink_send(void *sink, const struct iovec *pieces, int n, bool borrow)
+static enum fm_sent sink_send(void *sink, const struct iovec *pieces, int n, bool borrow)
 {
     struct check_sink *s = sink;
     (void)borrow;
     for (int i = 0; i < n; i++)
         if (pieces[i].iov_len > 0)
             fm_buf_append(&s->out, pieces[i].iov_base, pieces[i].iov_len);
-    return 0;
+    return FM_SENT_ALL;
 }
 
-static int64_t sink_send_file(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len)
+static enum fm_sent sink_send_file(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len)
 {
     (void)sink, (void)head, (void)fd, (void)pos, (void)len;
     abort(); /* no target sends files */
@@ -184,4 +185,7 @@ static int64_t sink_send_file(void *sink, const struct iovec *head, int fd, int6
 
 static bool sink_may_keep(void *sink) { return ((struct check_sink *)sink)->may_keep; }
 
-const struct fm_sink_ops check_sink_ops = {sink_send, sink_send_file, sink_may_keep, NULL};
+const struct fm_sink_ops check_sink_ops = {.framer = &fm_h1_framer,
+                                           .send = sink_send,
+                                           .send_file = sink_send_file,
+                                           .may_keep = sink_may_keep};

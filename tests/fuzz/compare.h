@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #define REPLAY_REQUESTS 512
-#include "../unit/http/replay.h"
+#include "../unit/http/h1/replay.h"
 
 #define FUZZ_LINE_MAX 64 /* of the request line, if limits are to be met by short inputs */
 extern const struct fm_http_limits fuzz_limits, fuzz_small_limits;

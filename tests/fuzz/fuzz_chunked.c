@@ -3,7 +3,7 @@
  *
  * Input: what comes behind the head of a request with Transfer-Encoding: chunked.
  *
- * Covers: src/http/parser.c src/http/strict.c src/http/body.c */
+ * Covers: src/http/h1/parser.c src/http/h1/strict.c src/http/body.c */
 #include "compare.h"
 
 #define HEAD "POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -4,7 +4,8 @@
  * Input: a byte whose low half is a number of lengths and whose fifth bit asks for small limits; the lengths, of the
  * pieces that the stream is cut into, in turn; the stream.  Or a case of tests/http.
  *
- * Covers: src/http/parser.c src/http/head.c src/http/strict.c src/http/headers.c src/http/request.c src/http/body.c */
+ * Covers: src/http/h1/parser.c src/http/h1/head.c src/http/h1/strict.c src/http/headers.c src/http/request.c
+ * src/http/body.c */
 #include "compare.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -5,7 +5,7 @@
  * Input: a byte of flags; the status; then steps: a byte that says which, and what it takes.  Texts have a byte for
  * their length in front.
  *
- * Covers: src/http/response.c src/http/writer.c */
+ * Covers: src/http/response.c src/http/writer.c src/http/h1/framer.c */
 #include <ctype.h>
 #include <stdint.h>
 #include <string.h>
@@ -136,6 +136,22 @@ static void give(struct fm_writer *w, struct fm_buf *body, struct input *in, boo
     free(p);
 }
 
+/* Names and values, as a framer finds them that does not take lines, are those that were given. */
+static void check_fields(const struct fm_response *r, const struct fm_buf *fields)
+{
+    struct fm_buf found = FM_BUF_INIT;
+    for (struct fm_response_fields it = fm_response_fields(r); fm_response_next(&it);) {
+        fm_buf_append(&found, it.name, it.name_len);
+        fm_buf_puts(&found, ": ");
+        fm_buf_append(&found, it.value, it.value_len);
+        fm_buf_puts(&found, "\r\n");
+    }
+    size_t n = fm_buf_size(fields);
+    if (fm_buf_size(&found) != n || (n > 0 && memcmp(fm_buf_head(&found), fm_buf_head(fields), n) != 0))
+        fuzz_fail("the fields are found to be '%.*s'", (int)fm_buf_size(&found), fm_buf_head(&found));
+    fm_buf_fini(&found);
+}
+
 /* The fields, and then the body. */
 static void respond(struct input *in, struct fm_response *r, struct check_response *c, struct check_sink *sink)
 {
@@ -149,6 +165,7 @@ static void respond(struct input *in, struct fm_response *r, struct check_respon
             name = input_text(in);
         add_field(r, name, input_text(in), c, &fields);
     }
+    check_fields(r, &fields);
     fm_writer_init(&w, &check_sink_ops, sink);
     fm_writer_reset(&w, c->minor, c->is_head, c->keep);
     if (fm_writer_set_response(&w, r) != 0)
@@ -164,8 +181,10 @@ static void respond(struct input *in, struct fm_response *r, struct check_respon
         else
             give(&w, &body, in, false);
     }
-    c->is_short = !complete && fm_writer_end(&w) == FM_EINVAL;
-    c->keep = w.keep;
+    if (!complete)
+        fm_writer_end(&w);
+    c->is_short = fm_writer_is_short(&w);
+    c->keep = w.framer.keep;
     c->out = &sink->out;
     c->fields = &fields;
     c->body = &body;

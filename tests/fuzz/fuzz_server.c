@@ -6,7 +6,8 @@
  * Input: a byte whose low half is a number of lengths; the lengths, of the pieces that are sent, in turn; the stream.
  * Or a case of tests/http.  The last letter of a path chooses how the application answers.
  *
- * Covers: src/server/http1.c src/server/request.c src/net/stream.c src/wsgi/step.c src/wsgi/future.c src/http/writer.c
+ * Covers: src/server/http1.c src/server/request.c src/net/stream.c src/net/plain.c src/wsgi/step.c src/wsgi/future.c
+ * src/http/writer.c
  */
 #include <errno.h>
 #include <sys/socket.h>

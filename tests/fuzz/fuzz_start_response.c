@@ -183,8 +183,9 @@ static void run_once(struct fm_call *call, struct input *in, unsigned flags, str
         c->status = atoi(PyUnicode_AsUTF8(status));
         fields_of(list, c, &fields);
         write_blocks(write, in, &call->writer, &body);
-        c->is_short = fm_writer_end(&call->writer) == FM_EINVAL;
-        c->keep = call->writer.keep;
+        fm_writer_end(&call->writer);
+        c->is_short = fm_writer_is_short(&call->writer);
+        c->keep = call->writer.framer.keep;
         c->fields = &fields;
         c->body = &body;
         check_response(c);

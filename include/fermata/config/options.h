@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "fermata/http/parser.h"
+#include "fermata/http/h1/parser.h"
 #include "fermata/net/addr.h"
 #include "fermata/util/log.h"
 

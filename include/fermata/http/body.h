@@ -61,8 +61,8 @@ struct fm_spool *fm_spool_of_node(struct fm_list *node);
 /* Who shall be told (fm_spool_over's answer), until the body is freed or all of it is stored. */
 void fm_spool_own(struct fm_spool *s, void *owner);
 
-/* A write is over, and the next one has begun if there is one.  The owner, or NULL: nobody wants the body any more, and
- * the spool is gone. */
+/* A write is over, and the next one has begun if there is one.  The owner, or NULL: the body is not wanted any more,
+ * and the spool is gone. */
 void *fm_spool_over(struct fm_spool *s);
 
 /* Does so much wait for the disk that nothing more should be read from the client until a write is over? */

@@ -1,7 +1,6 @@
 /* Why a request is refused: each rule once, with the status that answers it and the name the metrics count it under.
  *
- * The parser raises most of them; the timeouts are raised by whoever runs the timers, and the queue's by whoever
- * dispatches. */
+ * The parser raises most of them; the connection raises the timeouts, and what concerns the queue. */
 #ifndef FERMATA_HTTP_REFUSAL_H
 #define FERMATA_HTTP_REFUSAL_H
 

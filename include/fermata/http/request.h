@@ -2,7 +2,7 @@
  *
  * All text lies in one block, `head`; fields are (offset, length) into it; both lie behind the struct, so a parked
  * request costs one allocation.  Text is as it came, never NUL-terminated; the parser has already refused
- * everything that could surprise a reader (spec: RFC 9112, and the list in http/parser.h). */
+ * everything that could surprise a reader (spec: RFC 9112, and the list in http/h1/parser.h). */
 #ifndef FERMATA_HTTP_REQUEST_H
 #define FERMATA_HTTP_REQUEST_H
 
@@ -28,7 +28,7 @@ struct fm_request {
     char *head;
     struct fm_field *fields; /* in the order they came; names with an underscore are not among them */
     uint32_t head_len;
-    uint32_t room; /* bytes of the block with this struct, fields and text */
+    uint32_t block; /* bytes of the block with this struct, fields and text */
     uint16_t nfields;
     uint8_t minor;          /* HTTP/1.minor, 0 or 1 */
     bool keep_alive;        /* what version and Connection header ask for */

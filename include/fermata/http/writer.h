@@ -1,4 +1,5 @@
-/* One response on its way: blocks in, framed bytes out to a sink.
+/* One response on its way: blocks in, framed bytes out to a sink.  Which octets frame it is a framer's to say
+ * (http/framer.h); what is corked and for how long, and how long the body may be, is said here.
  *
  * Two may touch it: the thread that runs the request's step, and (flush, claim) the monitor and the loop; `lock` keeps
  * them apart.  Locks are taken in the order writer, stream.
@@ -14,20 +15,57 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "fermata/http/framer.h"
 #include "fermata/http/response.h"
 #include "fermata/util/annotate.h"
 #include "fermata/util/buf.h"
+#include "fermata/util/sent.h"
 
 #define FM_WRITER_CORK 8192 /* bytes that may be corked */
 
 struct fm_sink_ops { /* what lies behind: the connection.  Any thread, never blocking. */
-    /* Sends or keeps the pieces: the bytes kept, or FM_ECLOSED.  borrow: a large rest may be kept by reference. */
-    int64_t (*send)(void *sink, const struct iovec *pieces, int n, bool borrow);
-    int64_t (*send_file)(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len);
+    /* Of the version of HTTP that the connection speaks. */
+    const struct fm_framer_ops *framer;
+    /* Sends or keeps the pieces.  borrow: a large rest may be kept by reference. */
+    enum fm_sent (*send)(void *sink, const struct iovec *pieces, int n, bool borrow);
+    enum fm_sent (*send_file)(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len);
+    /* Can it send files? */
+    bool (*takes_files)(void *sink);
+    /* How many bytes it keeps. */
+    uint64_t (*pending)(void *sink);
     /* May the connection serve another request after this one? */
     bool (*may_keep)(void *sink);
     /* The rest of the response cannot be sent, for want of memory: the connection is to be broken off. */
     void (*give_up)(void *sink);
+};
+
+/* X(STATE, "what it means"), in the order in which they come */
+#define FM_WRITER_STATES(X)                                                                                            \
+    X(OPEN, "no block has been given: the application may respond anew, and the server may claim the response")        \
+    X(FIRST, "the first block is corked, and there is no head yet: if the body ends now, its length is known")         \
+    X(MADE, "the head is made, and corked with what has been framed")                                                  \
+    X(SENDING, "the sink has been given the head")                                                                     \
+    X(ENDED, "the sink has been given all")                                                                            \
+    X(CLAIMED, "the server answers by itself; what the application gives is dropped")                                  \
+    X(BROKEN, "there was no memory; what the application gives is dropped")
+
+/* X(FROM, TO, "when"): every move there is; debug builds check each one against it.  A reset leads to OPEN. */
+#define FM_WRITER_MOVES(X)                                                                                             \
+    X(OPEN, FIRST, "a first block is small enough to wait for what follows")                                           \
+    X(OPEN, MADE, "the first block is large, the last or all that is missing; or the body ends without any")           \
+    X(OPEN, CLAIMED, "the server wants to answer by itself")                                                           \
+    X(FIRST, MADE, "another block comes, the body ends, or it is flushed")                                             \
+    X(MADE, SENDING, "what is corked is sent")                                                                         \
+    X(SENDING, ENDED, "the body has ended")                                                                            \
+    X(OPEN, BROKEN, "no memory")                                                                                       \
+    X(FIRST, BROKEN, "no memory")                                                                                      \
+    X(MADE, BROKEN, "no memory")                                                                                       \
+    X(SENDING, BROKEN, "no memory")
+
+enum fm_writer_state {
+#define X(state, meaning) FM_WRITER_##state,
+    FM_WRITER_STATES(X)
+#undef X
 };
 
 struct fm_writer {
@@ -35,22 +73,16 @@ struct fm_writer {
     void *sink;
     struct fm_mutex lock; /* guards what follows */
     struct fm_response resp;
-    struct fm_buf first;   /* the first block, while it alone is corked and the head is not made */
+    struct fm_buf first;   /* the first block, in FIRST */
     struct fm_buf corked;  /* framed bytes not yet given to the sink */
     uint64_t corked_since; /* when the oldest corked byte came; 0: nothing is */
     uint64_t body;         /* body bytes accepted */
-    uint32_t head_len;     /* bytes of the head, once head_made */
+    uint32_t head_len;     /* bytes of the head, once it is made, unless it will not leave */
     int64_t left;          /* of the body's length, where that is known from the beginning; else -1 */
     int64_t expected;      /* see fm_writer_expect; else -1 */
-    uint8_t framing;       /* enum fm_framing, once head_made */
-    uint8_t minor;         /* of the request */
-    bool is_head;          /* the request is HEAD */
-    bool keep;             /* in: the request allows keep-alive; out: the connection goes on after the response */
-    bool head_made;        /* framing is decided; the head is corked or has left */
-    bool head_left;        /* the sink has it */
-    bool claimed;          /* the server answers itself; the application's output is dropped */
-    bool cut;              /* the application sent more than its Content-Length */
-    bool ended;
+    uint8_t state;         /* enum fm_writer_state */
+    bool cut;              /* the application gave more than its Content-Length */
+    struct fm_framer framer;
 };
 
 void fm_writer_init(struct fm_writer *w, const struct fm_sink_ops *ops, void *sink);
@@ -59,13 +91,13 @@ void fm_writer_fini(struct fm_writer *w);
 /* For the next request on the same connection. */
 void fm_writer_reset(struct fm_writer *w, int minor, bool is_head, bool keep_alive);
 
-/* The next block of the body; the head has been set.  Returns the bytes the connection keeps now (the caller parks
- * above its high-water mark), or FM_ECLOSED when the client is gone or the server has answered.  borrow: the caller
- * keeps p alive and sends nothing more until the connection keeps nothing. */
-int64_t fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
+/* The next block of the body; the head has been set.  What became of it: FM_SENT_ALL also while it is corked, and
+ * FM_SENT_GONE when the client is gone or the server has answered.  borrow: where that answers FM_SENT_BORROWED, the
+ * caller keeps p alive and sends nothing more until the connection keeps nothing. */
+enum fm_sent fm_writer_block(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
 
 /* The same for a body of exactly this one block, without corking it: what ends the response too. */
-int64_t fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
+enum fm_sent fm_writer_whole(struct fm_writer *w, const char *p, size_t n, bool borrow) FM_ANY_THREAD;
 
 /* The caller knows that n bytes more make the body complete: they are its Content-Length, unless the application has
  * given one, or the head has left. */
@@ -75,15 +107,30 @@ void fm_writer_expect(struct fm_writer *w, int64_t n) FM_ANY_THREAD;
  */
 static inline bool fm_writer_is_complete(const struct fm_writer *w)
 {
-    return w->framing != FM_FRAME_CHUNKED && w->left <= 0;
+    return w->framer.framing != FM_FRAME_BLOCKS && w->left <= 0;
 }
 
-/* The rest of the body is len bytes of a regular file from pos; the caller keeps fd open until nothing is kept. */
-int64_t fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len) FM_ANY_THREAD;
+/* May files be sent?  If not, their bytes come as blocks. */
+static inline bool fm_writer_takes_files(const struct fm_writer *w) { return w->ops->takes_files(w->sink); }
 
-/* The body is complete: completes the framing and sends what is corked.  The bytes the connection keeps, FM_ECLOSED, or
- * FM_EINVAL if less than the Content-Length came: the connection must be broken off. */
-int64_t fm_writer_end(struct fm_writer *w) FM_ANY_THREAD;
+/* The rest of the body is len bytes of a regular file from pos; the caller keeps fd open until nothing is kept. */
+enum fm_sent fm_writer_file(struct fm_writer *w, int fd, int64_t pos, int64_t len) FM_ANY_THREAD;
+
+/* The body is complete: completes the framing and sends what is corked. */
+enum fm_sent fm_writer_end(struct fm_writer *w) FM_ANY_THREAD;
+
+/* After fm_writer_end, by the same thread: did less than the Content-Length come?  Then the connection must be broken
+ * off. */
+static inline bool fm_writer_is_short(const struct fm_writer *w) { return w->state == FM_WRITER_ENDED && w->left > 0; }
+
+/* Has the sink been given the head?  When no other thread uses the writer any more. */
+static inline bool fm_writer_head_left(const struct fm_writer *w)
+{
+    return w->state >= FM_WRITER_SENDING && w->head_len > 0;
+}
+
+/* The bytes that the connection keeps: the caller parks above its high-water mark. */
+static inline uint64_t fm_writer_pending(const struct fm_writer *w) { return w->ops->pending(w->sink); }
 
 /* Sends what has been corked since before `before` (UINT64_MAX: whatever is).  True if something still is. */
 bool fm_writer_flush(struct fm_writer *w, uint64_t before) FM_ANY_THREAD;

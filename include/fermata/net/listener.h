@@ -72,9 +72,10 @@ void fm_listener_lost(struct fm_listener *l) FM_ON_LOOP;
 /* False if the application has closed the socket. */
 bool fm_listener_is_open(const struct fm_listener *l) FM_ON_LOOP;
 
-/* Accepts the connections that wait for it, paused or not, `room` of them at most, and closes when none is left: true.
- * Else it is to be called again when there is room, or a descriptor, for more; nothing is accepted in between. */
-bool fm_listener_finish(struct fm_listener *l, unsigned room) FM_ON_LOOP;
+/* Accepts the connections that wait for it, paused or not, `most` of them, and closes when none is left: true.
+ * Else it is to be called again when more may come, or there is a descriptor for more; nothing is accepted in between.
+ */
+bool fm_listener_finish(struct fm_listener *l, unsigned most) FM_ON_LOOP;
 
 /* Removes the path of a unix socket, unless a successor's is there by now.  Whatever the loop does. */
 void fm_listener_unlink(struct fm_listener *l) FM_ANY_THREAD;

@@ -59,7 +59,7 @@ static inline uint64_t fm_outq_file_front(const struct fm_outq *q)
 }
 
 /* Does it still use what belongs to the writer: a borrowed block or a file? */
-static inline bool fm_outq_lends(const struct fm_outq *q) { return q->borrowed || q->file >= 0; }
+static inline bool fm_outq_borrows(const struct fm_outq *q) { return q->borrowed || q->file >= 0; }
 
 /* The first n bytes have left; n <= size. */
 void fm_outq_sent(struct fm_outq *q, uint64_t n);

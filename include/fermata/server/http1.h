@@ -7,7 +7,7 @@
 #ifndef FERMATA_SERVER_HTTP1_H
 #define FERMATA_SERVER_HTTP1_H
 
-#include "fermata/http/parser.h"
+#include "fermata/http/h1/parser.h"
 #include "fermata/net/stream.h"
 #include "fermata/server/pace.h"
 #include "fermata/server/request.h"

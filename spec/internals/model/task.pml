@@ -74,7 +74,7 @@ byte wakeup = NONE; /* run->wakeup: the holder's */
 /* ---- net/stream.h; kept is 0, 1 (up to FM_OUTPUT_LOW) or 2 (above FM_OUTPUT_HIGH) ---- */
 
 bool s_lock; /* taken; only where its critical section is more than one step */
-bool dead, waiting;
+bool dead, waiting; /* s->writing is DEAD or DYING; ASKED or LOOP */
 byte kept;
 bool drained_wait;                /* a write() waits on x->drained */
 bool want_write, finished, drain; /* events in the inbox; the loop's lock */
@@ -82,7 +82,7 @@ bool fd_open = true, write_armed; /* loop only */
 
 /* ---- http/writer.h, sched/sched.h ---- */
 
-bool head_made, claimed, held_back; /* writer's lock */
+bool head_made, claimed, held_back; /* w->state, w->corked_since; writer's lock */
 bool thread_corked;                     /* thread->corked points to the task; thread's lock */
 
 /* ---- server/http1.h, server/request.h, server/service.h ---- */

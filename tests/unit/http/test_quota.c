@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "fermata/http/quota.h"
-#include "fermata/http/parser.h"
+#include "fermata/http/h1/parser.h"
 
 static void test_a_little_is_free(void **state)
 {
@@ -120,10 +120,10 @@ static void test_heads_of_requests(void **state)
     struct fm_parser *p = fm_parser_new(&limits);
     assert_int_equal(feed(p, head, (size_t)n), FM_PARSE_HEAD);
     struct fm_request *r = fm_parser_take(p);
-    assert_true(r->room > size);
+    assert_true(r->block > size);
     while (fm_quota_move(FM_QUOTA_HEADS, had, had + (1 << 16)))
         had += 1 << 16;
-    assert_true(had <= FM_QUOTA_FREE + FM_QUOTA - (r->room - FM_QUOTA_FREE));
+    assert_true(had <= FM_QUOTA_FREE + FM_QUOTA - (r->block - FM_QUOTA_FREE));
     fm_parser_give_back(p, r);
     assert_true(fm_quota_move(FM_QUOTA_HEADS, had, had + (1 << 16)));
     assert_true(fm_quota_move(FM_QUOTA_HEADS, had + (1 << 16), 0));

@@ -1,4 +1,4 @@
-/* Bodies on their way into files while the disk is slow: nobody but a file thread waits for it, what arrives meanwhile
+/* Bodies on their way into files while the disk is slow: only a file thread waits for it, what arrives meanwhile
  * is gathered, and all of it arrives. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -165,7 +165,7 @@ static void test_slow_disk(void **state)
     assert_stored(b.size);
 }
 
-/* The client leaves while its body is written: nobody waits, and all is freed afterwards. */
+/* The client leaves while its body is written: nothing waits, and all is freed afterwards. */
 static void test_gone_meanwhile(void **state)
 {
     (void)state;

@@ -45,14 +45,14 @@ static uint64_t leave(uint64_t pos, uint64_t n)
     return n;
 }
 
-static void add(uint64_t pos, size_t n, size_t borrow, char **lent)
+static void add(uint64_t pos, size_t n, size_t borrow, char **borrowed)
 {
     char *p = bytes(pos, n);
     struct iovec piece = {p, n};
     bool before = q.borrowed;
     assert_int_equal(fm_outq_add(&q, &piece, 1, 0, borrow), 0);
     if (q.borrowed && !before)
-        *lent = p;
+        *borrowed = p;
     else
         free(p);
 }
@@ -68,34 +68,34 @@ static void test_empty(void **state)
     assert_int_equal(q.n, 0);
     assert_int_equal(fm_outq_front(&q, iov), 0);
     assert_int_equal(fm_outq_file_front(&q), 0);
-    assert_false(fm_outq_lends(&q));
+    assert_false(fm_outq_borrows(&q));
     fm_outq_sent(&q, 0);
     fm_outq_clear(&q);
 }
 
-/* A head, a lent block, its CRLF, the next chunk's line while the CRLF is still there, a file, and text behind it: each
- * number of bytes that the first send takes, and each that the second one does. */
+/* A head, a borrowed block, its CRLF, the next chunk's line while the CRLF is still there, a file, and text behind it:
+ * each number of bytes that the first send takes, and each that the second one does. */
 static void test_each_split(void **state)
 {
     (void)state;
     enum { HEAD = 5, TAIL = 2, LINE = 4, FILE_LEN = 9, END = 3, ALL = HEAD + BLOCK + TAIL + LINE + FILE_LEN + END };
     for (uint64_t first = 0; first <= HEAD + BLOCK + TAIL; first++) {
         for (uint64_t second = 1; second <= ALL; second++) {
-            char *lent = NULL, *p = bytes(0, HEAD + BLOCK + TAIL);
+            char *borrowed = NULL, *p = bytes(0, HEAD + BLOCK + TAIL);
             struct iovec pieces[3] = {{p, HEAD}, {p + HEAD, BLOCK}, {p + HEAD + BLOCK, TAIL}};
             uint64_t pos = 0;
             fm_outq_init(&q);
             assert_int_equal(fm_outq_add(&q, pieces, 3, 0, BLOCK), 0);
             while (pos < first)
                 pos += leave(pos, first - pos);
-            add(HEAD + BLOCK + TAIL, LINE, COPY, &lent); /* the writer comes back in between */
+            add(HEAD + BLOCK + TAIL, LINE, COPY, &borrowed); /* the writer comes back in between */
             fm_outq_add_file(&q, FILE_FD, HEAD + BLOCK + TAIL + LINE, FILE_LEN);
-            add(ALL - END, END, COPY, &lent);
+            add(ALL - END, END, COPY, &borrowed);
             assert_int_equal(q.size, ALL - first);
             while (pos < ALL)
                 pos += leave(pos, second);
             assert_int_equal(q.size, 0);
-            assert_false(fm_outq_lends(&q));
+            assert_false(fm_outq_borrows(&q));
             assert_int_equal(q.bytes.cap, 0);
             free(p);
         }
@@ -123,19 +123,19 @@ static void test_skip(void **state)
 static void test_one_block_is_borrowed(void **state)
 {
     (void)state;
-    char *lent = NULL;
+    char *borrowed = NULL;
     fm_outq_init(&q);
-    add(0, BLOCK - 1, BLOCK, &lent);
+    add(0, BLOCK - 1, BLOCK, &borrowed);
     assert_null(q.borrowed);
-    add(BLOCK - 1, BLOCK, BLOCK, &lent);
-    assert_ptr_equal(q.borrowed, lent);
-    add(2 * BLOCK - 1, BLOCK, BLOCK, &lent); /* the second one is copied */
-    assert_ptr_equal(q.borrowed, lent);
+    add(BLOCK - 1, BLOCK, BLOCK, &borrowed);
+    assert_ptr_equal(q.borrowed, borrowed);
+    add(2 * BLOCK - 1, BLOCK, BLOCK, &borrowed); /* the second one is copied */
+    assert_ptr_equal(q.borrowed, borrowed);
     assert_int_equal(q.n, 3);
     fm_outq_clear(&q);
     assert_int_equal(q.size, 0);
     assert_null(q.borrowed);
-    free(lent);
+    free(borrowed);
 }
 
 /* Random pieces of all kinds, random acceptances. */
@@ -143,13 +143,13 @@ static void test_random(void **state)
 {
     (void)state;
     uint64_t seed = new_seed(), in = 0, out = 0;
-    char *lent = NULL;
+    char *borrowed = NULL;
     fm_outq_init(&q);
     for (unsigned round = 0; round < ROUNDS(200000); round++) {
         size_t n = (size_t)(rnd(&seed) % (rnd(&seed) % 4 ? 20 : 200));
         switch (rnd(&seed) % 4) {
         case 0:
-            add(in, n, rnd(&seed) % 2 ? BLOCK : COPY, &lent);
+            add(in, n, rnd(&seed) % 2 ? BLOCK : COPY, &borrowed);
             in += n;
             break;
         case 1:
@@ -162,14 +162,14 @@ static void test_random(void **state)
         }
         assert_int_equal(q.size, in - out);
         if (!q.borrowed) {
-            free(lent);
-            lent = NULL;
+            free(borrowed);
+            borrowed = NULL;
         }
     }
     while (out < in)
         out += leave(out, 1 + rnd(&seed) % 50);
     assert_int_equal(q.bytes.cap, 0);
-    free(lent);
+    free(borrowed);
 }
 
 int main(void)

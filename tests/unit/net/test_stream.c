@@ -22,9 +22,9 @@ struct end { /* a stream and what became known of it */
     int err;
     bool free_in_callback, freed;
     bool dead_seen; /* by the last on_output */
-    int64_t pending_seen;
-    char *room; /* where bytes shall go, if anywhere */
-    size_t room_len;
+    uint64_t pending_seen;
+    char *buffer; /* where bytes shall go, if anywhere */
+    size_t buffer_len;
 };
 
 static struct fm_loop l;
@@ -34,24 +34,24 @@ static int peer;
 static void stop_in_callback(struct end *x)
 {
     fm_stream_fini(&x->s);
-    memset(&x->s, 0xdd, sizeof x->s); /* whoever looks at it now sees that */
+    memset(&x->s, 0xdd, sizeof x->s); /* who looks at it now sees that */
     x->freed = true;
 }
 
-static char *room(struct fm_stream *s, size_t *len)
+static char *buffer(struct fm_stream *s, size_t *len)
 {
     struct end *x = FM_LIST_ENTRY(s, struct end, s);
     fm_assert_on_loop();
-    if (x->room)
-        *len = x->room_len;
-    return x->room;
+    if (x->buffer)
+        *len = x->buffer_len;
+    return x->buffer;
 }
 
 static void on_data(struct fm_stream *s, const char *data, size_t len)
 {
     struct end *x = FM_LIST_ENTRY(s, struct end, s);
     fm_assert_on_loop();
-    CHECK(len > 0 && data == (x->room ? x->room : s->loop->scratch));
+    CHECK(len > 0 && data == (x->buffer ? x->buffer : s->loop->scratch));
     fm_buf_append(&x->got, data, len);
     if (x->free_in_callback)
         stop_in_callback(x);
@@ -78,7 +78,7 @@ static void on_output(struct fm_stream *s)
         stop_in_callback(x);
 }
 
-static const struct fm_stream_ops ops = {room, on_data, on_end, on_output};
+static const struct fm_stream_ops ops = {buffer, on_data, on_end, on_output};
 
 static int start(void **state)
 {
@@ -93,7 +93,7 @@ static int start(void **state)
         unix_pair(fd);
     e = (struct end){.ends = 0};
     peer = fd[1];
-    return fm_stream_init(&e.s, &l, fd[0], &ops);
+    return fm_stream_init(&e.s, &l, fm_plain(fd[0]), &ops);
 }
 
 static int start_unix(void **state)
@@ -134,13 +134,13 @@ static char *bytes(uint64_t pos, size_t n)
 }
 
 /* Sends n bytes of the sequence that begin at pos; copied, so the memory goes at once. */
-static int64_t send_bytes(uint64_t pos, size_t n)
+static enum fm_sent send_bytes(uint64_t pos, size_t n)
 {
     char *p = bytes(pos, n);
     struct iovec piece = {p, n};
-    int64_t kept = fm_stream_send(&e.s, &piece, 1, 0);
+    enum fm_sent sent = fm_stream_send(&e.s, &piece, 1, 0);
     free(p);
-    return kept;
+    return sent;
 }
 
 /* The peer reads n bytes while the loop turns, and checks that they go on from pos. */
@@ -182,7 +182,7 @@ static uint64_t count_of(enum fm_counter id)
 
 static bool keeps_no_memory(void)
 {
-    return fm_stream_pending(&e.s) == 0 && e.s.q.bytes.cap == 0 && !fm_outq_lends(&e.s.q) && !e.s.file;
+    return fm_stream_pending(&e.s) == 0 && e.s.q.bytes.cap == 0 && !fm_outq_borrows(&e.s.q) && !e.s.file;
 }
 
 /* ---- writing ---- */
@@ -193,9 +193,9 @@ static void test_small_pieces_leave_at_once(void **state)
     char *p = bytes(0, 300);
     struct iovec pieces[4] = {{p, 100}, {NULL, 0}, {p + 100, 1}, {p + 101, 199}};
     uint64_t out = count_of(FM_C_BYTES_OUT);
-    assert_int_equal(fm_stream_send(&e.s, pieces, 4, 0), 0);
-    assert_int_equal(fm_stream_send(&e.s, pieces, 0, 0), 0);
-    assert_int_equal(fm_stream_send(&e.s, pieces + 1, 1, FM_SEND_BORROW), 0);
+    assert_int_equal(fm_stream_send(&e.s, pieces, 4, 0), FM_SENT_ALL);
+    assert_int_equal(fm_stream_send(&e.s, pieces, 0, 0), FM_SENT_ALL);
+    assert_int_equal(fm_stream_send(&e.s, pieces + 1, 1, FM_SEND_BORROW), FM_SENT_ALL);
     assert_arrives(0, 300);
     assert_nothing_more_arrives();
     assert_int_equal(e.s.sent, 300);
@@ -209,16 +209,16 @@ static void test_rest_is_kept_in_order(void **state)
 {
     (void)state;
     enum { FIRST = 1000000, MORE = 777, TIMES = 20 };
-    int64_t kept = send_bytes(0, FIRST);
-    uint64_t pos = FIRST;
+    assert_int_equal(send_bytes(0, FIRST), FM_SENT_KEPT);
+    uint64_t pos = FIRST, kept = fm_stream_pending(&e.s);
     assert_true(kept > 0 && kept < FIRST);
-    assert_int_equal(kept, FIRST - (int64_t)e.s.sent);
-    assert_int_equal(fm_stream_pending(&e.s), kept);
+    assert_int_equal(kept, FIRST - e.s.sent);
     for (int i = 0; i < TIMES; i++) { /* behind what is kept, though the socket may have room */
         if (i == TIMES / 2)
             assert_arrives(0, 100000);
-        int64_t before = fm_stream_pending(&e.s);
-        assert_int_equal(send_bytes(pos, MORE), before + MORE);
+        uint64_t before = fm_stream_pending(&e.s);
+        assert_int_equal(send_bytes(pos, MORE), FM_SENT_KEPT);
+        assert_int_equal(fm_stream_pending(&e.s), before + MORE);
         pos += MORE;
     }
     assert_arrives(100000, FIRST + MORE * TIMES - 100000);
@@ -227,7 +227,7 @@ static void test_rest_is_kept_in_order(void **state)
     assert_int_equal(e.s.sent, FIRST + MORE * TIMES);
     TURN_UNTIL(&l, e.outputs > 2 && e.pending_seen == 0);
     unsigned outputs = e.outputs;
-    assert_int_equal(send_bytes(pos, 10), 0); /* calm again: straight to the socket */
+    assert_int_equal(send_bytes(pos, 10), FM_SENT_ALL); /* nothing is kept: straight to the socket */
     assert_arrives(pos, 10);
     turn_a_while(&l);
     assert_int_equal(e.outputs, outputs);
@@ -237,7 +237,7 @@ static void test_rest_is_kept_in_order(void **state)
 static void test_taking_over_is_told(void **state)
 {
     (void)state;
-    assert_true(send_bytes(0, 1000000) > 0);
+    assert_int_equal(send_bytes(0, 1000000), FM_SENT_KEPT);
     assert_int_equal(e.outputs, 0);
     TURN_UNTIL(&l, e.outputs > 0);
     assert_false(e.dead_seen);
@@ -253,8 +253,8 @@ static void test_random_pieces(void **state)
         if (sent - read < 500000) {
             char *p = bytes(sent, n);
             struct iovec pieces[3] = {{p, half}, {p + half, n - half}, {p, 0}};
-            int64_t kept = fm_stream_send(&e.s, pieces, 3, 0);
-            assert_int_equal(kept, fm_stream_pending(&e.s));
+            enum fm_sent answer = fm_stream_send(&e.s, pieces, 3, 0);
+            assert_int_equal(answer, fm_stream_pending(&e.s) > 0 ? FM_SENT_KEPT : FM_SENT_ALL);
             free(p);
             sent += n;
         }
@@ -266,7 +266,7 @@ static void test_random_pieces(void **state)
             assert_arrives(read, n);
             read += n;
         }
-        assert_int_equal((int64_t)(sent - e.s.sent), fm_stream_pending(&e.s));
+        assert_int_equal(sent - e.s.sent, fm_stream_pending(&e.s));
     }
     assert_arrives(read, (size_t)(sent - read));
     assert_nothing_more_arrives();
@@ -279,8 +279,9 @@ static void test_borrow(void **state)
     enum { HEAD = 200, BODY = 2000000, TAIL = 2 };
     char *p = bytes(0, HEAD + BODY + TAIL);
     struct iovec pieces[3] = {{p, HEAD}, {p + HEAD, BODY}, {p + HEAD + BODY, TAIL}};
-    int64_t kept = fm_stream_send(&e.s, pieces, 3, FM_SEND_BORROW);
-    assert_int_equal(kept, HEAD + BODY + TAIL - (int64_t)e.s.sent);
+    assert_int_equal(fm_stream_send(&e.s, pieces, 3, FM_SEND_BORROW), FM_SENT_BORROWED);
+    uint64_t kept = fm_stream_pending(&e.s);
+    assert_int_equal(kept, HEAD + BODY + TAIL - e.s.sent);
     assert_ptr_equal(e.s.q.borrowed, p + e.s.sent); /* not copied */
     assert_int_equal(e.s.q.pieces[0].len, kept - TAIL);
     assert_int_equal(fm_buf_size(&e.s.q.bytes), TAIL);
@@ -296,11 +297,11 @@ static void test_borrow_behind_copied(void **state)
 {
     (void)state;
     enum { FIRST = 300000, HEAD = 10, BODY = 500000 };
-    assert_true(send_bytes(0, FIRST) > 0);
+    assert_int_equal(send_bytes(0, FIRST), FM_SENT_KEPT);
     char *p = bytes(FIRST, HEAD + BODY);
     struct iovec pieces[2] = {{p, HEAD}, {p + HEAD, BODY}};
-    int64_t kept = fm_stream_send(&e.s, pieces, 2, FM_SEND_BORROW);
-    assert_int_equal(kept, FIRST + HEAD + BODY - (int64_t)e.s.sent);
+    assert_int_equal(fm_stream_send(&e.s, pieces, 2, FM_SEND_BORROW), FM_SENT_BORROWED);
+    assert_int_equal(fm_stream_pending(&e.s), FIRST + HEAD + BODY - e.s.sent);
     assert_ptr_equal(e.s.q.borrowed, p + HEAD);
     assert_int_equal(e.s.q.pieces[1].len, BODY);
     assert_int_equal(fm_buf_size(&e.s.q.bytes), FIRST + HEAD - e.s.sent);
@@ -318,15 +319,16 @@ static void test_borrowed_tail_in_parts(void **state)
         char *p = bytes(0, BODY + tail);
         struct iovec pieces[3] = {{p, BODY}, {p + BODY, tail / 2}, {p + BODY + tail / 2, tail - tail / 2}};
         uint64_t sent = e.s.sent;
-        e.s.waiting = true; /* as if the loop were at it: nothing leaves now */
-        assert_int_equal(fm_stream_send(&e.s, pieces, 3, FM_SEND_BORROW), BODY + tail);
+        e.s.writing = FM_WRITE_ASKED; /* as if the loop were at it: nothing leaves now */
+        assert_int_equal(fm_stream_send(&e.s, pieces, 3, FM_SEND_BORROW), FM_SENT_BORROWED);
+        assert_int_equal(fm_stream_pending(&e.s), BODY + tail);
         assert_ptr_equal(e.s.q.borrowed, p);
         assert_int_equal(fm_buf_size(&e.s.q.bytes), tail);
         fm_mutex_lock(&e.s.lock);
         fm_loop_post(&l, &e.s.want_write, 0, NULL);
         fm_mutex_unlock(&e.s.lock);
         assert_arrives(0, BODY + tail);
-        TURN_UNTIL(&l, !e.s.waiting);
+        TURN_UNTIL(&l, e.s.writing == FM_WRITE_DIRECT);
         assert_int_equal(e.s.sent - sent, BODY + tail);
         assert_true(keeps_no_memory());
         free(p);
@@ -345,7 +347,7 @@ static void test_not_borrowed(void **state)
         {FM_STREAM_BORROW - 1, 2, FM_SEND_BORROW}, /* too little */
         {BODY, BODY, FM_SEND_BORROW},              /* one at a time */
     };
-    assert_true(send_bytes(0, 200000) > 0); /* fills the socket */
+    assert_int_equal(send_bytes(0, 200000), FM_SENT_KEPT); /* fills the socket */
     uint64_t pos = 200000;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         size_t n = cases[i].body + cases[i].tail;
@@ -353,13 +355,13 @@ static void test_not_borrowed(void **state)
         struct iovec pieces[2] = {{p, cases[i].body}, {p + cases[i].body, cases[i].tail}};
         fm_stream_send(&e.s, pieces, 2, cases[i].flags);
         assert_true(i == 2 ? e.s.q.borrowed >= p && e.s.q.borrowed < p + BODY : !e.s.q.borrowed);
-        size_t lent = i == 2 ? cases[i].body : 0;
-        memset(p + lent, 0, n - lent);
+        size_t borrowed = i == 2 ? cases[i].body : 0;
+        memset(p + borrowed, 0, n - borrowed);
         assert_arrives(i == 0 ? 0 : pos, i == 0 ? pos + n : n);
         TURN_UNTIL(&l, fm_stream_pending(&e.s) == 0);
         free(p);
         pos += n;
-        assert_true(send_bytes(pos, 200000) > 0);
+        assert_int_equal(send_bytes(pos, 200000), FM_SENT_KEPT);
         assert_arrives(pos, 200000);
         pos += 200000;
         TURN_UNTIL(&l, fm_stream_pending(&e.s) == 0);
@@ -370,19 +372,21 @@ static void test_not_borrowed(void **state)
 static void test_what_is_borrowed_is_above_the_high_water_mark(void **state)
 {
     (void)state;
-    for (size_t n = FM_OUTPUT_HIGH - 2; n <= FM_OUTPUT_HIGH + 2; n++) {
+    for (size_t n = FM_OUTPUT_HIGH - 2; n <= FM_STREAM_BORROW + 2;
+         n += n == FM_OUTPUT_HIGH + 2 ? FM_OUTPUT_HIGH - 4 : 1) {
         char *p = bytes(0, n);
         struct iovec piece = {p, n};
-        e.s.waiting = true; /* the socket takes nothing now */
-        int64_t kept = fm_stream_send(&e.s, &piece, 1, FM_SEND_BORROW);
-        assert_int_equal(kept, n);
-        if (e.s.q.borrowed && kept <= FM_OUTPUT_HIGH)
-            fail_msg("%lld bytes are kept, which nobody waits for, but they are the writer's own", (long long)kept);
+        e.s.writing = FM_WRITE_ASKED; /* the socket takes nothing now */
+        enum fm_sent sent = fm_stream_send(&e.s, &piece, 1, FM_SEND_BORROW);
+        assert_int_equal(fm_stream_pending(&e.s), n);
+        assert_int_equal(sent, e.s.q.borrowed ? FM_SENT_BORROWED : FM_SENT_KEPT);
+        if (e.s.q.borrowed && n <= FM_OUTPUT_HIGH)
+            fail_msg("%zu bytes are kept, for which no request waits, but they are the writer's own", n);
         fm_mutex_lock(&e.s.lock);
         fm_loop_post(&l, &e.s.want_write, 0, NULL);
         fm_mutex_unlock(&e.s.lock);
         assert_arrives(0, n);
-        TURN_UNTIL(&l, !e.s.waiting);
+        TURN_UNTIL(&l, e.s.writing == FM_WRITE_DIRECT);
         free(p);
     }
 }
@@ -407,10 +411,9 @@ static void test_file_region(void **state)
     struct iovec piece = {head, HEAD};
     int fd = file_of(HEAD - SKIP, SKIP + LEN + 1000);
     uint64_t out = count_of(FM_C_BYTES_OUT);
-    int64_t kept = fm_stream_send_file(&e.s, &piece, fd, SKIP, LEN);
+    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, SKIP, LEN), FM_SENT_BORROWED);
     free(head);
-    assert_int_equal(kept, HEAD + LEN - (int64_t)e.s.sent);
-    assert_int_equal(fm_stream_pending(&e.s), kept);
+    assert_int_equal(fm_stream_pending(&e.s), HEAD + LEN - e.s.sent);
     assert_arrives(0, HEAD + LEN);
     assert_nothing_more_arrives();
     TURN_UNTIL(&l, fm_stream_pending(&e.s) == 0);
@@ -428,8 +431,9 @@ static void test_small_file(void **state)
     char *head = bytes(0, 50);
     struct iovec piece = {head, 50};
     int fd = file_of(50, 1000);
-    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 0, 1000), 1000); /* the head is with the kernel */
-    close(fd);                                                              /* the stream has one of its own */
+    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 0, 1000), FM_SENT_BORROWED);
+    assert_int_equal(fm_stream_pending(&e.s), 1000); /* the head is with the kernel */
+    close(fd);                                       /* the stream has one of its own */
     free(head);
     assert_arrives(0, 1050);
     TURN_UNTIL(&l, fm_stream_pending(&e.s) == 0);
@@ -441,11 +445,12 @@ static void test_file_behind_kept(void **state)
 {
     (void)state;
     enum { FIRST = 500000, HEAD = 30, LEN = 200000 };
-    assert_true(send_bytes(0, FIRST) > 0);
+    assert_int_equal(send_bytes(0, FIRST), FM_SENT_KEPT);
     char *head = bytes(FIRST, HEAD);
     struct iovec piece = {head, HEAD};
     int fd = file_of(FIRST + HEAD, LEN);
-    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 0, LEN), FIRST + HEAD + LEN - (int64_t)e.s.sent);
+    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 0, LEN), FM_SENT_BORROWED);
+    assert_int_equal(fm_stream_pending(&e.s), FIRST + HEAD + LEN - e.s.sent);
     free(head);
     assert_arrives(0, FIRST + HEAD + LEN);
     TURN_UNTIL(&l, fm_stream_pending(&e.s) == 0);
@@ -459,10 +464,10 @@ static void test_file_too_short(void **state)
     (void)state;
     struct iovec piece = {"h", 1};
     int fd = file_of(0, 1000);
-    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 500, 501), 501);
+    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 500, 501), FM_SENT_BORROWED);
     TURN_UNTIL(&l, e.dead_seen);
     assert_int_equal(fm_stream_pending(&e.s), 0);
-    assert_int_equal(send_bytes(0, 1), FM_ECLOSED);
+    assert_int_equal(send_bytes(0, 1), FM_SENT_GONE);
     close(fd);
 }
 
@@ -472,7 +477,7 @@ static void test_file_that_shrinks(void **state)
     enum { LEN = 1000000 };
     struct iovec piece = {"h", 1};
     int fd = file_of(1, LEN);
-    assert_true(fm_stream_send_file(&e.s, &piece, fd, 0, LEN) > 0);
+    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 0, LEN), FM_SENT_BORROWED);
     assert_int_equal(ftruncate(fd, 100), 0);
     char text[65536];
     TURN_UNTIL(&l, (recv(peer, text, sizeof text, MSG_DONTWAIT), e.dead_seen));
@@ -490,10 +495,10 @@ static void test_file_between(void **state)
         char *head = bytes(pos, 10);
         struct iovec piece = {head, 10};
         int fd = file_of(pos + 10, LEN);
-        assert_true(fm_stream_send_file(&e.s, &piece, fd, 0, LEN) > 0);
+        assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 0, LEN), FM_SENT_BORROWED);
         close(fd);
         free(head);
-        assert_true(send_bytes(pos + 10 + LEN, 7) > 0);
+        assert_int_equal(send_bytes(pos + 10 + LEN, 7), FM_SENT_BORROWED); /* the file still is */
         assert_arrives(pos, 10 + LEN + 7);
         pos += 10 + LEN + 7;
         TURN_UNTIL(&l, fm_stream_pending(&e.s) == 0);
@@ -524,7 +529,7 @@ static int start_slow_file(void)
     struct iovec piece = {head, 1};
     int fd = file_of(1, 100000);
     atomic_store(&storage_is_slow, true);
-    assert_true(fm_stream_send_file(&e.s, &piece, fd, 0, 100000) > 0);
+    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 0, 100000), FM_SENT_BORROWED);
     free(head);
     TURN_UNTIL(&l, atomic_load(&waiting_for_storage) == 1);
     return fd;
@@ -545,7 +550,7 @@ static void test_slow_file_is_waited_for(void **state)
     turn_a_while(&l); /* it turns */
     assert_int_equal(fm_stream_pending(&e.s), 100000);
     assert_int_equal(e.outputs, 0);
-    assert_true(send_bytes(100001, 5) > 0); /* behind it */
+    assert_int_equal(send_bytes(100001, 5), FM_SENT_BORROWED); /* behind it */
     storage_recovers();
     assert_arrives(0, 100006);
     close(fd);
@@ -591,8 +596,8 @@ static void test_end_before_a_file_is_read(void **state)
     for (int i = 0; i < MANY; i++) {
         tcp_pair(fds[i]);
         many[i] = (struct end){.ends = 0};
-        assert_int_equal(fm_stream_init(&many[i].s, &l, fds[i][0], &ops), 0);
-        assert_int_equal(fm_stream_send_file(&many[i].s, &none, file, 0, 1000), 1000);
+        assert_int_equal(fm_stream_init(&many[i].s, &l, fm_plain(fds[i][0]), &ops), 0);
+        assert_int_equal(fm_stream_send_file(&many[i].s, &none, file, 0, 1000), FM_SENT_BORROWED);
     }
     TURN_UNTIL(&l, atomic_load(&waiting_for_storage) == FM_FILES_THREADS);
     for (int i = 0; i < MANY; i++) {
@@ -614,7 +619,7 @@ static void test_number_of_another_while_a_file_is_read(void **state)
     char c;
     tcp_pair(other);
     set_nonblocking(other[1]);
-    assert_true(dup2(other[0], e.s.fd) >= 0);
+    assert_true(dup2(other[0], fm_stream_fd(&e.s)) >= 0);
     fm_stream_lost(&e.s);
     storage_recovers();
     assert_int_equal(recv(other[1], &c, 1, 0), -1);
@@ -644,12 +649,12 @@ static void test_dead_peer(void **state)
     int fd = file_of(0, 10);
     close(peer);
     peer = -1;
-    assert_int_equal(send_bytes(0, 100), FM_ECLOSED); /* and no SIGPIPE */
+    assert_int_equal(send_bytes(0, 100), FM_SENT_GONE); /* and no SIGPIPE */
     assert_true(fm_stream_is_dead(&e.s));
     assert_int_equal(fm_stream_pending(&e.s), 0);
-    assert_int_equal(send_bytes(0, 100), FM_ECLOSED);
-    assert_int_equal(fm_stream_send(&e.s, &piece, 0, 0), FM_ECLOSED);
-    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 0, 10), FM_ECLOSED);
+    assert_int_equal(send_bytes(0, 100), FM_SENT_GONE);
+    assert_int_equal(fm_stream_send(&e.s, &piece, 0, 0), FM_SENT_GONE);
+    assert_int_equal(fm_stream_send_file(&e.s, &piece, fd, 0, 10), FM_SENT_GONE);
     close(fd);
     TURN_UNTIL(&l, e.ends > 0);
 }
@@ -659,7 +664,7 @@ static void test_peer_dies_while_the_loop_writes(void **state)
     (void)state;
     char *p = bytes(0, 8000000);
     struct iovec piece = {p, 8000000};
-    assert_true(fm_stream_send(&e.s, &piece, 1, FM_SEND_BORROW) > 0);
+    assert_int_equal(fm_stream_send(&e.s, &piece, 1, FM_SEND_BORROW), FM_SENT_BORROWED);
     TURN_UNTIL(&l, e.outputs > 0);
     reset(peer);
     peer = -1;
@@ -677,7 +682,7 @@ static void test_kill(void **state)
     (void)state;
     char *p = bytes(0, 1000000);
     struct iovec piece = {p, 1000000};
-    assert_true(fm_stream_send(&e.s, &piece, 1, FM_SEND_BORROW) > 0);
+    assert_int_equal(fm_stream_send(&e.s, &piece, 1, FM_SEND_BORROW), FM_SENT_BORROWED);
     uint64_t sent = e.s.sent;
     fm_stream_kill(&e.s);
     memset(p, 0, 1000000);
@@ -685,7 +690,7 @@ static void test_kill(void **state)
     assert_int_equal(e.outputs, 0);
     assert_true(fm_stream_is_dead(&e.s));
     assert_int_equal(fm_stream_pending(&e.s), 0);
-    assert_int_equal(send_bytes(0, 1), FM_ECLOSED);
+    assert_int_equal(send_bytes(0, 1), FM_SENT_GONE);
     fm_stream_kill(&e.s);            /* again: harmless */
     assert_arrives(0, (size_t)sent); /* what the kernel has is on its way */
     assert_nothing_more_arrives();
@@ -696,7 +701,7 @@ static void test_kill(void **state)
 static void test_kill_while_the_loop_writes(void **state)
 {
     (void)state;
-    assert_true(send_bytes(0, 1000000) > 0);
+    assert_int_equal(send_bytes(0, 1000000), FM_SENT_KEPT);
     TURN_UNTIL(&l, e.outputs > 0);
     fm_stream_kill(&e.s);
     char text[65536];
@@ -727,7 +732,7 @@ static void test_shutdown(void **state)
 {
     (void)state;
     char c;
-    assert_int_equal(send_bytes(0, 10), 0);
+    assert_int_equal(send_bytes(0, 10), FM_SENT_ALL);
     fm_stream_shutdown(&e.s);
     assert_arrives(0, 10);
     assert_int_equal(recv(peer, &c, 1, 0), 0);
@@ -747,7 +752,7 @@ static void test_close_is_an_end(void **state)
     assert_int_equal(recv(peer, &c, 1, 0), 0);
 }
 
-/* The peer sees an error at once, and whoever still holds the stream finds it dead. */
+/* The peer sees an error at once, and a thread that still holds the stream finds it dead. */
 static void test_reset_from_here(void **state)
 {
     (void)state;
@@ -758,7 +763,7 @@ static void test_reset_from_here(void **state)
         if (kept) {
             finish(state);
             start_tcp(state);
-            assert_true(fm_stream_send(&e.s, &piece, 1, FM_SEND_BORROW) > 0);
+            assert_int_equal(fm_stream_send(&e.s, &piece, 1, FM_SEND_BORROW), FM_SENT_BORROWED);
         }
         if (kept == 2)
             TURN_UNTIL(&l, e.outputs > 0);
@@ -766,7 +771,7 @@ static void test_reset_from_here(void **state)
         fm_stream_reset(&e.s);
         assert_true(fm_stream_is_dead(&e.s));
         assert_int_equal(fm_stream_pending(&e.s), 0);
-        assert_int_equal(send_bytes(0, 10), FM_ECLOSED);
+        assert_int_equal(send_bytes(0, 10), FM_SENT_GONE);
         ssize_t n;
         while ((n = recv(peer, c, sizeof c, 0)) > 0)
             ;
@@ -784,7 +789,7 @@ static void test_reset_from_here(void **state)
     free(p);
 }
 
-/* Somebody else has closed the descriptor, and its number is another's: that one is left alone. */
+/* The application has closed the descriptor, and its number is another's: that one is left alone. */
 static void test_lost(void **state)
 {
     static char block[8000000];
@@ -793,16 +798,16 @@ static void test_lost(void **state)
         if (kept) {
             finish(state);
             start_tcp(state);
-            assert_true(fm_stream_send(&e.s, &piece, 1, 0) > 0);
+            assert_int_equal(fm_stream_send(&e.s, &piece, 1, 0), FM_SENT_KEPT);
             TURN_UNTIL(&l, e.outputs > 0);
         }
-        int fd = e.s.fd, null = open("/dev/null", O_RDWR);
+        int fd = fm_stream_fd(&e.s), null = open("/dev/null", O_RDWR);
         assert_int_equal(dup2(null, fd), fd);
         fm_stream_lost(&e.s);
         assert_int_equal(e.ends, 1);
         assert_int_equal(e.err, -EBADF);
         assert_true(fm_stream_is_dead(&e.s));
-        assert_int_equal(send_bytes(0, 10), FM_ECLOSED);
+        assert_int_equal(send_bytes(0, 10), FM_SENT_GONE);
         fm_stream_shutdown(&e.s);
         fm_stream_reset(&e.s);
         fm_stream_set_reading(&e.s, FM_READ_ON);
@@ -819,7 +824,7 @@ static void test_uncounted(void **state)
     (void)state;
     uint64_t in = count_of(FM_C_BYTES_IN), out = count_of(FM_C_BYTES_OUT);
     e.s.uncounted = true;
-    assert_int_equal(send_bytes(0, 10), 0);
+    assert_int_equal(send_bytes(0, 10), FM_SENT_ALL);
     assert_int_equal(write(peer, "abc", 3), 3);
     TURN_UNTIL(&l, fm_buf_size(&e.got) == 3);
     assert_int_equal(count_of(FM_C_BYTES_IN), in);
@@ -833,13 +838,13 @@ static void test_reading_where_the_owner_wants_it(void **state)
 {
     (void)state;
     char mine[4] = "";
-    e.room = mine;
-    e.room_len = 3;
+    e.buffer = mine;
+    e.buffer_len = 3;
     assert_int_equal(write(peer, "abcdefg", 7), 7);
     TURN_UNTIL(&l, fm_buf_size(&e.got) == 7);
     assert_memory_equal(fm_buf_head(&e.got), "abcdefg", 7);
     assert_int_equal(mine[0], 'g');
-    e.room = NULL;
+    e.buffer = NULL;
     assert_int_equal(write(peer, "hij", 3), 3);
     TURN_UNTIL(&l, fm_buf_size(&e.got) == 10);
 }
@@ -873,7 +878,7 @@ static void test_end_of_file(void **state)
     assert_int_equal(fm_buf_size(&e.got), 4); /* first what came before */
     turn_a_while(&l);
     assert_int_equal(e.ends, 1);
-    assert_int_equal(send_bytes(0, 100), 0); /* a half-closed peer still reads */
+    assert_int_equal(send_bytes(0, 100), FM_SENT_ALL); /* a half-closed peer still reads */
     assert_arrives(0, 100);
     for (int i = 0; i < 2; i++) {
         fm_stream_set_reading(&e.s, i ? FM_READ_ON : FM_READ_PAUSED);
@@ -997,7 +1002,7 @@ static void test_paused_and_writing(void **state)
 {
     (void)state;
     fm_stream_set_reading(&e.s, FM_READ_PAUSED);
-    assert_true(send_bytes(0, 8000000) > 0);
+    assert_int_equal(send_bytes(0, 8000000), FM_SENT_KEPT);
     TURN_UNTIL(&l, e.outputs > 0);
     assert_int_equal(write(peer, "abc", 3), 3);
     turn_a_while(&l);
@@ -1016,7 +1021,7 @@ static void test_end_while_paused_and_writing(void **state)
 {
     (void)state;
     fm_stream_set_reading(&e.s, FM_READ_PAUSED);
-    assert_true(send_bytes(0, 8000000) > 0);
+    assert_int_equal(send_bytes(0, 8000000), FM_SENT_KEPT);
     TURN_UNTIL(&l, e.outputs > 0);
     assert_int_equal(shutdown(peer, SHUT_WR), 0); /* goes on reading */
     turn_a_while(&l);
@@ -1063,7 +1068,7 @@ static void test_free_in_on_output(void **state)
             finish(state);
             start_tcp(state);
         }
-        assert_true(send_bytes(0, 8000000) > 0);
+        assert_int_equal(send_bytes(0, 8000000), FM_SENT_KEPT);
         if (later)
             TURN_UNTIL(&l, e.outputs > 0); /* then from on_writable, not from the event */
         e.free_in_callback = true;
@@ -1071,6 +1076,57 @@ static void test_free_in_on_output(void **state)
         TURN_UNTIL(&l, (recv(peer, text, sizeof text, MSG_DONTWAIT), e.freed));
         turn_a_while(&l);
     }
+}
+
+/* ---- another transport: every byte is flipped on its way, and files are not for it ---- */
+
+static ssize_t flipped_receive(struct fm_transport *t, char *to, size_t len)
+{
+    ssize_t n = fm_plain_ops.receive(t, to, len);
+    for (ssize_t i = 0; i < n; i++)
+        to[i] = (char)~to[i];
+    return n;
+}
+
+static ssize_t flipped_send(struct fm_transport *t, const struct iovec *pieces, int n, bool more)
+{
+    char text[10000];
+    size_t len = 0;
+    for (int i = 0; i < n; i++)
+        for (size_t k = 0; k < pieces[i].iov_len && len < sizeof text; k++)
+            text[len++] = (char)~((const char *)pieces[i].iov_base)[k];
+    struct iovec piece = {text, len};
+    return fm_plain_ops.send(t, &piece, 1, more);
+}
+
+static void test_another_transport(void **state)
+{
+    (void)state;
+    enum { N = 300000 };
+    struct fm_transport_ops flipped = fm_plain_ops;
+    flipped.receive = flipped_receive;
+    flipped.send = flipped_send;
+    flipped.send_file = NULL;
+    assert_true(fm_stream_takes_files(&e.s));
+    e.s.transport.ops = &flipped;
+    assert_false(fm_stream_takes_files(&e.s));
+    char *sent = bytes(0, N), *got = malloc(N);
+    struct iovec pieces[2] = {{sent, 1000}, {sent + 1000, N - 1000}};
+    assert_int_not_equal(fm_stream_send(&e.s, pieces, 2, 0), FM_SENT_GONE);
+    for (size_t n = 0; n < N;) {
+        ssize_t k = recv(peer, got + n, N - n, MSG_DONTWAIT);
+        n += k > 0 ? (size_t)k : 0;
+        fm_loop_turn(&l, false);
+    }
+    for (size_t i = 0; i < N; i++)
+        if (got[i] != (char)~sent[i])
+            fail_msg("byte %zu has not gone through the transport", i);
+    assert_int_equal(write(peer, got, 100), 100);
+    TURN_UNTIL(&l, fm_buf_size(&e.got) == 100);
+    assert_memory_equal(fm_buf_head(&e.got), sent, 100);
+    e.s.transport.ops = &fm_plain_ops; /* which outlives the test */
+    free(sent);
+    free(got);
 }
 
 /* ---- two threads: the loop drains while a writer writes ---- */
@@ -1103,7 +1159,7 @@ static const struct fm_stream_ops shared_ops = {.on_data = shared_on_data,
 static void shared_init(struct fm_event *n)
 {
     struct shared *sh = FM_LIST_ENTRY(n, struct shared, init);
-    CHECK(fm_stream_init(&sh->s, &sh->lt.loop, sh->fd, &shared_ops) == 0);
+    CHECK(fm_stream_init(&sh->s, &sh->lt.loop, fm_plain(sh->fd), &shared_ops) == 0);
     atomic_store(&sh->ready, true);
 }
 
@@ -1130,7 +1186,7 @@ static void *read_all(void *arg)
     return NULL;
 }
 
-static void wait_until_kept_at_most(struct shared *sh, int64_t most)
+static void wait_until_kept_at_most(struct shared *sh, uint64_t most)
 {
     pthread_mutex_lock(&sh->mutex);
     while (fm_stream_pending(&sh->s) > most) {
@@ -1168,11 +1224,11 @@ static void test_two_threads(void **state)
         size_t cut = n > 4 ? n - 4 : 0;
         struct iovec pieces[2] = {{p, cut}, {p + cut, n - cut}};
         bool borrow = rnd(&seed) % 2;
-        int64_t kept = fm_stream_send(&sh.s, pieces, 2, borrow ? FM_SEND_BORROW : 0);
-        assert_true(kept >= 0);
-        if (borrow && kept > 0)
+        enum fm_sent answer = fm_stream_send(&sh.s, pieces, 2, borrow ? FM_SEND_BORROW : 0);
+        assert_int_not_equal(answer, FM_SENT_GONE);
+        if (answer == FM_SENT_BORROWED)
             wait_until_kept_at_most(&sh, 0); /* as the protocol has it */
-        else if (kept > 100000)
+        else if (answer == FM_SENT_KEPT && fm_stream_pending(&sh.s) > 100000)
             wait_until_kept_at_most(&sh, 50000);
         free(p);
         sent += n;
@@ -1244,6 +1300,8 @@ int main(void)
         TCP_TEST(test_free_in_on_data),
         TCP_TEST(test_free_in_on_end),
         TCP_TEST(test_free_in_on_output),
+        UNIX_TEST(test_another_transport),
+        TCP_TEST(test_another_transport),
         cmocka_unit_test(test_two_threads),
     };
     no_longer_than(300);

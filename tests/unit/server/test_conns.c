@@ -105,7 +105,7 @@ static void test_lost_descriptor(void **state)
     (void)state;
     dial(0);
     TURN_UNTIL(&on.loop, conns.count == 1);
-    int fd = FM_LIST_ENTRY(conns.list.next, struct fm_http1, node)->stream.fd;
+    int fd = fm_stream_fd(&FM_LIST_ENTRY(conns.list.next, struct fm_http1, node)->stream);
     assert_false(fm_conns_lost(&conns, fd + 1000));
     assert_true(fm_conns_lost(&conns, fd));
     assert_int_equal(conns.count, 0);

@@ -44,7 +44,7 @@ static int start(void **state)
     k = (struct client){.fd = fds[1]};
     overs = 0;
     memset(&x, 0, sizeof x);
-    if (fm_stream_init(&stream, &on.loop, fds[0], &stream_ops) != 0)
+    if (fm_stream_init(&stream, &on.loop, fm_plain(fds[0]), &stream_ops) != 0)
         return -1;
     fm_exchange_init(&x, &on.service, &stream, &peer, on_over);
     parser = fm_parser_new(&on.options.limits);
@@ -94,7 +94,7 @@ static void test_served(void **state)
     settle();
     check_over(false);
     assert_true(has_status(&k, 200));
-    assert_true(x.call.writer.keep);
+    assert_true(x.call.writer.framer.keep);
     assert_true(x.over >= x.begun);
     assert_int_equal(counted(FM_C_REQ_2XX), before + 1);
     overs = 0;
@@ -112,12 +112,12 @@ static void test_leaving(void **state)
     atomic_store(&x.more, true); /* the next request has arrived: it is answered too */
     begin(GET);
     settle();
-    assert_true(x.call.writer.keep);
+    assert_true(x.call.writer.framer.keep);
     overs = 0;
     atomic_store(&x.more, false);
     begin(GET);
     settle();
-    assert_false(x.call.writer.keep);
+    assert_false(x.call.writer.framer.keep);
     assert_non_null(strstr(hear(&k), "Connection: close"));
 }
 
@@ -226,7 +226,7 @@ static void test_shed(void **state)
     expires(&x.queue_timer, fm_exchange_timeout_queue);
     check_over(false);
     assert_true(has_status(&k, 503));
-    assert_false(x.call.writer.keep);
+    assert_false(x.call.writer.framer.keep);
 }
 
 /* While a thread is in the step, the loop ends the request. */
@@ -241,7 +241,7 @@ static void ended_meanwhile(struct fm_call *call)
     assert_true(k.at_end); /* the client need not wait for the step */
     fm_role_drop_loop();
     assert_true(fm_task_aborted(&call->task));
-    assert_int_equal(fm_writer_block(&call->writer, "late", 4, false), FM_ECLOSED);
+    assert_int_equal(fm_writer_block(&call->writer, "late", 4, false), FM_SENT_GONE);
     call->ops->finish(call, FM_OUTCOME_ABORTED);
 }
 
@@ -292,7 +292,7 @@ static void test_broken_off(void **state)
     begin(GET);
     settle();
     check_over(false); /* what was sent may arrive: its Content-Length says that it is cut short */
-    assert_false(x.call.writer.keep);
+    assert_false(x.call.writer.framer.keep);
 }
 
 /* A step that finds the response begun is not answered for: the connection is reset. */

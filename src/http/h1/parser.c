@@ -11,14 +11,14 @@
  *        -> CHUNK_LINE -> CHUNK_DATA -> CHUNK_END     chunked; the last chunk leads to TRAILER -> DONE
  *             ^---------------------------'
  *   any  -> REFUSED                                   for good */
-#include "fermata/http/parser.h"
+#include "fermata/http/h1/parser.h"
 
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "chars.h"
+#include "../chars.h"
 #include "fermata/http/quota.h"
 #include "fermata/http/headers.h"
 #include "fermata/util/buf.h"
@@ -108,7 +108,7 @@ static enum fm_parse begin_request(struct fm_parser *p, const char *head, size_t
     if (!r)
         return refuse(p, FM_REFUSE_NO_MEMORY);
     p->why = fm_head_judge(r, &p->scan.line, p->limits);
-    bool framed = r->chunked || r->content_length >= 0; /* else it has no body (RFC 9112, 6.3), and nobody is asked */
+    bool framed = r->chunked || r->content_length >= 0; /* else it has no body (RFC 9112, 6.3) */
     if (!p->why && framed)
         p->why = fm_framing_head(&p->framing, r);
     if (p->why)
@@ -182,7 +182,7 @@ static enum fm_parse finish(struct fm_parser *p)
 }
 
 /* Takes body bytes, up to p->left; `last` if the request ends with the last of them. */
-static int take_body(struct fm_parser *p, struct input *in, bool last)
+static int read_body(struct fm_parser *p, struct input *in, bool last)
 {
     size_t n = input_len(in) < p->left ? input_len(in) : (size_t)p->left;
     const char *s = in->s;
@@ -191,16 +191,16 @@ static int take_body(struct fm_parser *p, struct input *in, bool last)
     return n > 0 ? compare(p, s, n, n, last && p->left == 0) : 0;
 }
 
-#define ROOM_MIN 16384        /* less is not worth a copy saved */
-#define ROOM_MAX (256 * 1024) /* so that one connection does not hold up the rest */
+#define BUFFER_MIN 16384        /* less is not worth a copy saved */
+#define BUFFER_MAX (256 * 1024) /* so that one connection does not hold up the rest */
 
-char *fm_parser_room(struct fm_parser *p, size_t *len)
+char *fm_parser_buffer(struct fm_parser *p, size_t *len)
 {
     struct fm_body *b = p->state == LENGTH ? &p->request->body : NULL;
-    if (!b || !b->data || b->cap - b->size < ROOM_MIN || p->left < ROOM_MIN)
+    if (!b || !b->data || b->cap - b->size < BUFFER_MIN || p->left < BUFFER_MIN)
         return NULL;
-    size_t room = b->cap - b->size < p->left ? (size_t)(b->cap - b->size) : (size_t)p->left;
-    *len = room < ROOM_MAX ? room : ROOM_MAX;
+    size_t left = b->cap - b->size < p->left ? (size_t)(b->cap - b->size) : (size_t)p->left;
+    *len = left < BUFFER_MAX ? left : BUFFER_MAX;
     return b->data + b->size;
 }
 
@@ -208,14 +208,14 @@ static enum fm_parse step_length(struct fm_parser *p, struct input *in)
 {
     if (in->s < in->end)
         fm_body_expect(&p->request->body, p->left);
-    if (take_body(p, in, true) < 0)
+    if (read_body(p, in, true) < 0)
         return refuse(p, p->why);
     return p->left > 0 ? FM_PARSE_MORE : finish(p);
 }
 
 /* Takes a line with its CRLF, which lies at *line until the next call; *len is without CRLF.  Results as of
  * fm_strict_line. */
-static int take_line(struct fm_parser *p, struct input *in, size_t limit, const char **line, size_t *len)
+static int read_line(struct fm_parser *p, struct input *in, size_t limit, const char **line, size_t *len)
 {
     size_t had = fm_buf_size(&p->buf), n = input_len(in);
     *line = in->s;
@@ -246,7 +246,7 @@ static enum fm_parse step_chunk_line(struct fm_parser *p, struct input *in)
 {
     const char *line;
     size_t len;
-    int rc = take_line(p, in, CHUNK_LINE_MAX, &line, &len);
+    int rc = read_line(p, in, CHUNK_LINE_MAX, &line, &len);
     if (rc <= 0)
         return rc == 0 ? FM_PARSE_MORE : refuse(p, rc == FM_ELIMIT ? FM_REFUSE_CHUNK_LINE_TOO_LONG : p->why);
     enum fm_refusal why = fm_strict_chunk(line, len, &p->left);
@@ -265,7 +265,7 @@ static enum fm_parse step_chunk_line(struct fm_parser *p, struct input *in)
 
 static enum fm_parse step_chunk_data(struct fm_parser *p, struct input *in)
 {
-    if (take_body(p, in, false) < 0)
+    if (read_body(p, in, false) < 0)
         return refuse(p, p->why);
     if (p->left == 0)
         p->state = CHUNK_END;
@@ -277,7 +277,7 @@ static enum fm_parse step_chunk_end(struct fm_parser *p, struct input *in)
 {
     const char *line;
     size_t len;
-    int rc = take_line(p, in, 0, &line, &len);
+    int rc = read_line(p, in, 0, &line, &len);
     if (rc == 0)
         return FM_PARSE_MORE;
     if (rc < 0)
@@ -305,7 +305,7 @@ static enum fm_parse step_trailer(struct fm_parser *p, struct input *in)
 {
     const char *line;
     size_t len;
-    int rc = take_line(p, in, p->limits->field_size, &line, &len);
+    int rc = read_line(p, in, p->limits->field_size, &line, &len);
     if (rc <= 0)
         return rc == 0 ? FM_PARSE_MORE : refuse(p, rc == FM_ELIMIT ? FM_REFUSE_TRAILERS_TOO_LARGE : p->why);
     enum fm_refusal why = len > 0 ? validate_trailer(p, line, len) : FM_REFUSE_NOTHING;

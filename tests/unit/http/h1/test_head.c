@@ -11,7 +11,7 @@
 
 #include "fermata/http/headers.h"
 #include "fermata/util/err.h"
-#include "http/head.h"
+#include "http/h1/head.h"
 
 static const struct fm_http_limits limits = {.request_line = 100, .fields = 9, .field_size = 100, .body = 100};
 

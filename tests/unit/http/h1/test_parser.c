@@ -52,7 +52,7 @@ static void test_head_then_done(void **state)
     fm_request_free(taken);
     feed(p, GET, FM_PARSE_HEAD, strlen(GET)); /* and again */
     feed(p, "", FM_PARSE_DONE, 0);
-    fm_parser_free(p); /* with a request that nobody took */
+    fm_parser_free(p); /* with a request that was not taken */
     fm_parser_free(NULL);
 }
 
@@ -145,7 +145,7 @@ static void test_error_stays(void **state)
     fm_parser_free(p);
 }
 
-/* Once its head was reported, a refused request can still be logged; before that it is nobody's business. */
+/* Once its head was reported, a refused request can still be logged; before that it is not to be known. */
 static void test_request_of_an_error(void **state)
 {
     (void)state;
@@ -348,24 +348,24 @@ static void test_huge_body_limit(void **state)
     fm_parser_free(p);
 }
 
-/* Bytes that lie where fm_parser_room said are taken in place; the next request's are never asked there. */
-static void test_room(void **state)
+/* Bytes that lie where fm_parser_buffer said are taken in place; the next request's are never asked there. */
+static void test_buffer(void **state)
 {
     (void)state;
     static const char head[] = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n";
     struct fm_parser *p = fm_parser_new(&limits);
     char piece[70000];
-    size_t used, room = 5, sent = sizeof piece;
+    size_t used, len = 5, sent = sizeof piece;
     for (size_t i = 0; i < sizeof piece; i++)
         piece[i] = (char)(i * 3);
-    assert_null(fm_parser_room(p, &room));
+    assert_null(fm_parser_buffer(p, &len));
     assert_int_equal(fm_parser_feed(p, head, sizeof head - 1, &used), FM_PARSE_HEAD);
-    assert_null(fm_parser_room(p, &room)); /* a mere announcement takes no memory */
-    assert_int_equal(room, 5);
+    assert_null(fm_parser_buffer(p, &len)); /* a mere announcement takes no memory */
+    assert_int_equal(len, 5);
     assert_int_equal(fm_parser_feed(p, piece, sizeof piece, &used), FM_PARSE_MORE);
-    for (char *to; (to = fm_parser_room(p, &room)); sent += used) {
-        size_t n = room < 50000 ? room : 50000;
-        assert_true(room <= 300000 - sent);
+    for (char *to; (to = fm_parser_buffer(p, &len)); sent += used) {
+        size_t n = len < 50000 ? len : 50000;
+        assert_true(len <= 300000 - sent);
         for (size_t i = 0; i < n; i++)
             to[i] = (char)((sent + i) * 3);
         fm_parser_feed(p, to, n, &used);
@@ -382,7 +382,7 @@ static void test_room(void **state)
     assert_int_equal(r->body.fd, -1);
     for (size_t i = sizeof piece; i < 300000; i++)
         assert_true(r->body.data[i] == (char)(i * 3));
-    assert_null(fm_parser_room(p, &room));
+    assert_null(fm_parser_buffer(p, &len));
     fm_request_free(r);
     fm_parser_free(p);
 }
@@ -446,7 +446,7 @@ int main(void)
         cmocka_unit_test(test_refused_at_once),
         cmocka_unit_test(test_describe),
         cmocka_unit_test(test_large_body),
-        cmocka_unit_test(test_room),
+        cmocka_unit_test(test_buffer),
         cmocka_unit_test(test_slow_head_is_linear),
         cmocka_unit_test(test_limits_of_the_table),
         cmocka_unit_test(test_huge_body_limit),

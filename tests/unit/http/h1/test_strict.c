@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "fermata/util/err.h"
-#include "http/strict.h"
+#include "http/h1/strict.h"
 
 /* ---- lines ---- */
 

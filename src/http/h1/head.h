@@ -1,11 +1,11 @@
 /* A request head as a whole: finding its end line by line, and what its fields mean together.  Pure; no http-parser. */
-#ifndef FERMATA_HTTP_HEAD_H
-#define FERMATA_HTTP_HEAD_H
+#ifndef FERMATA_HTTP_H1_HEAD_H
+#define FERMATA_HTTP_H1_HEAD_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fermata/http/parser.h"
+#include "fermata/http/h1/parser.h"
 #include "strict.h"
 
 /* How far a head that may still be arriving was read.  Begins zeroed. */

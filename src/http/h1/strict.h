@@ -2,8 +2,8 @@
  *
  * fm_strict_line finds a line and refuses control characters in it; all other functions rely on that and look at the
  * line without its CRLF.  They answer FM_REFUSE_NOTHING or the rule that is broken. */
-#ifndef FERMATA_HTTP_STRICT_H
-#define FERMATA_HTTP_STRICT_H
+#ifndef FERMATA_HTTP_H1_STRICT_H
+#define FERMATA_HTTP_H1_STRICT_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -4,8 +4,8 @@
  * body's framing.  What it reports is compared with our reading at each step, and a request that the two read
  * differently is refused: a proxy in front of us might read it in either way (RFC 9112, 11.2).  Bodies are stored as it
  * reports them.  One thread at a time: the parser's. */
-#ifndef FERMATA_HTTP_FRAMING_H
-#define FERMATA_HTTP_FRAMING_H
+#ifndef FERMATA_HTTP_H1_FRAMING_H
+#define FERMATA_HTTP_H1_FRAMING_H
 
 #include <http_parser.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /* The strict HTTP/1.x request parser: bytes in, one fm_request out.  No sockets, no threads, no Python.
  *
- * http-parser does the parsing; it is lenient where RFC 9112 is strict today, so its adapter (src/http/parser.c, the
- * only file that includes http_parser.h) refuses first.  Refused, with the status of fm_parser_error
+ * head.c and strict.c refuse what is not strictly HTTP; where a request ends is read a second time by http-parser,
+ * which is lenient where RFC 9112 is strict today (src/http/h1/framing.h).  Refused, with the status of fm_parser_error
  * (one line each in http/refusal.h):
  *   400  Content-Length with Transfer-Encoding; repeated or malformed Content-Length; any Transfer-Encoding but exactly
  *        one final "chunked"; Transfer-Encoding in HTTP/1.0; bare LF or CR; obs-fold; white space before the colon;
@@ -19,18 +19,18 @@
  * a coding the server does not know; 400 where chunked is not final or is repeated.
  *
  * A chunk's size and extensions may take 256 bytes.  What is over 8 bytes of each such line may in all be as long as
- * the body so far and 4096 bytes more, so that nobody feeds us extensions instead of data.  Trailers have the limits of
- * fields; those that frame or route (Content-Length, Transfer-Encoding, Host) are refused.  Any token is a method.
- * Upgrade is ignored.  Where http-parser reads a request that passes all this in another way, it is refused with 400;
- * no such request is known.
+ * the body so far and 4096 bytes more, so that a client cannot feed us extensions instead of data.  Trailers have the
+ * limits of fields; those that frame or route (Content-Length, Transfer-Encoding, Host) are refused.  Any token is a
+ * method. Upgrade is ignored.  Where http-parser reads a request that passes all this in another way, it is refused
+ * with 400; no such request is known.
  *
  * Field names with an underscore are dropped (they would shadow the dashed ones in environ).  Up to eight empty
  * lines (CRLF) before the request line are skipped (RFC 9112, 2.2).  HTTP/1.2 and higher are processed as 1.1 (RFC
  * 9110, 2.5).  Trailers are checked and dropped.
  *
  * After an error the parser takes nothing more: fm_parser_feed keeps answering FM_PARSE_ERROR. */
-#ifndef FERMATA_HTTP_PARSER_H
-#define FERMATA_HTTP_PARSER_H
+#ifndef FERMATA_HTTP_H1_PARSER_H
+#define FERMATA_HTTP_H1_PARSER_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -63,7 +63,7 @@ void fm_parser_free(struct fm_parser *p);
 
 /* Where the next bytes may be put so that fm_parser_feed, called with just them, need not copy them: memory of a large
  * body.  NULL: there is no such place.  *len is untouched then, else how many. */
-char *fm_parser_room(struct fm_parser *p, size_t *len);
+char *fm_parser_buffer(struct fm_parser *p, size_t *len);
 
 /* Takes bytes of the connection.  Never calls back.  With len 0 it answers without taking anything.  When the whole
  * head of a request lies in one call, it is copied once, into the request. */

@@ -1,4 +1,4 @@
-/* The adapter around http-parser; nothing else includes http_parser.h.  See http/framing.h.
+/* The adapter around http-parser; nothing else includes http_parser.h.  See framing.h.
  *
  * Instead of the request line it is shown "POST / HTTP/1.x": it knows 34 methods and refuses others, but only CONNECT
  * changes the framing, and that never comes here.  Neither does it see fields that frame nothing, Connection and
@@ -41,13 +41,20 @@ static int on_header_field(http_parser *lib, const char *at, size_t len)
     return at[-1] == '\n' && at[len] == ':' ? 0 : refuse(f, FM_REFUSE_DISAGREEMENT);
 }
 
+/* Has it read a head as we have?  UINT64_MAX is -1: no length in both readings. */
+static bool agrees(const http_parser *lib, const struct fm_framing *f)
+{
+    const struct fm_request *r = f->request;
+    bool version = lib->http_major == 1 && lib->http_minor == r->minor;
+    bool length = lib->content_length == (uint64_t)r->content_length;
+    bool chunked = ((lib->flags & F_CHUNKED) != 0) == r->chunked;
+    return version && length && chunked && f->fields == f->shown;
+}
+
 static int on_headers_complete(http_parser *lib)
 {
     struct fm_framing *f = lib->data;
-    const struct fm_request *r = f->request;
-    /* UINT64_MAX is -1: no length in both readings */
-    if (lib->http_major != 1 || lib->http_minor != r->minor || lib->content_length != (uint64_t)r->content_length ||
-        ((lib->flags & F_CHUNKED) != 0) != r->chunked || f->fields != f->shown)
+    if (!agrees(lib, f))
         return refuse(f, FM_REFUSE_DISAGREEMENT);
     f->head = true;
     return 0;

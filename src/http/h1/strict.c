@@ -4,7 +4,7 @@
 #include <arpa/inet.h>
 #include <string.h>
 
-#include "chars.h"
+#include "../chars.h"
 #include "fermata/http/headers.h"
 #include "fermata/util/err.h"
 #include "fermata/util/text.h"

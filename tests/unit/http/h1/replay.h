@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fermata/http/parser.h"
+#include "fermata/http/h1/parser.h"
 #include "fermata/util/buf.h"
 
 #ifndef REPLAY_REQUESTS
