@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from harness.limits import ROOT
-from wsgi_plus import _simple_http as http
+from wsgi_plus.simple_server import _http as http
 
 FOLDER = ROOT / "tests" / "http"
 LIMITS = {"request_line": "LINE", "fields": "FIELDS", "field_size": "FIELD"}

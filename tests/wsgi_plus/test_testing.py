@@ -765,7 +765,7 @@ def test_futures_that_misbehave():
 
 @pytest.mark.parametrize("item", [b"", b"x", done()])
 def test_an_application_without_an_end(monkeypatch, item):
-    monkeypatch.setattr(wsgi_plus.testing, "MANY", 1000)
+    monkeypatch.setattr(wsgi_plus.testing._request, "MANY", 1000)
 
     def application(environ, start_response):
         start_response("200 OK", PLAIN)

@@ -47,7 +47,7 @@ from validator_parts import (
     waits,
 )
 from wsgi_plus import WSGIPlusError, WSGIPlusWarning, blocking, validated, validator, wait
-from wsgi_plus._validator_rules import OUTSIDE, RULES
+from wsgi_plus._validator._rules import OUTSIDE, RULES
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -15,7 +15,7 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 from byhand import BOUND, cancelled, done, failed
 from wsgi_plus import WSGIPlusError, blocking, validated
-from wsgi_plus._validator_rules import RULES
+from wsgi_plus._validator._rules import RULES
 
 PLAIN = [("Content-Type", "text/plain")]
 SERVER = "the server (or what is around the outermost validator)"

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from wsgi_plus import simple_server
-from wsgi_plus._simple_http import Reader
 from wsgi_plus.simple_server import Connection, Output, Request, Server, Wait
+from wsgi_plus.simple_server._http import Reader
 
 __all__ = ["FAULTS", "Connection", "Output", "Reader", "Request", "Server", "Wait", "fault", "load", "server_class"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
-from wsgi_plus._simple_request import After, Ended
+from wsgi_plus.simple_server._request import After, Ended
 
 from . import Request, fault
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
-from ._types import Environ
+from .._types import Environ
 
 __all__ = ["Headers", "build_environ", "pairs"]
 

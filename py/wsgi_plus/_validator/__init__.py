@@ -1,6 +1,6 @@
 """A validator for both sides of WSGI+, as wsgiref.validate is one for WSGI.
 
-How it works is in _validator_exchange.py, what it asks for in _validator_rules.py.
+How it works is in _layer.py and _exchange.py, what it asks for in _rules.py.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from ._blocking import blocking
-from ._types import Application
-from ._validator_exchange import Exchange
-from ._validator_rules import WSGIPlusError, WSGIPlusWarning
+from .._blocking import blocking
+from .._types import Application
+from ._exchange import Exchange
+from ._rules import WSGIPlusError, WSGIPlusWarning
 
 __all__ = ["WSGIPlusError", "WSGIPlusWarning", "validated", "validator"]
 

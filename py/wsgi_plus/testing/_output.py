@@ -7,8 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from ._testing_steps import Block, Finished, Raised, Started, Step, Written
-from ._validator_pep3333 import content_length, has_no_body
+from .._validator._pep3333 import content_length, has_no_body
+from ._steps import Block, Finished, Raised, Started, Step, Written
 
 __all__ = ["Output"]
 

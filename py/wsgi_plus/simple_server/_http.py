@@ -19,7 +19,7 @@ from http import HTTPStatus
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
-from ._types import is_list, is_tuple
+from .._types import is_list, is_tuple
 
 __all__ = ["SOFTWARE", "Body", "Head", "Phase", "Reader", "Refusal", "answer", "check_head", "message"]
 

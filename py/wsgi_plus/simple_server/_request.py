@@ -1,6 +1,6 @@
 """A request of simple_server: the steps of an application, and the response that comes of them.
 
-The loop is the thread that has the sockets; the pool's threads run steps.  See simple_server.
+The loop is the thread that has the sockets; the pool's threads run steps.  See __init__.py.
 """
 
 from __future__ import annotations
@@ -10,26 +10,24 @@ import contextvars
 import enum
 import inspect
 import logging
-import os
 import sys
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote_to_bytes
-from wsgiref.util import FileWrapper
 
-from ._outcome import Throw
-from ._simple_http import SOFTWARE, Body, Head, answer, check_head, message
-from ._types import Environ, is_future, is_list, is_tuple
+from .._outcome import Throw
+from .._types import Environ, is_future, is_list, is_tuple
+from ._environ import build_environ
+from ._http import Body, Head, answer, check_head, message
+from ._wait import Wait
 
 if TYPE_CHECKING:
-    from .simple_server import Connection
+    from ._connection import Connection
 
-__all__ = ["After", "Fate", "Output", "Request", "Wait"]
+__all__ = ["After", "Fate", "Request"]
 
 log = logging.getLogger("wsgi_plus.simple_server")
 
@@ -55,103 +53,6 @@ class After(enum.Enum):
 
 class Ended(ConnectionError):
     """What write() raises when nobody takes what is written any more (S12.4)."""
-
-
-class Output:
-    """What has been accepted from the application and not been sent.  The pool puts it in, the loop sends it."""
-
-    HIGH_WATER, LOW_WATER = 128 << 10, 32 << 10  # bytes: above, an application is not asked for more; below, it is
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._blocks: deque[bytes | memoryview] = deque()
-        self._room: Future[None] | None = None
-        self._dropped = False
-        self.size = 0
-
-    def put(self, data: bytes) -> None:
-        """Takes bytes to be sent, whole; none if the client is gone."""
-        with self._lock:
-            if data and not self._dropped:
-                self._blocks.append(data)
-                self.size += len(data)
-
-    def room(self) -> Future[None] | None:
-        """Above the high-water mark a future that is done when there is room; otherwise None (S13.1)."""
-        with self._lock:
-            if self.size > self.HIGH_WATER and self._room is None:
-                self._room = Future()
-            return self._room
-
-    def send(self, send: Callable[[bytes | memoryview], int]) -> None:
-        """Sends what there is, until ``send`` raises.  Not without end: an application may put in more meanwhile."""
-        for _ in range(len(self._blocks)):
-            block = self._blocks[0]
-            size = send(block)
-            with self._lock:
-                self._blocks.popleft()
-                if size < len(block):
-                    self._blocks.appendleft(memoryview(block)[size:])
-                self.size -= size
-            if self.size <= self.LOW_WATER:
-                self._make_room()
-
-    def drop(self) -> None:
-        """Forgets everything, now and from now on: there is room."""
-        with self._lock:
-            self._dropped = True
-            self._blocks.clear()
-            self.size = 0
-        self._make_room()
-
-    def _make_room(self) -> None:
-        with self._lock:
-            room, self._room = self._room, None
-        if room is not None:
-            room.set_result(None)
-
-
-class Wait:
-    """Stands between a request that parks and whoever wakes it.
-
-    Two must come before the request goes on: whoever wakes it, and the thread that parks it, when that has let go.  The
-    last of the two gets the request.  So a future may call while and before add_done_callback() returns, in any thread,
-    again, and while the loop ends the request (S10.1, S10.3).  No lock is taken here and nobody's code is run (S10.2):
-    what deques and SimpleQueue do is atomic.
-    """
-
-    def __init__(self, request: Request, *, for_client: bool) -> None:
-        self._waker: deque[None] = deque([None])
-        self._comers: deque[Request | None] = deque([request, None])
-        self.for_client = for_client
-
-    def __call__(self, _: object = None) -> None:
-        """The done-callback; also for the loop.  Wakes the request, unless it has been woken."""
-        if self.take():
-            self.wake()
-
-    def take(self) -> bool:
-        """Whether the caller is the one to wake it."""
-        try:
-            self._waker.pop()
-        except IndexError:
-            return False
-        return True
-
-    def wake(self) -> None:
-        """Resumes the request, if nobody has done so and it is parked."""
-        request = self._comers.pop()
-        if request is not None:
-            request.server.run_queue.put(request)  # no more: a pool thread runs its next step (S7.3, S11.2)
-
-    def let_go(self) -> bool:
-        """Whether it is parked now.  If not it has been woken, and the caller still has the request (S3.3)."""
-        return self._comers.pop() is None
-
-    @property
-    def parked(self) -> bool:
-        """Whether nobody has woken it since it was let go."""
-        return bool(self._waker) and len(self._comers) == 1
 
 
 class Request:
@@ -493,40 +394,8 @@ class Request:
         thread = self.thread
         frame = sys._current_frames().get(thread) if thread is not None else None
         return "".join(traceback.format_stack(frame)) if frame is not None and thread == self.thread else ""
-
     def make_environ(self) -> Environ:
         """What PEP 3333 asks for, and what CGI does."""
-        head, (host, port) = self.head, self.connection.address
-        client, client_port = self.connection.peer[:2] or ("", "")  # a Unix socket's has no name
-        environ: Environ = {
-            "REQUEST_METHOD": head.method,
-            "SCRIPT_NAME": "",
-            "PATH_INFO": unquote_to_bytes(head.path.encode("latin-1")).decode("latin-1"),
-            "QUERY_STRING": head.query,
-            "REQUEST_URI": head.target,
-            "SERVER_NAME": host,
-            "SERVER_PORT": str(port),
-            "SERVER_PROTOCOL": head.version,
-            "SERVER_SOFTWARE": SOFTWARE,
-            "REMOTE_ADDR": client,
-            "REMOTE_PORT": str(client_port),
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": "http",
-            "wsgi.input": self.body,  # whole, so it never waits (S14.1), and there until the end (S14.3)
-            "wsgi.input_terminated": True,
-            "wsgi.errors": sys.stderr,
-            "wsgi.multithread": self.server.threads > 1,
-            "wsgi.multiprocess": False,
-            "wsgi.run_once": False,
-            "wsgi.file_wrapper": FileWrapper,
-            "wsgi_plus.version": self.VERSION,
-        }
-        for name, values in head.fields.items():
-            if "_" not in name and name != "transfer-encoding":  # X_Y would pass for X-Y; the body is not chunked here
-                key = name.upper().replace("-", "_")
-                key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
-                environ[key] = ("; " if name == "cookie" else ", ").join(values)
-        if head.length is None:
-            environ["CONTENT_LENGTH"] = str(self.body.seek(0, os.SEEK_END))
-            self.body.seek(0)
-        return environ
+        address, peer = self.connection.address, self.connection.peer
+        multithread = self.server.threads > 1
+        return build_environ(self.head, self.body, address, peer, multithread=multithread, version=self.VERSION)

@@ -1,30 +1,21 @@
 """One request as one validator sees it, from the call of the application to close().
 
-Each validator of a stack is a *layer*, and for each request it has an *exchange*.  Layers of one request find each
-other by a context variable that says which step is being run, so the outer one knows who the inner one is, even where
-middleware has made a new environ, and no key has to be added to that (S16.3).  By comparing what goes in with what
-comes out they see what the middleware between them does with futures (S15.9).
-
-Whatever is wrong is raised where it happens, in the face of whoever did it.  So that nobody can swallow it on the way,
-it is noted as well, and leaves the outermost layer at the end of the step, whatever else was to come out there.
+By comparing what goes in with what comes out the layers of a stack see what the middleware between them does with
+futures (S15.9).  How they find each other, and how what is wrong is raised, is in _layer.py.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-import warnings
-import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
-from contextvars import ContextVar
-from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from ._hints import hint
-from ._types import Application, Environ, is_future
-from ._validator_pep3333 import (
+from .._hints import hint
+from .._types import Application, is_future
+from ._layer import VERSION, Layer, nothing
+from ._pep3333 import (
     Errors,
     Input,
     content_length,
@@ -36,76 +27,21 @@ from ._validator_pep3333 import (
     reads_socket,
     status_fault,
 )
-from ._validator_rules import INSIDE, RULES, WSGIPlusError, WSGIPlusWarning
 
 __all__ = ["Exchange"]
-
-SERVER = "the server (or what is around the outermost validator)"
-
-VERSION = "wsgi_plus.version"
 
 # repr() of a future, also with "<" as HTML has it
 _TEXT_OF_FUTURE = re.compile(rb"(?:<|&lt;)(?:Future at 0x|\w+ at 0x[0-9a-fA-F]+ state=)[^>&]{0,40}")
 
-
-_inside: ContextVar[Exchange | None] = ContextVar("wsgi_plus.validator.inside", default=None)
-"""The innermost exchange of which a step is being run here."""
-
-_trace: ContextVar[Mapping[_Mark, int]] = ContextVar("wsgi_plus.validator.trace", default=MappingProxyType({}))
-"""How many steps of which exchanges have left a trace in this context: all of them, if it is the right one (S9.4)."""
-
-
-class _Mark:
-    """Stands for an exchange in a context, which may outlive it."""
-
-    __slots__ = ("stream",)
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream  # wsgi.input: two applications that are called with the same one serve one request
-
-
-class _Notes:
-    """What the layers of one request share."""
-
-    violation: WSGIPlusError | None = None  # that has not come out of the outermost one yet
-    untyped = False  # somebody has been warned of content without Content-Type
-    told = False  # something was wrong, so it is no wonder if somebody does not get to close() any more
-
-
 GOING, ENDED, FAILED = "going", "ended", "failed"  # states of an iteration
 
 
-class Exchange:
-    """One request, as one layer sees it.
-
-    Steps do not overlap, so whoever runs one owns all of this.  Any thread may try to begin a step (S9.2), or call
-    start_response at a wrong time: these look at ``_running``, ``thread`` and ``closed`` only.
-    """
+class Exchange(Layer):
+    """The call, the response and the iteration."""
 
     def __init__(self, name: str, waits: bool, environ: Any, start_response: Any) -> None:
-        self.name = name
-        self.waits = waits  # what is inside takes all futures and waits for them itself: S17
-        outer = _inside.get()
-        if outer is not None and outer.thread is None:  # a context that was copied in a step and is used after it
-            outer = None
-        self._is_outermost = outer is None
-        self._outer: Callable[[], Exchange | None] = _nothing if outer is None else weakref.ref(outer)
-        self._outside = SERVER if outer is None else f"the middleware {outer.name}"
-        self._notes: _Notes = _Notes() if outer is None else outer._notes
-        self._inner: list[Exchange] = []
-        if outer is not None:
-            outer._inner.append(self)
-        # Steps
-        self._running = threading.Lock()
-        self.thread: int | None = None  # that runs the step
-        self._steps = 0
-        # What the application is called with
+        super().__init__(name, waits, environ)
         self._start_response: Any = start_response
-        known: Environ = cast(Environ, environ) if isinstance(environ, dict) else {}
-        self._version = known.get(VERSION)
-        self._method = known.get("REQUEST_METHOD")
-        stream = known.get("wsgi.input")
-        self._mark = _Mark(stream.stream if isinstance(stream, Input) else stream)
         # The response
         self._starts = 0
         self._begun = False
@@ -121,87 +57,6 @@ class Exchange:
         self._is_shut = False  # what is inside has been closed
         self.open = False  # there is something to be closed
         self.closed = False
-
-    # Who is who
-
-    def broken(self, rule: str, **facts: Any) -> WSGIPlusError:
-        """What to raise.  It is noted, too, and so comes out of the outermost layer even if somebody swallows it."""
-        error = self._described(rule, **facts)
-        self._notes.told = True
-        if self._notes.violation is None:
-            self._notes.violation = error
-        return error
-
-    def _described(self, rule: str, **facts: Any) -> WSGIPlusError:
-        found = RULES[rule]
-        if found.by == INSIDE:
-            middleware = bool(self._inner)
-            who = f"the {'middleware' if middleware else 'application'} {self.name}"
-        else:
-            middleware = not self._is_outermost
-            who = self._outside
-        number = found.of_middleware if middleware and found.of_middleware else found.number
-        return WSGIPlusError(number, who, f"{found.broken}. {found.advice}".format(name=self.name, **facts))
-
-    def _broken_in_use(self, rule: str, **facts: Any) -> WSGIPlusError:
-        """The same for the streams, which all layers share: their user is inside the innermost one."""
-        innermost = _inside.get() if RULES[rule].by == INSIDE else None
-        return (innermost or self).broken(rule, **facts)
-
-    def _warn(self, rule: str, **facts: Any) -> None:
-        warnings.warn(WSGIPlusWarning(str(self._described(rule, **facts))), stacklevel=2)
-
-    def _take_violation(self) -> WSGIPlusError | None:
-        """What is to come out at the end of a step, whatever else was to: of the outermost layer, as all others may be
-        surrounded by somebody who swallows it."""
-        violation = None
-        if self._is_outermost:
-            violation, self._notes.violation = self._notes.violation, None
-        return violation
-
-    # Steps
-
-    @contextmanager
-    def _step(self, overlap: str = "overlap") -> Generator[None, None, None]:
-        """Code of what is inside runs within this, and nowhere else."""
-        if not self._running.acquire(blocking=False):
-            # The server is told here; the step that runs is not to fail for it.
-            raise self._described(overlap) if self._is_outermost else self.broken(overlap)
-        token = _inside.set(self)
-        self.thread = threading.get_ident()
-        try:
-            self._look_at_context()
-            yield
-        except BaseException as error:
-            violation = self._take_violation()
-            if violation is None or violation is error:
-                raise
-            raise violation from error
-        else:
-            violation = self._take_violation()
-            if violation is not None:
-                raise violation
-        finally:
-            self._leave_trace()
-            self.thread = None
-            _inside.reset(token)
-            self._running.release()
-
-    def _look_at_context(self) -> None:
-        if self._version is None:
-            return
-        trace = _trace.get()
-        if self._steps:
-            if trace.get(self._mark) != self._steps:
-                self.broken("context")  # only noted, so that close() is carried out before it is raised
-        elif self._is_outermost and any(mark.stream is not self._mark.stream for mark in trace):
-            raise self.broken("context-shared")
-
-    def _leave_trace(self) -> None:
-        """It stays there, for whoever uses this context for another request."""
-        if self._version is not None:
-            self._steps += 1
-            _trace.set({**_trace.get(), self._mark: self._steps})
 
     # The call of the application
 
@@ -453,7 +308,7 @@ class Exchange:
             self.closed = True
             try:
                 if not self._is_shut:
-                    self._close(getattr(iterable, "close", _nothing))
+                    self._close(getattr(iterable, "close", nothing))
             finally:
                 self._let_go()
             for inner in self._inner:
@@ -463,8 +318,10 @@ class Exchange:
     def _let_go(self) -> None:
         """Of what leads to the server and to futures.  What was pending in here the layer outside may look at yet."""
         self._start_response = None
-        for done_with in (*self._inner, self) if self._is_outermost else self._inner:
-            done_with._pending = None
+        for inner in self._inner:
+            inner._pending = None
+        if self._is_outermost:
+            self._pending = None
 
     def close_iterator(self, close: Callable[[], object]) -> None:
         """``yield from`` closes the iterator that it is in.  Whoever says that owes close() of the iterable all the
@@ -488,10 +345,6 @@ class Exchange:
             return  # that one will tell
         if self.open and not self._notes.told:
             self._warn("close-missing")
-
-
-def _nothing() -> None:
-    return None
 
 
 class _Failure(NamedTuple):

@@ -6,14 +6,14 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-from . import testing
+from ._request import Request, abandoned
 
 __all__ = ["begin"]
 
 
 def begin(
     application: Callable[..., Any], environ: dict[str, Any], *, threads: bool, timeout: float
-) -> testing.Request:
+) -> Request:
     """A request to ``application``, run up to its first wait or its end, by the rules of a WSGI+ server.
 
     ``environ`` is a WSGI server's; version and log are added to a copy.  ``threads`` and ``timeout`` (seconds) are
@@ -23,6 +23,6 @@ def begin(
     environ = {**environ, "wsgi_plus.version": (1, 0), "wsgi.errors": log}
     query = f"?{environ['QUERY_STRING']}" if environ.get("QUERY_STRING") else ""
     said = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{query}"
-    request = testing.Request(application, environ, said, log, raise_errors=True, threads=threads, timeout=timeout)
-    with testing._abandoned(request):
+    request = Request(application, environ, said, log, raise_errors=True, threads=threads, timeout=timeout)
+    with abandoned(request):
         return request.resume()
