@@ -221,7 +221,7 @@ injection-tests: all
 		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 3 tests/faults $(PYTEST)
 
 faults: all venv ## the conformance suite finds each of the faults that there are of the reference server: some ten minutes
-	FERMATA_FAULTS=all build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 4 tests/wsgi_plus/test_conformance.py tests/wsgi_plus/test_conformance_faults.py $(PYTEST)
+	FERMATA_FAULTS=all build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 4 tests/wsgi_plus/conformance $(PYTEST)
 
 asan: ## all tests with the address and undefined behaviour sanitizers
 	$(MAKE) -j2 FLAVOR=asan tests

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 from harness.limits import LONG, QUIET, ROOT, SLOW, eventually, never
 
-APP = ("helpers_app:app", "--pythonpath", f"{ROOT / 'tests' / 'wsgi_plus'},{ROOT / 'py'}")
+APP = ("helpers_app:app", "--pythonpath", str(ROOT / "py"))
 
 WAYS = ["wait", "settled", "gather", "first", "shield", "deadline", "flight", "place"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from wsgi_plus import blocking, first, gather, settled, shield, suspends, timeout, wait
 from wsgi_plus import _outcome as outcomes
+from wsgi_plus import blocking, first, gather, settled, shield, suspends, timeout, wait
 from wsgi_plus.flask import suspending
 from wsgi_plus.simple_server import Server
 from wsgi_plus.testing import Client

@@ -5,14 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
-import sys
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
-
 from byhand import done, eventually, failed, finish, outcome, running
 from django_byhand import *  # noqa: F403  # sets Django up
 from django_byhand import only
@@ -21,7 +16,7 @@ from django_byhand import only
 import flask
 from django.http import StreamingHttpResponse
 from django.test import override_settings
-from test_flask import Upstream, app, ask, plain
+from flask_parts import Upstream, app, ask, plain
 from wsgi_plus import (
     AsyncBridge,
     WSGIPlusError,

@@ -11,8 +11,8 @@ import pytest
 from flask.views import MethodView
 from flask_caching import Cache
 from flask_cors import cross_origin
+from flask_parts import app, ask, plain, soon, soon_failed, text, visited
 from flask_restful import Api, Resource, abort, fields, marshal_with
-from test_flask import app, ask, plain, soon, soon_failed, text, visited
 from wsgi_plus import _suspends, suspends, wait
 from wsgi_plus.testing import Client, Parked
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
-
 from byhand import done, failed
 from django_byhand import *  # noqa: F403  # sets Django up
 from django_byhand import fresh

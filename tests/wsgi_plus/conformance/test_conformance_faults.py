@@ -11,19 +11,14 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "spec"))
-sys.path.insert(0, str(ROOT / "spec" / "conformance"))
-
-import wrong_helper  # noqa: E402
-import wrong_middleware  # noqa: E402
-from conformance import faults, servers  # noqa: E402
-from conformance.registry import all_cases, requirements  # noqa: E402
-from conformance.runner import FAIL, run  # noqa: E402
+import wrong_helper
+import wrong_middleware
+from conformance import faults, servers
+from conformance.registry import all_cases, requirements
+from conformance.runner import FAIL, run
+from harness.limits import ROOT
 
 FAULTS = sorted(faults.load())
 REFERENCE = servers.KNOWN["simple_server"].settings()

@@ -8,16 +8,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
-
 from byhand import BOUND
+from harness.limits import ROOT
 
-HERE = Path(__file__).resolve().parent
-README = HERE.parents[1] / "py" / "README.md"
+APP = ROOT / "tests" / "wsgi_plus" / "apps" / "django_packages.py"
+README = ROOT / "py" / "README.md"
 
 ALL = ["/slow", "/quick", "/slow#left", "/caught#fails", "/stream#fails", "/failing"]
 HELD = "cannot be suspended: what waits inside of it holds a thread meanwhile"
@@ -56,9 +53,8 @@ class Came:
     """What has come of some requests to a site."""
 
     def __init__(self, site, *targets):
-        app = str(HERE / "apps" / "django_packages.py")
         ran = subprocess.run(
-            [sys.executable, app, site, *targets], capture_output=True, text=True, timeout=6 * BOUND, check=False
+            [sys.executable, APP, site, *targets], capture_output=True, text=True, timeout=6 * BOUND, check=False
         )
         assert ran.returncode == 0, ran.stderr
         found = json.loads(ran.stdout)
@@ -86,7 +82,7 @@ def test_each_row_of_the_table_is_tested():
     table = README.read_text().partition("| Middleware of |")[2].partition("\n\n")[0]
     packages = [row.split("|")[1].strip().strip("`") for row in table.splitlines()[2:]]
     assert sorted(packages) == sorted(ROWS) and set(ROWS.values()) <= set(FOUND)
-    pinned = (HERE.parent / "requirements.txt").read_text()
+    pinned = (ROOT / "tests" / "requirements.txt").read_text()
     assert [name for name in packages if f"\n{name}==" not in pinned] == []
 
 

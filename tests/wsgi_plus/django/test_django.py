@@ -7,17 +7,12 @@ import gzip
 import html
 import io
 import re
-import sys
 import weakref
 from concurrent.futures import CancelledError, Future
 from contextlib import nullcontext, suppress
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
-
 from byhand import done, failed
 from django_byhand import *  # noqa: F403  # sets Django up
 from django_byhand import only

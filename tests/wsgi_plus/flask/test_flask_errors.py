@@ -11,8 +11,8 @@ import flask
 import pytest
 from byhand import cancelled
 from flask import Blueprint, Flask, abort, g, request, session
+from flask_parts import Upstream, app, ask, plain, soon, soon_failed, text
 from itsdangerous import TimestampSigner
-from test_flask import Upstream, app, ask, plain, soon, soon_failed, text
 from werkzeug.exceptions import BadGateway, HTTPException, NotFound
 from wsgi_plus import wait
 from wsgi_plus.flask import suspending, suspends

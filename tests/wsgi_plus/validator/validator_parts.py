@@ -478,3 +478,12 @@ MIDDLEWARE = {
         blocking,
     )
 }
+
+
+def catching(environ, start_response):
+    """An application that catches what start_response raises."""
+    try:
+        start_response("OK", PLAIN)
+    except Exception:
+        start_response("200 OK", PLAIN)
+    yield b"fine"

@@ -15,7 +15,7 @@ import flask
 import pytest
 from byhand import Wrapper, cancelled, done, failed, outcome
 from flask import Flask, Response, request, stream_with_context
-from test_flask import Upstream, Visit, app, ask, plain, soon, soon_failed, text, visited
+from flask_parts import Upstream, Visit, app, ask, plain, soon, soon_failed, text, visited
 from werkzeug.test import EnvironBuilder
 from werkzeug.wsgi import FileWrapper
 from wsgi_plus import wait

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
-import sys
 import zlib
 from concurrent.futures import CancelledError, Future
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
-
 from byhand import Wrapper, cancelled, done, failed
 from django_byhand import *  # noqa: F403  # sets Django up
 from django_byhand import only

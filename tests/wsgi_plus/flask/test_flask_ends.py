@@ -12,7 +12,7 @@ import flask
 import pytest
 from byhand import BOUND, done, outcome
 from flask import Flask, request, session
-from test_flask import Upstream, Visit, app, soon
+from flask_parts import Upstream, Visit, app, soon
 from wsgi_plus import wait
 from wsgi_plus.flask import suspends
 

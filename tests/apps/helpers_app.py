@@ -7,8 +7,20 @@ import time
 
 import probe
 from routes import TEXT, Routes, arguments, text
-from wsgi_plus import AsyncBridge, Semaphore, deadline, first, gather, offload, settled, shield, single_flight, sleep
-from wsgi_plus import timeout, wait
+from wsgi_plus import (
+    AsyncBridge,
+    Semaphore,
+    deadline,
+    first,
+    gather,
+    offload,
+    settled,
+    shield,
+    single_flight,
+    sleep,
+    timeout,
+    wait,
+)
 
 app = Routes()
 bridge = AsyncBridge()

@@ -7,15 +7,10 @@ import functools
 import itertools
 import random
 import re
-import sys
 import threading
 from concurrent.futures import Future
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
-
 from byhand import done
 from django_byhand import *  # noqa: F403  # sets Django up
 from django_byhand import only

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from concurrent.futures import Future
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
-
 from byhand import done, failed
 from django_byhand import *  # noqa: F403  # sets Django up
 from django_byhand import only

@@ -10,16 +10,13 @@ import threading
 import time
 import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
-
 from byhand import at_once, eventually, finish, in_child, outcome
 from byhand import threads as called
 from django_byhand import *  # noqa: F403  # sets Django up
 from django_byhand import only
+from harness.limits import ROOT
 
 # ruff: isort: split
 import wsgi_plus
@@ -329,7 +326,7 @@ def test_the_end_of_the_interpreter_waits():
     started = time.monotonic()
     ended = subprocess.run(
         [sys.executable, "-X", "dev", "-c", SCRIPT],
-        env={"PYTHONPATH": str(Path(__file__).resolve().parents[2] / "py"), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PYTHONPATH": str(ROOT / "py"), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=60,
