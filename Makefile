@@ -82,7 +82,7 @@ help:
 
 # ---- for a minute between two changes ----
 
-QUICK := $(addprefix tests/system/test_,http.py wsgi.py suspension.py command.py) tests/wsgi_plus/test_wait.py
+QUICK := $(addprefix tests/system/test_,http.py wsgi.py suspension.py command.py loading.py listening.py log_files.py) tests/wsgi_plus/test_wait.py
 
 quick: ## format, layers, thread-safety analysis, unit tests, the fast system tests: a minute
 	@$(MAKE) --no-print-directory -j2 format layers $(if $(shell command -v clang),tsa) tests
@@ -193,7 +193,7 @@ SLOW.coverage := 2
 
 # What is about Python code or the command, and the tables of requests, which the unit tests replay with sanitizers too.
 SKIP.asan := --ignore-glob=*/test_example_* \
-	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py replay.py refusals.py behind_nginx.py behind_haproxy.py deployment.py reliability.py)
+	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py deployment.py reliability.py)
 SKIP.coverage := --ignore=tests/system/test_hardening.py
 # ThreadSanitizer's runtime has a thread of its own that wakes up, so there is no "idle" to look at.
 SKIP.tsan := $(SKIP.asan) $(addprefix --ignore=tests/system/test_,idle.py large.py)

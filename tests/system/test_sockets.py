@@ -14,8 +14,8 @@ import pytest
 from harness.admin import Admin
 from harness.client import Connection, build
 from harness.limits import APPS, PROMPT, eventually
+from harness.proxies import free_port
 from harness.server import run
-from test_command import free_port
 
 
 def seen(server, address, host: str | None = "test.example"):
