@@ -338,7 +338,7 @@ bench-venv: ## only the servers that they are compared with
 
 # ---- the rest ----
 
-docs: $(O)/fermata ## the option list of README.md, and spec/api
+docs: $(O)/fermata ## what is generated in spec/manual: the list of options, and api/
 	scripts/docs
 	scripts/api-docs
 
