@@ -338,8 +338,9 @@ bench-venv: ## only the servers that they are compared with
 
 # ---- the rest ----
 
-docs: $(O)/fermata ## what is generated in spec/manual: the list of options, and api/
+docs: $(O)/fermata ## what is generated in spec/manual: options, metrics, api/
 	scripts/docs
+	scripts/metrics-docs
 	scripts/api-docs
 
 install: $(O)/fermata
