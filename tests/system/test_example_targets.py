@@ -7,7 +7,6 @@ the client has written.
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 import subprocess
 import sys

@@ -10,7 +10,6 @@ import subprocess
 import time
 
 import pytest
-
 from harness.client import Connection, build
 from harness.limits import APPS, LONG, PROMPT, eventually, fermata
 from harness.server import environment

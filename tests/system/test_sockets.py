@@ -178,7 +178,7 @@ def test_any_ipv6_address_takes_ipv4(launch, and_ipv4):
 def test_both_families_for_the_application_and_the_admin(launch, address, admin):
     """With one port, whichever of them has which family."""
     port = free_port()
-    server = launch("basic", "--admin-bind", f"{admin}:{port}", bind=[f"{address}:{port}"])
+    launch("basic", "--admin-bind", f"{admin}:{port}", bind=[f"{address}:{port}"])
     ipv4, ipv6 = ("127.0.0.1", port), ("::1", port)
     of_admin, of_application = (ipv6, ipv4) if admin == "[::]" else (ipv4, ipv6)
     assert Admin(of_admin).get("/healthz").status == 200

@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from harness.client import build, chunked
 from harness.limits import APPS, LONG, PROMPT, SANITIZED, eventually, timeout
 
