@@ -16,7 +16,7 @@ WAYS = ["wait", "settled", "gather", "first", "shield", "deadline", "flight", "p
 
 @pytest.fixture
 def server(serve):
-    """One thread: whoever holds it stops everybody."""
+    """One thread: a request that holds it stops all others."""
     return serve(*APP, "--threads", "1", admin=True)
 
 

@@ -84,7 +84,7 @@ def test_application_that_cannot_be_loaded(launch, target, said):
 
 
 def test_a_module_that_the_virtual_environment_has_not(launch):
-    """Then nobody is told to use one."""
+    """Then the message does not tell to use one."""
     server = launch("loading.broken_import", "--venv", virtualenv(), ready=False, expect=3)
     assert server.wait_exit() == 3
     assert server.log().rstrip().endswith(": see the traceback above")
@@ -92,7 +92,7 @@ def test_a_module_that_the_virtual_environment_has_not(launch):
 
 @pytest.mark.parametrize("how", ["threads", "pool", "daemon"])
 def test_failed_load_does_not_wait_for_threads(launch, tmp_path, how):
-    """A load that fails exits with 3, at once, also where its import had started a thread that nobody ends; what was
+    """A load that fails exits with 3, at once, also where its import had started a thread that is never ended; what was
     printed is there, and atexit handlers run."""
     start = {
         "threads": "threading.Thread(target=threading.Event().wait).start()",

@@ -121,7 +121,7 @@ def test_what_comes_before_the_handler(ask, log, name):
 
 
 def test_a_check_of_ones_own_that_is_not_made(ask, log):
-    """Whoever calls it takes no notice of what it gives."""
+    """Its caller takes no notice of what it gives."""
 
     class Checked(APIView):
         def initial(self, request, *args, **kwargs):

@@ -69,7 +69,7 @@ class Upstream:
             yield b"%d" % number
 
     async def closing(self):
-        """The same for one that somebody has opened and that is to be closed at the end."""
+        """The same for one that a test has opened and that is to be closed at the end."""
         try:
             async for piece in self.pieces():
                 yield piece

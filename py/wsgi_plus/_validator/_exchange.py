@@ -76,7 +76,7 @@ class Exchange(Layer):
                 self._look_at_iterable(iterable)
                 self._state = GOING
         except BaseException:
-            if hasattr(iterable, "close"):  # nobody else can, as nobody will be given it
+            if hasattr(iterable, "close"):  # the server cannot, as it will not be given it
                 iterable.close()
             raise
         self.open = True
@@ -301,7 +301,7 @@ class Exchange(Layer):
     # The end
 
     def close(self, iterable: Iterable[Any]) -> None:
-        self.open = False  # as nobody will do it again, if it is refused here
+        self.open = False  # as the server will not do it again, if it is refused here
         with self._step("close-during"):
             if self.closed:
                 raise self.broken("close-twice")
@@ -324,8 +324,8 @@ class Exchange(Layer):
             self._pending = None
 
     def close_iterator(self, close: Callable[[], object]) -> None:
-        """``yield from`` closes the iterator that it is in.  Whoever says that owes close() of the iterable all the
-        same (S7.4, S15.4); where the two are one, it does not get through a second time."""
+        """``yield from`` closes the iterator that it is in.  Middleware that says that owes close() of the iterable all
+        the same (S7.4, S15.4); where the two are one, it does not get through a second time."""
         with self._step("close-during"):
             self._is_shut = self._is_own_iterator
             self._close(close)
@@ -334,7 +334,7 @@ class Exchange(Layer):
         try:
             close()
         except RuntimeError as error:
-            if "ignored GeneratorExit" in str(error):  # a generator's, whoever has closed it
+            if "ignored GeneratorExit" in str(error):  # a generator's, by whichever way it was closed
                 raise self.broken("yield-in-close") from error
             raise
 

@@ -4,8 +4,9 @@ Each validator of a stack is a *layer*, and for each request it has an *exchange
 other by a context variable that says which step is being run, so the outer one knows who the inner one is, even where
 middleware has made a new environ, and no key has to be added to that (S16.3).
 
-Whatever is wrong is raised where it happens, in the face of whoever did it.  So that nobody can swallow it on the way,
-it is noted as well, and leaves the outermost layer at the end of the step, whatever else was to come out there.
+Whatever is wrong is raised where it happens, in the face of the one who did it.  So that no middleware can swallow it
+on the way, it is noted as well, and leaves the outermost layer at the end of the step, whatever else was to come out
+there.
 """
 
 from __future__ import annotations
@@ -52,15 +53,15 @@ class _Notes:
     """What the layers of one request share."""
 
     violation: WSGIPlusError | None = None  # that has not come out of the outermost one yet
-    untyped = False  # somebody has been warned of content without Content-Type
-    told = False  # something was wrong, so it is no wonder if somebody does not get to close() any more
+    untyped = False  # a layer has warned of content without Content-Type
+    told = False  # something was wrong, so it is no wonder if a layer does not get to close() any more
 
 
 class Layer:
     """One request, as one layer sees it.
 
-    Steps do not overlap, so whoever runs one owns all of this.  Any thread may try to begin a step (S9.2), or call
-    start_response at a wrong time: these look at ``_running``, ``thread`` and ``closed`` only.
+    Steps do not overlap, so the thread that runs one owns all of this.  Any thread may try to begin a step (S9.2), or
+    call start_response at a wrong time: these look at ``_running``, ``thread`` and ``closed`` only.
     """
 
     def __init__(self, name: str, waits: bool, environ: Any) -> None:
@@ -93,7 +94,7 @@ class Layer:
     # Who is who
 
     def broken(self, rule: str, **facts: Any) -> WSGIPlusError:
-        """What to raise.  It is noted, too, and so comes out of the outermost layer even if somebody swallows it."""
+        """What to raise.  It is noted, too, and so comes out of the outermost layer even if middleware swallows it."""
         error = self._described(rule, **facts)
         self._notes.told = True
         if self._notes.violation is None:
@@ -121,7 +122,7 @@ class Layer:
 
     def _take_violation(self) -> WSGIPlusError | None:
         """What is to come out at the end of a step, whatever else was to: of the outermost layer, as all others may be
-        surrounded by somebody who swallows it."""
+        surrounded by middleware that swallows it."""
         violation = None
         if self._is_outermost:
             violation, self._notes.violation = self._notes.violation, None
@@ -166,7 +167,7 @@ class Layer:
             raise self.broken("context-shared")
 
     def _leave_trace(self) -> None:
-        """It stays there, for whoever uses this context for another request."""
+        """It stays there, for another request that is run in this context."""
         if self._version is not None:
             self._steps += 1
             _trace.set({**_trace.get(), self._mark: self._steps})

@@ -8,7 +8,7 @@ __all__ = ["INSIDE", "OUTSIDE", "RULES", "Rule", "WSGIPlusError", "WSGIPlusWarni
 
 
 class WSGIPlusError(AssertionError):
-    """Somebody has broken a rule of WSGI+ or of PEP 3333.  The message begins with the number of the rule.
+    """A rule of WSGI+ or of PEP 3333 is broken.  The message begins with the number of the rule.
 
     ``number`` is that number: "S5.1" of the specification of WSGI+, or "PEP 3333".  ``guilty`` is who broke it, in
     words: "the server ...", "the middleware NAME" or "the application NAME".
@@ -21,10 +21,10 @@ class WSGIPlusError(AssertionError):
 
 
 class WSGIPlusWarning(Warning):
-    """The same where nobody is left to raise it to, and where a rule says no more than SHOULD."""
+    """The same where there is no call left to raise it from, and where a rule says no more than SHOULD."""
 
 
-OUTSIDE, INSIDE = "outside", "inside"  # of the validator: whoever calls it, and whom it calls
+OUTSIDE, INSIDE = "outside", "inside"  # of the validator: what calls it, and what it calls
 
 
 class Rule(NamedTuple):
@@ -108,7 +108,7 @@ RULES = {
     "start-outside": Rule(
         INSIDE, "S6.6", "called {call} while no step of it ran", "Yield a future, and call it when you are resumed."
     ),
-    "start-over": Rule(INSIDE, "S6.6", "called {call} when the request was over", "Nobody is there to be answered."),
+    "start-over": Rule(INSIDE, "S6.6", "called {call} when the request was over", "There is no client to answer."),
     "start-missing": Rule(
         INSIDE, "S6.1", "gave a block and had not called start_response", "There is no status to send."
     ),
@@ -217,12 +217,12 @@ RULES = {
         OUTSIDE, "S7.1", "asked {name} for an item after close()", "close() comes after the last step.", "S15.4"
     ),
     "yield-in-close": Rule(
-        INSIDE, "S7.6", "yielded while it was closed", "Nobody resumes it: give what has to be waited for to a thread."
+        INSIDE, "S7.6", "yielded while it was closed", "It is not resumed: give what has to be waited for to a thread."
     ),
     "value": Rule(
         INSIDE,
         "PEP 380",
-        "ended with a return of {what}, which nobody gets",
+        "ended with a return of {what}, which is lost",
         "A generator yields its blocks; a view that returns its response is to be marked with @suspends.",
     ),
     # What two validators see of what is between them

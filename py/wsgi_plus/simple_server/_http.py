@@ -53,7 +53,7 @@ _STATUS = re.compile(r"[2-5][0-9][0-9] [\t\x20-\x7e\x80-\xff]*")
 _NAME = re.compile(_TOKEN.decode())
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-Body = SpooledTemporaryFile  # in memory, or in a file that nobody else can open (S14.2)
+Body = SpooledTemporaryFile  # in memory, or in a file that no other process can open (S14.2)
 
 
 class Refusal(Exception):
@@ -93,7 +93,7 @@ Needs = Generator[None, None, Any]
 
 
 class Reader:
-    """Finds the requests in the bytes of a connection, which whoever has it puts into ``buffer``."""
+    """Finds the requests in the bytes of a connection, which its owner puts into ``buffer``."""
 
     def __init__(self, *, limit: int, put: Callable[[bytes], object]) -> None:
         """``limit``: bytes of a body at most.  ``put`` takes what is to be sent before the response."""
@@ -140,7 +140,7 @@ class Reader:
             try:
                 yield from self._chunks(body) if head.length is None else self._take(head.length, body)
                 body.seek(0)
-            except BaseException:  # it is not whole, so nobody gets it (S14.4)
+            except BaseException:  # it is not whole, so the application does not get it (S14.4)
                 body.close()
                 raise
             yield head, body

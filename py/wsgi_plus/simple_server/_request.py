@@ -52,7 +52,7 @@ class After(enum.Enum):
 
 
 class Ended(ConnectionError):
-    """What write() raises when nobody takes what is written any more (S12.4)."""
+    """What write() raises when what is written is not sent any more (S12.4)."""
 
 
 class Request:
@@ -72,7 +72,7 @@ class Request:
         self.iterable: Any = None
         self.iterator: Iterator[Any] | None = None
         self.thrown: Throw | None = None  # into the iterator, in this step
-        self.future: Future[Any] | None = None  # that it waits for: nobody else may refer to it (S2.6)
+        self.future: Future[Any] | None = None  # that it waits for: perhaps the only reference to it (S2.6)
         self.wait: Wait | None = None  # the last one
         self.thread: int | None = None  # that runs a step of it
         # Of the response.  Who was first, an answer of the server's or a block of the application's, is decided under
@@ -97,7 +97,7 @@ class Request:
     # Steps, on pool threads
 
     def step(self) -> None:
-        """One step.  When it returns the request is somebody else's."""
+        """One step.  When it returns the request is no longer this thread's."""
         for _ in range(self.MANY):
             fate = self.in_context(self.advance)
             if fate is Fate.OVER:
@@ -140,7 +140,7 @@ class Request:
             self.send(item)
             if not self.surplus:
                 return self.await_client()
-            log.error("%s: %s", self, SURPLUS)  # and nobody is asked for more (PEP 3333)
+            log.error("%s: %s", self, SURPLUS)  # and the application is not asked for more (PEP 3333)
         elif item is not END:
             raise TypeError(self.explain(item))  # S1.3
         self.complete()
@@ -212,7 +212,7 @@ class Request:
         try:
             future.add_done_callback(wait)
         except BaseException:
-            wait.take()  # so nobody wakes it: this is an application error (S10.4)
+            wait.take()  # so it is not woken: this is an application error (S10.4)
             raise
         if self.ended:
             wait()  # end() may have come too early to find it

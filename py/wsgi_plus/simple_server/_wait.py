@@ -12,12 +12,13 @@ __all__ = ["Wait"]
 
 
 class Wait:
-    """Stands between a request that parks and whoever wakes it.
+    """Stands between a request that parks and the thread that wakes it.
 
-    Two must come before the request goes on: whoever wakes it, and the thread that parks it, when that has let go.  The
-    last of the two gets the request.  So a future may call while and before add_done_callback() returns, in any thread,
-    again, and while the loop ends the request (S10.1, S10.3).  No lock is taken here and nobody's code is run (S10.2):
-    what deques and SimpleQueue do is atomic.
+    Two must come before the request goes on: the thread that wakes it, and the one that parks it, when that has let go.
+     The last of the two gets the request.  So a future may call while and before add_done_callback() returns, in any
+     thread,
+    again, and while the loop ends the request (S10.1, S10.3).  No lock is taken here and no code of others is run
+    (S10.2): what deques and SimpleQueue do is atomic.
     """
 
     def __init__(self, request: Request, *, for_client: bool) -> None:
@@ -39,7 +40,7 @@ class Wait:
         return True
 
     def wake(self) -> None:
-        """Resumes the request, if nobody has done so and it is parked."""
+        """Resumes the request, if that has not been done and it is parked."""
         request = self._comers.pop()
         if request is not None:
             request.server.run_queue.put(request)  # no more: a pool thread runs its next step (S7.3, S11.2)
@@ -50,5 +51,5 @@ class Wait:
 
     @property
     def parked(self) -> bool:
-        """Whether nobody has woken it since it was let go."""
+        """Whether it has not been woken since it was let go."""
         return bool(self._waker) and len(self._comers) == 1

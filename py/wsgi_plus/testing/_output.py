@@ -94,7 +94,7 @@ class Output:
                 self.end(Raised(error), "500 Internal Server Error")
 
     def end(self, why: Step, status: str | None = None) -> None:
-        """Answers with the status if the response has not begun, else breaks it off; without one nobody is there."""
+        """Answers with the status if the response has not begun, else breaks it off; without one there is no client."""
         with self.lock:
             self.ended = True
             self.steps.append(why)

@@ -79,9 +79,9 @@ class Request:
         self._iterable: Any = None
         self._iterator: Any = None
         self._future: Future[Any] | None = None
-        self._wake = threading.Event()  # the future has called back, or somebody has ended the request
+        self._wake = threading.Event()  # the future has called back, or another thread has ended the request
         self._more = False  # the last step has used up all items that it was granted
-        self._busy = False  # somebody runs a step, or close(); guarded by the output's lock
+        self._busy = False  # a thread runs a step, or close(); guarded by the output's lock
         self._closed = threading.Event()
 
     def __enter__(self) -> Self:
@@ -379,7 +379,7 @@ class Request:
 
 @contextmanager
 def abandoned(request: Request) -> Generator[None, None, None]:
-    """If this fails, nobody gets the request, so nobody could end it."""
+    """If this fails, the test does not get the request, and could not end it."""
     try:
         yield
     except BaseException:

@@ -107,7 +107,7 @@ class NoAnswer(Request):
 
 @fault("S5.7-silent")
 class LogsNothing(Request):
-    """Nobody learns of an error."""
+    """An error is not logged."""
 
     def fail(self, error: BaseException) -> None:
         super().fail(Ended("an error"))

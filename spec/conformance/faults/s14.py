@@ -34,7 +34,7 @@ class CallsTooEarly(Reading):
 
 @fault("S14.1-continue")
 class NoContinue(Connection):
-    """Nobody tells a client to continue."""
+    """The server does not tell a client to continue."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -43,7 +43,7 @@ class NoContinue(Connection):
 
 @fault("S14.1-turn", "S2.4-continue")
 class ContinuesOutOfTurn(Connection):
-    """Whoever reads ahead tells the client to continue, whatever is being sent to it."""
+    """A reader that is ahead tells the client to continue, whatever is being sent to it."""
 
     told = False
 

@@ -18,11 +18,11 @@ from conformance_parts import HERE, asks, made, shown
 
 
 def test_a_port_is_given_to_one_suite(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not to another before it is given back, although nobody listens there yet; and not where somebody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as somebody:
+    """Not to another before it is given back, although no server listens there yet; and not where one listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         first, spare = FreePort(), FreePort()
         spare.release()
-        offered = [somebody.getsockname()[1], first.number, first.number, spare.number, first.number]
+        offered = [taken.getsockname()[1], first.number, first.number, spare.number, first.number]
         monkeypatch.setattr("random.randrange", lambda *_: offered.pop(0))
         second = FreePort()
         assert (second.number, len(offered)) == (spare.number, 1)

@@ -23,7 +23,7 @@ def unsent(sock: socket.socket) -> int:
 
 @contextmanager
 def answering(*pieces: bytes, end: str = "close", to: int = 1) -> Iterator[Connection]:
-    """A connection to somebody who, when so many requests have come, says these pieces and closes, resets or waits."""
+    """A connection to a server that, when so many requests have come, says these pieces and closes, resets or waits."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(LONG)
         over = threading.Event()

@@ -258,4 +258,4 @@ def test_server_is_ended_with_what_it_has_started(fake: Settings) -> None:
             return True
         return False
 
-    eventually(refused, "nobody listens any more")
+    eventually(refused, "no server listens any more")

@@ -689,7 +689,7 @@ def test_nothing_is_left_in_memory(ask, threads, log, view, middleware, then):
         gc.enable()
 
 
-# Where nobody knows of futures
+# Where the server does not know of futures
 
 
 @pytest.mark.parametrize("way", STEPS)

@@ -121,7 +121,7 @@ def test_a_site_that_recovers(log):
 
 
 def test_few_connections_are_given_back(monkeypatch, kept):
-    """Ten calls at once where there are four connections: all are served, and whoever comes next is."""
+    """Ten calls at once where there are four connections: all are served, and the next one is."""
     monkeypatch.setattr(far, "most", 4)
     monkeypatch.setattr(far, "seconds", 10)
     kept(0)  # as Django wants it with a pool of connections
@@ -213,7 +213,7 @@ def test_failure_and_cycles():
 def test_a_failure_that_nobody_looks_at(log):
     offload(divmod, 7, 0)
     eventually(lambda: log.records, "it is logged")
-    assert log.records[0].getMessage() == "nobody has waited for divmod, which has failed"
+    assert log.records[0].getMessage() == "the application has not waited for divmod, which has failed"
     log.clear()
 
 

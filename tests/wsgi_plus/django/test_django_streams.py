@@ -298,12 +298,12 @@ def test_changed_by_middleware(stream, log, waits, middleware):
 
 
 def test_changed_by_middleware_without_futures(stream):
-    """Nobody waits, so nothing is said."""
+    """No thread waits, so nothing is said."""
     assert stream([b"a", "b"], SHOUTING).finish().body == b"AB"
 
 
 def test_changed_on_a_plain_server(stream):
-    """S17: nor where everybody waits."""
+    """S17: nor where all wait."""
     for middleware, body in (([SHOUTING], b"AB"), ([], b"ab")):
         exchange = stream([b"a", done(), b"b"], *middleware, wsgi_plus__version=None)
         assert (exchange.body, exchange.parked) == (body, None)

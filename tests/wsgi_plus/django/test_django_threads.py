@@ -265,7 +265,7 @@ def test_caches_go_with_the_request(ask):
 
 @pytest.fixture
 def database(ask, threads):
-    """Nobody is connected; names of threads that are."""
+    """No thread is connected; names of threads that are."""
 
     def connected():
         return {name for name in "ab" if threads.run(name, lambda: connection.connection is not None)}

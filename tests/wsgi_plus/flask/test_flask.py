@@ -174,7 +174,7 @@ def test_driven_by_the_tools_for_tests(app):
 
 
 def test_a_gate_whose_future_is_forgotten():
-    """Nobody waits for it any more: whatever is done to it has no effect, and raises nothing."""
+    """No request waits for it any more: whatever is done to it has no effect, and raises nothing."""
     gate = Gate(Future())
     gate.set_result(None)
     gate.set_exception(ValueError())

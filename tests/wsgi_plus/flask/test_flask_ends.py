@@ -134,7 +134,7 @@ def test_view_that_does_not_want_to_end(app, log, stubborn):
         except GeneratorExit:
             if stubborn == "yields":
                 yield Future()
-            return "a response that nobody wants"
+            return "a response that is not wanted"
 
     app.after_request(lambda response: calls.append(response) or response)
     app.teardown_request(calls.append)
@@ -197,7 +197,7 @@ def test_a_response_that_is_not_taken_to_its_end(app):
 
 @pytest.mark.parametrize("what", ["fine", "failed", "closed", "not begun"])
 def test_nothing_is_left_in_memory(app, what):
-    """A request goes when it is over, without the garbage collector, even if somebody keeps its future."""
+    """A request goes when it is over, without the garbage collector, even if its future is kept."""
     refs: list[weakref.ref[Any]] = []
     futures: list[Future[None]] = []
 

@@ -348,7 +348,7 @@ def test_before_request_functions_that_wait(ask, guarded, view):
 
 
 def test_functions_that_cannot_wait_do_so_in_the_thread(ask, app):
-    """They are called, and not forgotten, if somebody has marked them."""
+    """They are called, and not forgotten, if they are marked."""
     calls = []
 
     def marked(name):

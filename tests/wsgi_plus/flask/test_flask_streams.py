@@ -150,7 +150,7 @@ def test_failure_that_nobody_handles(ask, app, add, wrapped, error):
 
 @pytest.mark.parametrize("error", [Upstream("late"), StopIteration(3)])
 def test_failure_in_an_iterator_without_throw(ask, app, add, error):
-    """There nobody can handle it (S5.4)."""
+    """There no view can handle it (S5.4)."""
     add(lambda: Response(Wrapper(["first", failed(error), "never"])))
     with pytest.raises(RuntimeError if isinstance(error, StopIteration) else type(error)):
         ask(app, "/")

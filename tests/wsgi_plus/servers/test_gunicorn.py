@@ -41,7 +41,7 @@ def gunicorn(launch):
 
 @pytest.fixture
 def server(serve):
-    """One thread: whoever holds it stops everybody."""
+    """One thread: a request that holds it stops all others."""
     return serve("gunicorned:app", "--threads", "1", "--access-logfile", "-", program=GUNICORN, env=ENV)
 
 

@@ -116,7 +116,7 @@ def test_body_in_a_file() -> None:
 
 
 def test_body_that_is_not_whole_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """S14.4: nobody gets it, and nothing is left of it."""
+    """S14.4: the application does not get it, and nothing is left of it."""
     made: list[Any] = []
 
     def make(**how: Any) -> Any:

@@ -117,7 +117,7 @@ def test_application_in_a_class_of_its_own() -> None:
 
 
 def test_a_request_that_cannot_be_made_ends_no_server(log: pytest.LogCaptureFixture) -> None:
-    """A mistake in a class of somebody's own, or one of ours: the others are served."""
+    """A mistake in a subclass, or one of ours: the others are served."""
 
     class Breaks(Request):
         def make_environ(self) -> Environ:
@@ -190,7 +190,7 @@ def test_failure_is_thrown() -> None:
 
 
 def test_future_is_kept() -> None:
-    """S2.6: nobody else need refer to it."""
+    """S2.6: the application need not refer to it."""
     made: list[int] = []
 
     class Mine(Future[Any]):

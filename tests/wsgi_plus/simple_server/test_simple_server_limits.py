@@ -137,7 +137,7 @@ def test_call_beyond_its_deadline(wrong: Any, log: pytest.LogCaptureFixture) -> 
 
 
 def test_step_that_yields_nonsense_beyond_its_deadline(log: pytest.LogCaptureFixture) -> None:
-    """S12.4: what it yields is dropped, so nobody looks what it is."""
+    """S12.4: what it yields is dropped, so the server does not look what it is."""
     release = threading.Event()
     notes: list[str] = []
 

@@ -180,7 +180,7 @@ def test_stop_iteration_handed_back_is_no_end(validate):
 
 
 def test_the_client_leaves(app, client):
-    """S8: GeneratorExit at the yield; the future is nobody's business."""
+    """S8: GeneratorExit at the yield; the future is left alone."""
     request = client.get("/")
     assert request.disconnect() is request
     assert [type(seen) for seen in app.seen] == [GeneratorExit, str]

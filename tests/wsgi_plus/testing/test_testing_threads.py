@@ -97,7 +97,7 @@ def test_a_step_that_blocks():
         Client(application, timeout=SOON, environ={"test.seen": seen}).get("/slow")
     future.set_result(None)
     eventually(lambda: not byname("wsgi_plus-testing"), "the step ends")
-    assert seen == [], "it is closed, as nobody has the request"
+    assert seen == [], "it is closed, as the test does not have the request"
 
 
 def byname(name):
@@ -283,7 +283,7 @@ def test_flask():
 
 
 def test_disconnect_while_another_thread_runs_it():
-    """Either comes first: the request ends once, is closed once, and nobody waits for ever."""
+    """Either comes first: the request ends once, is closed once, and no thread waits for ever."""
     for _ in range(ROUNDS):
         app = Waits()
         request = Client(app, threads=False).get("/")

@@ -148,7 +148,7 @@ def gives_up(iterable):
 
 
 class DoneWhenAsked(Future):
-    """Completed by whoever waits for it: not done when it is yielded, however slow the machine is."""
+    """Completed by the thread that waits for it: not done when it is yielded, however slow the machine is."""
 
     def result(self, timeout=None):
         if not self.done():

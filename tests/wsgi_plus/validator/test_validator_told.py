@@ -88,7 +88,7 @@ def test_never_closed_is_told_of_the_outermost_only():
 
 
 def test_never_closed_is_not_told_again():
-    """Whoever has been told of something worse need not get to close()."""
+    """A server that has been told of something worse need not get to close()."""
 
     class Offended(Forgets):
         def iterate(self, iterator):
@@ -153,7 +153,7 @@ def test_hints():
     made = coroutine()
     made.close()  # so that Python does not warn of it
     waiting = wait(done())
-    next(waiting)  # so that nobody warns of it
+    next(waiting)  # so that it is not warned of
     for item, advice in (
         (made, "run_coroutine_threadsafe"),
         (an_asyncio_future(), "run_coroutine_threadsafe"),

@@ -100,7 +100,7 @@ def test_throw_passes_the_very_exception_both_ways(error):
 
 
 def test_stop_iteration_of_a_future_is_no_end():
-    """S5.5: so nobody complains that start_response was not called."""
+    """S5.5: so there is no complaint that start_response was not called."""
     error = StopIteration()
     body, iterator = begun(lambda environ, start_response: Throwing([failed(error)]))
     next(iterator)
@@ -263,7 +263,7 @@ def test_nothing_is_kept():
 
 
 def test_steps_at_once_never_overlap():
-    """Whoever comes second is told, and the application notices nothing."""
+    """The one that comes second is told, and the application notices nothing."""
     inside = threading.Lock()
     for _ in range(ROUNDS):
 

@@ -161,7 +161,7 @@ def sized(length, *blocks):
 
 
 def in_thread(call):
-    """A step that makes the call in another thread, which nobody hears of."""
+    """A step that makes the call in another thread, whose error is lost."""
 
     def step(environ, start_response):
         def run():

@@ -118,7 +118,7 @@ class Wrong(NamedTuple):
 
     rule: str  # in the validator's table
     number: str
-    guilty: str  # how the name of whoever is begins
+    guilty: str  # how the name of the guilty one begins
     breach: Callable[[], object]
     right: Callable[[], object]  # the same, done right
 
