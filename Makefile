@@ -343,9 +343,10 @@ bench-venv: ## only the servers that they are compared with
 
 # ---- the rest ----
 
-docs: $(O)/fermata ## what is generated in spec/manual: options, metrics, api/
+docs: $(O)/fermata ## what is generated in spec: options, metrics, api, states
 	scripts/docs
 	scripts/metrics-docs
+	scripts/states --write spec/internals/scheduler.md
 	scripts/api-docs
 
 install: $(O)/fermata
