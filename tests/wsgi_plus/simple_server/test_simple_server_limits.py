@@ -94,7 +94,7 @@ class Stuck:
 def test_step_beyond_its_deadline(log: pytest.LogCaptureFixture) -> None:
     """S12.4: 504 at once, the stack in the log; what it yields is dropped, write raises, and it is closed."""
     app = Stuck()
-    with Server(app, threads=1, request_timeout=0.05) as server:
+    with Server(app, threads=1, request_timeout=0.3) as server:  # the second request is to meet it
         with begin(server) as c:
             answer = c.read_response()
             assert (answer.status, answer.keeps_alive) == (504, False)
