@@ -73,7 +73,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check tests unit interleave fuzz fuzz-replay system quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check tests unit interleave fuzz fuzz-replay system quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 all: $(O)/fermata
 
@@ -82,10 +82,10 @@ help:
 
 # ---- for a minute between two changes ----
 
-QUICK := $(addprefix tests/system/test_,http.py wsgi.py suspension.py command.py) tests/wsgi_plus/test_wait.py
+QUICK := $(addprefix tests/system/test_,http.py wsgi.py suspension.py command.py loading.py listening.py log_files.py) tests/wsgi_plus/test_wait.py
 
-quick: ## format, layers, thread-safety analysis, unit tests, the fast system tests: a minute
-	@$(MAKE) --no-print-directory -j2 format layers $(if $(shell command -v clang),tsa) tests
+quick: ## format, layers, lint, thread-safety analysis, unit tests, the fast system tests: a minute
+	@$(MAKE) --no-print-directory -j2 format layers lint $(if $(shell command -v clang),tsa) tests
 	@$(MAKE) --no-print-directory unit UNIT_QUIET=1
 	@$(MAKE) --no-print-directory system TESTS='$(QUICK)'
 
@@ -193,7 +193,7 @@ SLOW.coverage := 2
 
 # What is about Python code or the command, and the tables of requests, which the unit tests replay with sanitizers too.
 SKIP.asan := --ignore-glob=*/test_example_* \
-	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py replay.py refusals.py behind_nginx.py behind_haproxy.py deployment.py reliability.py)
+	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py deployment.py reliability.py workflows.py)
 SKIP.coverage := --ignore=tests/system/test_hardening.py
 # ThreadSanitizer's runtime has a thread of its own that wakes up, so there is no "idle" to look at.
 SKIP.tsan := $(SKIP.asan) $(addprefix --ignore=tests/system/test_,idle.py large.py)
@@ -221,7 +221,7 @@ injection-tests: all
 		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 3 tests/faults $(PYTEST)
 
 faults: all venv ## the conformance suite finds each of the faults that there are of the reference server: some ten minutes
-	FERMATA_FAULTS=all build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 4 tests/wsgi_plus/test_conformance.py tests/wsgi_plus/test_conformance_faults.py $(PYTEST)
+	FERMATA_FAULTS=all build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 4 tests/wsgi_plus/conformance $(PYTEST)
 
 asan: ## all tests with the address and undefined behaviour sanitizers
 	$(MAKE) -j2 FLAVOR=asan tests
@@ -271,6 +271,11 @@ layers: ## includes follow the layers of spec/internals/architecture.md, and no 
 model: ## the scheduler's models with spin, and the faults seeded in them: under a minute
 	scripts/model
 
+SCRIPTS_OF_PYTHON := $(shell grep -l '^\#!/usr/bin/env python3' scripts/* scripts/bench/* 2>/dev/null)
+
+lint: venv ## ruff over the Python code: names, imports and their order
+	@build/venv/bin/ruff check --quiet --no-cache --config py/pyproject.toml . $(SCRIPTS_OF_PYTHON) && echo "ruff: clean"
+
 static: tidy cppcheck
 
 SOAK_SECONDS ?= 3600
@@ -284,7 +289,7 @@ abuse: all venv ## slow clients, floods, bombs: are others served, is memory bou
 	build/venv/bin/python scripts/abuse $(ABUSE)
 
 check: ## everything, what is quick to find first
-	$(MAKE) -j2 format layers tsa tests
+	$(MAKE) -j2 format layers lint tsa tests
 	$(MAKE) unit instructions
 	$(MAKE) interleave
 	$(MAKE) model
@@ -339,8 +344,10 @@ bench-venv: ## only the servers that they are compared with
 
 # ---- the rest ----
 
-docs: $(O)/fermata ## the option list of README.md, and spec/api
+docs: $(O)/fermata ## what is generated in spec: options, metrics, api, states
 	scripts/docs
+	scripts/metrics-docs
+	scripts/states --write spec/internals/scheduler.md
 	scripts/api-docs
 
 install: $(O)/fermata

@@ -43,7 +43,7 @@ class Tick(NamedTuple):
     number: int
     clients: int
     next: Future[Tick]
-    """The tick after this one: whoever holds a tick can follow the chain and misses none."""
+    """The tick after this one: a client that holds a tick can follow the chain and misses none."""
 
 
 class Ticker:
@@ -104,7 +104,7 @@ def events(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[
             future = tick.next
     finally:
         # A client that leaves ends its request at once: GeneratorExit is raised at the yield above. The future
-        # belongs to all clients, so nobody cancels it.
+        # belongs to all clients, so no request cancels it.
         ticker.leave()
 
 

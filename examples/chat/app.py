@@ -79,7 +79,7 @@ class Chat:
 
     @contextmanager
     def listening(self, room: str, after: int) -> Iterator[Future[None]]:
-        """A future that is done when there is something to read.  Whoever leaves is forgotten at once."""
+        """A future that is done when there is something to read.  A listener that leaves is forgotten at once."""
         future: Future[None] = Future()
         with self._lock:
             found = self._rooms.setdefault(room, Room())
@@ -119,7 +119,7 @@ def poll(environ: WSGIEnvironment, start_response: StartResponse) -> Response:
         try:
             yield from timeout(POLL, future)
         except TimeoutError:
-            pass  # nobody has said anything, or just now
+            pass  # nothing has been said, or just now
     yield from answer(start_response, {"messages": chat.read(asked["room"], int(after))})
 
 

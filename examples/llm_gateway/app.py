@@ -205,7 +205,7 @@ async def said(answer: Answer, chunks: AsyncIterator[ChatCompletionChunk]) -> To
 
 
 def charge(answer: Answer, ended: bool) -> None:
-    """What the model says that it has cost; of an answer that ended early nobody says it, so the tokens are counted."""
+    """What the model says that it has cost; of an answer that ended early it does not, so the tokens are counted."""
     if not ended and not answer.tokens:
         return
     bill = bills[answer.user]
@@ -216,7 +216,7 @@ def charge(answer: Answer, ended: bool) -> None:
 
 
 async def events(answer: Answer, tokens: Tokens) -> AsyncGenerator[bytes, None]:
-    """Server-sent events.  The last one is ``done``, or ``error``: whoever has seen neither has not seen all.
+    """Server-sent events.  The last one is ``done``, or ``error``: a client that has seen neither has not seen all.
 
     The response has begun, so there is no status left to say it with.  To break it off instead would do as well for
     those who read HTTP strictly, but a browser's EventSource would take that for an accident, and ask again.

@@ -1,4 +1,4 @@
-"""Running a WSGI+ application where nobody knows WSGI+ (S17)."""
+"""Running a WSGI+ application on a server that does not know WSGI+ (S17)."""
 
 from __future__ import annotations
 

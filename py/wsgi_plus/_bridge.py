@@ -63,9 +63,9 @@ class AsyncBridge:
         """Has a coroutine run as a task of the loop, in a copy of the caller's context variables.
 
         The future that is returned is done when the task is.  Cancelling it cancels the task: ``yield from
-        wait(bridge.run(coro))`` takes the task along when the client leaves (S8).  If the task fails and nobody asks
-        the future, or cancels it, that is logged.  Raises TypeError if it is not a coroutine, and RuntimeError if the
-        bridge is closed.
+        wait(bridge.run(coro))`` takes the task along when the client leaves (S8).  If the task fails and the caller
+        does not ask the future, or cancels it, that is logged.  Raises TypeError if it is not a coroutine, and
+        RuntimeError if the bridge is closed.
         """
         if not asyncio.iscoroutine(coro):
             raise TypeError(f"run() takes a coroutine, not a {type(coro).__name__}. {_instead(coro)}".strip())
@@ -90,7 +90,7 @@ class AsyncBridge:
         Where a response outlives the function that opens it, as with Flask and Django, no ``with`` can be around it:
         keep the ``Opened`` that this gives, and pass it to ``iterate``.
         """
-        if not isinstance(cast(object, manager), AbstractAsyncContextManager):  # not everybody checks types
+        if not isinstance(cast(object, manager), AbstractAsyncContextManager):  # not every caller checks types
             raise TypeError(f"an asynchronous context manager is required, not {type(manager).__name__}")
         return self._open(Unwaited("bridge.open"), manager)
 

@@ -90,7 +90,7 @@ class Stream:
         return self._close is not None or hasattr(self._pieces, "aclose") or not hasattr(self._pieces, "__anext__")
 
     def stop(self) -> None:
-        """Nobody takes any more pieces.  In the loop's thread, or before pump() is run; and again."""
+        """The request takes no more pieces.  In the loop's thread, or before pump() is run; and again."""
         self._stopped = True
         if self._task is not None:
             self._task.cancel()

@@ -70,7 +70,7 @@ class _Flight:
         end_as(self.shared, source)
 
     def leave(self) -> None:
-        """By everybody, at the end."""
+        """By each that waits, at the end."""
         if self._flights.leave(self._key, self) and self._source is not None:
             self._source.cancel()
 
@@ -95,7 +95,7 @@ class _Flights:
             return flight, found is None
 
     def leave(self, key: Hashable, flight: _Flight) -> bool:
-        """Whether that was the last one: then whoever comes begins another."""
+        """Whether that was the last one: then the next caller begins another."""
         with self._lock:
             flight.waiting -= 1
             if flight.waiting == 0:

@@ -10,7 +10,7 @@ __all__ = ["Gate"]
 
 
 class Gate(Future[None]):
-    """Is done when a future is, and does not fail.  Whoever completes or cancels it does that to the future."""
+    """Is done when a future is, and does not fail.  To complete or cancel it is to do that to the future."""
 
     def __init__(self, fut: Future[Any]) -> None:
         super().__init__()
@@ -34,4 +34,4 @@ class Gate(Future[None]):
 
     def _waited_for(self) -> Future[Any]:
         fut = self._fut()
-        return Future() if fut is None else fut  # nobody waits any more
+        return Future() if fut is None else fut  # no request waits any more

@@ -62,7 +62,7 @@ def hint(item: Any) -> str:
 
 
 def mistaken(item: Any) -> TypeError | None:
-    """What to raise where somebody has yielded this and means to wait.
+    """What to raise where an application has yielded this and means to wait.
 
     For glue that would make text of it, or send it on: whatever else is no block is the affair of others.
     """
@@ -81,7 +81,7 @@ def never_marked(name: str, returned: object = None) -> TypeError:
 
     ``returned`` is what it has returned at its end, if it came to that.
     """
-    lost = "" if returned is None else f" that returned a {type(returned).__name__}, which nobody gets"
+    lost = "" if returned is None else f" that returned a {type(returned).__name__}, which is lost"
     return TypeError(
         f"{name} is a generator{lost}. If it is a view that waits, mark it with @suspends: directly above its def, and "
         "below all other decorators, that of the route among them"

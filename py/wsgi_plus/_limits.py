@@ -33,7 +33,7 @@ class Semaphore:
 
     def __init__(self, places: int) -> None:
         if places < 1:
-            raise ValueError(f"a Semaphore of {places} places would let nobody in")
+            raise ValueError(f"a Semaphore of {places} places would let no request in")
         self._places = places
         self._forget()
         forget_in_child(self._forget)
@@ -67,7 +67,7 @@ class Place:
         self._state: _State | None = state
 
     def release(self) -> None:
-        """Gives the place to whoever is next.  Again, and in any thread: it does nothing more."""
+        """Gives the place to the next that waits.  Again, and in any thread: it does nothing more."""
         state, self._state = self._state, None
         if state is not None and state is self._semaphore._state:  # in a forked child it is another's
             state.pass_on(self._semaphore)
@@ -99,7 +99,7 @@ class _State:
                     self.free += 1
                     return
                 turn, _ = self.waiting.popitem(last=False)
-            if turn.set_running_or_notify_cancel():  # from here on nobody can cancel it
+            if turn.set_running_or_notify_cancel():  # from here on it cannot be cancelled
                 turn.set_result(Place(semaphore, self))
                 return
 

@@ -32,8 +32,8 @@ def offload(fn: Callable[[Unpack[Ts]], T], *args: Unpack[Ts], pool: Executor | N
     The default pool has up to 32 threads, starts with the first call and is for calls that wait.  There ``fn`` runs in
     a copy of the caller's context variables; in a ``pool`` of yours they are the pool's affair.  A call that has not
     begun can be cancelled, one that runs cannot: as with any ThreadPoolExecutor the interpreter's end waits for it.
-    May be called in any thread; never blocks.  If the call fails and nobody asks, or cancels, that is logged.  Raises
-    TypeError if ``fn`` cannot be called, and RuntimeError when the pool is shut down.
+    May be called in any thread; never blocks.  If the call fails and the caller neither asks nor cancels, that is
+    logged.  Raises TypeError if ``fn`` cannot be called, and RuntimeError when the pool is shut down.
     """
     check_function(fn)
     if pool is None:

@@ -1,6 +1,6 @@
 """How a future has ended, without a trace of those who have asked before (S5).
 
-Whoever raises or throws an exception adds the frames that it passes through to its traceback.  The exception is the
+Code that raises or throws an exception adds the frames that it passes through to its traceback.  The exception is the
 future's: a thousand requests that wait for one future would each find, log and keep the frames of all before.  So the
 future notes the traceback that its exception came with, as those of asyncio do, and the exception gets that back each
 time before it is raised.

@@ -16,7 +16,7 @@ PIECE = 64 << 10  # bytes
 
 
 class RequestBody:
-    """The body of a request as a file, for whoever sends it on as it is: it is never in memory whole.
+    """The body of a request as a file, for an application that sends it on as it is: it is never in memory whole.
 
         with RequestBody(environ) as body:
             headers = {"Content-Length": str(body.length)}
@@ -29,9 +29,9 @@ class RequestBody:
     block is left, as by a client that leaves, what is read raises ValueError.  It is not the end of the file: an
     upstream must not take half a body for a whole one.  The same is raised for a body that ends before its length.
 
-    ``length`` is that of the whole body in bytes; None if nobody knows it, which is only so on plain servers.
-    ``seek(0)`` is for another try; Fermata and ``wsgi_plus.simple_server`` can do that.  May be used in any thread.
-    Views give ``request.environ``.  Raises TypeError for what is no environ.
+    ``length`` is that of the whole body in bytes; None if the server does not know it, which is only so with plain
+    ones. ``seek(0)`` is for another try; Fermata and ``wsgi_plus.simple_server`` can do that.  May be used in any
+    thread. Views give ``request.environ``.  Raises TypeError for what is no environ.
     """
 
     def __init__(self, environ: Environ) -> None:

@@ -58,7 +58,7 @@ def retry(
     ``start`` is called for each try, and gives a future, or a generator of several waits: ``retry(lambda:
     price(name))``.  If that fails with one of ``on``, the request is parked for a while, and then there is another try;
     the failure of the last one is raised, and so is at once what is not of ``on``.  A cancelled future is not tried
-    again: somebody has given up.
+    again: the caller has given up.
 
     ``pause(number, error)`` says for how many seconds after the try of that number, from 1 on; None is for no more
     tries.  So it can heed what an upstream says:

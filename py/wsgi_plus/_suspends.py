@@ -2,7 +2,7 @@
 
 ``@suspends`` makes of such a generator function a function that gives the response, which is what a framework expects
 of a view.  Called by a framework's glue, within ``dispatching()``, it gives a ``ViewThatWaits`` instead, which passes
-through decorators that hand on what they get, and which the glue runs with ``yield from``.  Called by anybody else it
+through decorators that hand on what they get, and which the glue runs with ``yield from``.  Called by other code it
 waits in the thread for each future: slower, and never wrong.
 """
 

@@ -109,8 +109,8 @@ class TaskGroup:
 def background(work: Callable[[Unpack[Ts]], object] | Future[Any], /, *args: Unpack[Ts]) -> None:
     """Work that outlives its request, as after the response: ``background(send_mail, address)``.
 
-    The function is called in a thread of a pool of up to eight, in a copy of the caller's context variables.  Nobody
-    waits for it, and nobody cancels it.  What it raises is logged at once with its traceback, by the logger
+    The function is called in a thread of a pool of up to eight, in a copy of the caller's context variables.  No
+    request waits for it or cancels it.  What it raises is logged at once with its traceback, by the logger
     ``wsgi_plus``.  What has not begun waits in memory, however much it is.  The interpreter's end waits for all such
     calls, those that have not begun among them, as long as the server lets it: what has to survive a crash belongs into
     a queue on disk.
@@ -132,7 +132,7 @@ def background(work: Callable[[Unpack[Ts]], object] | Future[Any], /, *args: Unp
         return
     check_function(work, "background")
     if inspect.isgeneratorfunction(work) or inspect.isasyncgenfunction(work):
-        raise TypeError(f"background() of the generator function {named(work)}: nobody would run what it returns")
+        raise TypeError(f"background() of the generator function {named(work)}: what it returns would not be run")
     _watch(in_context(_pool.pool(), work, *args), named(work))
 
 

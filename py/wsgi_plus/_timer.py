@@ -51,8 +51,8 @@ def timeout(
     Raises what ``fut`` failed with, or the built-in TimeoutError: then ``fut`` has been cancelled, or goes on unheeded
     if it cannot be.  A future that is done when this looks is never too late, so with no seconds left it still gives
     the result of one that is done.  Cancels ``fut`` if the generator is closed (S8).  ``discard`` is called with a
-    result that nobody gets, as that of ``wait`` is: one that comes too late, too.  Raises ValueError if ``seconds`` is
-    not a number.
+    result that the request does not get, as that of ``wait`` is: one that comes too late, too.  Raises ValueError if
+    ``seconds`` is not a number.
     """
     check("timeout", fut)
     return _in_time(Unwaited("timeout"), seconds, fut, discard)
@@ -80,7 +80,7 @@ def _in_time(
 
 
 class Alarm:
-    """A gate that is to be opened.  Belongs to whoever set it, except for ring()."""
+    """A gate that is to be opened.  Belongs to the request that set it, except for ring()."""
 
     __slots__ = ("gate",)
 
@@ -159,7 +159,7 @@ class Timer:
                     return
                 alarm.ring()
                 del alarm
-            except BaseException:  # out of somebody's done-callback: nobody else is to sleep for ever because of it
+            except BaseException:  # out of a done-callback: the other sleepers are not to sleep for ever because of it
                 logging.getLogger(__name__).exception("exception in the timer's thread")
 
     def _next(self) -> Alarm | None:

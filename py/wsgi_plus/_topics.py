@@ -25,7 +25,7 @@ class ChannelClosed(Exception):
 
 
 class ChannelOverflow(ChannelClosed):
-    """Whoever reads from the ``Channel`` was too slow, and has been dropped."""
+    """The reader of the ``Channel`` was too slow, and has been dropped."""
 
 
 class Channel(Generic[T]):
@@ -37,10 +37,10 @@ class Channel(Generic[T]):
             ...
             line = yield from lines.get()              # ChannelClosed after the last one
 
-    Whoever puts something in never waits: ``slow`` says what becomes of it when the channel is full.  With "drop" the
-    channel ends, with all that is in it, and ``get`` raises ``ChannelOverflow``; with "mark" the oldest item makes
+    A thread that puts something in never waits: ``slow`` says what becomes of it when the channel is full.  With "drop"
+    the channel ends, with all that is in it, and ``get`` raises ``ChannelOverflow``; with "mark" the oldest item makes
     room, and ``missed`` counts it.  As a context manager a channel is closed at the end of the block.  Several may wait
-    for items at a time: each item goes to one of them.  In a forked child nobody waits: those are requests of the
+    for items at a time: each item goes to one of them.  In a forked child no request waits: those are requests of the
     parent.  May be used in any thread; no method but ``get`` waits.  Raises ValueError if ``limit`` is less than one.
     """
 
@@ -124,7 +124,7 @@ class Channel(Generic[T]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        self._items.clear()  # nobody will ask
+        self._items.clear()  # no request will ask
 
 
 class Topic(Generic[T]):
@@ -145,9 +145,9 @@ class Topic(Generic[T]):
     Subscribers share each item, and get those that are published while they are subscribed.  One that is forgotten is
     no subscriber any more.
 
-    A topic is that of a process: each worker has its own, and whoever publishes to all needs something between them,
-    such as Redis.  In a forked child it has no subscribers, as those are requests of the parent.  May be used in any
-    thread.  Raises ValueError if ``limit`` is less than one.
+    A topic is that of a process: each worker has its own, and an application that publishes to all needs something
+    between them, such as Redis.  In a forked child it has no subscribers, as those are requests of the parent.  May be
+    used in any thread.  Raises ValueError if ``limit`` is less than one.
     """
 
     def __init__(self, limit: int = 64, *, slow: Slow = "drop") -> None:
@@ -205,7 +205,7 @@ class Topic(Generic[T]):
 
 
 class _Subscription(Channel[T]):
-    """Leaves its topic whenever it ends, whoever ends it."""
+    """Leaves its topic when it ends, however it ends."""
 
     def __init__(self, leave: Callable[[int], None], limit: int, *, slow: Slow) -> None:
         super().__init__(limit, slow=slow)

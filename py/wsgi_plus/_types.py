@@ -36,7 +36,7 @@ def is_future(item: object) -> TypeIs[Future[Any]]:
     """As isinstance(item, Future); the others likewise.
 
     To pyright isinstance leaves unknown what is within, and is unnecessary where the declared type says so already:
-    but not everybody who calls us checks types.
+    but not every caller checks types.
     """
     return isinstance(item, Future)
 

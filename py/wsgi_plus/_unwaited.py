@@ -1,4 +1,4 @@
-"""What is forgotten is told, as asyncio does it: a wait without ``yield from``, and a failure that nobody looks at."""
+"""What is forgotten is told, as asyncio does it: a wait without ``yield from``, and a failure that is not looked at."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Unwaited:
 
 
 class Heeded(Future[T]):
-    """A future whose failure is logged at its end, if nobody has asked for it by then, nor cancelled the future."""
+    """A future whose failure is logged at its end, if the application has neither asked for it nor cancelled it."""
 
     _what = ""  # it comes from
     _asked = False
@@ -64,14 +64,14 @@ class Heeded(Future[T]):
         error = super().exception(0)
         if error is not None:
             logging.getLogger("wsgi_plus").error(
-                "nobody has waited for %s, which has failed", self._what, exc_info=error
+                "the application has not waited for %s, which has failed", self._what, exc_info=error
             )
 
 
 def heeded(fut: Future[T], what: str) -> Future[T]:
     """The same future, as a ``Heeded`` one.  One of a class of its own stays as it is."""
     if type(fut) is Future:
-        fut.__class__ = Heeded  # it is made by somebody else, who may be completing it just now
+        fut.__class__ = Heeded  # it is the executor's, which may be completing it just now
         fut._what = what  # type: ignore[attr-defined]
     return fut
 

@@ -7,8 +7,8 @@ may come to it at the same time, and after the request has ended: the first one 
 When a wait is left before its end it cancels what it waited for.  In a WSGI+ server the only way to that is close(),
 that is GeneratorExit at the yield (S7, S8); where a future has failed it is done, and cancelling it does nothing.
 
-A future that cannot be cancelled any more comes to a result that nobody gets.  Where that is something open, such as a
-connection, ``discard`` closes it.
+A future that cannot be cancelled any more comes to a result that the request does not get.  Where that is something
+open, such as a connection, ``discard`` closes it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ T7 = TypeVar("T7")
 T8 = TypeVar("T8")
 
 Discard = Optional[Callable[[Any], object]]
-"""What closes a result that nobody gets."""
+"""What closes a result that the request does not get."""
 
 
 def wait(fut: Future[T], *, discard: Callable[[T], object] | None = None) -> Generator[Future[T], None, T]:
@@ -45,11 +45,11 @@ def wait(fut: Future[T], *, discard: Callable[[T], object] | None = None) -> Gen
     Raises what ``fut`` failed with (S5); ``CancelledError`` of concurrent.futures if it was cancelled.  Cancels ``fut``
     if the generator is closed meanwhile (S8).  To wait for a future that is not yours to cancel, ``shield`` it.
 
-    If the client leaves when there is a result already, or when it is too late to cancel, nobody gets that result.  If
-    it has to be closed, name what does that: ``wait(offload(connect), discard=Connection.close)``.  It is called with
-    the result, once there is one, in any thread.
+    If the client leaves when there is a result already, or when it is too late to cancel, the request does not get it.
+    If it has to be closed, name what does that: ``wait(offload(connect), discard=Connection.close)``.  It is called
+    with the result, once there is one, in any thread.
 
-    This and the others raise TypeError at once for what is no future, and warn if nobody waits for what they give.
+    This and the others raise TypeError at once for what is no future, and warn if what they give is not waited for.
     """
     check("wait", fut)
     return hold(fut, (fut,), discard, Unwaited("wait"))
@@ -167,7 +167,7 @@ def gather(*futs: Future[Any], discard: Discard = None) -> Generator[Future[Any]
 
     The first one to fail or to be cancelled ends the wait: the rest are cancelled, and its exception is raised.  Those
     that run already and cannot be cancelled go on, unheeded.  All are cancelled if the generator is closed (S8).
-    ``discard`` is called with each result that nobody gets, as that of ``wait`` is.
+    ``discard`` is called with each result that the request does not get, as that of ``wait`` is.
     """
     check("gather", *futs)
     return _gathered(Unwaited("gather"), futs, discard)
@@ -199,7 +199,7 @@ def _all_done(futs: tuple[Future[Any], ...]) -> Future[int | None]:
 
 
 def _one_done(gate: Future[int | None], left: list[None], number: int, fut: Future[Any]) -> None:
-    left.pop()  # atomic: so whoever comes last finds it empty, and perhaps not he alone
+    left.pop()  # atomic: so the callback that comes last finds it empty, and perhaps another one too
     if fut.cancelled() or fut.exception() is not None:
         open_gate(gate, number)
     elif not left:
@@ -263,7 +263,7 @@ def end_as(copy: Future[T], fut: Future[T]) -> None:
     if fut.cancelled():
         copy.cancel()
         copy.set_running_or_notify_cancel()
-    elif copy.set_running_or_notify_cancel():  # from here on nobody can cancel it
+    elif copy.set_running_or_notify_cancel():  # from here on it cannot be cancelled
         follow(copy, fut)
 
 
@@ -282,7 +282,8 @@ def hold(
 ) -> Generator[Future[T], None, T]:
     """Yields ``fut`` and gives its result; gives up ``cancels`` if that does not come to a good end.
 
-    After the yield ``fut`` is done.  Where it is not, because nobody there knows WSGI+, result() waits in the thread.
+    After the yield ``fut`` is done.  Where it is not, because the server does not know WSGI+, result() waits in the
+    thread.
     """
     if note is not None:
         note.begun()

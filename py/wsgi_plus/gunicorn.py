@@ -40,9 +40,9 @@ from gunicorn.config import Config
 from gunicorn.http.wsgi import base_environ
 from gunicorn.workers import base
 
-from ._simple_http import Refusal
 from ._types import Environ
 from .simple_server import Connection, Request, Server
+from .simple_server._http import Refusal
 
 __all__ = ["Worker"]
 

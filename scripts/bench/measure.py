@@ -349,7 +349,7 @@ def measure_start(cell: Cell) -> Result:
 
 
 def measure_idle(cells: list[Cell], seconds: float) -> dict[str, Result]:
-    """All at once, because they do nothing: each has answered once, and then nobody asks."""
+    """All at once, because they do nothing: each has answered once, and then is not asked."""
     servers: dict[str, Server] = {}
     try:
         for cell in cells:

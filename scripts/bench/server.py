@@ -86,7 +86,7 @@ class Process:
         return lines[-1] if lines else "it said nothing"
 
     def stop(self) -> None:
-        """SIGTERM to the group, and after a while SIGKILL: some peers wait for connections that nobody closes."""
+        """SIGTERM to the group, and after a while SIGKILL: some peers wait for connections that no client closes."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -48,7 +48,7 @@ class Run:
         values = [(self.value(workload, peer, metric), peer) for peer in among]
         known = [(value, peer) for value, peer in values if not math.isnan(value)]
         if not known:
-            return math.nan, "nobody"
+            return math.nan, "no peer"
         value, peer = max(known) if highest else min(known)
         return value, str(self._peers[peer]["label"])
 

@@ -67,7 +67,7 @@ class Workload:
 FAST = ("fermata", "bjoern", "fastwsgi", "granian", "fastpysgi", "freastal")
 NEW = ("m0serve", "m0serve-threads", "pyvoy")
 THREADED = ("fermata", "uwsgi", "granian", "gthread", "m0serve-threads", "pyvoy")
-EVERYBODY = (*FAST, *NEW, "limit", "uwsgi", "uwsgi-direct", "gthread", "gevent", "gunicorn", "waitress", "cheroot")
+ALL = (*FAST, *NEW, "limit", "uwsgi", "uwsgi-direct", "gthread", "gevent", "gunicorn", "waitress", "cheroot")
 SOME = (*FAST, "gthread")
 FRAMEWORKS = {"loop": "the application in a loop, without a server"}
 ONE_THREAD = "has one thread, which the application blocks: at most 200 requests a second"
@@ -79,7 +79,7 @@ NO_FUTURES = {"bjoern": "has one thread", "fastwsgi": "has one thread"}
 
 def hello() -> Iterable[Workload]:
     yield Workload("hello-c1", "hello, 1 connection", (*FAST, "limit", "uwsgi-direct"), connections=1)
-    yield Workload("hello-c32", "hello, 32 connections", EVERYBODY, connections=32)
+    yield Workload("hello-c32", "hello, 32 connections", ALL, connections=32)
     yield Workload("hello-c256", "hello, 256 connections", (*FAST, "limit", "uwsgi"), connections=256)
     yield Workload("hello-close", "hello, a connection for each request", (*FAST, "limit"),
                    headers=("Connection: close",), seconds=2 / 3)  # fmt: skip
@@ -180,10 +180,10 @@ def futures() -> Iterable[Workload]:
 
 
 def alone() -> Iterable[Workload]:
-    everybody = (*EVERYBODY, "uvicorn")
+    every_peer = (*ALL, "uvicorn")
     starlette = {"uvicorn": "starlette_app:app"}
-    yield Workload("start", "from the start to the first answer", everybody, kind="start", apps=starlette)
-    yield Workload("idle", "a minute without a request", everybody, kind="idle", rounds=1, apps=starlette)
+    yield Workload("start", "from the start to the first answer", every_peer, kind="start", apps=starlette)
+    yield Workload("idle", "a minute without a request", every_peer, kind="idle", rounds=1, apps=starlette)
 
 
 GROUPS = (futures, waiting, databases, beside, hello, frameworks, busy, bodies, alone)

@@ -87,7 +87,7 @@ class Settings:
 
 
 class FreePort:
-    """A port of 127.0.0.1 that nobody uses: below those that the kernel gives away by itself, and another than those of
+    """A free port of 127.0.0.1: below those that the kernel gives away by itself, and another than those of
     suites that run beside this one, until release()."""
 
     def __init__(self) -> None:
@@ -284,7 +284,7 @@ class Server:
             try:
                 process.wait(LONG)
             except subprocess.TimeoutExpired:
-                pass  # it hangs in the kernel: nobody can help it
+                pass  # it hangs in the kernel, and cannot be ended
         self._started.discard(self)
         self._let_go()
 

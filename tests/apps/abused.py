@@ -27,7 +27,7 @@ def hello(environ, start_response):
 
 @app.route
 def never(environ, start_response):
-    """Parks on a future that nobody completes."""
+    """Parks on a future that is never completed."""
     global closed
     try:
         yield Future()

@@ -43,7 +43,7 @@ def soon() -> Future[str]:
 
 
 def settle() -> int:
-    """What is left of requests that have ended is collected: also futures for which nobody waits any more."""
+    """What is left of requests that have ended is collected: also futures that no request waits for any more."""
     _pending.join()
     return gc.collect()
 
@@ -188,7 +188,7 @@ def errors(environ, start_response):
 
 @app.route
 def forever(environ, start_response):
-    """Parked until somebody ends it."""
+    """Parked until a test ends it."""
     try:
         probe.record(arguments(environ)["key"], "parking")
         yield Future()

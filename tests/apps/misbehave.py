@@ -316,7 +316,7 @@ FORGED = "[2026-01-01 00:00:00 +0000] [1] [INFO] forged"
 
 @fault
 def raises_forged(key, environ, start_response):
-    """The message would look like lines of the log, and talk to the terminal of whoever reads it."""
+    """The message would look like lines of the log, and talk to the terminal in which it is read."""
     raise RuntimeError(f"first\n{FORGED}\r\n{FORGED}\r{FORGED}\x1b[2J\x9b2J\0\x7f\x85{FORGED}\u2028{FORGED}")
 
 
@@ -650,7 +650,7 @@ def future_subclass(key, environ, start_response):
 
 @fault
 def completes_twice(key, environ, start_response):
-    """The second set_result raises in whoever calls it: in a thread, and in the request."""
+    """The second set_result raises where it is called: in a thread, and in the request."""
     future: Future = Future()
 
     def complete():
@@ -791,7 +791,7 @@ def ends_the_process(environ, start_response):
 
 
 def live():
-    """What a child does that lives on: until somebody ends it, or a test has forgotten it."""
+    """What a child does that lives on: until a test ends it, or has forgotten it."""
     time.sleep(120)
     os._exit(0)
 

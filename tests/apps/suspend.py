@@ -365,7 +365,7 @@ def _caught(future, start_response):
 
 
 def _caught_and_parked(future, start_response):
-    """And raises it again later, into nobody's hands."""
+    """And raises it again later, where it is not caught."""
     try:
         yield future
     except ValueError as error:

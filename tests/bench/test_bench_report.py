@@ -62,7 +62,7 @@ def test_targets_are_ratios_to_the_best_peer() -> None:
 def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
     rows = rows_of(results("hello-c32", fermata=record(cpu_us=8.0), bjoern=record("it ended", cpu_us=1.0)))
     row = rows["CPU per request at most 0.93 of the best peer's"]
-    assert (row.met, row.measured) == (None, "not measured (nobody)")
+    assert (row.met, row.measured) == (None, "not measured (no peer)")
 
 
 def test_only_workloads_that_were_run_have_rows() -> None:

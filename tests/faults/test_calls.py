@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.limits import fermata
 
-# These cannot fail, or have nobody to tell: they end something, only look, or are told of an exception.
+# These cannot fail, or have no caller to tell: they end something, only look, or are told of an exception.
 CANNOT = re.compile(
     r"Py(Err|GILState|Thread|Config|Status|OS)_\w+|PyEval_(Save|Restore)Thread|PyEval_SetTrace|Py_GetVersion"
     r"|Py_FinalizeEx|Py_IsInitialized|PyObject_GC_(Un)?Track|PyObject_GC_Del|PyObject_Free|PyMem_(Raw)?Free|_Py_Dealloc|PyType_IsSubtype"

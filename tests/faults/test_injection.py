@@ -70,7 +70,7 @@ HARMLESS = {SHORT, OVERFLOW, errno.EINTR, errno.EAGAIN, errno.ENOBUFS, errno.ECO
 # Of these calls they are no passing trouble, but the answer.
 FINAL = {("pthread_create", errno.EAGAIN), ("fcntl", errno.EINVAL)}
 
-# What the log must name when somebody was refused for it.
+# What the log must name when a request was refused for it.
 NAMED = {
     FAIL: "memory|MemoryError",
     INSIDE: "memory|MemoryError",

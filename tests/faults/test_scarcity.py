@@ -83,7 +83,7 @@ def test_file_system_without_nameless_files(control: Control, server: Server) ->
 
 
 def test_wake_ups_beyond_counting(control: Control, server: Server) -> None:
-    """The eventfd's counter is at its maximum each time somebody wakes the loop: none of them is lost."""
+    """The eventfd's counter is at its maximum each time a thread wakes the loop: none of them is lost."""
     right(server, "parked")
     for number, s in enumerate([s for s in control.sites().values() if s.function == "eventfd_write"][:4]):
         control.order(s, OVERFLOW, ENDLESS, number=number)

@@ -12,7 +12,7 @@
 
 enum { MINOR_1 = 1, IS_HEAD = 2, KEEP = 4, AS_TUPLE = 8, WITH_EXC_INFO = 16, TWICE = 32 }; /* flags */
 
-/* What start_response looks for: the step that runs in this thread.  Nobody has to know that output is held back. */
+/* What start_response looks for: the step that runs in this thread.  This target does not look at held-back output. */
 static struct fm_thread thread;
 struct fm_thread *__wrap_fm_thread_self(void);
 struct fm_thread *__wrap_fm_thread_self(void) { return &thread; }

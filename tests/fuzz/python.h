@@ -1,5 +1,5 @@
 /* The embedded interpreter, for fuzz targets of the WSGI layer; a target that includes this needs the GIL, which it
- * has: it is started in the main thread, and nobody else is there. */
+ * has: it is started in the main thread, and there is no other. */
 #ifndef FERMATA_TESTS_FUZZ_PYTHON_H
 #define FERMATA_TESTS_FUZZ_PYTHON_H
 

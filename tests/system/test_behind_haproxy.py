@@ -118,7 +118,7 @@ def test_client_that_leaves(behind, launch):
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_request_that_meets_a_closing_connection(behind, method):
-    """haproxy repeats a GET; who sent a POST sees its connection end, and nobody has sent it twice."""
+    """haproxy repeats a GET; who sent a POST sees its connection end, and it has not been sent twice."""
     with ExitStack() as stack:
         upstream = stack.enter_context(closing(Closing()))
         haproxy = behind(upstream.port)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -16,7 +16,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-
 from harness.limits import LONG, eventually, timeout
 from harness.proxies import Closing, free_port, shown
 

@@ -29,7 +29,7 @@ def test_child_has_ordinary_signals(server):
     blocked, ignored = json.loads(server.get("/signals").text)
     assert blocked == 0
     ours = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("SigIgn"))
-    allowed = int(ours.split()[1], 16)  # whoever runs the tests may ignore some, as nohup does
+    allowed = int(ours.split()[1], 16)  # the shell that runs the tests may ignore some, as nohup does
     for number in (signal.SIGUSR1, signal.SIGPIPE, signal.SIGXFSZ):
         allowed |= 1 << (number - 1)
     assert ignored & 0x7FFFFFFF & ~allowed == 0

@@ -7,7 +7,6 @@ import re
 import socket
 
 import pytest
-
 from harness.client import build
 from harness.limits import LONG, PROMPT, eventually, fermata, timeout
 

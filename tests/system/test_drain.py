@@ -1,4 +1,4 @@
-"""What has arrived before the signal is answered (S18.1), what has not holds nobody up; signals that end nothing."""
+"""What has arrived before the signal is answered (S18.1), what has not delays nothing; signals that end nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bind(request, tmp_path):
 @timeout(120)
 @pytest.mark.parametrize("options", [(), ("--threads", "1", "--worker-connections", "50")], ids=["plain", "full"])
 def test_no_request_is_lost(launch, bind, options):
-    """Requests in the moment before SIGTERM, on connections that nobody has accepted yet, as the first and as the next
+    """Requests in the moment before SIGTERM, on connections that have not been accepted yet, as the first and as the next
     ones of others, two at once: each is answered, and its connection then ends without a reset. Also where there are
     more connections than are served at once, and where the server has read nothing until the signal is there."""
     kinds = ("new",) if options else ("new", "fresh", "kept", "pipelined")

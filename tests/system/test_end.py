@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness.limits import LONG, PROMPT, ROOT, SANITIZED, SLOW, TSAN, eventually, fermata, timeout
+from harness.limits import LONG, PROMPT, ROOT, SANITIZED, SLOW, TSAN, eventually, timeout
 from harness.server import Server
 
 pytestmark = [timeout(90)]

@@ -191,9 +191,9 @@ def test_nothing_is_left(server, hasty):
 
 
 def test_nobody_listens(serve_by_command):
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        server = serve_by_command(f"http://127.0.0.1:{nobody.getsockname()[1]}")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        server = serve_by_command(f"http://127.0.0.1:{silent.getsockname()[1]}")
         status, body = product(server)
     assert (status, list(body["failed"])) == (502, sorted(SERVICES))
 

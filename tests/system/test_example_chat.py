@@ -60,7 +60,7 @@ def chats(server_name: str, serve: Start) -> Callable[..., Server]:
 @pytest.fixture
 def chat(chats: Callable[..., Server]) -> Server:
     server = chats()
-    eventually(lambda: stats(server)["waiting"] == 0, "nobody waits")
+    eventually(lambda: stats(server)["waiting"] == 0, "no listener waits")
     return server
 
 
@@ -171,7 +171,7 @@ def test_who_leaves_is_forgotten_at_once(chat, room):
 
 
 def test_those_who_leave_just_now_do_not_disturb(monkeypatch):
-    """A future that is cancelled, and whose request has not been closed yet, when somebody speaks."""
+    """A future that is cancelled, and whose request has not been closed yet, when a message is said."""
     monkeypatch.syspath_prepend(str(ROOT / "py"))
     chat = runpy.run_path(str(HERE / "app.py"))["chat"]
     with ExitStack() as stack:

@@ -156,7 +156,7 @@ def test_many_at_once(site):
 
 
 def test_dropped_connections_are_found_before_they_are_used(site):
-    """With the site's own settings nobody notices."""
+    """With the site's own settings no client notices."""
     here = site(TESTED)
     assert here.statuses("/tested/ten", 2) + here.statuses("/tested/one", 8) == [200] * 10
     assert here.connections() > 10
@@ -177,7 +177,7 @@ def test_dropped_connections_are_not_used_twice(site):
 
 
 def test_djangos_pool_of_connections(site):
-    """Four for ten calls at once, and for whoever comes afterwards; also when they have been dropped."""
+    """Four for ten calls at once, and for those that come afterwards; also when they have been dropped."""
     here = site(TESTED, SITE_POOL="4")
     for _ in range(3):
         assert here.json("/tested/ten") == {"counts": 10, "same": True}
@@ -194,7 +194,7 @@ def test_djangos_pool_of_connections(site):
 
 
 def test_views_that_wait_in_their_thread_hold_no_connection(site):
-    """One for everybody: each has asked the database before it waits for a call that asks it, too."""
+    """One for all: each has asked the database before it waits for a call that asks it, too."""
     here = site(TESTED, SITE_POOL="1", HELD="1")
     with ExitStack() as stack:
         clients = [stack.enter_context(here.server.connect(timeout=LONG)) for _ in range(10)]
@@ -234,7 +234,7 @@ def test_clients_that_leave_take_no_connection_along(site, pool):
             eventually(lambda: here.database.blocked(here.name) == min(most, OFFLOADED), "they wait", within=LONG)
             for client in clients:
                 client.close()
-        eventually(lambda: here.database.blocked(here.name) == 0, "nobody waits any more", within=LONG)
+        eventually(lambda: here.database.blocked(here.name) == 0, "no connection waits any more", within=LONG)
         assert here.statuses("/tested/one", 8) == [200] * 8
         assert here.json("/tested/ten") == {"counts": 10, "same": True}
         assert here.connections() <= most

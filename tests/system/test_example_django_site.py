@@ -83,7 +83,7 @@ def test_the_site_and_its_admin(site):
 
 
 def test_many_wait_on_two_threads(site):
-    """The upstream answers nobody before all have asked; the rest of the site answers meanwhile."""
+    """The upstream answers none before all have asked; the rest of the site answers meanwhile."""
     with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
         listener.settimeout(LONG)
         server = site(f"127.0.0.1:{listener.getsockname()[1]}")
@@ -136,9 +136,9 @@ def test_an_upstream_that_talks_nonsense(site):
 
 
 def test_no_upstream(site):
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        assert get(site(f"127.0.0.1:{nobody.getsockname()[1]}"), "/pages/slow").status == 502
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        assert get(site(f"127.0.0.1:{silent.getsockname()[1]}"), "/pages/slow").status == 502
 
 
 def test_clients_that_leave_take_their_requests_along(site, toy):

@@ -235,9 +235,9 @@ def test_waits_as_long_as_the_model_asks_for(gateway, toy):
 
 
 def test_nobody_listens(serve_by_command):
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        answer = serve_by_command(f"http://127.0.0.1:{nobody.getsockname()[1]}").get("/generate?prompt=hello")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        answer = serve_by_command(f"http://127.0.0.1:{silent.getsockname()[1]}").get("/generate?prompt=hello")
     assert answer.status == 502
     assert "the connection to the model failed" in answer.text
 

@@ -7,7 +7,6 @@ the client has written.
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from harness.server import Server, environment, virtualenv
 pytestmark = timeout(120)
 
 EXAMPLES = ROOT / "examples"
-BODY = b"data: 1\n"  # of no use to anybody, so that nobody asks again for more of it
+BODY = b"data: 1\n"  # of no use to an example, so that none asks again for more of it
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(BODY), BODY)
 
 

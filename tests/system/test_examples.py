@@ -213,9 +213,9 @@ def test_proxy_breaks_off_when_the_upstream_breaks_in_the_middle(proxy):
 
 
 def test_proxy_answers_502_when_nobody_listens(proxy):
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        answer = proxy(upstream=f"http://127.0.0.1:{nobody.getsockname()[1]}").get("/")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        answer = proxy(upstream=f"http://127.0.0.1:{silent.getsockname()[1]}").get("/")
     assert answer.status == 502
 
 

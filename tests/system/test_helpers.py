@@ -9,14 +9,14 @@ from contextlib import ExitStack
 import pytest
 from harness.limits import LONG, QUIET, ROOT, SLOW, eventually, never
 
-APP = ("helpers_app:app", "--pythonpath", f"{ROOT / 'tests' / 'wsgi_plus'},{ROOT / 'py'}")
+APP = ("helpers_app:app", "--pythonpath", str(ROOT / "py"))
 
 WAYS = ["wait", "settled", "gather", "first", "shield", "deadline", "flight", "place"]
 
 
 @pytest.fixture
 def server(serve):
-    """One thread: whoever holds it stops everybody."""
+    """One thread: a request that holds it stops all others."""
     return serve(*APP, "--threads", "1", admin=True)
 
 

@@ -190,7 +190,7 @@ def test_connection_that_ends_within_a_request(server):
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "X-OWN!"])
 def test_methods(server, method):
-    """The method reaches the application as it is; a token that nobody knows either reaches it or is refused with 501."""
+    """The method reaches the application as it is; an unknown token either reaches it or is refused with 501."""
     with server.connect() as c:
         answer = c.request(method, "/echo")
         if method == "X-OWN!":
@@ -283,7 +283,7 @@ def test_expect_in_1_0_is_ignored(server):
 
 
 def test_expect_something_else(server):
-    """An expectation that nobody knows: 417."""
+    """An unknown expectation: 417."""
     assert server.get("/hello", [("Expect", "the unexpected")]).status == 417
 
 

@@ -1,4 +1,4 @@
-"""wsgi.input of a body that lies in a file, on a disk that does not answer: whoever reads it waits, and nobody else."""
+"""wsgi.input of a body that lies in a file, on a disk that does not answer: who reads it waits, no other does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def disk(tmp_path):
             self.gate.touch()
 
         def wait_reading(self) -> None:
-            eventually(Path(f"{self.gate}.in").exists, "somebody reads")
+            eventually(Path(f"{self.gate}.in").exists, "a request reads")
 
         def go_on(self) -> None:
             self.gate.unlink(missing_ok=True)

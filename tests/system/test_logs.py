@@ -1,4 +1,4 @@
-"""Logs: that nobody waits for them, and that what they say is true."""
+"""Logs: that no request waits for them, and that what they say is true."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import subprocess
 import time
 
 import pytest
-
 from harness.client import Connection, build
 from harness.limits import APPS, LONG, PROMPT, eventually, fermata
 from harness.server import environment
@@ -28,11 +27,11 @@ def lines(path, number: int) -> list[dict[str, str]]:
     return [line.groupdict() for line in found if line]
 
 
-# ---- nobody waits for a log ----
+# ---- no request waits for a log ----
 
 
 class Blocked:
-    """A server whose standard output and error are pipes that nobody reads, and full."""
+    """A server whose standard output and error are pipes that are not read, and full."""
 
     def __init__(self, *options: str) -> None:
         self.read, self.write = os.pipe()

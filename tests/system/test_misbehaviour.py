@@ -1,4 +1,4 @@
-"""Applications that misbehave: what their clients get, what the log says, and that nobody else notices.
+"""Applications that misbehave: what their clients get, what the log says, and that other requests do not notice.
 
 spec/manual/misbehaviour.md has a row for each test here.  Around each misbehaviour there is a bystander: a request that was
 parked before and is answered after, on a connection that then serves another one; and nothing is left behind.
@@ -252,7 +252,7 @@ def test_log_of_a_huge_message(server, key):
 
 
 def test_log_that_nobody_reads(launch, key, tmp_path):
-    """A log that goes to a pipe that is full holds nobody up, and has all of it when it is read."""
+    """A log that goes to a pipe that is full holds no request up, and has all of it when it is read."""
     fifo = tmp_path / "log"
     os.mkfifo(fifo)
     log = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
@@ -385,7 +385,7 @@ def test_future_of_a_thousand_requests(serve, key):
 
 
 def test_future_that_is_never_done(server, key):
-    """Nobody is left who waits for it: it holds neither a request nor a descriptor."""
+    """No request is left that waits for it: it holds neither a request nor a descriptor."""
     with bystander(server, key):
         for _ in range(20):
             server.park(f"/park?key={key}-{_}", f"{key}-{_}").close()
@@ -715,7 +715,7 @@ def test_connection_closed_by_the_application(launch, key):
         with server.connect() as next_one:
             assert next_one.request("GET", "/hello").text == "hello"
             assert server.call("misbehave.of_client", next_one.sock.getsockname()[1]) == fd
-            server.call("probe.complete", key, "for somebody else")
+            server.call("probe.complete", key, "for another one")
             never(lambda: next_one.readable(0), "what was for another client")
             for _ in range(3):
                 assert next_one.request("GET", "/hello").text == "hello"
@@ -744,7 +744,7 @@ def test_something_else_put_over_a_connection(launch, key):
 
 
 def test_listening_socket_closed(launch, key):
-    """Nobody can connect any more: /readyz and /healthz say so, the log too, and what is connected is served."""
+    """No client can connect any more: /readyz and /healthz say so, the log too, and what is connected is served."""
     server = launch("misbehave:app", "--threads", "2", "--keep-alive", "60", admin=True)
     with server.connect(timeout=LONG) as c:
         assert c.request("GET", "/hello").text == "hello"

@@ -64,7 +64,7 @@ def test_proxy_without_upstream(launch: Callable[..., Server], tmp_path: Path) -
     """An upstream that cannot be reached is a 502."""
     match = re.search(r"<!-- proxy.py -->\n```python\n(.*?)```", QUICKSTART, re.S)
     assert match
-    (tmp_path / "proxy.py").write_text(match[1].replace("9000", "1"))  # a port that nobody listens on
+    (tmp_path / "proxy.py").write_text(match[1].replace("9000", "1"))  # a port that no process listens on
     server = launch("proxy:app", "--threads", "2", cwd=tmp_path)
     assert server.get("/").status == 502
 

@@ -14,8 +14,8 @@ import pytest
 from harness.admin import Admin
 from harness.client import Connection, build
 from harness.limits import APPS, PROMPT, eventually
+from harness.proxies import free_port
 from harness.server import run
-from test_command import free_port
 
 
 def seen(server, address, host: str | None = "test.example"):
@@ -55,7 +55,7 @@ ipv6 = pytest.mark.skipif(not has_ipv6(), reason="there is no IPv6 here")
     ids=str,
 )
 def test_mode_of_a_unix_socket(launch, tmp_path, options, wanted, before):
-    """Everybody may connect, as with gunicorn's default, or whoever --socket-mode or --umask says, whatever the umask
+    """All users may connect, as with gunicorn's default, or those that --socket-mode or --umask leave, whatever the umask
     of the shell is."""
     path = tmp_path / "s"
     umask = os.umask(before)
@@ -178,7 +178,7 @@ def test_any_ipv6_address_takes_ipv4(launch, and_ipv4):
 def test_both_families_for_the_application_and_the_admin(launch, address, admin):
     """With one port, whichever of them has which family."""
     port = free_port()
-    server = launch("basic", "--admin-bind", f"{admin}:{port}", bind=[f"{address}:{port}"])
+    launch("basic", "--admin-bind", f"{admin}:{port}", bind=[f"{address}:{port}"])
     ipv4, ipv6 = ("127.0.0.1", port), ("::1", port)
     of_admin, of_application = (ipv6, ipv4) if admin == "[::]" else (ipv4, ipv6)
     assert Admin(of_admin).get("/healthz").status == 200
@@ -207,7 +207,7 @@ def test_localhost_is_both_addresses(launch, given):
 
 @ipv6
 def test_localhost_that_is_half_taken(launch):
-    """If another program has the port of one of the addresses, whoever asks localhost could get that one: no start."""
+    """If another program has the port of one of the addresses, a client of localhost could get that one: no start."""
     with socket.socket(socket.AF_INET6) as s:
         s.bind(("::1", 0))
         s.listen()
@@ -278,7 +278,7 @@ def test_hint_for_an_option_of_gunicorn(words, hint):
 
 
 def test_no_hint_for_others():
-    """An option that nobody has heard of; a long one of one letter, and one that begins as one of gunicorn's."""
+    """An unknown option; a long one of one letter, and one that begins as one of gunicorn's."""
     for word in ("--nonsense", "--w", "--workers-of-the-world", "-?"):
         done = run(word, "about")
         assert f"there is no option {word}\n" in done.stderr

@@ -15,6 +15,7 @@ import pytest
 from harness.limits import ROOT
 
 SPEC = ROOT / "spec" / "wsgi-plus.md"
+SCHEDULER = ROOT / "spec" / "internals" / "scheduler.md"
 STATES = ROOT / "scripts" / "states"
 
 REQUIREMENT = re.compile(r"^- \*\*(S\d+(?:\.\d+)?)\*\* ", re.M)
@@ -102,15 +103,15 @@ def test_lines_are_short() -> None:
 
 def test_state_diagram_is_that_of_the_scheduler() -> None:
     """The diagram is what scripts/states makes of the table of transitions."""
-    answer = states("--check", SPEC)
+    answer = states("--check", SCHEDULER)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
 @pytest.mark.parametrize(("old", "new"), [("PARKED --> QUEUED", "PARKED --> DONE"), ("    IDLE --> QUEUED", "")])
 def test_state_diagram_that_differs(tmp_path: Path, old: str, new: str) -> None:
     """scripts/states --check exits 1 for another diagram and says where; --write puts it right."""
-    copy = tmp_path / "wsgi-plus.md"
-    shutil.copy(SPEC, copy)
+    copy = tmp_path / "scheduler.md"
+    shutil.copy(SCHEDULER, copy)
     text = copy.read_text()
     assert old in text
     copy.write_text(text.replace(old, new))

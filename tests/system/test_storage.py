@@ -1,5 +1,5 @@
 """Storage that does not answer: NFS without its server, a FUSE file system that hangs, a failing disk.  Requests that need it
-wait; nobody else does, health checks and the end included.  tests/apps/storage.c stands for it."""
+wait; no other request does, health checks and the end included.  tests/apps/storage.c stands for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from harness.client import build, chunked
 from harness.limits import APPS, LONG, PROMPT, SANITIZED, eventually, timeout
 

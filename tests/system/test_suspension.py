@@ -24,7 +24,7 @@ def server(serve):
 
 @pytest.fixture
 def single(serve):
-    """One thread only: whoever holds it stops everybody."""
+    """One thread only: a request that holds it stops all others."""
     return serve("suspend:app", "--threads", "1", "--keep-alive", "60", admin=True)
 
 

@@ -293,7 +293,7 @@ def test_slow_reader_of_a_large_response(serve, key):
         metrics = server.admin.wait_in_flight("parked_client", 1)
         assert metrics.value("fermata_threads", state="busy") == 0
         came = server.call("suspend.progress_of", key)
-        never(lambda: server.call("suspend.progress_of", key) != came, "it is iterated though nobody reads")
+        never(lambda: server.call("suspend.progress_of", key) != came, "it is iterated though its client does not read")
         assert came < MEGABYTES * 16 / 4
         for _ in range(10):
             assert server.get("/hello").text == "hello"

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 
 import pytest
-
 from harness import netns
 from harness.client import build
 from harness.limits import LONG, PROMPT, eventually, fermata, timeout

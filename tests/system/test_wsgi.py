@@ -405,7 +405,7 @@ def test_input_of_no_body_while_others_are_served(server):
 @pytest.mark.parametrize("closes", [False, True])
 def test_input_lines_by_threads(server, closes):
     """Threads that read lines of a body in a file at once, without the GIL, get whole lines, each of them once; and when
-    one of them closes it the others get ValueError, not somebody else's bytes."""
+    one of them closes it the others get ValueError, not another request's bytes."""
     answer = server.request(
         "POST", "/input-by-threads" + ("?closes" if closes else ""), (), LINES, timeout=LONG
     )
@@ -774,7 +774,7 @@ def test_write_is_sent_before_the_application_goes_on(server):
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_write_to_a_client_that_is_gone(server, how):
-    """write() raises when nobody takes what it writes any more; that is the client's doing and no error in the log."""
+    """write() raises when its client takes no more; that is the client's doing and no error in the log."""
     start = server.log_size()
     with server.begin(f"/write-endless?key=write-{how}", receive_buffer=4096) as c:
         c.read_head()
@@ -1007,7 +1007,7 @@ def test_close_when_the_client_goes_while_a_step_runs(server):
 
 
 def test_close_that_is_no_callable(server):
-    """A close that cannot be called is logged and harms nobody."""
+    """A close that cannot be called is logged and harms no other request."""
     answer = server.get("/no-such-close")
     assert (answer.status, answer.body) in ((200, b"odd"), (500, answer.body))
     assert server.get("/hello").status == 200

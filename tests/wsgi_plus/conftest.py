@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "py"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "apps"), str(HERE.parents[1] / "py")]
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""spec/api is what scripts/api-docs makes of the docstrings, and it makes the right thing of them."""
+"""spec/manual/api is what scripts/api-docs makes of the docstrings, and it makes the right thing of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from harness.limits import LONG, ROOT
 
 SCRIPT = ROOT / "scripts" / "api-docs"
-PAGES = ROOT / "spec" / "api"
+PAGES = ROOT / "spec" / "manual" / "api"
 
 SPEC = """
 ### S1. What suspends
@@ -159,9 +159,9 @@ def test_a_page(package: Any) -> None:
 
 
 PAGE = """\
-What it is ([S1](../wsgi-plus.md#s1-what-suspends)).
+What it is ([S1](../../wsgi-plus.md#s1-what-suspends)).
 
-It is &lt;this> and \\*that\\*, [S1.1](../wsgi-plus.md#s1-what-suspends); ``code <here>, S1``:
+It is &lt;this> and \\*that\\*, [S1.1](../../wsgi-plus.md#s1-what-suspends); ``code <here>, S1``:
 
     S1 as it is <here>
 

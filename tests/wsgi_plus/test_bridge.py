@@ -10,10 +10,10 @@ import threading
 import time
 import types
 from concurrent.futures import CancelledError, Future
-from pathlib import Path
 
 import pytest
 from byhand import at_once, eventually, finish, in_child, outcome, resume, threads
+from harness.limits import ROOT
 from wsgi_plus import AsyncBridge, gather, settled, timeout, wait
 
 pytestmark = pytest.mark.filterwarnings("error", "ignore:.*fork:DeprecationWarning")
@@ -471,7 +471,7 @@ def test_closed_at_exit():
     """The interpreter ends at once, without a word, and the tasks have been cancelled."""
     ended = subprocess.run(
         [sys.executable, "-X", "dev", "-c", SCRIPT],
-        env={"PYTHONPATH": str(Path(__file__).resolve().parents[2] / "py"), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PYTHONPATH": str(ROOT / "py"), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -144,7 +144,7 @@ def test_by_many():
 
 @pytest.mark.parametrize("places", [0, -1])
 def test_no_places(places):
-    with pytest.raises(ValueError, match="let nobody in"):
+    with pytest.raises(ValueError, match="let no request in"):
         Semaphore(places)
 
 

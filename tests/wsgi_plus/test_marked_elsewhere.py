@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from concurrent.futures import Future
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
-
 from byhand import done
 from django_byhand import *  # noqa: F403  # sets Django up
 from django_byhand import only
@@ -126,7 +121,7 @@ def test_what_comes_before_the_handler(ask, log, name):
 
 
 def test_a_check_of_ones_own_that_is_not_made(ask, log):
-    """Whoever calls it takes no notice of what it gives."""
+    """Its caller takes no notice of what it gives."""
 
     class Checked(APIView):
         def initial(self, request, *args, **kwargs):

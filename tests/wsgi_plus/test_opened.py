@@ -6,15 +6,10 @@ import asyncio
 import contextlib
 import gc
 import itertools
-import sys
 import threading
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "apps"))
-
 from byhand import done, eventually, failed, finish, in_child, outcome, resume, running
 from django_byhand import *  # noqa: F403  # sets Django up
 from django_byhand import only
@@ -74,7 +69,7 @@ class Upstream:
             yield b"%d" % number
 
     async def closing(self):
-        """The same for one that somebody has opened and that is to be closed at the end."""
+        """The same for one that a test has opened and that is to be closed at the end."""
         try:
             async for piece in self.pieces():
                 yield piece

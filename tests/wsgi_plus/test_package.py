@@ -337,7 +337,7 @@ def test_readme_upload(example: Callable[[str], Any]) -> None:
 
 
 def suspended(request: Request) -> bool:
-    """Whether futures have come to the server: nobody has waited for them in the thread."""
+    """Whether futures have come to the server: no code has waited for them in the thread."""
     return any(isinstance(step, (Parked, Ready)) for step in request.steps)
 
 

@@ -218,7 +218,7 @@ def test_sent_on(send, upstream, bridge):
 
 
 def test_the_client_leaves_while_it_is_read():
-    """On a server that has closed its own file by then, too: whoever reads in another thread gets an error."""
+    """On a server that has closed its own file by then, too: a thread that reads it gets an error."""
     begun, go_on, outcomes = threading.Event(), threading.Event(), []
 
     def send(body):

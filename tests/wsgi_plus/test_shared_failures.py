@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from wsgi_plus import blocking, first, gather, settled, shield, suspends, timeout, wait
 from wsgi_plus import _outcome as outcomes
+from wsgi_plus import blocking, first, gather, settled, shield, suspends, timeout, wait
 from wsgi_plus.flask import suspending
 from wsgi_plus.simple_server import Server
 from wsgi_plus.testing import Client
@@ -65,7 +65,7 @@ def by_next(waits: Iterator[Any]) -> None:
 @pytest.mark.parametrize("run", [by_a_server, by_next])
 @pytest.mark.parametrize("name", WAITS)
 def test_each_helper(name: str, run: Callable[[Iterator[Any]], None]) -> None:
-    """Whichever helper raises it, in whoever's hands: it is as long for the last one as for the first."""
+    """Whichever helper raises it, in whichever request: it is as long for the last one as for the first."""
     fut, found = shared(), []
     for _ in range(MANY):
         with pytest.raises(LookupError) as raised:
@@ -144,7 +144,7 @@ def test_throws_of_several_threads() -> None:
 
 
 def test_suspends() -> None:
-    """Called by somebody who does not know futures, a view waits in the thread."""
+    """Called by code that does not know futures, a view waits in the thread."""
     fut, found = shared(), []  # type: ignore[var-annotated]
 
     @suspends

@@ -170,7 +170,7 @@ def test_the_end_of_data_between_resumes(scheduler: Scheduler) -> None:
 
 
 def test_start_response_is_for_the_thread_of_the_step(scheduler: Scheduler) -> None:
-    """S6.6: not for another while a step runs, nor for anybody when the request is parked, closed or over."""
+    """S6.6: not for another while a step runs, nor for any when the request is parked, closed or over."""
     said: list[str] = []
 
     def attempt(request: Request) -> None:

@@ -102,7 +102,7 @@ def plain():
 
 
 def test_a_failure_leaves_no_cycle():
-    """What nobody refers to any more goes at once: the future, its exception, and the frames in that."""
+    """What is not referred to any more goes at once: the future, its exception, and the frames in that."""
 
     @suspends
     def careless():

@@ -69,9 +69,9 @@ def test_what_cannot_be_cancelled_goes_on():
     with TaskGroup(discard=seen.append) as tasks:
         under_way, over, bad = tasks.add(running()), tasks.add(done("was there")), tasks.add(running())
     assert not under_way.cancelled() and not over.cancelled() and seen == []
-    under_way.set_result("nobody gets it")
+    under_way.set_result("it is lost")
     bad.set_exception(KeyError())
-    assert seen == ["nobody gets it"]
+    assert seen == ["it is lost"]
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -267,7 +267,7 @@ def test_nothing_to_call():
 
 
 def test_a_generator_would_do_nothing():
-    """Its call gives a generator, which nobody runs: the work would be lost, and nobody be told."""
+    """Its call gives a generator, which is not run: the work would be lost without a word."""
 
     def waits():
         yield from wait(done())
@@ -276,7 +276,7 @@ def test_a_generator_would_do_nothing():
         yield b"piece"
 
     for work in (waits, pieces):
-        with pytest.raises(TypeError, match=r"background\(\) of the generator function .*: nobody would run"):
+        with pytest.raises(TypeError, match=r"background\(\) of the generator function .*: what it"):
             background(work)
 
 
@@ -286,7 +286,7 @@ def test_a_future_has_no_arguments():
 
 
 def test_the_client_leaves():
-    """It is begun all the same, from ``finally``, and nobody cancels it."""
+    """It is begun all the same, from ``finally``, and is not cancelled."""
     called = threading.Event()
 
     def app(environ, start_response):

@@ -78,7 +78,7 @@ def test_left_while_asleep():
     gate = next(gen)
     gen.close()
     finish(sleep(0.12))
-    assert not gate.done(), "the alarm rang though nobody waits"
+    assert not gate.done(), "the alarm rang though no request waits"
 
 
 def test_left_and_woken_at_once():

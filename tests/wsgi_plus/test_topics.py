@@ -48,7 +48,7 @@ def test_each_item_goes_to_one_of_those_who_wait():
     futs = [parked(gen) for gen in gens]
     channel.put(1)
     assert finish(gens[1], after=futs[1]) == 1
-    again = next(gens[0])  # somebody was quicker
+    again = next(gens[0])  # another one was quicker
     assert not again.done()
     channel.put(2)
     assert finish(gens[0], after=again) == 2

@@ -69,7 +69,7 @@ def test_left_with_a_future_that_cannot_be_cancelled(name):
 @pytest.mark.parametrize("name", WAITS)
 @pytest.mark.parametrize("how", ["result", "failure", "cancel"])
 def test_left_and_completed_at_once(name, how):
-    """A future that completes while its request ends: nothing is raised or logged, whoever comes first."""
+    """A future that completes while its request ends: nothing is raised or logged, whichever comes first."""
     for _ in range(ROUNDS // 8):
         one, two = (Future(), Future()) if how == "cancel" else (running(), running())
         gen = WAITS[name](one, two)

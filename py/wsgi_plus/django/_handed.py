@@ -62,7 +62,7 @@ class Passage:
         return self.later
 
     def rest(self) -> Waits:
-        """The steps from the first wait on, if nobody has waited in the thread for them."""
+        """The steps from the first wait on, if no middleware has waited in the thread for them."""
         item, self._future = self._future, None
         error: BaseException | None = None
         try:
@@ -96,7 +96,7 @@ _passage: ContextVar[Passage | None] = ContextVar("wsgi_plus.django.passage", de
 def handed(middleware: Any, door: Door, request: Any, steps: Waits, notice: Callable[[], None]) -> Waits:
     """Calls the middleware, which has the door; ``steps`` are those of what is behind it, and give its response.
 
-    ``notice`` is called before somebody waits in the thread.  Gives the middleware's response.
+    ``notice`` is called before a middleware waits in the thread.  Gives the middleware's response.
     """
     passage = Passage(door, request, steps, notice)
     token = _passage.set(passage)

@@ -1,4 +1,4 @@
-"""The database in threads that are not those of requests: nobody else looks after their connections.
+"""The database in threads that are not those of requests: Django does not look after their connections.
 
 Django closes the connections of a thread that are too old, or of no use any more, when a request begins and when it
 ends.  In a thread of a pool nothing begins and ends but calls, so that is done around each of them.
@@ -35,7 +35,7 @@ THREADS = 16  # of the default pool, at most: each has a connection to each data
 IDLE = 10.0  # seconds after which a thread of it closes them
 
 OPENED = (
-    "%s, given to wsgi_plus.offload, has opened a connection to the database %r, which nobody looks after: when the "
+    "%s, given to wsgi_plus.offload, has opened a connection to the database %r, which is not looked after: when the "
     "database drops it, each such call fails from then on. Use offload of wsgi_plus.django"
 )
 

@@ -1,9 +1,9 @@
 """Streams with futures among their blocks, which Django would turn into text (S15).
 
-The iterator of a StreamingHttpResponse is replaced by ``Blocks``.  To whoever iterates over it, through the property
+The iterator of a StreamingHttpResponse is replaced by ``Blocks``.  To code that iterates over it, through the property
 ``streaming_content``, it gives blocks only, and waits in the thread for the futures: that is middleware which makes
-another stream of it, or a server that knows no futures.  If nobody has put another stream in its place in the end, its
-``items`` are iterated instead, with the futures.
+another stream of it, or a server that knows no futures.  If no middleware has put another stream in its place in the
+end, its ``items`` are iterated instead, with the futures.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def blocks(response: HttpResponseBase, notice: Notice) -> Blocks | None:
     """What a streaming response is iterated by.  From now on there may be futures in it.
 
     None for one that is a file, or is iterated asynchronously, or in a way of its own: they stay as they are.
-    ``notice`` is called before somebody waits in the thread, with the name of who that is.
+    ``notice`` is called before code waits in the thread, with the name of who that is.
     """
     if not isinstance(response, StreamingHttpResponse) or type(response).__iter__ is not StreamingHttpResponse.__iter__:
         return None

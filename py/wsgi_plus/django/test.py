@@ -45,7 +45,8 @@ from django.http.response import HttpResponseBase
 from django.test.client import conditional_content_removal
 
 from .. import testing
-from .._testing_client import begin
+from ..testing._framework import begin
+from ..testing._request import abandoned
 from ._handler import SuspendingWSGIHandler
 from ._rest import ResponseToCome
 
@@ -135,7 +136,7 @@ class _Handler:
 
     def __call__(self, environ: dict[str, Any]) -> Any:
         request = self.begin(environ, {})
-        with testing._abandoned(request):
+        with abandoned(request):
             return self.finish(request, None, raises=False)  # the client itself looks for what is raised
 
     def begin(self, environ: dict[str, Any], asked: dict[str, Any]) -> testing.Request:

@@ -14,7 +14,7 @@
 
 What waits.  Views, among them the methods of class-based ones; ``before_request`` functions; error handlers.  Each is
 marked with ``@suspends``, directly above its ``def``, may yield futures, and returns what it always did.  A generator
-that returns a response and is not marked raises TypeError, as nobody would get that.  A failed future raises at its
+that returns a response and is not marked raises TypeError, as that would be lost.  A failed future raises at its
 ``yield``; what is not caught reaches the error handlers.  Wherever else Flask calls a function that is marked
 (``after_request``, ``url_value_preprocessor``, teardown), it waits in the thread.  Called by a view, and its result not
 handed on as the response, it has done nothing: that is a TypeError.  ``async`` views are run as ever, and
@@ -209,7 +209,7 @@ class _Suspending(Flask):
         finally:
             try:
                 steps.close()
-            except Exception as e:  # it has got GeneratorExit, and this is how it ends: there is nobody to answer
+            except Exception as e:  # it has got GeneratorExit, and this is how it ends: there is no client to answer
                 got_request_exception.send(self, _async_wrapper=self.ensure_sync, exception=e)
                 self.log_exception(cast(Any, sys.exc_info()))
 

@@ -1,4 +1,4 @@
-"""A response that somebody wants to change before there is one: what decorators such as cross_origin do.
+"""A response that a decorator wants to change before there is one: what decorators such as cross_origin do.
 
 They call ``make_response`` with what the view has returned, set headers on what they get, and return that.  For a view
 that waits they get a ``ResponseLater``, which notes what they do, and does it to the response when that is there.

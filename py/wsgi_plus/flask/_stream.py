@@ -26,7 +26,7 @@ def gated(items: Iterable[Any]) -> Generator[Any, None, Any]:
 
     A failure is thrown into ``items`` (S5.2), or raised from here if they have no ``throw`` (S5.4); and so is TypeError
     where they yield what was meant to be waited for and cannot be.  Closing this does not close ``items``: that is for
-    whoever made them.
+    the caller, who made them.
     """
     iterator: Any = iter(items)
     item: Any = None
@@ -57,7 +57,7 @@ def gated(items: Iterable[Any]) -> Generator[Any, None, Any]:
 
 
 class Body:
-    """The body of a streamed response.  Until it ``suspends``, whoever iterates it waits in the thread for its futures.
+    """The body of a streamed response.  Until it ``suspends``, to iterate it is to wait in the thread for its futures.
 
     That is what a plain server does, and an ``after_request`` function that wants the data of the response.
     """
@@ -78,7 +78,7 @@ class Body:
         return item
 
     def _next(self) -> Any:
-        """Raises TypeError where the blocks are a view that somebody has forgotten to mark: its response is lost."""
+        """Raises TypeError where the blocks are a view that is not marked by mistake: its response is lost."""
         try:
             return next(self._items)
         except StopIteration as end:

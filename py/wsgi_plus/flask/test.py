@@ -35,7 +35,8 @@ from werkzeug.wrappers import Request as BaseRequest
 from werkzeug.wsgi import get_current_url
 
 from .. import testing
-from .._testing_client import begin
+from ..testing._framework import begin
+from ..testing._request import abandoned
 
 __all__ = ["Client"]
 
@@ -76,7 +77,7 @@ class Client(FlaskClient):
     def run_wsgi_app(self, environ: dict[str, Any], buffered: bool = False) -> tuple[Iterable[bytes], str, Headers]:
         """Called by ``open``, which each of ``get``, ``post`` and so on ends in."""
         request = self._begin(environ)
-        with testing._abandoned(request):
+        with abandoned(request):
             return self._end(request, None)
 
     def _begin(self, environ: dict[str, Any]) -> testing.Request:

@@ -2,7 +2,7 @@
 
     futures   answers after 100 ms
     proxy     answers with what the upstream UPSTREAM=HOST:PORT says
-    park      /park waits until somebody asks for /release; /parked says how many wait; anything else says hello
+    park      /park waits until a client asks for /release; /parked says how many wait; anything else says hello
     sse       a stream of events, one a second
     queue     /compute/N waits as at /park and then computes for N microseconds, /nap/N sleeps for them; /worked says how many
               have ended; the rest as with park
@@ -169,7 +169,7 @@ def proxy(environ: Environ, start_response: StartResponse) -> Iterator["bytes | 
 
 
 class Gate:
-    """Everybody waits for one future until it is opened; then there is a new one."""
+    """All wait for one future until it is opened; then there is a new one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -251,7 +251,7 @@ def queue_app(environ: Environ, start_response: StartResponse) -> Iterable["byte
 
 
 class Ticker:
-    """Makes an event every second, which says when that was.  Whoever holds one event has the future of the next."""
+    """Makes an event every second, which says when that was.  An event has the future of the next."""
 
     def __init__(self) -> None:
         self.next: Future[Tick] = Future()

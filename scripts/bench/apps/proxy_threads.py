@@ -1,6 +1,6 @@
 """The proxy as plain WSGI has it: a thread, or a greenlet, waits for the upstream UPSTREAM=HOST:PORT.
 
-Connections to the upstream are kept and used again by whoever comes next, so there are as many as requests have ever
+Connections to the upstream are kept and used again by the next request, so there are as many as requests have ever
 been in flight.
 """
 

@@ -60,7 +60,7 @@ def hello(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def blocks3(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
-    """A generator of 3 blocks; nobody knows the length beforehand."""
+    """A generator of 3 blocks; its length is not known beforehand."""
     start_response("200 OK", [TEXT])
     for _ in range(3):
         yield BLOCK

@@ -237,7 +237,7 @@ class Bare:
 
 
 class Iterator(Bare):
-    """The same, with throw, and with a send that nobody should call."""
+    """The same, with throw, and with a send that no server should call."""
 
     def throw(self, error: BaseException) -> Any:
         return self.noted("throw", self.items.throw, error)

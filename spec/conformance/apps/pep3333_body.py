@@ -164,7 +164,7 @@ def _failing(after: int) -> Iterator[bytes]:
 
 
 def _many() -> Iterator[bytes]:
-    """More than sockets take, and until nobody can be interested any more."""
+    """More than sockets take, and until no client can be interested any more."""
     until = time.monotonic() + stage.LIMIT / 3
     while time.monotonic() < until:
         yield b"x" * 65536

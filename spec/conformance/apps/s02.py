@@ -34,7 +34,7 @@ def large(environ: stage.Environ, start_response: stage.StartResponse) -> stage.
 
 
 _registered: SimpleQueue[Future[Any]] = SimpleQueue()
-_completing = threading.Lock()  # held for good by whoever has started the thread
+_completing = threading.Lock()  # held for good by the request that has started the thread
 
 
 def _complete_registered() -> None:

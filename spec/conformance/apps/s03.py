@@ -13,7 +13,7 @@ import stage
 
 
 class _Unanswering(Future[Any]):
-    """Done; and whoever registers a callback all the same is never called."""
+    """Done; and a callback that is registered all the same is never called."""
 
     def __init__(self, key: str) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def turns(key: str) -> list[str]:
 
 
 def endless(environ: stage.Environ, start_response: stage.StartResponse) -> stage.Items:
-    """Yields futures that nobody has to wait for, until the suite opens the gate; notes its turns by the key."""
+    """Yields futures that the server need not wait for, until the suite opens the gate; notes its turns by the key."""
     told = stage.arguments(environ)
     key, name = told["key"], told["name"]
     stage.record(key, "began")

@@ -234,7 +234,7 @@ def fails_after(environ: stage.Environ, start_response: stage.StartResponse) -> 
 
 
 class _Hollow(Future[Any]):
-    """Calls its callbacks, and is not done.  Does not wait either, but notes it when somebody would have."""
+    """Calls its callbacks, and is not done.  Does not wait either, but notes it when a server would have."""
 
     def __init__(self, key: str, how: str) -> None:
         super().__init__()

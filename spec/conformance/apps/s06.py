@@ -46,7 +46,7 @@ def lends(environ: stage.Environ, start_response: stage.StartResponse) -> Any:
 
 
 def use(key: str, what: str) -> str:
-    """Calls what the application has lent, in the thread of whoever calls this: ``accepted``, or what was raised."""
+    """Calls what the application has lent, in the calling thread: ``accepted``, or what was raised."""
     start_response, write = _lent[key]
     try:
         if what == "write":

@@ -53,7 +53,7 @@ def too_long(environ: stage.Environ, start_response: stage.StartResponse) -> Any
 
 
 class _ToFile(acts.Iterator):
-    """Notes in a file that it is closed: whoever wants to know cannot ask when the server has ended."""
+    """Notes in a file that it is closed: the suite cannot ask when the server has ended."""
 
     path = ""
 

@@ -121,7 +121,7 @@ class _Apart:
 
 
 def release(key: str) -> None:
-    """Completes a future if it is not done: whoever waits for it goes on."""
+    """Completes a future if it is not done: the request that waits for it goes on."""
     fut = stage.future(key)
     if not fut.done():
         fut.set_result(None)

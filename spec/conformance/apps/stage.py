@@ -129,7 +129,7 @@ def _complete(fut: Future[Any], value: Any) -> None:
 def gate(key: str) -> None:
     """Blocks the calling thread until the suite opens the gate."""
     if not os.environ.get("CONFORMANCE_CONTROL"):
-        raise RuntimeError("nobody could open the gate: CONFORMANCE_CONTROL is not set")
+        raise RuntimeError("the suite could not open the gate: CONFORMANCE_CONTROL is not set")
     with _lock:
         event = _gates.setdefault(key, threading.Event())
     if not event.wait(LIMIT):

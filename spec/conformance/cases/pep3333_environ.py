@@ -139,7 +139,7 @@ def header_fields_in_environ(t: Trial) -> None:
     same(found.text("HTTP_ACCEPT"), "text/html;q=0.5", "HTTP_ACCEPT")
     same(found.text("HTTP_HOST"), "conformance", "HTTP_HOST")
     without = Environ(ask(t))
-    same({"HTTP_X_ONE", "HTTP_X_LOWER_CASE", "HTTP_ACCEPT"} & without.values.keys(), set[str](), "what nobody has sent")
+    same({"HTTP_X_ONE", "HTTP_X_LOWER_CASE", "HTTP_ACCEPT"} & without.values.keys(), set[str](), "what is not sent")
     same(
         [without.text("CONTENT_TYPE"), without.text("CONTENT_LENGTH").strip("0")],
         ["", ""],
@@ -220,7 +220,7 @@ def next_environ_is_new(t: Trial) -> None:
 
 @case("P43")
 def only_if_multithread(t: Trial) -> None:
-    """Where wsgi.multithread is false, nobody else is called while a request is in the application."""
+    """Where wsgi.multithread is false, no other request is called while one is in the application."""
     t.defer(t.control, "open_gate", t.key)
     first = t.begin("pep3333_environ.held")
     t.wait_for("entered")

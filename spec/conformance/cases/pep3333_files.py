@@ -74,6 +74,6 @@ def file_that_is_not_returned(t: Trial) -> None:
 
 @case("P29")
 def file_wrapper_iterated(t: Trial) -> None:
-    """What wsgi.file_wrapper gives is an iterable for everybody."""
+    """What wsgi.file_wrapper gives is an iterable for middleware, too."""
     wrapper_of(t)
     same(t.get("pep3333_files.iterated").text, "IN THE MIDDLE", "the body")

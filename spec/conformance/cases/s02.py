@@ -193,7 +193,7 @@ def many_requests_of_a_connection(t: Trial) -> None:
 
 @case("S2.6")
 def future_is_kept(t: Trial) -> None:
-    """A future that nobody but the server refers to is still there when somebody wants to complete it."""
+    """A future that only the server refers to is still there when a thread wants to complete it."""
     c = t.begin("s02.nobody_elses")
     t.wait_for("registered")
     for _ in range(3):

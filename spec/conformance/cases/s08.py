@@ -90,7 +90,7 @@ def reader_that_resets(t: Trial) -> None:
             time.sleep(0.05)
         c.reset()
         t.wait_for("close", key=key)
-        holds("parking" not in t.events(key), "the application is not iterated to the end for nobody")
+        holds("parking" not in t.events(key), "the application is not iterated to the end without a client")
 
 
 @case("S8.3")

@@ -100,6 +100,6 @@ def clients_that_take_nothing(t: Trial) -> None:
         count += len(slow.part(answer, 8 * SIZE))
         answer.body = b""
     t.wait_for("closed", key=f"{t.key}-stalled")
-    holds(not stalled.response().complete, "the response that nobody took is broken off")
+    holds(not stalled.response().complete, "the response that the client did not take is broken off")
     same(count + slow.drain(answer)[0], 256 * SIZE, "the length of the body that was read slowly")
     holds(answer.complete, "the response that was read slowly is complete")

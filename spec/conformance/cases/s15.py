@@ -256,7 +256,7 @@ def failure_of_what_middleware_waits_for(t: Trial) -> None:
 
 @case("S15.8")
 def middleware_hands_on_and_does_not_wait(t: Trial) -> None:
-    """A future that is not done comes out at once, and nobody has waited for it."""
+    """A future that is not done comes out at once, and the middleware has not waited for it."""
     c = tell(t, "pb")
     t.wait_for("parking 0")
     t.defer(t.control, "s15.release", f"{t.key}-0")
@@ -278,5 +278,5 @@ def validator_names_the_guilty(t: Trial) -> None:
         said = t.details("said", key)
         holds(said, f"it says something: {guilty}")
         holds(guilty in said[0], f"it names {guilty}, and does not say {said[0]}")
-    same(t.get("s15.validated", f"{t.key}-nobody").text.lower(), "fine", "the body, where nobody is guilty")
+    same(t.get("s15.validated", f"{t.key}-nobody").text.lower(), "fine", "the body, where no rule is broken")
     same(t.details("said", f"{t.key}-nobody"), [], "what it says then")

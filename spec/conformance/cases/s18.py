@@ -159,7 +159,7 @@ def parked_at_the_graceful_timeout(t: Trial) -> None:
     broken = answer_of(begun)
     holds(broken is None or not broken.complete, "the response that has begun is broken off")
     broken = answer_of(unread)
-    holds(broken is None or not broken.complete, "the response that nobody read is broken off")
+    holds(broken is None or not broken.complete, "the response that the client did not read is broken off")
     ends(t, before, begun, unread)
     for name in ("before", "begun", "unread"):
         line = f"conformance: {t.key}-{name} was closed, its future pending"

@@ -4,7 +4,7 @@
 
 A fault is a class that overrides a piece of wsgi_plus.simple_server, registered under the number of the requirement that
 it breaks, with a word where there are several: "S5.6-fast".  Its docstring says what is wrong.  For each the cases of that
-requirement are run in tests/wsgi_plus/test_conformance_faults.py: one of them has to fail.
+requirement are run in tests/wsgi_plus/conformance/test_conformance_faults.py: one of them has to fail.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from wsgi_plus import simple_server
-from wsgi_plus._simple_http import Reader
 from wsgi_plus.simple_server import Connection, Output, Request, Server, Wait
+from wsgi_plus.simple_server._http import Reader
 
 __all__ = ["FAULTS", "Connection", "Output", "Reader", "Request", "Server", "Wait", "fault", "load", "server_class"]
 

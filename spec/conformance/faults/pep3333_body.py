@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsgi_plus._simple_http import Body, Head
-from wsgi_plus._simple_request import Fate
+from wsgi_plus.simple_server._http import Body, Head
+from wsgi_plus.simple_server._request import Fate
 
 from . import Connection, Request, fault
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsgi_plus._simple_request import END, Ended
+from wsgi_plus.simple_server._request import END, Ended
 
 from . import Request, fault
 

@@ -6,8 +6,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_plus._simple_http import Body, Head, Needs, Refusal, message
 from wsgi_plus.simple_server import Server
+from wsgi_plus.simple_server._http import Body, Head, Needs, Refusal, message
 
 from . import Connection, Reader, Request, fault
 from .pep3333_start_response import OwnMessage

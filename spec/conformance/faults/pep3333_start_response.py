@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsgi_plus._simple_http import HOP_BY_HOP, check_head
+from wsgi_plus.simple_server._http import HOP_BY_HOP, check_head
 
 from . import Request, fault
 

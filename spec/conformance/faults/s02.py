@@ -79,7 +79,7 @@ class OnceOnly(Request):
 
 @fault("S2.6")
 class ForgetsTheFuture(Request):
-    """Nobody refers to the future while the request waits for it."""
+    """The server does not refer to the future while the request waits for it."""
 
     found: weakref.ref[Future[Any]] | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
-from wsgi_plus._simple_request import After, Ended
+from wsgi_plus.simple_server._request import After, Ended
 
 from . import Request, fault
 
@@ -107,7 +107,7 @@ class NoAnswer(Request):
 
 @fault("S5.7-silent")
 class LogsNothing(Request):
-    """Nobody learns of an error."""
+    """An error is not logged."""
 
     def fail(self, error: BaseException) -> None:
         super().fail(Ended("an error"))

@@ -12,7 +12,7 @@ from . import Request, Server, Wait, fault
 
 @fault("S9.1", "S10.2")
 class RunsInTheCallback(Wait):
-    """Whoever completes the future runs the next step."""
+    """The thread that completes the future runs the next step."""
 
     def wake(self) -> None:
         request = self._comers.pop()

@@ -28,7 +28,7 @@ class GoesDeeper(Request):
 
 @fault("S11.2")
 class ResumesWithin(Wait):
-    """Whoever completes a future takes the next step."""
+    """The thread that completes a future takes the next step."""
 
     def wake(self) -> None:
         request = self._comers.pop()

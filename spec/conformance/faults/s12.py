@@ -68,7 +68,7 @@ class WaitsForTheStep(Connection):
 
 @fault("S12.4-silent")
 class NoReport(Request):
-    """Nobody is told what runs."""
+    """The log does not say what runs."""
 
     def stack(self) -> str:
         return ""
@@ -76,7 +76,7 @@ class NoReport(Request):
 
 @fault("S12.4-write")
 class WritesInVain(Request):
-    """write goes on as if there were somebody to read it."""
+    """write goes on as if there were a client to read it."""
 
     def write(self, data: bytes, /) -> None:
         if not self.ended:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsgi_plus import _simple_http
-from wsgi_plus._simple_http import Body, Needs
+from wsgi_plus.simple_server import _http
+from wsgi_plus.simple_server._http import Body, Needs
 
 from . import Connection, Reader, Request, Server, fault
 
@@ -34,7 +34,7 @@ class CallsTooEarly(Reading):
 
 @fault("S14.1-continue")
 class NoContinue(Connection):
-    """Nobody tells a client to continue."""
+    """The server does not tell a client to continue."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -43,7 +43,7 @@ class NoContinue(Connection):
 
 @fault("S14.1-turn", "S2.4-continue")
 class ContinuesOutOfTurn(Connection):
-    """Whoever reads ahead tells the client to continue, whatever is being sent to it."""
+    """A reader that is ahead tells the client to continue, whatever is being sent to it."""
 
     told = False
 
@@ -51,7 +51,7 @@ class ContinuesOutOfTurn(Connection):
         super().read()
         if self.request is not None and not self.told and b"100-continue" in self.reader.buffer:
             self.told = True
-            self.output.put(_simple_http.message("100 Continue", []))
+            self.output.put(_http.message("100 Continue", []))
 
 
 @fault("S14.2")
@@ -68,7 +68,7 @@ class InMemory(Server):
     """Large bodies stay in memory."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        _simple_http.BODY_IN_MEMORY = 1 << 40
+        _http.BODY_IN_MEMORY = 1 << 40
         super().__init__(*arguments, **options)
 
 

@@ -46,7 +46,7 @@ class LeavesUnaccepted(Server):
 
 @fault("S18.1-unread")
 class LeavesUnread(Connection):
-    """What nobody has read of an idle connection is not."""
+    """What has not been read of an idle connection is not."""
 
     def drain(self) -> None:
         if self.request is None and self.closing is None:
@@ -84,7 +84,7 @@ class JustEnds(Connection):
 class LeavesOpen(Request):
     """Requests that are ended then are not closed."""
 
-    kept: list[Any] = []  # otherwise a generator is closed when nobody refers to it
+    kept: list[Any] = []  # otherwise a generator is closed when nothing refers to it
 
     def close(self) -> None:
         if self.ended and self.server.forced:

@@ -12,7 +12,7 @@ from . import Request, fault
 
 @fault("S19.1")
 class NotIterated(Request):
-    """Nobody iterates what is not sent."""
+    """What is not sent is not iterated."""
 
     def handle(self, item: Any) -> Any:
         if self.started and not self.has_body:

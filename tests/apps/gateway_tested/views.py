@@ -109,7 +109,7 @@ def around(request: HttpRequest) -> Waits:
 
 
 def until_unlocked() -> int:
-    """For as long as somebody else has the lock with this number."""
+    """For as long as another connection has the lock with this number."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock_shared(12)")
     return Page.objects.count()

@@ -272,7 +272,7 @@ class Connection:
                 raise Truncated(f"within a chunked body: {error}", head) from None
             yield block
         if self._line():
-            raise Malformed("trailers that nobody has asked for")
+            raise Malformed("trailers that the client has not asked for")
 
     def read_response(self, method: str = "GET") -> Response:
         """One final response, whole; the interim ones before it are in its .interim."""

@@ -1,5 +1,5 @@
-"""Two hosts on this machine: network namespaces with a link between them that can be cut, as a cable or a radio is: nobody
-sends a FIN or a RST."""
+"""Two hosts on this machine: network namespaces with a link between them that can be cut, as a cable or a radio is, where
+neither sends a FIN or a RST."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Cluster:
         )
 
     def close(self) -> None:
-        """Ends it, whoever is still connected, and removes it."""
+        """Ends it, whichever clients are still connected, and removes it."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)  # "fast": it ends its own processes
             try:

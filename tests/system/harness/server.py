@@ -349,7 +349,7 @@ class Pool:
 
 
 def wait_refused(address: Address, within: float = PROMPT) -> None:
-    """Returns when nobody listens there any more."""
+    """Returns when no process listens there any more."""
 
     def refused() -> bool:
         try:

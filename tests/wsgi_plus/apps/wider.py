@@ -8,8 +8,18 @@ import time
 
 import probe
 from routes import Routes, arguments, text
-from wsgi_plus import AsyncBridge, ChannelClosed, RequestBody, TaskGroup, Topic, background, backoff, offload, retry
-from wsgi_plus import wait
+from wsgi_plus import (
+    AsyncBridge,
+    ChannelClosed,
+    RequestBody,
+    TaskGroup,
+    Topic,
+    background,
+    backoff,
+    offload,
+    retry,
+    wait,
+)
 
 app = Routes()
 bridge = AsyncBridge()

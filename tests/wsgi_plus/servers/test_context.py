@@ -145,7 +145,7 @@ def test_a_client_that_leaves_ends_the_span(server, key):
 
 
 def test_spans_of_requests_that_change_threads(server, key):
-    """Each has the spans of its own meetings, and nobody else's."""
+    """Each has the spans of its own meetings, and no other's."""
     start = server.log_size()
     traces = {me: Trace(server) for me in MEMBERS}
     rounds = meet(server, key, lambda me: [traces[me].header])

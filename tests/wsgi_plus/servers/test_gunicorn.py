@@ -41,7 +41,7 @@ def gunicorn(launch):
 
 @pytest.fixture
 def server(serve):
-    """One thread: whoever holds it stops everybody."""
+    """One thread: a request that holds it stops all others."""
     return serve("gunicorned:app", "--threads", "1", "--access-logfile", "-", program=GUNICORN, env=ENV)
 
 
@@ -193,7 +193,7 @@ def test_a_unix_socket(gunicorn, tmp_path):
 
 def test_a_unix_socket_of_a_client_with_a_name(gunicorn, tmp_path):
     """As a proxy's may have, which binds it: it is no address."""
-    server = gunicorn(bind=(f"unix:{tmp_path}/socket",))
+    gunicorn(bind=(f"unix:{tmp_path}/socket",))
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(f"{tmp_path}/client")
         sock.settimeout(LONG)

@@ -26,7 +26,7 @@ def key(request):
 
 @pytest.fixture
 def server(served):
-    """One thread: whoever holds it stops everybody."""
+    """One thread: a request that holds it stops all others."""
     return served(APP, "--threads", "1")
 
 
@@ -98,7 +98,7 @@ def test_the_client_leaves(server, key, target):
 
 @pytest.mark.parametrize("target", ["/one?key=", "/stream?key="])
 def test_clients_leave_while_their_futures_are_completed(served, key, target):
-    """Whoever comes first: each view and each request ends once, and nothing is logged."""
+    """Whichever comes first: each view and each request ends once, and nothing is logged."""
     server = served(APP, "--threads", "4")
     start = server.log_size()
     keys = [f"{key}-{number}" for number in range(30)]

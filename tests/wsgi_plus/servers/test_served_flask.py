@@ -23,7 +23,7 @@ def key(request):
 
 @pytest.fixture
 def server(served):
-    """One thread: whoever holds it stops everybody."""
+    """One thread: a request that holds it stops all others."""
     return served(APP, "--threads", "1")
 
 

@@ -11,7 +11,7 @@ from harness.limits import LONG
 
 @pytest.fixture
 def server(launched):
-    """One thread: whoever holds it stops everybody."""
+    """One thread: a request that holds it stops all others."""
     return launched("django_others:application", "--threads", "1")
 
 

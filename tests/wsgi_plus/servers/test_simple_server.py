@@ -172,7 +172,7 @@ def test_half_close_while_a_step_runs(server: Server, key: str) -> None:
 
 
 def test_slow_reader(server: Server, key: str) -> None:
-    """S13: it is not asked for what nobody reads, holds no thread, and is sent to the end."""
+    """S13: it is not asked for what is not read, holds no thread, and is sent to the end."""
     with ExitStack() as stack:
         held = [
             stack.enter_context(server.begin(f"/blocks?mb=30&key={key}{n}", receive_buffer=65536, timeout=LONG))
@@ -273,7 +273,7 @@ def test_graceful_timeout(launched: Start, key: str, tmp_path_factory: pytest.Te
     [("fermata", signal.SIGTERM), ("simple_server", signal.SIGTERM), ("simple_server", signal.SIGUSR1)],
 )
 def test_signals_to_the_very_end(launched: Start, number: signal.Signals) -> None:
-    """Whoever asks it to end may ask again: that does not change how it ends, even while Python is finalized."""
+    """A process that asks it to end may ask again: that does not change how it ends, even while Python is finalized."""
     server = launched("suspend:app")
     server.signal(signal.SIGTERM)
     deadline = time.monotonic() + LONG

@@ -20,7 +20,7 @@ def key(request):
 
 @pytest.fixture
 def server(served):
-    """One thread: whoever holds it stops everybody."""
+    """One thread: a request that holds it stops all others."""
     return served(APP, "--threads", "1")
 
 
@@ -77,7 +77,7 @@ def test_no_more_tries(server, key):
 
 
 def test_left_in_the_pause(server, key):
-    """Nobody asks again; and meanwhile the only thread was free."""
+    """The application does not ask again; and meanwhile the only thread was free."""
     with server.begin(f"/tried?key={key}&failures=9&pause=3600"):
         server.wait_events(key, "asked")
         assert server.get(f"/tried?key={key}-other&failures=0&pause=1").text == "answered"

@@ -52,7 +52,7 @@ def both() -> Generator[Future[Any], None, Response]:
     return Response(f"{one} {two}")
 
 
-assert_type(both(), Response)  # called by somebody else it waits
+assert_type(both(), Response)  # called by other code it waits
 
 
 @app.before_request

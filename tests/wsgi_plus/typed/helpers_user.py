@@ -141,6 +141,6 @@ def plain(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
     return [b""]
 
 
-# For a plain server, and for whoever declares types of their own.
+# For a plain server, and for code that declares types of its own.
 for_plain_servers: WSGIApplication = blocking(application)
 plain_as_it_was: Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]] = blocking(plain)

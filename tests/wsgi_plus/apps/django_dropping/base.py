@@ -27,7 +27,7 @@ class Far:
         return len(self._open)
 
     def drop(self) -> None:
-        """As its restart does, or an idle timeout between: nobody is told."""
+        """As its restart does, or an idle timeout between: Django is not told."""
         with self._changed:
             for connection in self._open.values():
                 connection.close()
