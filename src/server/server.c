@@ -46,14 +46,14 @@ static void wake_loop(void *ctx) { fm_loop_wake(&((struct fm_server *)ctx)->loop
 
 static void take_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
 {
-    (void)ctx;
-    fm_gil_take(thread->user);
+    (void)ctx, (void)thread;
+    fm_gil_take(fm_interp_thread_state());
 }
 
 static void drop_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
 {
-    (void)ctx;
-    fm_gil_drop(thread->user);
+    (void)ctx, (void)thread;
+    fm_gil_drop(fm_interp_thread_state());
 }
 
 static void step(void *ctx, struct fm_thread *thread, struct fm_task *task) FM_UNCHECKED
@@ -73,7 +73,7 @@ static const struct fm_sched_ops sched_ops = {poll_loop, wake_loop, take_gil, dr
 static void pool_thread(void *arg, unsigned index) FM_UNCHECKED
 {
     struct fm_server *s = arg;
-    s->sched.threads[index].user = fm_interp_thread_state();
+    s->sched.threads[index].user = fm_wsgi_thread_new();
     fm_sched_run(&s->sched, index);
 }
 
@@ -304,6 +304,7 @@ static void watch(struct fm_server *s)
  * were cut off may still wait for their last step. */
 static void tear_down(struct fm_server *s) FM_UNCHECKED
 {
+    fm_wsgi_settle();
     fm_sched_run_rest(&s->sched);
     fm_role_take_loop();
     while (!fm_list_empty(&s->conns))
@@ -394,7 +395,7 @@ int fm_server_run(const struct fm_options *o, const char *program) FM_UNCHECKED
     struct fm_interp_config config = {o->venv, o->pythonpath, program, o->args, o->nargs};
     if (fm_interp_start(&config) != 0)
         return not_started(s, o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER);
-    if (fm_wsgi_init(s->options->threads > 1) != 0 || start_threads(s) != 0) {
+    if (fm_wsgi_init(s->options->threads > 1, _exit) != 0 || start_threads(s) != 0) {
         fm_interp_print_error();
         return not_started(s, FM_EXIT_OTHER);
     }
