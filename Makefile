@@ -101,7 +101,7 @@ $(PYFACTS): Makefile scripts/python-facts
 # Another PYTHON than last time: ask again, and build anew what depends on it.
 ifneq ($(PY_WHICH),$(PYTHON))
 ifneq ($(PY_WHICH),)
-$(shell rm -f $(PYFACTS); rm -rf $(O)/obj/py $(O)/obj/wsgi $(O)/obj/worker)
+$(shell rm -f $(PYFACTS); rm -rf $(O)/obj/py $(O)/obj/wsgi $(O)/obj/worker $(O)/unit/py $(O)/unit/wsgi)
 endif
 endif
 
@@ -149,8 +149,25 @@ $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 
 -include $(UNITS:=.d)
 
+# Those of py and wsgi have an interpreter of their own.
+WITHPY := $(filter-out $(O)/obj/server/%,$(LIBOBJS))
+BUILD_UNIT_WITH_PYTHON = $(Q)$(CC) $(CPPFLAGS) $(PY_CFLAGS) -Isrc $(filter-out -Wmissing-prototypes,$(ALLFLAGS)) -MMD -MP \
+	-fno-lto $(LDFLAGS) -o $@ $< $(WITHPY) $(LIBS) -lcmocka $(PY_LIBS)
+
+$(O)/unit/py/%: tests/unit/py/%.c $(WITHPY) $(PYFACTS) Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(BUILD_UNIT_WITH_PYTHON)
+
+$(O)/unit/wsgi/%: tests/unit/wsgi/%.c $(WITHPY) $(PYFACTS) Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(BUILD_UNIT_WITH_PYTHON)
+
 unit: $(UNITS) fuzz-replay ## unit tests (cmocka), and the corpora of the fuzz targets
-	@set -e; for t in $(UNITS); do \
+	@set -e; export LSAN_OPTIONS="suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0" \
+		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp" $(if $(filter asan,$(FLAVOR)),PYTHONMALLOC=malloc); \
+	for t in $(UNITS); do \
 		$(if $(UNIT_QUIET),$$t >$(O)/unit.log 2>&1 || { cat $(O)/unit.log; exit 1; },$$t); done
 	@echo "unit tests: $(words $(UNITS)) programs passed"
 

@@ -11,7 +11,7 @@
 /* ---- text for the log ----
  *
  * What an exception says may come from a client.  It must not look like a record of the log, nor command the terminal
- * of whoever reads it, nor fill the disk. */
+ * where it is read, nor fill the disk. */
 
 #define LONGEST (64 * 1024) /* bytes of a text that are logged: half of it from the beginning, half from the end */
 
@@ -82,7 +82,7 @@ static void log_lines(enum fm_log_level level, const char *head, PyObject *lines
     PyErr_Clear();
     size_t len = 0;
     char *text = bytes ? for_log(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes), &len) : NULL;
-    PyThreadState *state = PyEval_SaveThread(); /* whoever reads the log may take his time */
+    PyThreadState *state = PyEval_SaveThread(); /* a pipe or a disk may take its time */
     if (text)
         fm_log_text(level, text, len, "%s", head);
     else

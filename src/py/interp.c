@@ -19,11 +19,15 @@
 
 #define PATH_SIZE 4096
 
-static PyThreadState *main_state; /* while the main thread does not hold the GIL */
+/* Of the interpreter, of which there is one a process.  The main thread's alone. */
+static struct {
+    PyThreadState *main_state; /* while the main thread does not hold the GIL */
+    PyObject *threads;         /* list of threading.Thread: those that were spawned */
+} interp;
 
 const char *fm_interp_version(void)
 {
-    static char version[32];
+    static char version[32]; /* always the same text */
     const char *full = Py_GetVersion();
     size_t n = strcspn(full, " ");
     snprintf(version, sizeof version, "%.*s", (int)(n < 31 ? n : 31), full);
@@ -190,9 +194,10 @@ int fm_interp_stop(void) FM_UNCHECKED { return Py_FinalizeEx(); }
 
 static void flush(const char *stream)
 {
-    PyObject *file = PySys_GetObject(stream); /* borrowed */
+    PyObject *file = Py_XNewRef(PySys_GetObject(stream)); /* the application may set another one meanwhile */
     PyObject *none = file && file != Py_None ? PyObject_CallMethod(file, "flush", NULL) : NULL;
     Py_XDECREF(none);
+    Py_XDECREF(file);
     PyErr_Clear();
 }
 
@@ -204,7 +209,7 @@ void fm_interp_flush(void)
 
 void fm_interp_interrupt(void) { PyErr_SetInterrupt(); }
 
-/* "1234 'worker'"; nothing of a thread that nobody waits for: a daemon, the main thread, one of the scheduler. */
+/* "1234 'worker'"; nothing of a thread that is not waited for: a daemon, the main thread, one of the scheduler. */
 static void name_thread(PyObject *thread, char *text, size_t size)
 {
     size_t at = strlen(text);
@@ -259,18 +264,17 @@ void fm_interp_print_error(void)
         PyErr_Print();
 }
 
-void fm_interp_release(void) FM_UNCHECKED { main_state = PyEval_SaveThread(); }
+void fm_interp_release(void) FM_UNCHECKED { interp.main_state = PyEval_SaveThread(); }
 
 void fm_interp_acquire(void) FM_UNCHECKED
 {
-    PyEval_RestoreThread(main_state);
-    main_state = NULL;
+    PyEval_RestoreThread(interp.main_state);
+    interp.main_state = NULL;
 }
 
 /* ---- threads ---- */
 
-static __thread void *thread_state;
-static PyObject *threads; /* list of threading.Thread */
+static __thread void *thread_state; /* of the calling thread, set when it begins */
 
 struct body {
     void (*fn)(void *arg, unsigned index);
@@ -314,8 +318,8 @@ int fm_interp_spawn(const char *name, void (*fn)(void *arg, unsigned index), voi
     PyObject *started = thread ? PyObject_CallMethod(thread, "start", NULL) : NULL;
     if (!started)
         free(b);
-    else if (threads || (threads = PyList_New(0))) /* the thread frees b */
-        err = PyList_Append(threads, thread);
+    else if (interp.threads || (interp.threads = PyList_New(0))) /* the thread frees b */
+        err = PyList_Append(interp.threads, thread);
     Py_XDECREF(started);
     Py_XDECREF(thread);
     Py_XDECREF(args);
@@ -329,13 +333,13 @@ int fm_interp_spawn(const char *name, void (*fn)(void *arg, unsigned index), voi
 
 void fm_interp_join(void)
 {
-    for (Py_ssize_t i = 0; threads && i < PyList_GET_SIZE(threads); i++) {
-        PyObject *none = PyObject_CallMethod(PyList_GET_ITEM(threads, i), "join", NULL);
+    for (Py_ssize_t i = 0; interp.threads && i < PyList_GET_SIZE(interp.threads); i++) {
+        PyObject *none = PyObject_CallMethod(PyList_GET_ITEM(interp.threads, i), "join", NULL);
         if (!none)
             PyErr_Clear();
         Py_XDECREF(none);
     }
-    Py_CLEAR(threads);
+    Py_CLEAR(interp.threads);
 }
 
 void fm_gil_take(void *state) FM_UNCHECKED { PyEval_RestoreThread(state); }

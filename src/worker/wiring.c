@@ -23,14 +23,14 @@ static void wake_loop(void *ctx) { fm_loop_wake(&((struct fm_worker *)ctx)->loop
 
 static void take_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
 {
-    (void)ctx;
-    fm_gil_take(thread->user);
+    (void)ctx, (void)thread;
+    fm_gil_take(fm_interp_thread_state());
 }
 
 static void drop_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
 {
-    (void)ctx;
-    fm_gil_drop(thread->user);
+    (void)ctx, (void)thread;
+    fm_gil_drop(fm_interp_thread_state());
 }
 
 static void step(void *ctx, struct fm_thread *thread, struct fm_task *task) FM_UNCHECKED
@@ -50,7 +50,7 @@ static const struct fm_sched_ops sched_ops = {poll_loop, wake_loop, take_gil, dr
 void fm_wiring_pool_thread(void *worker, unsigned index) FM_UNCHECKED
 {
     struct fm_worker *w = worker;
-    w->sched.threads[index].user = fm_interp_thread_state();
+    w->sched.threads[index].user = fm_wsgi_thread_new();
     fm_sched_run(&w->sched, index);
 }
 

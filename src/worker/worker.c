@@ -155,6 +155,7 @@ static void watch(struct fm_worker *w)
  * that were cut off may still wait for their last step. */
 static void tear_down(struct fm_worker *w) FM_UNCHECKED
 {
+    fm_wsgi_settle();
     fm_sched_run_rest(&w->sched);
     fm_role_take_loop();
     fm_conns_close(&w->conns);
@@ -244,7 +245,7 @@ int fm_worker_run(const struct fm_options *o, const char *program) FM_UNCHECKED
     struct fm_interp_config config = {o->venv, o->pythonpath, program, o->args, o->nargs};
     if (fm_interp_start(&config) != 0)
         return not_started(w, o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER);
-    if (fm_wsgi_init(o->threads > 1) != 0 || start_threads(w) != 0) {
+    if (fm_wsgi_init(o->threads > 1, _exit) != 0 || start_threads(w) != 0) {
         fm_interp_print_error();
         return not_started(w, FM_EXIT_OTHER);
     }

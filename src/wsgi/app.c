@@ -1,4 +1,4 @@
-/* Finding the application, and the gateway's life. */
+/* Finding the application, and what it does with signals. */
 #include "internal.h"
 
 #include <fcntl.h>
@@ -8,26 +8,6 @@
 #include "fermata/util/log.h"
 #include "fermata/wsgi/gateway.h"
 #include "loader.inc" /* fm_loader_source: py/fermata/loader.py, made by the Makefile */
-
-PyObject *fm_application;
-
-int fm_wsgi_init(bool multithread)
-{
-    return fm_names_init() || fm_run_init() || fm_input_init() || fm_file_wrapper_init() || fm_future_init() ||
-                   fm_environ_init(multithread)
-               ? -1
-               : 0;
-}
-
-void fm_wsgi_fini(void)
-{
-    Py_CLEAR(fm_application);
-    fm_environ_fini();
-    fm_run_fini();
-    fm_future_fini();
-    fm_file_wrapper_fini();
-    fm_names_fini();
-}
 
 int fm_wsgi_signal_fd(bool *handlers)
 {
@@ -56,7 +36,7 @@ void fm_wsgi_check_signals(void) FM_UNCHECKED
     int raised = PyErr_CheckSignals();
     fm_child_check();
     if (raised != 0)
-        PyErr_WriteUnraisable(NULL); /* nobody here to raise to */
+        PyErr_WriteUnraisable(NULL); /* there is no caller to raise to */
     fm_interp_release();
 }
 
@@ -85,6 +65,6 @@ int fm_wsgi_load(const char *spec)
         PyErr_Print();
         return -1;
     }
-    fm_application = app;
+    fm_wsgi.application = app;
     return 0;
 }

@@ -4,8 +4,6 @@
  * child gives its exit code. */
 #include "internal.h"
 
-#include <unistd.h>
-
 #include "fermata/py/error.h"
 #include "fermata/py/interp.h"
 #include "fermata/util/log.h"
@@ -45,5 +43,5 @@ void fm_child_end(void) FM_UNCHECKED
         fm_error("%s", said);
     }
     fm_interp_flush();
-    _exit(code);
+    fm_wsgi.end_child(code);
 }

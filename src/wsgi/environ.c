@@ -4,7 +4,9 @@
  * Copying a dictionary is one memcpy and a reference a value, so the template holds as much as it can: what is the same
  * for all requests, what seldom changes (it follows the last request: `steady`), and a place for what each request
  * sets. Twenty-two entries or more also make the table large enough for twenty headers without growing.  Together with
- * the values kept below that took some 4,000 of 18,400 instructions of a hello off. */
+ * the values that are kept (struct fm_environ_cache) that took some 4,000 of 18,400 instructions of a hello off.
+ *
+ * Each pool thread has a template and values of its own, made for its first request, so no lock is needed. */
 #include "internal.h"
 
 #include <stdio.h>
@@ -13,24 +15,9 @@
 #include "fermata/util/text.h"
 #include "fermata/util/version.h"
 
-static PyObject *template;
-
-static PyObject *no_input; /* wsgi.input of a request without a body; borrowed from the template */
-
-/* What most requests share with the one before. */
-static struct steady {
-    enum fm_name_id key;
-    PyObject *value; /* borrowed from the template */
-} remote_addr = {FM_N_REMOTE_ADDR, NULL}, server_name = {FM_N_SERVER_NAME, NULL},
-  server_port = {FM_N_SERVER_PORT, NULL}, request_method = {FM_N_REQUEST_METHOD, NULL},
-  http_host = {FM_N_HTTP_HOST, NULL}, request_uri = {FM_N_REQUEST_URI, NULL}, path_info = {FM_N_PATH_INFO, NULL},
-  query_string = {FM_N_QUERY_STRING, NULL};
-
-/* The last value of each header that clients repeat in every request (and that is no secret): the same string again
- * costs a comparison, and ten thousand parked requests share it. */
-static PyObject *last_value[FM_H_OTHER];
 #define REPEATED_MAX 512 /* bytes of a value that may be kept */
 
+/* The headers that clients repeat in every request, and that are no secret. */
 #define BIT(id) (1ull << FM_H_##id)
 static const uint64_t repeated =
     BIT(ACCEPT) | BIT(ACCEPT_CHARSET) | BIT(ACCEPT_ENCODING) | BIT(ACCEPT_LANGUAGE) | BIT(CACHE_CONTROL) |
@@ -39,13 +26,6 @@ static const uint64_t repeated =
     BIT(SEC_FETCH_USER) | BIT(TE) | BIT(UPGRADE_INSECURE_REQUESTS) | BIT(USER_AGENT) | BIT(VIA) |
     BIT(X_FORWARDED_HOST) | BIT(X_FORWARDED_PROTO) | BIT(X_REQUESTED_WITH);
 _Static_assert(FM_H_OTHER <= 64, "a set of known headers is one word");
-
-/* REMOTE_PORT as text, for the connections that were active last. */
-#define PORTS 512
-static struct {
-    unsigned port;
-    PyObject *text;
-} ports[PORTS];
 
 static PyObject *latin1(const char *p, size_t n) { return PyUnicode_DecodeLatin1(p, (Py_ssize_t)n, NULL); }
 
@@ -56,23 +36,23 @@ static bool is_text(PyObject *s, const char *p, size_t n)
 }
 
 /* A new reference to the header's value. */
-static PyObject *header_value(unsigned id, const char *p, size_t n)
+static PyObject *header_value(struct fm_environ_cache *mine, unsigned id, const char *p, size_t n)
 {
     if (id >= FM_H_OTHER || !(repeated >> id & 1) || n > REPEATED_MAX)
         return latin1(p, n);
-    if (!is_text(last_value[id], p, n)) {
+    if (!is_text(mine->last_value[id], p, n)) {
         PyObject *value = latin1(p, n);
         if (!value)
             return NULL;
-        Py_XSETREF(last_value[id], value);
+        Py_XSETREF(mine->last_value[id], value);
     }
-    return Py_NewRef(last_value[id]);
+    return Py_NewRef(mine->last_value[id]);
 }
 
-static PyObject *port_text(unsigned port) /* borrowed */
+static PyObject *port_text(struct fm_environ_cache *mine, unsigned port) /* borrowed */
 {
-    unsigned i = port % PORTS;
-    if (!ports[i].text || ports[i].port != port) {
+    unsigned i = port % FM_PORTS;
+    if (!mine->ports[i].text || mine->ports[i].port != port) {
         char digits[5], *p = digits + sizeof digits;
         unsigned n = port;
         do
@@ -81,83 +61,108 @@ static PyObject *port_text(unsigned port) /* borrowed */
         PyObject *text = latin1(p, (size_t)(digits + sizeof digits - p));
         if (!text)
             return NULL;
-        Py_XSETREF(ports[i].text, text);
-        ports[i].port = port;
+        Py_XSETREF(mine->ports[i].text, text);
+        mine->ports[i].port = port;
     }
-    return ports[i].text;
+    return mine->ports[i].text;
 }
 
+/* ---- the template ---- */
+
 /* Lets the template have this value. */
-static int follow(struct steady *s, PyObject *value) /* steals value */
+static int follow(struct fm_environ_cache *mine, enum fm_steady which, PyObject *value) /* steals value */
 {
-    int err = value ? PyDict_SetItem(template, fm_name[s->key], value) : -1;
-    s->value = err ? NULL : value;
+    static const enum fm_name_id keys[] = {
+#define X(name) FM_N_##name,
+        FM_STEADY(X)
+#undef X
+    };
+    int err = value ? PyDict_SetItem(mine->template, fm_wsgi.name[keys[which]], value) : -1;
+    mine->steady[which] = err ? NULL : value;
     Py_XDECREF(value);
     return err;
 }
 
-static int follow_text(struct steady *s, const char *text)
+static int follow_text(struct fm_environ_cache *mine, enum fm_steady which, const char *text)
 {
-    if (s->value && strcmp((const char *)PyUnicode_1BYTE_DATA(s->value), text) == 0)
+    PyObject *before = mine->steady[which];
+    if (before && strcmp((const char *)PyUnicode_1BYTE_DATA(before), text) == 0)
         return 0;
-    return follow(s, latin1(text, strlen(text)));
+    return follow(mine, which, latin1(text, strlen(text)));
 }
 
-static int set_const(const char *key, PyObject *value) /* steals value */
+static int set_const(struct fm_environ_cache *mine, const char *key, PyObject *value) /* steals value */
 {
-    int err = value ? PyDict_SetItemString(template, key, value) : -1;
+    int err = value ? PyDict_SetItemString(mine->template, key, value) : -1;
     Py_XDECREF(value);
     return err;
 }
 
 /* A place in the template for what a request sets, in any case or unless this is its value. */
-static int set_place(enum fm_name_id key, PyObject *value) { return PyDict_SetItem(template, fm_name[key], value); }
+static int set_place(struct fm_environ_cache *mine, enum fm_name_id key, PyObject *value)
+{
+    return PyDict_SetItem(mine->template, fm_wsgi.name[key], value);
+}
 
 /* A new input for the template.  It has a position, and can be closed, so each request must have one of its own; but
  * one that no other request holds any more, and that is as new, is used again. */
-static int renew_input(void)
+static int renew_input(struct fm_environ_cache *mine)
 {
     struct fm_body no_body;
     fm_body_init(&no_body);
     PyObject *input = fm_input_new(&no_body);
-    if (set_const("wsgi.input", input) != 0)
+    if (set_const(mine, "wsgi.input", input) != 0)
         return -1;
-    no_input = input;
+    mine->no_input = input;
     return 0;
 }
 
-int fm_environ_init(bool multithread)
+static int set_constants(struct fm_environ_cache *mine)
 {
-    if (!(template = PyDict_New()))
-        return -1;
-    return set_const("wsgi.version", Py_BuildValue("(ii)", 1, 0)) ||
-                   set_const("wsgi.url_scheme", PyUnicode_FromString("http")) ||
-                   set_const("wsgi.multithread", PyBool_FromLong(multithread)) ||
-                   set_const("wsgi.multiprocess", PyBool_FromLong(0)) ||
-                   set_const("wsgi.run_once", PyBool_FromLong(0)) ||
-                   set_const("wsgi.input_terminated", PyBool_FromLong(1)) ||
-                   set_const("wsgi.file_wrapper", Py_NewRef((PyObject *)&fm_file_wrapper_type)) ||
-                   set_const("wsgi_plus.version", Py_BuildValue("(ii)", 1, 0)) ||
-                   set_const("GATEWAY_INTERFACE", PyUnicode_FromString("CGI/1.1")) ||
-                   set_const("SCRIPT_NAME", PyUnicode_FromString("")) ||
-                   set_const("SERVER_SOFTWARE", PyUnicode_FromString("fermata/" FM_VERSION)) ||
-                   follow_text(&request_method, "GET") || follow_text(&remote_addr, "") ||
-                   follow_text(&server_name, "") || follow_text(&server_port, "") || follow_text(&request_uri, "/") ||
-                   follow_text(&path_info, "/") || follow_text(&query_string, "") ||
-                   set_place(FM_N_SERVER_PROTOCOL, fm_name[FM_N_HTTP_1_1]) || set_place(FM_N_REMOTE_PORT, Py_None) ||
-                   follow_text(&http_host, "") || set_const("wsgi.errors", fm_errors_new()) || renew_input()
+    return set_const(mine, "wsgi.version", Py_BuildValue("(ii)", 1, 0)) ||
+                   set_const(mine, "wsgi.url_scheme", PyUnicode_FromString("http")) ||
+                   set_const(mine, "wsgi.multithread", PyBool_FromLong(fm_wsgi.multithread)) ||
+                   set_const(mine, "wsgi.multiprocess", PyBool_FromLong(0)) ||
+                   set_const(mine, "wsgi.run_once", PyBool_FromLong(0)) ||
+                   set_const(mine, "wsgi.input_terminated", PyBool_FromLong(1)) ||
+                   set_const(mine, "wsgi.file_wrapper", Py_NewRef((PyObject *)fm_wsgi.file_wrapper_type)) ||
+                   set_const(mine, "wsgi_plus.version", Py_BuildValue("(ii)", 1, 0)) ||
+                   set_const(mine, "GATEWAY_INTERFACE", PyUnicode_FromString("CGI/1.1")) ||
+                   set_const(mine, "SCRIPT_NAME", PyUnicode_FromString("")) ||
+                   set_const(mine, "SERVER_SOFTWARE", PyUnicode_FromString("fermata/" FM_VERSION))
                ? -1
                : 0;
 }
 
-void fm_environ_fini(void)
+static int make_template(struct fm_environ_cache *mine)
 {
-    Py_CLEAR(template);
-    for (int i = 0; i < FM_H_OTHER; i++)
-        Py_CLEAR(last_value[i]);
-    for (int i = 0; i < PORTS; i++)
-        Py_CLEAR(ports[i].text);
+    if (!(mine->template = PyDict_New()))
+        return -1;
+    if (set_constants(mine) || follow_text(mine, FM_S_REQUEST_METHOD, "GET") ||
+        follow_text(mine, FM_S_REMOTE_ADDR, "") || follow_text(mine, FM_S_SERVER_NAME, "") ||
+        follow_text(mine, FM_S_SERVER_PORT, "") || follow_text(mine, FM_S_REQUEST_URI, "/") ||
+        follow_text(mine, FM_S_PATH_INFO, "/") || follow_text(mine, FM_S_QUERY_STRING, "") ||
+        set_place(mine, FM_N_SERVER_PROTOCOL, fm_wsgi.name[FM_N_HTTP_1_1]) ||
+        set_place(mine, FM_N_REMOTE_PORT, Py_None) || follow_text(mine, FM_S_HTTP_HOST, "") ||
+        set_const(mine, "wsgi.errors", Py_NewRef(fm_wsgi.errors)) || renew_input(mine)) {
+        fm_environ_fini(mine); /* the next request begins anew */
+        return -1;
+    }
+    return 0;
 }
+
+void fm_environ_fini(struct fm_environ_cache *mine)
+{
+    Py_CLEAR(mine->template);
+    mine->no_input = NULL;
+    memset(mine->steady, 0, sizeof mine->steady);
+    for (int i = 0; i < FM_H_OTHER; i++)
+        Py_CLEAR(mine->last_value[i]);
+    for (int i = 0; i < FM_PORTS; i++)
+        Py_CLEAR(mine->ports[i].text);
+}
+
+/* ---- of a request ---- */
 
 /* Steals value. */
 static int put(PyObject *env, PyObject *key, PyObject *value)
@@ -217,17 +222,17 @@ static PyObject *join(PyObject *before, PyObject *value, unsigned id)
     return joined;
 }
 
-static int put_field(PyObject *env, const struct fm_request *r, const struct fm_field *f, uint64_t *seen)
+static int put_field(struct fm_environ_cache *mine, PyObject *env, const struct fm_request *r, const struct fm_field *f,
+                     uint64_t *seen)
 {
     if (f->id == FM_H_HOST)
         return 0; /* the template has it */
     if (f->id == FM_H_TRANSFER_ENCODING)
-        return 0; /* the body is decoded (RFC 9112, 7.1.3): who believed the field would decode it again, or pass it on
-                   */
+        return 0; /* the body is decoded (RFC 9112, 7.1.3): an application that sees the field would decode it again */
     const char *name = r->head + f->name_off;
     bool known = f->id < FM_H_OTHER;
-    PyObject *key = known ? Py_NewRef(fm_header_key[f->id]) : make_key(name, f->name_len);
-    PyObject *value = header_value(f->id, r->head + f->value_off, f->value_len);
+    PyObject *key = known ? Py_NewRef(fm_wsgi.header_key[f->id]) : make_key(name, f->name_len);
+    PyObject *value = header_value(mine, f->id, r->head + f->value_off, f->value_len);
     bool again = !known || (*seen >> f->id & 1); /* for an unknown name only a look-up can tell */
     if (known)
         *seen |= 1ull << f->id;
@@ -243,74 +248,83 @@ static int put_field(PyObject *env, const struct fm_request *r, const struct fm_
     return err;
 }
 
-static int put_headers(PyObject *env, const struct fm_request *r)
+static int put_headers(struct fm_environ_cache *mine, PyObject *env, const struct fm_request *r)
 {
     uint64_t seen = 0;
     for (unsigned i = 0; i < r->nfields; i++)
-        if (put_field(env, r, &r->fields[i], &seen) != 0)
+        if (put_field(mine, env, r, &r->fields[i], &seen) != 0)
             return -1;
     /* The body is complete, so its length is known also where it came in chunks: frameworks read by CONTENT_LENGTH. */
     if (r->chunked &&
-        put(env, fm_name[FM_N_CONTENT_LENGTH], PyUnicode_FromFormat("%llu", (unsigned long long)r->body.size)))
+        put(env, fm_wsgi.name[FM_N_CONTENT_LENGTH], PyUnicode_FromFormat("%llu", (unsigned long long)r->body.size)))
         return -1;
     return 0;
 }
 
 /* The target as it came, its path and its query; all the same if the target is. */
-static int follow_target(const struct fm_request *r)
+static int follow_target(struct fm_environ_cache *mine, const struct fm_request *r)
 {
     const char *target = fm_request_text(r, r->target), *path = fm_request_text(r, r->path);
-    if (is_text(request_uri.value, target, r->target.len))
+    if (is_text(mine->steady[FM_S_REQUEST_URI], target, r->target.len))
         return 0;
-    request_uri.value = NULL; /* until all three are set: it stands for them */
-    return follow(&path_info, decode_path(path, r->path.len)) ||
-                   follow(&query_string, latin1(fm_request_text(r, r->query), r->query.len)) ||
-                   follow(&request_uri, latin1(target, r->target.len))
+    mine->steady[FM_S_REQUEST_URI] = NULL; /* until all three are set: it stands for them */
+    return follow(mine, FM_S_PATH_INFO, decode_path(path, r->path.len)) ||
+                   follow(mine, FM_S_QUERY_STRING, latin1(fm_request_text(r, r->query), r->query.len)) ||
+                   follow(mine, FM_S_REQUEST_URI, latin1(target, r->target.len))
                ? -1
                : 0;
 }
 
 /* A unix socket has no port. */
-static int put_port(PyObject *env, const struct fm_peer *peer)
+static int put_port(struct fm_environ_cache *mine, PyObject *env, const struct fm_peer *peer)
 {
     if (!*peer->remote_addr)
-        return PyDict_DelItem(env, fm_name[FM_N_REMOTE_PORT]);
-    PyObject *port = port_text(peer->remote_port);
-    return port ? PyDict_SetItem(env, fm_name[FM_N_REMOTE_PORT], port) : -1;
+        return PyDict_DelItem(env, fm_wsgi.name[FM_N_REMOTE_PORT]);
+    PyObject *port = port_text(mine, peer->remote_port);
+    return port ? PyDict_SetItem(env, fm_wsgi.name[FM_N_REMOTE_PORT], port) : -1;
 }
 
-static int fill(PyObject *env, struct fm_call *call)
+static int fill(struct fm_environ_cache *mine, PyObject *env, struct fm_call *call)
 {
     const struct fm_request *r = call->request;
-    if (put_headers(env, r))
+    if (put_headers(mine, env, r))
         return -1;
-    if (r->minor == 0 && PyDict_SetItem(env, fm_name[FM_N_SERVER_PROTOCOL], fm_name[FM_N_HTTP_1_0]))
+    if (r->minor == 0 && PyDict_SetItem(env, fm_wsgi.name[FM_N_SERVER_PROTOCOL], fm_wsgi.name[FM_N_HTTP_1_0]))
         return -1;
-    if (put_port(env, &call->peer) != 0)
+    if (put_port(mine, env, &call->peer) != 0)
         return -1;
     /* The template has the host.  One that is empty is only there if the client sent it so. */
-    if (r->host.len == 0 && !fm_request_find(r, FM_H_HOST) && PyDict_DelItem(env, fm_name[FM_N_HTTP_HOST]))
+    if (r->host.len == 0 && !fm_request_find(r, FM_H_HOST) && PyDict_DelItem(env, fm_wsgi.name[FM_N_HTTP_HOST]))
         return -1;
-    return r->body.size > 0 ? put(env, fm_name[FM_N_WSGI_INPUT], fm_input_new(&call->request->body)) : 0;
+    return r->body.size > 0 ? put(env, fm_wsgi.name[FM_N_WSGI_INPUT], fm_input_new(&call->request->body)) : 0;
 }
 
-PyObject *fm_environ_new(struct fm_call *call)
+/* Has the template what this request shares with others. */
+static int follow_request(struct fm_environ_cache *mine, const struct fm_request *r, const struct fm_peer *peer)
 {
-    const struct fm_request *r = call->request;
-    const struct fm_peer *peer = &call->peer;
     const char *method = fm_request_text(r, r->method);
-    if ((!is_text(request_method.value, method, r->method.len) &&
-         follow(&request_method, latin1(method, r->method.len))) ||
-        follow_text(&remote_addr, peer->remote_addr) || follow_text(&server_name, peer->server_name) ||
-        follow_text(&server_port, peer->server_port) || follow_target(r) ||
-        (r->body.size == 0 && !fm_input_is_unused(no_input) && renew_input()))
-        return NULL;
+    if ((!is_text(mine->steady[FM_S_REQUEST_METHOD], method, r->method.len) &&
+         follow(mine, FM_S_REQUEST_METHOD, latin1(method, r->method.len))) ||
+        follow_text(mine, FM_S_REMOTE_ADDR, peer->remote_addr) ||
+        follow_text(mine, FM_S_SERVER_NAME, peer->server_name) ||
+        follow_text(mine, FM_S_SERVER_PORT, peer->server_port) || follow_target(mine, r) ||
+        (r->body.size == 0 && !fm_input_is_unused(mine->no_input) && renew_input(mine)))
+        return -1;
     /* An absolute-form target names the host that counts, else it is the field (RFC 9112, 3.2.2). */
     const char *host = fm_request_text(r, r->host);
-    if (!is_text(http_host.value, host, r->host.len) && follow(&http_host, latin1(host, r->host.len)))
+    return is_text(mine->steady[FM_S_HTTP_HOST], host, r->host.len)
+               ? 0
+               : follow(mine, FM_S_HTTP_HOST, latin1(host, r->host.len));
+}
+
+PyObject *fm_environ_new(struct fm_environ_cache *mine, struct fm_call *call)
+{
+    if (!mine->template && make_template(mine) != 0)
         return NULL;
-    PyObject *env = PyDict_Copy(template);
-    if (env && fill(env, call) != 0)
+    if (follow_request(mine, call->request, &call->peer) != 0)
+        return NULL;
+    PyObject *env = PyDict_Copy(mine->template);
+    if (env && fill(mine, env, call) != 0)
         Py_CLEAR(env);
     return env;
 }

@@ -12,12 +12,11 @@
 
 #define LONGEST_LINE (64 * 1024) /* kept back at most */
 
-/* Where the calling thread's unfinished line is, or NULL. */
+/* Where the calling thread's unfinished line is, or NULL.  It is this thread's alone: only the holder of the task comes
+ * here with it. */
 static struct fm_buf *own_line(void)
 {
-    const struct fm_thread *thread = fm_thread_self();
-    const struct fm_call *call = thread && thread->task ? FM_LIST_ENTRY(thread->task, struct fm_call, task) : NULL;
-    struct fm_run *run = call ? call->run : NULL;
+    struct fm_run *run = fm_run_of(fm_thread_self());
     return run ? &run->errors : NULL;
 }
 
@@ -118,13 +117,25 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyTypeObject errors_type = {
-    .ob_base = FM_TYPE_BASE,
-    .tp_name = "fermata.Errors",
-    .tp_basicsize = sizeof(PyObject),
-    .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "The way to the error log.",
-    .tp_methods = methods,
+static void errors_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, errors_dealloc},
+    {Py_tp_doc, "The way to the error log."},
+    {Py_tp_methods, methods},
+    {0, NULL},
 };
 
-PyObject *fm_errors_new(void) { return PyType_Ready(&errors_type) == 0 ? PyObject_New(PyObject, &errors_type) : NULL; }
+PyType_Spec fm_errors_spec = {
+    .name = "fermata.Errors",
+    .basicsize = sizeof(PyObject),
+    .flags = FM_TYPE_FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
+
+PyObject *fm_errors_new(void) { return PyObject_New(PyObject, fm_wsgi.errors_type); }

@@ -8,9 +8,7 @@
 
 #include <sys/stat.h>
 
-static PyTypeObject *raw_type, *reader_type, *random_type; /* of io: FileIO, BufferedReader, BufferedRandom */
-
-struct wrapper {
+struct wrapper { /* both are set where it is made, and stay */
     PyObject_HEAD
     PyObject *file;
     Py_ssize_t size;
@@ -39,7 +37,7 @@ static PyObject *wrapper_next(PyObject *self)
 {
     struct wrapper *w = (struct wrapper *)self;
     PyObject *size = PyLong_FromSsize_t(w->size);
-    PyObject *data = size ? PyObject_CallMethodOneArg(w->file, fm_name[FM_N_read], size) : NULL;
+    PyObject *data = size ? PyObject_CallMethodOneArg(w->file, fm_wsgi.name[FM_N_read], size) : NULL;
     Py_XDECREF(size);
     if (!data)
         return NULL;
@@ -53,13 +51,14 @@ static PyObject *wrapper_close(PyObject *self, PyObject *ignored)
 {
     (void)ignored;
     struct wrapper *w = (struct wrapper *)self;
-    if (!PyObject_HasAttr(w->file, fm_name[FM_N_close]))
+    if (!PyObject_HasAttr(w->file, fm_wsgi.name[FM_N_close]))
         Py_RETURN_NONE;
-    return PyObject_CallMethodNoArgs(w->file, fm_name[FM_N_close]);
+    return PyObject_CallMethodNoArgs(w->file, fm_wsgi.name[FM_N_close]);
 }
 
 static int wrapper_traverse(PyObject *self, visitproc visit, void *arg)
 {
+    Py_VISIT(Py_TYPE(self));
     Py_VISIT(((struct wrapper *)self)->file);
     return 0;
 }
@@ -72,9 +71,11 @@ static int wrapper_clear(PyObject *self)
 
 static void wrapper_dealloc(PyObject *self)
 {
+    PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     wrapper_clear(self);
-    Py_TYPE(self)->tp_free(self);
+    type->tp_free(self);
+    Py_DECREF(type);
 }
 
 static PyMethodDef methods[] = {
@@ -82,44 +83,24 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-PyTypeObject fm_file_wrapper_type = {
-    .ob_base = FM_TYPE_BASE,
-    .tp_name = "fermata.FileWrapper",
-    .tp_basicsize = sizeof(struct wrapper),
-    .tp_dealloc = wrapper_dealloc,
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "FileWrapper(filelike, blksize=8192): iterates over a file in blocks.",
-    .tp_traverse = wrapper_traverse,
-    .tp_clear = wrapper_clear,
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = wrapper_next,
-    .tp_methods = methods,
-    .tp_new = wrapper_new,
-    .tp_alloc = PyType_GenericAlloc,
-    .tp_free = PyObject_GC_Del,
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, wrapper_dealloc},
+    {Py_tp_doc, "FileWrapper(filelike, blksize=8192): iterates over a file in blocks."},
+    {Py_tp_traverse, wrapper_traverse},
+    {Py_tp_clear, wrapper_clear},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, wrapper_next},
+    {Py_tp_methods, methods},
+    {Py_tp_new, wrapper_new},
+    {0, NULL},
 };
 
-static bool find_type(PyObject *io, const char *name, PyTypeObject **type)
-{
-    *type = (PyTypeObject *)PyObject_GetAttrString(io, name);
-    return *type != NULL;
-}
-
-int fm_file_wrapper_init(void)
-{
-    PyObject *io = PyImport_ImportModule("_io");
-    bool found = io && find_type(io, "FileIO", &raw_type) && find_type(io, "BufferedReader", &reader_type) &&
-                 find_type(io, "BufferedRandom", &random_type);
-    Py_XDECREF(io);
-    return found ? PyType_Ready(&fm_file_wrapper_type) : -1;
-}
-
-void fm_file_wrapper_fini(void)
-{
-    Py_CLEAR(raw_type);
-    Py_CLEAR(reader_type);
-    Py_CLEAR(random_type);
-}
+PyType_Spec fm_file_wrapper_spec = {
+    .name = "fermata.FileWrapper",
+    .basicsize = sizeof(struct wrapper),
+    .flags = FM_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC,
+    .slots = slots,
+};
 
 /* Are the methods of the file those of its type?  An object of io takes attributes: file.read = limited. */
 static bool is_unchanged(PyObject *file)
@@ -128,7 +109,7 @@ static bool is_unchanged(PyObject *file)
     PyObject *own = PyObject_GenericGetDict(file, NULL);
     bool is = own != NULL;
     for (size_t i = 0; is && i < sizeof asked / sizeof *asked; i++)
-        is = PyDict_Contains(own, fm_name[asked[i]]) == 0;
+        is = PyDict_Contains(own, fm_wsgi.name[asked[i]]) == 0;
     Py_XDECREF(own);
     PyErr_Clear();
     return is;
@@ -137,14 +118,15 @@ static bool is_unchanged(PyObject *file)
 /* Is it a FileIO, or does it buffer just that?  Then nothing of the application's is run by its methods. */
 static bool is_plain_file(PyObject *file)
 {
-    if (!Py_IS_TYPE(file, raw_type) && !Py_IS_TYPE(file, reader_type) && !Py_IS_TYPE(file, random_type))
+    if (!Py_IS_TYPE(file, fm_wsgi.raw_type) && !Py_IS_TYPE(file, fm_wsgi.reader_type) &&
+        !Py_IS_TYPE(file, fm_wsgi.random_type))
         return false;
     if (!is_unchanged(file))
         return false;
-    if (Py_IS_TYPE(file, raw_type))
+    if (Py_IS_TYPE(file, fm_wsgi.raw_type))
         return true;
-    PyObject *raw = PyObject_GetAttr(file, fm_name[FM_N_raw]);
-    bool is = raw && Py_IS_TYPE(raw, raw_type) && is_unchanged(raw);
+    PyObject *raw = PyObject_GetAttr(file, fm_wsgi.name[FM_N_raw]);
+    bool is = raw && Py_IS_TYPE(raw, fm_wsgi.raw_type) && is_unchanged(raw);
     Py_XDECREF(raw);
     PyErr_Clear(); /* it was detached */
     return is;
@@ -152,7 +134,7 @@ static bool is_plain_file(PyObject *file)
 
 static bool is_readable(PyObject *file)
 {
-    PyObject *answer = PyObject_CallMethodNoArgs(file, fm_name[FM_N_readable]);
+    PyObject *answer = PyObject_CallMethodNoArgs(file, fm_wsgi.name[FM_N_readable]);
     bool is = answer == Py_True;
     Py_XDECREF(answer);
     PyErr_Clear();
@@ -177,7 +159,7 @@ int fm_file_wrapper_region(PyObject *o, int *fd, int64_t *pos, int64_t *len)
     PyObject *file = ((struct wrapper *)o)->file;
     if (!is_plain_file(file) || !is_readable(file))
         return 0;
-    int64_t no = ask_file(file, fm_name[FM_N_fileno]), at = no >= 0 ? ask_file(file, fm_name[FM_N_tell]) : -1;
+    int64_t no = ask_file(file, fm_wsgi.name[FM_N_fileno]), at = no >= 0 ? ask_file(file, fm_wsgi.name[FM_N_tell]) : -1;
     if (no < 0 || no > INT32_MAX || at < 0)
         return 0;
     int rc;

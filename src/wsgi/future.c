@@ -5,58 +5,72 @@
  * it is constant time in whatever thread completes the future (S10). */
 #include "internal.h"
 
+#include <sched.h>
+#include <structmember.h>
+
 #include "fermata/sched/wake.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
+#include "fermata/wsgi/gateway.h"
 
 struct fm_wakeup {
     PyObject_HEAD
     vectorcallfunc vectorcall;
-    struct fm_wait wait;
+    struct fm_wait wait;    /* taken once: its state is atomic */
     struct fm_sched *sched; /* outlives the interpreter */
 };
-
-static PyObject *future_type;
 
 static PyObject *wakeup_call(PyObject *self, PyObject *const *args, size_t nargs, PyObject *kwnames)
 {
     (void)args, (void)nargs, (void)kwnames;
     struct fm_wakeup *w = (struct fm_wakeup *)self;
-    if (!atomic_load_explicit(&fm_forked, memory_order_relaxed)) /* a child has a copy of the future, not the request */
-        fm_wait_fire(&w->wait, w->sched);
+    if (atomic_load_explicit(&fm_forked, memory_order_relaxed)) /* a child has a copy of the future, not the request */
+        Py_RETURN_NONE;
+    atomic_fetch_add(&fm_wsgi.waking, 1);
+    fm_wait_fire(&w->wait, w->sched);
+    atomic_fetch_sub(&fm_wsgi.waking, 1);
     Py_RETURN_NONE;
 }
 
-static void wakeup_dealloc(PyObject *self) { PyObject_Free(self); }
-
-static PyTypeObject wakeup_type = {
-    .ob_base = FM_TYPE_BASE,
-    .tp_name = "fermata.Wakeup",
-    .tp_basicsize = sizeof(struct fm_wakeup),
-    .tp_dealloc = wakeup_dealloc,
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
-    .tp_vectorcall_offset = offsetof(struct fm_wakeup, vectorcall),
-    .tp_call = PyVectorcall_Call,
-    .tp_doc = "Done-callback of a future that a request is parked on.",
-};
-
-int fm_future_init(void)
+static void wakeup_dealloc(PyObject *self)
 {
-    PyObject *module = PyImport_ImportModule("concurrent.futures");
-    future_type = module ? PyObject_GetAttrString(module, "Future") : NULL;
-    Py_XDECREF(module);
-    if (!future_type || !PyType_Check(future_type))
-        return -1;
-    return PyType_Ready(&wakeup_type);
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_Free(self);
+    Py_DECREF(type);
 }
 
-void fm_future_fini(void) { Py_CLEAR(future_type); }
+static PyMemberDef members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(struct fm_wakeup, vectorcall), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
 
-bool fm_is_future(PyObject *o) { return PyObject_TypeCheck(o, (PyTypeObject *)future_type); }
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, wakeup_dealloc},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_doc, "Done-callback of a future that a request is parked on."},
+    {Py_tp_members, members},
+    {0, NULL},
+};
+
+PyType_Spec fm_wakeup_spec = {
+    .name = "fermata.Wakeup",
+    .basicsize = sizeof(struct fm_wakeup),
+    .flags = FM_TYPE_FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_HAVE_VECTORCALL,
+    .slots = slots,
+};
+
+/* A wake-up that has made its task QUEUED may not have pushed it yet.  Those that begin later find no PARKED task. */
+void fm_wsgi_settle(void)
+{
+    while (atomic_load(&fm_wsgi.waking) > 0)
+        sched_yield(); /* a few instructions; under a GIL there is none, as the caller has it */
+}
+
+bool fm_is_future(PyObject *o) { return PyObject_TypeCheck(o, fm_wsgi.future_type); }
 
 int fm_future_done(PyObject *future)
 {
-    PyObject *answer = PyObject_CallMethodNoArgs(future, fm_name[FM_N_done]);
+    PyObject *answer = PyObject_CallMethodNoArgs(future, fm_wsgi.name[FM_N_done]);
     int done = answer ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(answer);
     fm_child_check();
@@ -67,7 +81,7 @@ struct fm_wait *fm_future_wait(struct fm_run *run) { return &((struct fm_wakeup 
 
 int fm_future_park(struct fm_run *run, PyObject *future)
 {
-    struct fm_wakeup *w = PyObject_New(struct fm_wakeup, &wakeup_type);
+    struct fm_wakeup *w = PyObject_New(struct fm_wakeup, fm_wsgi.wakeup_type);
     if (!w)
         return -1;
     w->vectorcall = wakeup_call;
@@ -76,7 +90,7 @@ int fm_future_park(struct fm_run *run, PyObject *future)
     run->future = Py_NewRef(future);
     run->parked_at = fm_now();
     fm_task_park(&run->call->task, &w->wait);
-    PyObject *none = PyObject_CallMethodOneArg(future, fm_name[FM_N_add_done_callback], (PyObject *)w);
+    PyObject *none = PyObject_CallMethodOneArg(future, fm_wsgi.name[FM_N_add_done_callback], (PyObject *)w);
     fm_child_check();
     if (none) {
         Py_DECREF(none);
@@ -98,7 +112,7 @@ void fm_future_unpark(struct fm_run *run)
 int fm_future_outcome(PyObject *future, PyObject **exc)
 {
     PyObject *zero = PyLong_FromLong(0); /* seconds: a future that is not done after all must not block us */
-    PyObject *answer = zero ? PyObject_CallMethodOneArg(future, fm_name[FM_N_exception], zero) : NULL;
+    PyObject *answer = zero ? PyObject_CallMethodOneArg(future, fm_wsgi.name[FM_N_exception], zero) : NULL;
     Py_XDECREF(zero);
     fm_child_check();
     *exc = NULL;
@@ -137,13 +151,13 @@ static bool is_asyncio_future(PyObject *item)
 
 static bool holds_futures(PyObject *item)
 {
-    if (!PyList_Check(item) && !PyTuple_Check(item))
-        return false;
-    Py_ssize_t n = PySequence_Fast_GET_SIZE(item);
-    for (Py_ssize_t i = 0; i < n; i++)
-        if (fm_is_future(PySequence_Fast_GET_ITEM(item, i)))
-            return true;
-    return false;
+    PyObject *all = PyList_Check(item) ? PyList_AsTuple(item) : PyTuple_Check(item) ? Py_NewRef(item) : NULL;
+    bool any = false;
+    for (Py_ssize_t i = 0; all && !any && i < PyTuple_GET_SIZE(all); i++)
+        any = fm_is_future(PyTuple_GET_ITEM(all, i));
+    Py_XDECREF(all);
+    PyErr_Clear(); /* no memory: no hint */
+    return any;
 }
 
 void fm_wrong_item(PyObject *item)

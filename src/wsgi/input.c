@@ -3,9 +3,10 @@
  * It owns the body, so an application may keep environ for as long as it likes.  Reading never waits for the client. As
  * the whole body is there, it is also what io calls a raw stream: it can be sought in, wrapped and closed.
  *
- * Where the body lies in a file, the GIL is given up while the file is read: the disk may take its time.  Other threads
- * may read, seek and close meanwhile.  So a position is moved before the bytes are fetched, and each read gets bytes of
- * its own; a line is looked for again if the position has moved; and the file is closed by the last who reads it. */
+ * Threads of the application may read, seek and close at the same time.  A reader claims its bytes under the lock: the
+ * position is moved behind them, and the body stays until they have been fetched, which happens without the lock, and
+ * where the body lies in a file without the GIL, for the disk may take its time.  So each read gets bytes of its own; a
+ * line is looked for again if the position has moved; and the body is given up by the last of its readers. */
 #include "internal.h"
 
 #include <errno.h>
@@ -15,13 +16,19 @@
 
 struct input {
     PyObject_HEAD
-    struct fm_body body;
-    uint64_t pos; /* may be beyond the end */
-    char *ahead;  /* a copy of the file's bytes from ahead_pos on, or NULL */
+    struct fm_body body;  /* does not change as long as there are readers, or may be: not closed */
+    struct fm_mutex lock; /* a leaf: nothing of Python's is called under it; guards what follows */
+    uint64_t pos;         /* may be beyond the end */
+    char *ahead;          /* a copy of the file's bytes from ahead_pos on, or NULL */
     uint64_t ahead_pos;
     size_t ahead_len;
-    unsigned readers; /* threads that read the file without the GIL */
+    unsigned readers; /* threads that fetch bytes */
     bool closed;
+};
+
+struct claim { /* bytes that a reader fetches */
+    uint64_t pos;
+    size_t len;
 };
 
 static PyObject *set_io_error(long err)
@@ -30,7 +37,13 @@ static PyObject *set_io_error(long err)
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
-/* Gives up the body.  Freeing the blocks of a file may take long. */
+static int set_closed_error(void)
+{
+    PyErr_SetString(PyExc_ValueError, "I/O operation on a wsgi.input that is closed");
+    return -1;
+}
+
+/* Gives up the body, which has no readers.  Freeing the blocks of a file may take long. */
 static void release(struct input *in)
 {
     struct fm_body body;
@@ -46,72 +59,108 @@ static void release(struct input *in)
     Py_END_ALLOW_THREADS
 }
 
-static int check_open(const struct input *in)
+static int check_open(struct input *in)
 {
-    if (in->closed)
-        PyErr_SetString(PyExc_ValueError, "I/O operation on a wsgi.input that is closed");
-    return in->closed ? -1 : 0;
+    fm_mutex_lock(&in->lock);
+    bool closed = in->closed;
+    fm_mutex_unlock(&in->lock);
+    return closed ? set_closed_error() : 0;
 }
 
-static uint64_t left(const struct input *in) { return in->pos < in->body.size ? in->body.size - in->pos : 0; }
+static uint64_t left(const struct input *in) FM_REQUIRES(in->lock)
+{
+    return in->pos < in->body.size ? in->body.size - in->pos : 0;
+}
 
 /* ---- bytes ---- */
 
-/* As fm_body_read; without the GIL where that may take long.  The caller holds a reference to the input. */
+/* The next bytes, n at most, are the caller's; it calls unclaim.  -1 with an exception set: it is closed. */
+static int claim(struct input *in, uint64_t n, struct claim *c)
+{
+    fm_mutex_lock(&in->lock);
+    bool closed = in->closed;
+    if (!closed) {
+        *c = (struct claim){in->pos, (size_t)(n < left(in) ? n : left(in))};
+        in->pos += c->len;
+        in->readers++;
+    }
+    fm_mutex_unlock(&in->lock);
+    return closed ? set_closed_error() : 0;
+}
+
+/* So many of the claimed bytes have been fetched.  The others are there for the next reader, unless the position has
+ * been moved meanwhile. */
+static void unclaim(struct input *in, const struct claim *c, size_t got)
+{
+    fm_mutex_lock(&in->lock);
+    if (got < c->len && in->pos == c->pos + c->len)
+        in->pos = c->pos + got;
+    bool last = --in->readers == 0 && in->closed;
+    fm_mutex_unlock(&in->lock);
+    if (last)
+        release(in);
+}
+
+/* What has been read ahead, if all n bytes are among it. */
+static bool copy_ahead(struct input *in, uint64_t pos, char *to, size_t n)
+{
+    fm_mutex_lock(&in->lock);
+    bool has = in->ahead && pos >= in->ahead_pos && n <= in->ahead_len && pos - in->ahead_pos <= in->ahead_len - n;
+    if (has)
+        memcpy(to, in->ahead + (pos - in->ahead_pos), n);
+    fm_mutex_unlock(&in->lock);
+    return has;
+}
+
+/* As fm_body_read; without the GIL where that may take long.  The caller is a reader. */
 static long fetch(struct input *in, uint64_t pos, char *to, size_t n)
 {
     if (in->body.fd < 0)
         return fm_body_read(&in->body, pos, to, n);
-    if (in->ahead && pos >= in->ahead_pos && n <= in->ahead_len && pos - in->ahead_pos <= in->ahead_len - n) {
-        memcpy(to, in->ahead + (pos - in->ahead_pos), n);
+    if (copy_ahead(in, pos, to, n))
         return (long)n;
-    }
     long got;
-    in->readers++;
     Py_BEGIN_ALLOW_THREADS
     got = fm_body_read(&in->body, pos, to, n);
     Py_END_ALLOW_THREADS
-    if (--in->readers == 0 && in->closed)
-        release(in);
     return got;
 }
 
-/* Up to n bytes from the position to `to`; how many, or -1 with an exception set. */
-static Py_ssize_t take(struct input *in, char *to, size_t n)
+/* Fetches what was claimed, and unclaims it: how many bytes, or -1 with an exception set. */
+static Py_ssize_t take(struct input *in, const struct claim *c, char *to)
 {
-    uint64_t pos = in->pos;
-    if (n > left(in))
-        n = (size_t)left(in);
-    in->pos += n;
-    long got = fetch(in, pos, to, n);
-    if ((got < 0 || (size_t)got < n) && in->pos == pos + n)
-        in->pos = pos + (got > 0 ? (uint64_t)got : 0);
+    long got = fetch(in, c->pos, to, c->len);
+    unclaim(in, c, got > 0 ? (size_t)got : 0);
     if (got < 0)
         set_io_error(got);
     return got < 0 ? -1 : (Py_ssize_t)got;
 }
 
-static PyObject *read_bytes(struct input *in, uint64_t n)
+static PyObject *take_bytes(struct input *in, const struct claim *c)
 {
-    if (check_open(in) != 0)
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)c->len);
+    if (!bytes) {
+        unclaim(in, c, 0);
         return NULL;
-    if (n > left(in))
-        n = left(in);
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
-    if (!bytes)
-        return NULL;
-    Py_ssize_t got = take(in, PyBytes_AS_STRING(bytes), (size_t)n);
+    }
+    Py_ssize_t got = take(in, c, PyBytes_AS_STRING(bytes));
     if (got < 0)
         Py_CLEAR(bytes);
-    else if ((uint64_t)got < n)
+    else if ((size_t)got < c->len)
         _PyBytes_Resize(&bytes, got);
     return bytes;
+}
+
+static PyObject *read_bytes(struct input *in, uint64_t n)
+{
+    struct claim c;
+    return claim(in, n, &c) == 0 ? take_bytes(in, &c) : NULL;
 }
 
 /* ---- lines ---- */
 
 /* The body's bytes from pos on, as many as are at hand; NULL if it lies in a file of which these have not been read. */
-static const char *at_hand(const struct input *in, uint64_t pos, size_t *n)
+static const char *at_hand(const struct input *in, uint64_t pos, size_t *n) FM_REQUIRES(in->lock)
 {
     bool memory = in->body.fd < 0;
     uint64_t first = memory ? 0 : in->ahead_pos, len = memory ? in->body.size : in->ahead ? in->ahead_len : 0;
@@ -121,56 +170,73 @@ static const char *at_hand(const struct input *in, uint64_t pos, size_t *n)
     return (memory ? in->body.data : in->ahead) + (pos - first);
 }
 
-/* Has the file's bytes from pos on at hand.  1; 0 if another thread has been at work
- * meanwhile; -1 with an exception set. */
-static int look_ahead(struct input *in, uint64_t pos)
+/* How long the line at the position is, at most max bytes, of which *n are known not to end it.  False: what comes
+ * after *n bytes is not at hand. */
+static bool find_line(const struct input *in, uint64_t max, uint64_t *n) FM_REQUIRES(in->lock)
 {
-    uint64_t before = in->pos;
-    char *bytes = PyMem_RawMalloc(AHEAD);
-    if (!bytes) {
-        PyErr_NoMemory();
-        return -1;
+    uint64_t most = max < left(in) ? max : left(in);
+    size_t here;
+    const char *p, *newline = NULL;
+    while (!newline && *n < most) {
+        if (!(p = at_hand(in, in->pos + *n, &here)))
+            return false;
+        if (here > most - *n)
+            here = (size_t)(most - *n);
+        newline = memchr(p, '\n', here);
+        *n += newline ? (uint64_t)(newline - p) + 1 : here;
     }
-    long got = fetch(in, pos, bytes, AHEAD);
-    if (got <= 0 || in->closed) {
-        PyMem_RawFree(bytes);
-        if (!in->closed)
-            set_io_error(got < 0 ? got : -EIO);
-        return in->closed ? 0 : -1;
-    }
-    PyMem_RawFree(in->ahead);
-    in->ahead = bytes;
-    in->ahead_pos = pos;
-    in->ahead_len = (size_t)got;
-    return in->pos == before;
+    return true;
 }
 
-/* How long the line at the position is, at most max bytes; -1 with an exception set. */
-static int64_t line_length(struct input *in, uint64_t max)
+/* Has the file's bytes from pos on at hand; the caller is a reader, and is none afterwards.  -1 with an exception set.
+ */
+static int look_ahead(struct input *in, uint64_t pos)
 {
-    uint64_t n = 0;
-    while (check_open(in) == 0) {
-        uint64_t most = max < left(in) ? max : left(in);
-        size_t here;
-        if (n >= most)
-            return (int64_t)most;
-        const char *p = at_hand(in, in->pos + n, &here);
-        if (!p) {
-            int same = look_ahead(in, in->pos + n);
-            if (same < 0)
-                return -1;
-            if (!same)
-                n = 0; /* from the beginning: the line may be another one */
-            continue;
-        }
-        if (here > most - n)
-            here = (size_t)(most - n);
-        const char *newline = memchr(p, '\n', here);
-        if (newline)
-            return (int64_t)(n + (uint64_t)(newline - p) + 1);
-        n += here;
+    const struct claim none = {0, 0};
+    char *before, *bytes = PyMem_RawMalloc(AHEAD);
+    long got = bytes ? fetch(in, pos, bytes, AHEAD) : -ENOMEM;
+    if (got > 0) {
+        fm_mutex_lock(&in->lock);
+        before = in->ahead;
+        in->ahead = bytes;
+        in->ahead_pos = pos;
+        in->ahead_len = (size_t)got;
+        fm_mutex_unlock(&in->lock);
+        bytes = before;
     }
-    return -1;
+    PyMem_RawFree(bytes);
+    unclaim(in, &none, 0);
+    if (got == -ENOMEM)
+        PyErr_NoMemory();
+    else if (got <= 0)
+        set_io_error(got < 0 ? got : -EIO);
+    return got > 0 ? 0 : -1;
+}
+
+/* Claims the next line, max bytes of it at most.  -1 with an exception set. */
+static int claim_line(struct input *in, uint64_t max, struct claim *c)
+{
+    uint64_t n = 0, from = 0;
+    for (;;) {
+        fm_mutex_lock(&in->lock);
+        bool closed = in->closed, found = false;
+        if (in->pos != from) /* from the beginning: the line may be another one */
+            n = 0;
+        from = in->pos;
+        if (!closed) {
+            found = find_line(in, max, &n);
+            *c = (struct claim){from, (size_t)n};
+            in->pos += found ? n : 0;
+            in->readers++;
+        }
+        fm_mutex_unlock(&in->lock);
+        if (closed)
+            return set_closed_error();
+        if (found)
+            return 0;
+        if (look_ahead(in, from + n) != 0)
+            return -1;
+    }
 }
 
 /* The optional size argument: None or negative is "all". */
@@ -199,18 +265,19 @@ static PyObject *input_read(PyObject *self, PyObject *const *args, Py_ssize_t na
 
 static PyObject *read_line(struct input *in, uint64_t max)
 {
-    int64_t n = line_length(in, max);
-    return n < 0 ? NULL : read_bytes(in, (uint64_t)n);
+    struct claim c;
+    return claim_line(in, max, &c) == 0 ? take_bytes(in, &c) : NULL;
 }
 
 /* readinto(buffer): as many bytes as there are and fit; 0 at the end. */
 static PyObject *input_readinto(PyObject *self, PyObject *buffer)
 {
     struct input *in = (struct input *)self;
+    struct claim c;
     Py_buffer view;
     if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) != 0)
         return NULL;
-    Py_ssize_t got = check_open(in) == 0 ? take(in, view.buf, (size_t)view.len) : -1;
+    Py_ssize_t got = claim(in, (uint64_t)view.len, &c) == 0 ? take(in, &c, view.buf) : -1;
     PyBuffer_Release(&view);
     return got < 0 ? NULL : PyLong_FromSsize_t(got);
 }
@@ -264,22 +331,38 @@ static PyObject *input_seek(PyObject *self, PyObject *args)
     struct input *in = (struct input *)self;
     long long offset;
     int whence = SEEK_SET;
-    if (!PyArg_ParseTuple(args, "L|i:seek", &offset, &whence) || check_open(in) != 0)
+    if (!PyArg_ParseTuple(args, "L|i:seek", &offset, &whence))
         return NULL;
-    if (whence != SEEK_SET && whence != SEEK_CUR && whence != SEEK_END)
-        return PyErr_Format(PyExc_ValueError, "whence must be 0, 1 or 2, not %d", whence);
-    uint64_t from = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? in->pos : in->body.size;
-    if (offset < 0 ? (uint64_t) - (offset + 1) + 1 > from : (uint64_t)offset > INT64_MAX - from)
-        return PyErr_Format(PyExc_ValueError, "seek to %lld from %llu", offset, (unsigned long long)from);
-    in->pos = from + (uint64_t)offset;
-    return PyLong_FromUnsignedLongLong(in->pos);
+    if (whence != SEEK_SET && whence != SEEK_CUR && whence != SEEK_END) {
+        if (check_open(in) == 0)
+            PyErr_Format(PyExc_ValueError, "whence must be 0, 1 or 2, not %d", whence);
+        return NULL;
+    }
+    fm_mutex_lock(&in->lock);
+    bool closed = in->closed;
+    uint64_t from = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? in->pos : in->body.size, to = from;
+    bool fits = offset < 0 ? (uint64_t) - (offset + 1) + 1 <= from : (uint64_t)offset <= INT64_MAX - from;
+    if (fits && !closed)
+        in->pos = to = from + (uint64_t)offset;
+    fm_mutex_unlock(&in->lock);
+    if (closed)
+        set_closed_error();
+    else if (!fits)
+        PyErr_Format(PyExc_ValueError, "seek to %lld from %llu", offset, (unsigned long long)from);
+    return closed || !fits ? NULL : PyLong_FromUnsignedLongLong(to);
 }
 
 static PyObject *input_tell(PyObject *self, PyObject *ignored)
 {
     struct input *in = (struct input *)self;
     (void)ignored;
-    return check_open(in) == 0 ? PyLong_FromUnsignedLongLong(in->pos) : NULL;
+    fm_mutex_lock(&in->lock);
+    uint64_t pos = in->pos;
+    bool closed = in->closed;
+    fm_mutex_unlock(&in->lock);
+    if (closed)
+        set_closed_error();
+    return closed ? NULL : PyLong_FromUnsignedLongLong(pos);
 }
 
 static PyObject *input_yes(PyObject *self, PyObject *ignored)
@@ -304,9 +387,11 @@ static PyObject *input_close(PyObject *self, PyObject *ignored)
 {
     struct input *in = (struct input *)self;
     (void)ignored;
-    bool first = !in->closed;
+    fm_mutex_lock(&in->lock);
+    bool last = !in->closed && in->readers == 0;
     in->closed = true;
-    if (first && in->readers == 0)
+    fm_mutex_unlock(&in->lock);
+    if (last)
         release(in);
     Py_RETURN_NONE;
 }
@@ -325,14 +410,22 @@ static PyObject *input_exit(PyObject *self, PyObject *ignored)
 
 static PyObject *get_closed(PyObject *self, void *ignored)
 {
+    struct input *in = (struct input *)self;
     (void)ignored;
-    return PyBool_FromLong(((struct input *)self)->closed);
+    fm_mutex_lock(&in->lock);
+    bool closed = in->closed;
+    fm_mutex_unlock(&in->lock);
+    return PyBool_FromLong(closed);
 }
 
 static void input_dealloc(PyObject *self)
 {
-    release((struct input *)self);
+    struct input *in = (struct input *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    release(in);
+    fm_mutex_fini(&in->lock);
     PyObject_Free(self);
+    Py_DECREF(type);
 }
 
 static PyMethodDef methods[] = {
@@ -359,27 +452,30 @@ static PyGetSetDef attributes[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyTypeObject input_type = {
-    .ob_base = FM_TYPE_BASE,
-    .tp_name = "fermata.Input",
-    .tp_basicsize = sizeof(struct input),
-    .tp_dealloc = input_dealloc,
-    .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "The request body; complete, so reading never waits for the client.",
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = input_next,
-    .tp_methods = methods,
-    .tp_getset = attributes,
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, input_dealloc},
+    {Py_tp_doc, "The request body; complete, so reading never waits for the client."},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, input_next},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, attributes},
+    {0, NULL},
 };
 
-int fm_input_init(void) { return PyType_Ready(&input_type); }
+PyType_Spec fm_input_spec = {
+    .name = "fermata.Input",
+    .basicsize = sizeof(struct input),
+    .flags = FM_TYPE_FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
 
 PyObject *fm_input_new(struct fm_body *body)
 {
-    struct input *in = PyObject_New(struct input, &input_type);
+    struct input *in = PyObject_New(struct input, fm_wsgi.input_type);
     if (!in)
         return NULL;
     fm_body_move(&in->body, body);
+    fm_mutex_init(&in->lock);
     in->pos = in->ahead_pos = 0;
     in->ahead = NULL;
     in->ahead_len = 0;
@@ -388,6 +484,7 @@ PyObject *fm_input_new(struct fm_body *body)
     return (PyObject *)in;
 }
 
+/* While there is one reference no other thread can look at it, so no lock is needed. */
 bool fm_input_is_unused(PyObject *o)
 {
     const struct input *in = (const struct input *)o;

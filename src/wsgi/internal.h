@@ -1,4 +1,15 @@
-/* What the files of the WSGI layer share.  All of it under the GIL unless said otherwise. */
+/* What the files of the WSGI layer share.
+ *
+ * Errors: inside src/wsgi and src/py as in CPython, that is NULL or -1 with an exception set; each declaration says
+ * where it is otherwise.  The border translates: step.c makes an enum fm_outcome of an exception (and logs it), and the
+ * functions of include/fermata/wsgi/ and include/fermata/py/ say what they answer.  Numbers that come from below
+ * (fm_writer_block, fm_body_read) are negative error numbers until they are made exceptions where they come in.
+ *
+ * Threads: all functions are called with the GIL.  That the GIL lets only one thread go on at a time is not relied on:
+ * what several threads may touch is in state.h, and says there what protects it; what a request has belongs to the
+ * holder of its task (sched/task.h), whose moves order one step before the next; an object that the application may
+ * share between its threads has a lock of its own (input.c).  Items of lists and dictionaries that the application has
+ * are used with a reference of our own (fm_item). */
 #ifndef FERMATA_WSGI_INTERNAL_H
 #define FERMATA_WSGI_INTERNAL_H
 
@@ -8,54 +19,7 @@
 #include "fermata/util/buf.h"
 #include "fermata/util/fds.h"
 #include "fermata/wsgi/call.h"
-
-/* What PyVarObject_HEAD_INIT(NULL, 0) gives a static type, without its comma: clang-format takes that for a call. */
-#define FM_TYPE_BASE                                                                                                   \
-    {                                                                                                                  \
-        PyObject_HEAD_INIT(NULL) 0                                                                                     \
-    }
-
-/* ---- names: strings that are used again and again, made once (names.c) ---- */
-
-#define FM_NAMES(X)                                                                                                    \
-    X(CONTENT_LENGTH, "CONTENT_LENGTH")                                                                                \
-    X(HTTP_HOST, "HTTP_HOST")                                                                                          \
-    X(PATH_INFO, "PATH_INFO")                                                                                          \
-    X(QUERY_STRING, "QUERY_STRING")                                                                                    \
-    X(REMOTE_ADDR, "REMOTE_ADDR")                                                                                      \
-    X(REMOTE_PORT, "REMOTE_PORT")                                                                                      \
-    X(REQUEST_METHOD, "REQUEST_METHOD")                                                                                \
-    X(REQUEST_URI, "REQUEST_URI")                                                                                      \
-    X(SERVER_NAME, "SERVER_NAME")                                                                                      \
-    X(SERVER_PORT, "SERVER_PORT")                                                                                      \
-    X(SERVER_PROTOCOL, "SERVER_PROTOCOL")                                                                              \
-    X(WSGI_INPUT, "wsgi.input")                                                                                        \
-    X(HTTP_1_0, "HTTP/1.0")                                                                                            \
-    X(HTTP_1_1, "HTTP/1.1")                                                                                            \
-    X(add_done_callback, "add_done_callback")                                                                          \
-    X(close, "close")                                                                                                  \
-    X(done, "done")                                                                                                    \
-    X(exception, "exception")                                                                                          \
-    X(fileno, "fileno")                                                                                                \
-    X(raw, "raw")                                                                                                      \
-    X(read, "read")                                                                                                    \
-    X(readable, "readable")                                                                                            \
-    X(readinto, "readinto")                                                                                            \
-    X(tell, "tell")                                                                                                    \
-    X(throw_, "throw")
-
-enum fm_name_id {
-#define X(id, text) FM_N_##id,
-    FM_NAMES(X)
-#undef X
-        FM_N_COUNT,
-};
-
-extern PyObject *fm_name[FM_N_COUNT];
-extern PyObject *fm_header_key[FM_H_OTHER]; /* by enum fm_header_id */
-
-int fm_names_init(void);
-void fm_names_fini(void);
+#include "state.h"
 
 /* ---- one run of the application (start_response.c): the start_response callable itself ---- */
 
@@ -65,10 +29,12 @@ enum fm_phase {
     FM_RUN_ENDING,  /* everything is with the connection; only the end is missing */
 };
 
+/* Everything but the last two is the task's holder's.  References change with the GIL held, as the garbage collector
+ * looks at them from any thread. */
 struct fm_run {
     PyObject_HEAD
     vectorcallfunc vectorcall;
-    struct fm_call *call;         /* NULL once the request is over: late calls get an exception */
+    struct fm_call *call;         /* NULL once the request is over */
     PyObject *context;            /* contextvars.Context of all steps */
     PyObject *iterable;           /* what the application returned */
     PyObject *iterator;           /* iter() of it */
@@ -77,26 +43,32 @@ struct fm_run {
     PyObject *block;              /* borrowed by the connection until it is sent */
     PyObject *thrown;             /* the failure that was thrown in last */
     PyObject *traceback;          /* what it had before, or NULL */
-    struct fm_run *next_throwing; /* see failure.c */
+    struct fm_run *next_throwing; /* see failure.c; fm_wsgi.lock, as `throws` */
     struct fm_buf errors;         /* an unfinished line of wsgi.errors */
     uint64_t parked_at;
     unsigned streak; /* futures in a row that were done at once */
     uint8_t phase;   /* enum fm_phase */
     bool called;     /* start_response was called, or is being called */
-    bool started;    /* and there is a head */
     bool throws;     /* `thrown` is on its way through the application, or to the log */
     bool warned_cut;
+    /* Written by the holder, read by any thread: a start_response that is kept may be called at any time. */
+    atomic_bool started; /* there is a head */
+    atomic_bool over;    /* the request is */
 };
 
-extern PyTypeObject fm_run_type;
-int fm_run_init(void);
-void fm_run_fini(void);
+/* For a call that has none: call->run, a reference. */
 struct fm_run *fm_run_new(struct fm_call *call);
 
-/* ---- futures (future.c) ---- */
+/* The calling thread's part of the layer; the server has put it there (fm_wsgi_thread_new). */
+static inline struct fm_wsgi_thread *fm_wsgi_of(const struct fm_thread *thread) { return thread->user; }
 
-int fm_future_init(void);
-void fm_future_fini(void);
+/* The run whose step the thread, which is the calling one or NULL, is in; or NULL.  Borrowed. */
+static inline struct fm_run *fm_run_of(const struct fm_thread *thread)
+{
+    return thread && thread->task ? FM_LIST_ENTRY(thread->task, struct fm_call, task)->run : NULL;
+}
+
+/* ---- futures (future.c) ---- */
 
 /* Is it a concurrent.futures.Future (S1)? */
 bool fm_is_future(PyObject *o);
@@ -146,26 +118,27 @@ static inline void fm_child_check(void)
 
 /* ---- the rest ---- */
 
-PyObject *fm_environ_new(struct fm_call *call); /* environ.c */
-int fm_environ_init(bool multithread);
-void fm_environ_fini(void);
+/* An item of a list or tuple: a new reference.  The application's lists may be changed by another of its threads. */
+static inline PyObject *fm_item(PyObject *sequence, Py_ssize_t i)
+{
+    return Py_NewRef(PySequence_Fast_GET_ITEM(sequence, i));
+}
+
+/* environ.c: a new environ; a body is moved out of the request.  `mine` is the calling thread's. */
+PyObject *fm_environ_new(struct fm_environ_cache *mine, struct fm_call *call);
+void fm_environ_fini(struct fm_environ_cache *mine);
 
 PyObject *fm_input_new(struct fm_body *body); /* input.c: moves the body */
-bool fm_input_is_unused(PyObject *input);     /* has nobody but its one owner seen it? */
-int fm_input_init(void);
+bool fm_input_is_unused(PyObject *input);     /* has only its one owner seen it? */
 
 PyObject *fm_errors_new(void);           /* errors.c: the stream of all requests */
 void fm_errors_end(struct fm_buf *line); /* the end of a request whose last line may be unfinished */
 
-extern PyTypeObject fm_file_wrapper_type; /* file_wrapper.c */
-int fm_file_wrapper_init(void);
-void fm_file_wrapper_fini(void);
-static inline bool fm_is_file_wrapper(PyObject *o) { return Py_IS_TYPE(o, &fm_file_wrapper_type); }
+/* file_wrapper.c */
+static inline bool fm_is_file_wrapper(PyObject *o) { return Py_IS_TYPE(o, fm_wsgi.file_wrapper_type); }
 /* If o is our wrapper around a regular file whose read() gives what lies in it: 1 with descriptor, position and bytes
  * to its end, which are some; 0 if it is anything else, and is to be iterated; no exception is set.  Runs nothing of
  * the application's. */
 int fm_file_wrapper_region(PyObject *o, int *fd, int64_t *pos, int64_t *len);
-
-extern PyObject *fm_application; /* app.c */
 
 #endif

@@ -4,7 +4,7 @@
  * may be kept and called after the request is over: then it raises. */
 #include "internal.h"
 
-#include <stdio.h>
+#include <structmember.h>
 
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
@@ -28,70 +28,67 @@ static const char *native(PyObject *o, const char *what, Py_ssize_t *len)
     return (const char *)PyUnicode_1BYTE_DATA(o);
 }
 
-/* Names that were found to be tokens, and what they mean: applications use the same few objects again and again, so
- * that most names are told by their address.  Takes 100 instructions of each header off. */
-#define NAMES 64
-static struct {
-    PyObject *name;
-    int what; /* of fm_response_name */
-} known_names[NAMES];
-
-static int look_up_name(PyObject *name, const char *text, Py_ssize_t len)
+/* What fm_response_name says, remembered by the name's address: the thread holds a reference. */
+static int look_up_name(struct fm_known_name *known, PyObject *name, const char *text, Py_ssize_t len)
 {
-    unsigned i = (unsigned)((uintptr_t)name / 16 % NAMES);
-    if (known_names[i].name == name)
-        return known_names[i].what;
+    struct fm_known_name *k = &known[(uintptr_t)name / 16 % FM_KNOWN_NAMES];
+    if (k->name == name)
+        return k->what;
     int what = fm_response_name(text, (size_t)len);
     if (what >= 0 && len <= 64 && PyUnicode_CheckExact(name)) {
-        Py_XSETREF(known_names[i].name, Py_NewRef(name));
-        known_names[i].what = what;
+        Py_XSETREF(k->name, Py_NewRef(name));
+        k->what = what;
     }
     return what;
 }
 
-void fm_run_fini(void)
+static void warn_dropped(const char *name, Py_ssize_t len)
 {
-    for (int i = 0; i < NAMES; i++)
-        Py_CLEAR(known_names[i].name);
+    static atomic_bool warned;
+    if (!atomic_exchange_explicit(&warned, true, memory_order_relaxed))
+        fm_warn("the application sets %.*s: hop-by-hop headers are the server's and are dropped (said once)",
+                (int)(len < 64 ? len : 64), name);
 }
 
-static int add_header(struct fm_response *r, PyObject *pair)
+/* The pair is a tuple of two: nothing can change it. */
+static int add_field(struct fm_response *r, struct fm_known_name *known, PyObject *pair)
 {
-    static bool warned;
     const char *why = NULL;
     Py_ssize_t nlen, vlen;
-    bool is_tuple = PyTuple_Check(pair);
-    if ((!is_tuple && !PyList_Check(pair)) || PySequence_Fast_GET_SIZE(pair) != 2) {
-        PyErr_Format(PyExc_TypeError, "a response header must be a (name, value) tuple, not %R", pair);
-        return -1;
-    }
-    PyObject *name_o = PySequence_Fast_GET_ITEM(pair, 0), *value_o = PySequence_Fast_GET_ITEM(pair, 1);
+    PyObject *name_o = PyTuple_GET_ITEM(pair, 0), *value_o = PyTuple_GET_ITEM(pair, 1);
     const char *name = native(name_o, "a response header's name", &nlen);
     const char *value = name ? native(value_o, "a response header's value", &vlen) : NULL;
     if (!value)
         return -1;
-    int what = look_up_name(name_o, name, nlen), err = what;
+    int what = look_up_name(known, name_o, name, nlen), err = what;
     if (what >= 0)
         err = fm_response_add_as(r, what, name, (size_t)nlen, value, (size_t)vlen, &why);
     else
         why = "the name is not a token";
     if (err < 0) {
-        Py_INCREF(name_o); /* a __repr__ may be the application's, and change the pair */
-        Py_INCREF(value_o);
         PyErr_Format(PyExc_ValueError, "response header %R: %R: %s", name_o, value_o, why);
-        Py_DECREF(name_o);
-        Py_DECREF(value_o);
         return -1;
     }
-    if (err == 1 && !warned) {
-        warned = true;
-        fm_warn("the application sets %.*s: hop-by-hop headers are the server's and are dropped (said once)",
-                (int)(nlen < 64 ? nlen : 64), name);
-    }
+    if (err == 1)
+        warn_dropped(name, nlen);
     return 0;
 }
 
-static int build(struct fm_response *r, PyObject *status, PyObject *headers)
+static int add_header(struct fm_response *r, struct fm_known_name *known, PyObject *item)
+{
+    PyObject *pair = PyList_Check(item) ? PyList_AsTuple(item) : Py_NewRef(item);
+    int err = pair ? 0 : -1;
+    if (pair && (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2)) {
+        PyErr_Format(PyExc_TypeError, "a response header must be a (name, value) tuple, not %R", item);
+        err = -1;
+    }
+    if (err == 0)
+        err = add_field(r, known, pair);
+    Py_XDECREF(pair);
+    return err;
+}
+
+static int build(struct fm_response *r, struct fm_known_name *known, PyObject *status, PyObject *headers)
 {
     const char *why = NULL;
     Py_ssize_t len;
@@ -106,8 +103,11 @@ static int build(struct fm_response *r, PyObject *status, PyObject *headers)
     if (!fast)
         return -1;
     int err = 0;
-    for (Py_ssize_t i = 0; err == 0 && i < PySequence_Fast_GET_SIZE(fast); i++)
-        err = add_header(r, PySequence_Fast_GET_ITEM(fast, i));
+    for (Py_ssize_t i = 0; err == 0 && i < PySequence_Fast_GET_SIZE(fast); i++) {
+        PyObject *item = fm_item(fast, i);
+        err = add_header(r, known, item);
+        Py_DECREF(item);
+    }
     Py_DECREF(fast);
     if (err == 0 && r->lines.failed) {
         PyErr_NoMemory();
@@ -141,30 +141,29 @@ static void raise_exc_info(PyObject *exc_info)
     PyErr_Restore(Py_NewRef(type), value == Py_None ? NULL : Py_NewRef(value), tb == Py_None ? NULL : Py_NewRef(tb));
 }
 
-/* Whether `what` is called while the request is served, in the thread that runs its step; otherwise an exception is
- * set. Elsewhere the request could end under its hands (S6.6). */
-static bool in_step(const struct fm_run *run, const char *what)
+/* The calling thread, if it runs the step of this request, so that the request cannot end under its hands (S6.6);
+ * otherwise NULL with an exception set. */
+static struct fm_thread *in_step(const struct fm_run *run, const char *what)
 {
     if (atomic_load_explicit(&fm_forked, memory_order_relaxed)) {
         PyErr_Format(PyExc_RuntimeError, "%s called in a child of the process that serves the request", what);
-        return false;
-    }
-    if (!run->call) {
-        PyErr_Format(PyExc_RuntimeError, "%s called after the request was over", what);
-        return false;
+        return NULL;
     }
     struct fm_thread *thread = fm_thread_self();
-    if (!thread || thread->task != &run->call->task) {
+    if (fm_run_of(thread) == run)
+        return thread;
+    if (atomic_load_explicit(&run->over, memory_order_relaxed))
+        PyErr_Format(PyExc_RuntimeError, "%s called after the request was over", what);
+    else
         PyErr_Format(PyExc_RuntimeError, "%s called by another thread than the one that runs the request", what);
-        return false;
-    }
-    return true;
+    return NULL;
 }
 
 /* write(data) */
 static PyObject *write_block(struct fm_run *run, PyObject *data)
 {
-    if (!in_step(run, "write()"))
+    struct fm_thread *thread = in_step(run, "write()");
+    if (!thread)
         return NULL;
     if (!PyBytes_Check(data)) {
         PyErr_Format(PyExc_TypeError, "write() takes bytes, not %.200s", Py_TYPE(data)->tp_name);
@@ -180,7 +179,7 @@ static PyObject *write_block(struct fm_run *run, PyObject *data)
     if (sent != FM_SENT_ALL && fm_writer_pending(&call->writer) > FM_OUTPUT_HIGH)
         err = call->ops->wait_output(call); /* write() cannot suspend: a slow client holds this thread */
     Py_END_ALLOW_THREADS
-    fm_thread_cork(fm_thread_self()); /* if it is corked, the monitor sees to it */
+    fm_thread_cork(thread); /* if it is corked, the monitor sees to it */
     if (sent == FM_SENT_GONE || err < 0) {
         PyErr_SetString(PyExc_ConnectionAbortedError, "the client is gone or the request was ended");
         return NULL;
@@ -193,15 +192,15 @@ static PyObject *write_block(struct fm_run *run, PyObject *data)
 }
 
 /* Makes the head of the response; the new reference that start_response returns, or NULL with an exception set. */
-static PyObject *set_head(struct fm_run *run, PyObject *status, PyObject *headers, PyObject *exc_info)
+static PyObject *set_head(struct fm_run *run, struct fm_known_name *known, PyObject *status, PyObject *headers,
+                          PyObject *exc_info)
 {
     struct fm_response response = {.length = -1};
-    if (build(&response, status, headers) != 0) {
+    if (build(&response, known, status, headers) != 0) {
         fm_response_fini(&response);
         return NULL;
     }
-    /* Read run->call only now: converting the arguments may have run Python code. */
-    if (!run->call || fm_writer_set_response(&run->call->writer, &response) != 0) {
+    if (fm_writer_set_response(&run->call->writer, &response) != 0) {
         fm_response_fini(&response);
         if (exc_info)
             raise_exc_info(exc_info);
@@ -209,7 +208,7 @@ static PyObject *set_head(struct fm_run *run, PyObject *status, PyObject *header
             PyErr_SetString(PyExc_AssertionError, "start_response called after the body has begun");
         return NULL;
     }
-    run->started = true;
+    atomic_store_explicit(&run->started, true, memory_order_relaxed);
     return Py_NewRef((PyObject *)run);
 }
 
@@ -218,7 +217,7 @@ static PyObject *run_call(PyObject *self, PyObject *const *args, size_t nargsf, 
 {
     struct fm_run *run = (struct fm_run *)self;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
-    if (nargs == 1 && !kwnames && run->started)
+    if (nargs == 1 && !kwnames && atomic_load_explicit(&run->started, memory_order_relaxed))
         return write_block(run, args[0]);
     PyObject *exc_info = nargs == 3 ? args[2] : NULL;
     Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
@@ -232,14 +231,15 @@ static PyObject *run_call(PyObject *self, PyObject *const *args, size_t nargsf, 
         exc_info = NULL;
     if (exc_info && check_exc_info(exc_info) != 0)
         return NULL;
-    if (!in_step(run, "start_response"))
+    struct fm_thread *thread = in_step(run, "start_response");
+    if (!thread)
         return NULL;
     if (run->called && !exc_info) {
         PyErr_SetString(PyExc_AssertionError, "start_response called twice without exc_info");
         return NULL;
     }
     run->called = true;
-    PyObject *write = set_head(run, args[0], args[1], exc_info);
+    PyObject *write = set_head(run, fm_wsgi_of(thread)->known, args[0], args[1], exc_info);
     run->called = run->started; /* a call that was rejected is as if it had not been made */
     return write;
 }
@@ -247,6 +247,7 @@ static PyObject *run_call(PyObject *self, PyObject *const *args, size_t nargsf, 
 static int run_traverse(PyObject *self, visitproc visit, void *arg)
 {
     struct fm_run *run = (struct fm_run *)self;
+    Py_VISIT(Py_TYPE(self));
     Py_VISIT(run->context);
     Py_VISIT(run->iterable);
     Py_VISIT(run->iterator);
@@ -273,37 +274,49 @@ static int run_clear(PyObject *self)
 
 static void run_dealloc(PyObject *self)
 {
+    PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     run_clear(self);
     fm_buf_fini(&((struct fm_run *)self)->errors);
     PyObject_GC_Del(self);
+    Py_DECREF(type);
 }
 
-PyTypeObject fm_run_type = {
-    .ob_base = FM_TYPE_BASE,
-    .tp_name = "fermata.start_response",
-    .tp_basicsize = sizeof(struct fm_run),
-    .tp_dealloc = run_dealloc,
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
-    .tp_vectorcall_offset = offsetof(struct fm_run, vectorcall),
-    .tp_call = PyVectorcall_Call,
-    .tp_doc = "start_response(status, response_headers, exc_info=None) -> write; write(data), once it was called",
-    .tp_traverse = run_traverse,
+static PyMemberDef members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(struct fm_run, vectorcall), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
 };
 
-int fm_run_init(void) { return PyType_Ready(&fm_run_type); }
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, run_dealloc},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_doc, "start_response(status, response_headers, exc_info=None) -> write; write(data), once it was called"},
+    {Py_tp_traverse, run_traverse},
+    {Py_tp_members, members},
+    {0, NULL},
+};
+
+PyType_Spec fm_run_spec = {
+    .name = "fermata.start_response",
+    .basicsize = sizeof(struct fm_run),
+    .flags = FM_TYPE_FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    .slots = slots,
+};
 
 struct fm_run *fm_run_new(struct fm_call *call)
 {
-    struct fm_run *run = PyObject_GC_New(struct fm_run, &fm_run_type);
+    struct fm_run *run = PyObject_GC_New(struct fm_run, fm_wsgi.run_type);
     if (!run)
         return NULL;
     memset((char *)run + sizeof(PyObject), 0, sizeof *run - sizeof(PyObject));
     run->vectorcall = run_call;
-    run->call = call;
     run->context = PyContext_New();
     PyObject_GC_Track(run);
-    if (!run->context)
-        Py_CLEAR(run);
+    if (!run->context) {
+        Py_DECREF(run);
+        return NULL;
+    }
+    run->call = call;
+    call->run = run;
     return run;
 }

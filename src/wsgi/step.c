@@ -22,7 +22,7 @@ enum step_result {
     STEP_REQUEUE, /* enough for now */
     STEP_DONE,    /* response complete */
     STEP_ERROR,   /* exception set */
-    STEP_ABORTED, /* nobody wants the response any more */
+    STEP_ABORTED, /* the request was ended from outside */
 };
 
 /* Output goes to the socket without the GIL if other threads may want it, that is when the step is not inline. */
@@ -140,8 +140,8 @@ static int next_item(struct fm_run *run, PyObject **item)
     return item_or_end(*item, NULL);
 }
 
-/* After the future: its failure is thrown in at the yield, or raised where nobody could catch it (S5); otherwise simply
- * the next item. */
+/* After the future: its failure is thrown in at the yield, or raised where the iterator has no throw() and so could not
+ * catch it (S5); otherwise simply the next item. */
 static int item_after_future(struct fm_run *run, PyObject **item)
 {
     PyObject *exc, *future = run->future;
@@ -154,7 +154,7 @@ static int item_after_future(struct fm_run *run, PyObject **item)
         return next_item(run, item);
     if (failed < 0)
         return -1;
-    PyObject *method = PyObject_GetAttr(run->iterator, fm_name[FM_N_throw_]);
+    PyObject *method = PyObject_GetAttr(run->iterator, fm_wsgi.name[FM_N_throw_]);
     fm_child_check();
     if (!method) {
         if (PyErr_ExceptionMatches(PyExc_AttributeError)) /* no throw: an iterable that could not handle it */
@@ -183,7 +183,7 @@ static enum step_result suspend(struct fm_run *run, PyObject *future)
         run->future = Py_NewRef(future);
         if (++run->streak <= MAX_STREAK)
             return STEP_GO_ON;
-        fm_writer_flush(&call->writer, UINT64_MAX); /* nobody watches it while it is queued */
+        fm_writer_flush(&call->writer, UINT64_MAX); /* the monitor does not watch it while it is queued */
         return STEP_REQUEUE;
     }
     fm_writer_flush(&call->writer, UINT64_MAX); /* S2: what was yielded before is on its way */
@@ -223,17 +223,20 @@ static enum step_result iterate(struct fm_run *run, struct fm_thread *thread)
 
 /* ---- the first step ---- */
 
-/* A list or tuple of one block: the length is known and nothing needs holding. */
+/* The block of a list or tuple of one: the length is known and nothing needs holding.  A new reference, or NULL without
+ * an exception: it is anything else. */
 static PyObject *only_block(PyObject *iterable)
 {
     if (!(PyList_CheckExact(iterable) || PyTuple_CheckExact(iterable)) || PySequence_Fast_GET_SIZE(iterable) != 1)
         return NULL;
-    PyObject *item = PySequence_Fast_GET_ITEM(iterable, 0);
-    return PyBytes_CheckExact(item) ? item : NULL;
+    PyObject *item = fm_item(iterable, 0);
+    if (!PyBytes_CheckExact(item))
+        Py_CLEAR(item);
+    return item;
 }
 
-/* The length of a body that is a list or tuple of blocks, and the blocks, which nobody can change any more; -1 if it is
- * anything else. */
+/* The length of a body that is a list or tuple of blocks, and the blocks, which the application cannot change any more;
+ * -1 if it is anything else. */
 static int64_t known_length(PyObject *iterable, PyObject **blocks)
 {
     int64_t total = 0;
@@ -274,7 +277,7 @@ static enum step_result ending(struct fm_run *run, enum fm_sent sent)
     return has_to_wait(run->call, sent) ? STEP_WRITE : STEP_DONE;
 }
 
-/* The whole body is this one block. */
+/* The whole body is this one block; steals it. */
 static enum step_result send_block(struct fm_run *run, struct fm_thread *thread, PyObject *block)
 {
     struct fm_call *call = run->call;
@@ -321,11 +324,11 @@ static enum step_result begin(struct fm_run *run, struct fm_thread *thread)
     struct fm_call *call = run->call;
     int fd;
     int64_t pos, len;
-    PyObject *env = fm_environ_new(call);
+    PyObject *env = fm_environ_new(&fm_wsgi_of(thread)->environ, call);
     if (!env)
         return STEP_ERROR;
     PyObject *args[] = {NULL, env, (PyObject *)run};
-    run->iterable = PyObject_Vectorcall(fm_application, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    run->iterable = PyObject_Vectorcall(fm_wsgi.application, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     fm_child_check();
     Py_DECREF(env);
     if (!run->iterable)
@@ -336,7 +339,7 @@ static enum step_result begin(struct fm_run *run, struct fm_thread *thread)
 
     PyObject *block = run->started ? only_block(run->iterable) : NULL;
     if (block)
-        return send_block(run, thread, Py_NewRef(block));
+        return send_block(run, thread, block);
     if (run->started && fm_writer_takes_files(&call->writer) && fm_file_wrapper_region(run->iterable, &fd, &pos, &len))
         return send_file(run, thread, fd, pos, len);
     return begin_iteration(run, thread);
@@ -364,7 +367,7 @@ static void close_iterable(struct fm_run *run) FM_NEEDS_GIL
     char what[512];
     if (!iterable || PyList_CheckExact(iterable) || PyTuple_CheckExact(iterable))
         return;
-    PyObject *method = PyObject_GetAttr(iterable, fm_name[FM_N_close]);
+    PyObject *method = PyObject_GetAttr(iterable, fm_wsgi.name[FM_N_close]);
     fm_child_check();
     if (!method) {
         if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
@@ -414,6 +417,7 @@ static enum fm_outcome finalize(struct fm_run *run, enum step_result result) FM_
     fm_failure_end(run);
     close_iterable(run);
     fm_errors_end(&run->errors);
+    atomic_store_explicit(&run->over, true, memory_order_relaxed);
     run->call = NULL; /* from here on start_response and write raise */
     call->run = NULL;
     Py_CLEAR(run->iterator);
@@ -446,7 +450,7 @@ void fm_wsgi_step(struct fm_call *call, struct fm_thread *thread)
     struct fm_run *run = call->run;
     call->task.begun = true;
     if (!run) {
-        call->run = run = fm_run_new(call);
+        run = fm_run_new(call);
         if (!run) {
             enum fm_outcome outcome = fail(call);
             fm_thread_release(thread);

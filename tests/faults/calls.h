@@ -61,6 +61,7 @@
     X(PyImport_ExecCodeModule)                                                                                         \
     X(PyImport_ImportModule)                                                                                           \
     X(PyIter_Next)                                                                                                     \
+    X(PyList_AsTuple)                                                                                                  \
     X(PyList_New)                                                                                                      \
     X(PyLong_FromLong)                                                                                                 \
     X(PyLong_FromSsize_t)                                                                                              \
@@ -82,6 +83,7 @@
     X(PySequence_Tuple)                                                                                                \
     X(PySequence_Fast)                                                                                                 \
     X(PyTuple_New)                                                                                                     \
+    X(PyType_FromSpec)                                                                                                 \
     X(PyUnicode_AsEncodedString)                                                                                       \
     X(PyUnicode_AsUTF8)                                                                                                \
     X(PyUnicode_DecodeFSDefault)                                                                                       \
@@ -114,8 +116,7 @@
     X(PyLong_AsLongLong)                                                                                               \
     X(PyNumber_AsSsize_t)                                                                                              \
     X(PyObject_GetBuffer)                                                                                              \
-    X(PyObject_IsTrue)                                                                                                 \
-    X(PyType_Ready)
+    X(PyObject_IsTrue)
 
 /* X(name): CPython functions that answer 0 with an exception. */
 #define FM_FAULT_PY_TRUTHS(X)                                                                                          \

@@ -5,7 +5,7 @@
  * Input: a byte whose lowest bit says that the client came over a unix socket; a stream of requests.  Or a case of
  * tests/http.
  *
- * Covers: src/wsgi/environ.c src/wsgi/input.c src/wsgi/names.c */
+ * Covers: src/wsgi/environ.c src/wsgi/input.c src/wsgi/state.c */
 #include "python.h"
 
 #include "recogniser.h"
@@ -160,7 +160,8 @@ static void check_input(PyObject *env, const struct rec_request *q)
 static void check_request(struct fm_request *request, const struct rec_request *q, const struct fm_peer *peer)
 {
     struct fm_call call = {.request = request, .peer = *peer};
-    PyObject *env = fm_environ_new(&call);
+    static struct fm_environ_cache mine;
+    PyObject *env = fm_environ_new(&mine, &call);
     if (!env)
         fuzz_python_failed("environ");
     PyObject *want = expected(q, peer);

@@ -119,6 +119,8 @@ static void client_turn(void)
 
 /* ---- the server ---- */
 
+static PyThreadState *python; /* of the only thread, while it does not have the GIL */
+
 static void poll_both(void *ctx, bool block) FM_UNCHECKED
 {
     static const union fm_sockaddr peer = {.sa.sa_family = AF_UNIX};
@@ -139,13 +141,13 @@ static void poll_both(void *ctx, bool block) FM_UNCHECKED
 static void wake(void *ctx) { (void)ctx; }
 static void take_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
 {
-    (void)ctx;
-    fm_gil_take(thread->user);
+    (void)ctx, (void)thread;
+    fm_gil_take(python);
 }
 static void drop_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
 {
-    (void)ctx;
-    fm_gil_drop(thread->user);
+    (void)ctx, (void)thread;
+    fm_gil_drop(python);
 }
 static void step(void *ctx, struct fm_thread *thread, struct fm_task *task) FM_UNCHECKED
 {
@@ -167,7 +169,7 @@ static void load_app(void)
         fuzz_python_failed("the application");
     Py_DECREF(none);
     seen = PyDict_GetItemString(names, "seen");
-    fm_application = Py_NewRef(PyDict_GetItemString(names, "app"));
+    fm_wsgi.application = Py_NewRef(PyDict_GetItemString(names, "app"));
 }
 
 static void nothing(struct fm_conns *conns) { (void)conns; }
@@ -318,10 +320,10 @@ static void run(const char *s, size_t len, const uint8_t *lengths, size_t nlengt
     client.lengths = lengths;
     client.nlengths = nlengths;
     serve();
-    fm_gil_take(server.sched.threads[0].user);
+    fm_gil_take(python);
     check_seen(&want, n);
     PyList_SetSlice(seen, 0, PY_SSIZE_T_MAX, NULL);
-    fm_gil_drop(server.sched.threads[0].user);
+    fm_gil_drop(python);
     check_answers(&want, n, refused);
     fm_buf_fini(&client.out);
     replay_fini(&want);
@@ -336,7 +338,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!server.service.options) {
         load_app();
         set_up();
-        server.sched.threads[0].user = PyEval_SaveThread();
+        server.sched.threads[0].user = fm_wsgi_thread_new();
+        python = PyEval_SaveThread();
     }
     if (in.s)
         run(in.s, in.len, NULL, 0);

@@ -190,7 +190,7 @@ static void run_once(struct fm_call *call, struct input *in, unsigned flags, str
         c->body = &body;
         check_response(c);
     }
-    ((struct fm_run *)run)->call = NULL;
+    ((struct fm_run *)run)->call = call->run = NULL;
     Py_XDECREF(write);
     Py_DECREF(status);
     Py_DECREF(list);
@@ -211,6 +211,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct fm_call call = {.ops = &call_ops};
     fm_mutex_init(&thread.lock);
     thread.task = &call.task;
+    if (!thread.user)
+        thread.user = fm_wsgi_thread_new();
     fm_writer_init(&call.writer, &check_sink_ops, &sink);
     fm_writer_reset(&call.writer, c.minor, c.is_head, flags & KEEP);
     run_once(&call, &in, flags, &c);

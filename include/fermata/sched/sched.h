@@ -52,7 +52,7 @@ struct fm_thread { /* one pool thread */
     unsigned index;        /* 0 .. P */
     int tid;               /* kernel's thread id, for its clock */
     bool has_gil;          /* its own */
-    void *user;            /* for the owner of the scheduler: the Python thread state */
+    void *user;            /* for the owner of the scheduler: struct fm_wsgi_thread */
     uint64_t now;          /* its own: when the step began, or was last seen to do something (fm_thread_tick) */
     uint64_t until;        /* its own: when it should poll again, as leader */
     uint64_t watched;      /* its own: when it has set the monitor's timer last */

@@ -1,7 +1,7 @@
 /* One call of the application, as the WSGI layer sees it: the request that came, the writer that the response goes to,
  * the task that is scheduled, and what only the server can do.  Embedded in the server's exchange.
  *
- * A call belongs to whoever holds its task (sched/task.h).  `run` is a Python object; it is made in the first step and
+ * A call belongs to the holder of its task (sched/task.h).  `run` is a Python object; it is made in the first step and
  * dropped in the last, both on a pool thread with the GIL, so the loop never has a Python reference to give back. */
 #ifndef FERMATA_WSGI_CALL_H
 #define FERMATA_WSGI_CALL_H
@@ -25,7 +25,7 @@ enum fm_outcome {
 
 struct fm_call_ops {
     /* Running thread, no reference to the pool thread left: parks the task until the connection keeps little output.
-     * True: it is no longer the caller's.  False: there is room already (or nobody to wait for), it goes on. */
+     * True: it is no longer the caller's.  False: there is room already (or the client is gone), it goes on. */
     bool (*park_on_output)(struct fm_call *call);
     /* Running thread: waits until the connection keeps little output; FM_ECLOSED if the request is to end.  Blocks. */
     int (*wait_output)(struct fm_call *call);

@@ -5,8 +5,14 @@
 #include "fermata/util/annotate.h"
 #include "fermata/wsgi/call.h"
 
-/* Makes the types and constants; multithread: steps may run at the same time.  0, or -1 with an exception set. */
-int fm_wsgi_init(bool multithread) FM_NEEDS_GIL;
+/* Makes the types and constants; multithread: steps may run at the same time.  end_child ends, with this exit code, a
+ * child that the application has forked and that comes back to a step (src/wsgi/child.c): how a process ends is the
+ * caller's.  0, or -1 with an exception set. */
+int fm_wsgi_init(bool multithread, void (*end_child)(int code) __attribute__((noreturn))) FM_NEEDS_GIL;
+
+/* What a pool thread keeps from step to step: one for each, for fm_thread.user, before its first step.  Freed by
+ * fm_wsgi_fini, for the main thread may have to run the last steps of threads that have ended. */
+struct fm_wsgi_thread *fm_wsgi_thread_new(void) FM_ANY_THREAD;
 
 /* Before fm_wsgi_load: has fm_interp_interrupt interrupt it.  Python takes SIGINT for that, and the caller takes it
  * back.  0, or -1 with an exception set. */
@@ -23,7 +29,12 @@ int fm_wsgi_signal_fd(bool *handlers) FM_NEEDS_GIL;
 /* Runs the application's signal handlers that are due; takes the GIL for it. */
 void fm_wsgi_check_signals(void) FM_NO_GIL;
 
-/* Drops the application and all constants: before the interpreter ends. */
+/* When all requests have been told to end, before what is left of them is run: waits until the wake-ups that are under
+ * way in threads of the application have queued their tasks. */
+void fm_wsgi_settle(void) FM_NEEDS_GIL;
+
+/* Drops the application, all constants and what threads have kept: before the interpreter ends, when no thread is in a
+ * step any more. */
 void fm_wsgi_fini(void) FM_NEEDS_GIL;
 
 /* One step of a call: begins or resumes the application, and gives the task away at the end. */
