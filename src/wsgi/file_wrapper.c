@@ -154,7 +154,7 @@ static int64_t ask_file(PyObject *file, PyObject *method)
 int fm_file_wrapper_region(PyObject *o, int *fd, int64_t *pos, int64_t *len)
 {
     struct stat st;
-    if (!Py_IS_TYPE(o, &fm_file_wrapper_type))
+    if (!fm_is_file_wrapper(o))
         return 0;
     PyObject *file = ((struct wrapper *)o)->file;
     if (!is_plain_file(file) || !is_readable(file))
