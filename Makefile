@@ -150,7 +150,7 @@ $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 -include $(UNITS:=.d)
 
 # Those of py and wsgi have an interpreter of their own.
-WITHPY := $(filter-out $(O)/obj/server/%,$(LIBOBJS))
+WITHPY := $(filter-out $(O)/obj/server/% $(O)/obj/worker/%,$(LIBOBJS))
 BUILD_UNIT_WITH_PYTHON = $(Q)$(CC) $(CPPFLAGS) $(PY_CFLAGS) -Isrc $(filter-out -Wmissing-prototypes,$(ALLFLAGS)) -MMD -MP \
 	-fno-lto $(LDFLAGS) -o $@ $< $(WITHPY) $(LIBS) -lcmocka $(PY_LIBS)
 

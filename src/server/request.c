@@ -108,7 +108,8 @@ static void finish(struct fm_call *call, enum fm_outcome outcome)
 {
     struct fm_exchange *x = of_call(call);
     struct fm_service *service = x->service;
-    bool calm = outcome == FM_OUTCOME_DONE && call->writer.framer.keep && !service->access; /* a log line should not wait */
+    bool calm =
+        outcome == FM_OUTCOME_DONE && call->writer.framer.keep && !service->access; /* a log line should not wait */
     x->over = fm_thread_tick();
     uint64_t due = calm ? x->over + service->options->keep_alive : 0;
     x->outcome = (uint8_t)outcome;
@@ -124,9 +125,9 @@ static const struct fm_call_ops call_ops = {park_on_output, wait_output, answer_
 static uint64_t body_sent(const struct fm_exchange *x)
 {
     const struct fm_writer *w = &x->call.writer;
-    uint64_t body = x->status                     ? fm_h1_plain_body(x->status, w->framer.is_head)
+    uint64_t body = x->status                            ? fm_h1_plain_body(x->status, w->framer.is_head)
                     : w->framer.framing == FM_FRAME_NONE ? 0
-                                                  : w->body;
+                                                         : w->body;
     uint64_t sent = x->stream->sent - x->sent_before; /* no thread writes any more */
     uint64_t head = x->status ? x->answer_len - body : w->head_len;
     sent = sent > head ? sent - head : 0;

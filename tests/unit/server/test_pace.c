@@ -37,14 +37,14 @@ static void test_response(void **state)
     int fds[2];
     (void)state;
     tcp_pair(fds);
-    assert_int_equal(fm_stream_init(&s, &on.loop, fds[0], &stream_ops), 0);
+    assert_int_equal(fm_stream_init(&s, &on.loop, fm_plain(fds[0]), &stream_ops), 0);
     fm_pace_response(&p, &s, 100 * SEC);
     fm_pace_look(&p, &s, &o, 100 * SEC);
     assert_false(fm_pace_is_over(&p, &s, &o, 109 * SEC));
     assert_true(fm_pace_is_over(&p, &s, &o, 110 * SEC)); /* nothing taken, nothing to wait for */
     assert_true(p.stalled);
     assert_int_equal(fm_stream_send(&s, &piece, 1, 0), 0);
-    WAIT_FOR(fm_stream_taken(&s) == sizeof text);
+    WAIT_FOR(fm_stream_acknowledged(&s) == sizeof text);
     assert_false(fm_pace_is_over(&p, &s, &o, 111 * SEC)); /* it has taken some */
     assert_false(p.stalled);
     assert_false(fm_pace_is_over(&p, &s, &o, 121 * SEC)); /* a quarter of a second more, for the step of its window */

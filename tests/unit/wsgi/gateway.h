@@ -6,9 +6,11 @@
 
 #include "wsgi/internal.h"
 
-#include "../http/replay.h"
+#include "../http/h1/replay.h"
 #include "../py/python.h"
+#include "fermata/http/h1/framer.h"
 #include "fermata/sched/sched.h"
+#include "fermata/sched/wake.h"
 #include "fermata/util/err.h"
 #include "fermata/wsgi/gateway.h"
 
@@ -35,23 +37,23 @@ static inline struct exchange *exchange_of(struct fm_call *call) { return FM_LIS
 
 /* ---- the connection ---- */
 
-static inline int64_t sink_send(void *sink, const struct iovec *pieces, int n, bool borrow)
+static inline enum fm_sent sink_send(void *sink, const struct iovec *pieces, int n, bool borrow)
 {
     struct exchange *x = sink;
     x->borrowed = borrow;
     for (int i = 0; i < n && !x->gone; i++)
         fm_buf_append(&x->out, pieces[i].iov_base, pieces[i].iov_len);
-    return x->gone ? FM_ECLOSED : x->kept;
+    return x->gone ? FM_SENT_GONE : x->kept == 0 ? FM_SENT_ALL : borrow ? FM_SENT_BORROWED : FM_SENT_KEPT;
 }
 
-static inline int64_t sink_send_file(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len)
+static inline enum fm_sent sink_send_file(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len)
 {
     struct exchange *x = sink;
     CHECK(fd >= 0);
     fm_buf_append(&x->out, head->iov_base, head->iov_len);
     x->file_pos = pos;
     x->file_len = len;
-    return x->kept;
+    return x->kept == 0 ? FM_SENT_ALL : FM_SENT_BORROWED;
 }
 
 static inline bool sink_may_keep(void *sink) { return sink != NULL; }
@@ -84,7 +86,16 @@ static inline void finish(struct fm_call *call, enum fm_outcome outcome)
     fm_task_move(&call->task, FM_TASK_RUNNING, FM_TASK_DONE);
 }
 
-static const struct fm_sink_ops sink_ops = {sink_send, sink_send_file, sink_may_keep, sink_give_up};
+static inline bool sink_takes_files(void *sink) { return sink != NULL; }
+static inline uint64_t sink_pending(void *sink) { return (uint64_t)((struct exchange *)sink)->kept; }
+
+static const struct fm_sink_ops sink_ops = {.framer = &fm_h1_framer,
+                                            .send = sink_send,
+                                            .send_file = sink_send_file,
+                                            .takes_files = sink_takes_files,
+                                            .pending = sink_pending,
+                                            .may_keep = sink_may_keep,
+                                            .give_up = sink_give_up};
 static const struct fm_call_ops call_ops = {park_on_output, wait_output, answer, finish};
 
 /* ---- requests ---- */

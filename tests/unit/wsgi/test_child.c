@@ -141,7 +141,7 @@ int main(void)
         cmocka_unit_test(test_wherever_it_comes_back),
         cmocka_unit_test(test_what_it_must_not_use),
     };
-    fm_fds_guard_fork();
+    pthread_atfork(NULL, NULL, fm_fds_in_child);
     start_gateway();
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     stop_gateway();
