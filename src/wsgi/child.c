@@ -4,6 +4,8 @@
  * child gives its exit code. */
 #include "internal.h"
 
+#include <stdlib.h>
+
 #include "fermata/py/error.h"
 #include "fermata/py/interp.h"
 #include "fermata/util/log.h"
@@ -44,4 +46,5 @@ void fm_child_end(void) FM_UNCHECKED
     }
     fm_interp_flush();
     fm_wsgi.end_child(code);
+    abort(); /* it does not come back */
 }

@@ -61,7 +61,7 @@ static int find_types(void)
                : -1;
 }
 
-int fm_wsgi_init(bool multithread, void (*end_child)(int code) __attribute__((noreturn)))
+int fm_wsgi_init(bool multithread, void (*end_child)(int code))
 {
     fm_wsgi.multithread = multithread;
     fm_wsgi.end_child = end_child;

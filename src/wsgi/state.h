@@ -83,7 +83,7 @@ struct fm_wsgi_state {
     PyObject *errors;                                   /* wsgi.errors of every environ; it has no state */
     PyObject *application;
     bool multithread;
-    void (*end_child)(int code) __attribute__((noreturn)); /* see fm_wsgi_init */
+    void (*end_child)(int code); /* see fm_wsgi_init */
 
     atomic_uint waking; /* wake-ups of futures that run right now, in any thread */
 

@@ -8,7 +8,7 @@
 /* Makes the types and constants; multithread: steps may run at the same time.  end_child ends, with this exit code, a
  * child that the application has forked and that comes back to a step (src/wsgi/child.c): how a process ends is the
  * caller's.  0, or -1 with an exception set. */
-int fm_wsgi_init(bool multithread, void (*end_child)(int code) __attribute__((noreturn))) FM_NEEDS_GIL;
+int fm_wsgi_init(bool multithread, void (*end_child)(int code)) FM_NEEDS_GIL;
 
 /* What a pool thread keeps from step to step: one for each, for fm_thread.user, before its first step.  Freed by
  * fm_wsgi_fini, for the main thread may have to run the last steps of threads that have ended. */
