@@ -20,11 +20,11 @@ PYFACTS := $(O)/gen/python.mk
 -include $(PYFACTS)
 
 comma := ,
-LAYERS := util net http sched config py wsgi admin server worker
+LAYERS := util net http sched config py wsgi admin server worker arbiter
 SRCS   := $(foreach l,$(LAYERS),$(wildcard src/$(l)/*.c src/$(l)/*/*.c)) src/main.c
 OBJS   := $(SRCS:src/%.c=$(O)/obj/%.o)
 LIBOBJS := $(filter-out $(O)/obj/main.o,$(OBJS))
-NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/%,$(LIBOBJS))
+NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addprefix $(O)/obj/arbiter/,arbiter.o children.o),$(LIBOBJS))
 
 SAN.release :=
 SAN.debug   := -DFM_DEBUG
@@ -150,7 +150,7 @@ $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 -include $(UNITS:=.d)
 
 # Those of py and wsgi have an interpreter of their own.
-WITHPY := $(filter-out $(O)/obj/server/% $(O)/obj/worker/%,$(LIBOBJS))
+WITHPY := $(filter-out $(O)/obj/server/% $(O)/obj/worker/% $(O)/obj/arbiter/%,$(LIBOBJS))
 BUILD_UNIT_WITH_PYTHON = $(Q)$(CC) $(CPPFLAGS) $(PY_CFLAGS) -Isrc $(filter-out -Wmissing-prototypes,$(ALLFLAGS)) -MMD -MP \
 	-fno-lto $(LDFLAGS) -o $@ $< $(WITHPY) $(LIBS) -lcmocka $(PY_LIBS)
 

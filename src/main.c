@@ -1,9 +1,11 @@
 /* fermata: the command. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fermata/arbiter/arbiter.h"
 #include "fermata/config/options.h"
 #include "fermata/py/interp.h"
 #include "fermata/util/clock.h"
@@ -16,6 +18,7 @@
 int main(int argc, char **argv)
 {
     struct fm_options options;
+    struct fm_handed handed;
     fm_process_streams();
     fm_process_orphans(fm_signals_first);
     switch (fm_options_parse(&options, argc, argv, fm_interp_version())) {
@@ -23,6 +26,8 @@ int main(int argc, char **argv)
     case FM_OPTIONS_WRONG: return 2;
     case FM_OPTIONS_RUN: break;
     }
+    if (!fm_handed_take(&handed))
+        return 1;
     if (options.umask >= 0)
         umask((mode_t)options.umask);
     fm_log_set_level(options.log_level);
@@ -31,11 +36,16 @@ int main(int argc, char **argv)
         fprintf(stderr, "fermata: --error-logfile %s: %s\n", options.error_logfile, fm_strerror(err));
         return 1;
     }
+    int directory = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC); /* workers begin where this has */
     if (options.chdir && chdir(options.chdir) != 0) {
         fprintf(stderr, "fermata: --chdir %s: %s\n", options.chdir, fm_strerror(-errno));
         return 2;
     }
-    int code = fm_worker_run(&options, argv[0]);
+    if (options.workers > 0 && !handed.any)
+        return fm_arbiter_run(&options, argv, directory);
+    if (directory >= 0)
+        close(directory);
+    int code = fm_worker_run(&options, argv[0], &handed);
     fm_log_flush(fm_now() + FM_SEC);
     return code;
 }

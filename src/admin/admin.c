@@ -13,6 +13,7 @@
 #include "fermata/net/listener.h"
 #include "fermata/net/stream.h"
 #include "fermata/util/clock.h"
+#include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
 
@@ -100,11 +101,23 @@ static int answer_to(struct admin_conn *c, const struct fm_request *r, struct fm
     }
     if (is(r, r->path, "/metrics")) {
         unsigned busy, idle;
+        struct fm_counters_sum sum;
         source->threads(source->ctx, &busy, &idle);
-        fm_metrics_page(body, busy, idle, ready);
+        if (source->counters)
+            source->counters(source->ctx, &sum);
+        else
+            fm_counters_read(&sum);
+        fm_metrics_page(body, &sum, busy, idle, ready);
+        if (source->more_metrics)
+            source->more_metrics(source->ctx, body);
         return 200;
     }
-    fm_buf_puts(body, "/healthz, /readyz or /metrics\n");
+    if (source->workers && is(r, r->path, "/workers")) {
+        source->workers(source->ctx, body);
+        return 200;
+    }
+    fm_buf_puts(body,
+                source->workers ? "/healthz, /readyz, /metrics or /workers\n" : "/healthz, /readyz or /metrics\n");
     return 404;
 }
 

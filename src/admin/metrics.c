@@ -80,15 +80,13 @@ static void put_histograms(struct fm_buf *out, const struct fm_counters_sum *sum
     }
 }
 
-void fm_metrics_page(struct fm_buf *out, unsigned busy, unsigned idle, bool ready)
+void fm_metrics_page(struct fm_buf *out, const struct fm_counters_sum *sum, unsigned busy, unsigned idle, bool ready)
 {
-    struct fm_counters_sum sum;
-    fm_counters_read(&sum);
-    put_counters(out, &sum);
-    put_refusals(out, &sum);
+    put_counters(out, sum);
+    put_refusals(out, sum);
     head(out, "fermata_threads", "gauge", "Threads for the application, by what they do.");
     fm_buf_printf(out, "fermata_threads{state=\"busy\"} %u\nfermata_threads{state=\"idle\"} %u\n", busy, idle);
     head(out, "fermata_ready", "gauge", "1 while new requests are served.");
     fm_buf_printf(out, "fermata_ready %d\n", ready);
-    put_histograms(out, &sum);
+    put_histograms(out, sum);
 }

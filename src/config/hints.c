@@ -3,26 +3,25 @@
 
 #include <string.h>
 
-#define ONE_PROCESS "Fermata runs one process; use --threads, and several containers or services for more processors"
+#define PRELOAD "each worker imports the application by itself"
 #define TLS "Fermata speaks no TLS; a proxy in front does that"
 #define SUPERVISOR "the supervisor does that (systemd, the container's runtime)"
-#define FORWARDED "there is nothing yet that takes addresses and schemes from a proxy's headers"
+#define FORWARDED                                                                                                      \
+    "see --proxy-headers and --forwarded-header; X-Forwarded-Ssl and X-Forwarded-Protocol are looked at as well"
 #define STATSD "metrics are for Prometheus, at /metrics of --admin-bind"
 #define ERROR_LOG "the error log is plain lines; --error-logfile and --log-level are its options"
 #define STRICT "malformed requests are refused, always"
 #define RELOAD "start it again when files change (with entr or watchexec, for example)"
 #define PASTE "name the application as MODULE[:CALLABLE]"
-#define RECYCLE "threads share one process, which is not recycled; find the leak, or restart it from outside"
+#define RECYCLE "workers are not recycled; find the leak, or send SIGHUP to have them replaced"
 
 static const struct {
     const char *name; /* without dashes; one letter for a short one */
     const char *hint;
 } hints[] = {
-    {"w", ONE_PROCESS},
-    {"workers", ONE_PROCESS},
-    {"preload", ONE_PROCESS},
-    {"preload-app", ONE_PROCESS},
-    {"reuse-port", ONE_PROCESS},
+    {"preload", PRELOAD},
+    {"preload-app", PRELOAD},
+    {"reuse-port", "workers share the sockets of --bind, so that none that ends takes connections with it"},
     {"k", "there is one kind of worker: --threads for code that blocks, futures for what waits"},
     {"worker-class", "there is one kind of worker: --threads for code that blocks, futures for what waits"},
     {"t", "no worker has to prove that it is alive; --request-timeout is about requests"},
@@ -50,13 +49,9 @@ static const struct {
     {"initgroups", SUPERVISOR},
     {"n", SUPERVISOR},
     {"name", SUPERVISOR},
-    {"forwarded-allow-ips", FORWARDED},
     {"forwarder-headers", FORWARDED},
-    {"proxy-protocol", FORWARDED},
-    {"proxy-allow-from", FORWARDED},
     {"secure-scheme-headers", FORWARDED},
     {"header-map", "header fields with an underscore are left out, always"},
-    {"access-logformat", "the access log has the combined format, with how the connection went on"},
     {"disable-redirect-access-to-syslog", "there is no syslog; --access-logfile is a file or standard output"},
     {"log-file", "it is --error-logfile"},
     {"capture-output", "what is printed goes where standard output and standard error go"},

@@ -9,6 +9,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "fermata/http/logformat.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/version.h"
@@ -23,6 +24,9 @@
       "permissions of unix sockets, octal [777 without the bits of --umask]")                                          \
     X('m', "umask", MASK, umask, NULL, "MASK",                                                                         \
       "permissions that files made by this process do not have, octal [as it is]")                                     \
+    X('w', "workers", WORKERS, workers, NULL, "N",                                                                     \
+      "processes that serve, with one more that starts and replaces them "                                             \
+      "[$WEB_CONCURRENCY, or one process that does all itself]")                                                       \
     X(0, "threads", COUNT, threads, "8", "N", "threads that run the application")                                      \
     X(0, "backlog", COUNT, backlog, "2048", "N", "connections the kernel keeps waiting to be accepted")                \
     X(0, "worker-connections", COUNT, worker_connections, "10000", "N",                                                \
@@ -58,6 +62,19 @@
       "how long TCP waits for a client's acknowledgement until it ends the connection; 0 is off [a quarter more than " \
       "the "                                                                                                           \
       "send timeout]")                                                                                                 \
+    X(0, "forwarded-allow-ips", PEERS, proxy.trusted, "127.0.0.1,::1,unix", "LIST",                                    \
+      "proxies whose headers are believed: addresses, networks, unix for unix sockets, * for all; "                    \
+      "$FORWARDED_ALLOW_IPS if that is set")                                                                           \
+    X(0, "proxy-headers", PARTS, proxy.parts, "proto", "LIST",                                                         \
+      "what they are believed about: some of proto, for, host, port and prefix, or off")                               \
+    X(0, "forwarded-header", FIELDS, proxy.rfc7239, "x-forwarded", "NAME",                                             \
+      "which headers: x-forwarded for X-Forwarded-*, forwarded for RFC 7239's")                                        \
+    X(0, "proxy-protocol", VERSIONS, proxy_protocol, "off", "VERSION",                                                 \
+      "connections begin with a header of the PROXY protocol: v1, v2, auto for both, or off")                          \
+    X(0, "proxy-allow-from", SENDERS, proxy_allow_from, NULL, "LIST",                                                  \
+      "who may send it, as --forwarded-allow-ips [the same]")                                                          \
+    X(0, "root-path", ROOT, root_path, NULL, "PATH",                                                                   \
+      "the path below which the application is: SCRIPT_NAME [$SCRIPT_NAME, or none]")                                  \
     X(0, "chdir", TEXT, chdir, NULL, "DIR", "change to this directory before the application is loaded")               \
     X(0, "pythonpath", TEXT, pythonpath, NULL, "DIRS", "directories to put on sys.path, separated by commas")          \
     X('e', "env", ENV, app, NULL, "NAME=VALUE", "set an environment variable; repeatable")                             \
@@ -65,7 +82,10 @@
     X(0, "log-level", LEVEL, log_level, "info", "LEVEL", "debug, info, warning, error or critical")                    \
     X(0, "error-logfile", TEXT, error_logfile, "-", "FILE", "where the log goes; - is standard error")                 \
     X(0, "access-logfile", TEXT, access_logfile, NULL, "FILE",                                                         \
-      "where a line per request goes, in combined format; - is standard output [none]")                                \
+      "where a line per request goes; - is standard output [none]")                                                    \
+    X(0, "access-logformat", LOGFORMAT, access_logformat, NULL, "FORMAT",                                              \
+      "what such a line says, with gunicorn's %(NAME)s [the combined format, and how the connection went on]")         \
+    X(0, "access-log-json", FLAG, access_log_json, NULL, NULL, "such a line is an object in JSON")                     \
     X(0, "log-buffer", BUFFER, log_buffer, "1048576", "BYTES",                                                         \
       "lines of each log that may wait for its file; what does not fit is dropped and counted")                        \
     X(0, "admin-bind", ADMIN, admin, NULL, "HOST:PORT", "serve /healthz, /readyz and /metrics here [off]")             \
@@ -75,10 +95,18 @@
 enum kind {
     KIND_BIND,
     KIND_COUNT,
+    KIND_WORKERS,
     KIND_MAYBE,
     KIND_SECONDS,
     KIND_TCP_SECONDS,
     KIND_FLAG,
+    KIND_PEERS,
+    KIND_PARTS,
+    KIND_FIELDS,
+    KIND_VERSIONS,
+    KIND_SENDERS,
+    KIND_ROOT,
+    KIND_LOGFORMAT,
     KIND_LIMIT,
     KIND_SIZE,
     KIND_BUFFER,
@@ -126,6 +154,15 @@ static const char *parse_count(unsigned *to, const char *text)
     uint64_t n;
     if (parse_number(text, 1, 1000000, &n))
         return "takes a whole number from 1 to 1000000";
+    *to = (unsigned)n;
+    return NULL;
+}
+
+static const char *parse_workers(unsigned *to, const char *text)
+{
+    uint64_t n;
+    if (parse_number(text, 1, FM_MAX_WORKERS, &n))
+        return "takes a whole number from 1 to 256";
     *to = (unsigned)n;
     return NULL;
 }
@@ -242,6 +279,45 @@ static const char *parse_mask(int *to, const char *text)
     return NULL;
 }
 
+static const char *parse_fields(bool *rfc7239, const char *text)
+{
+    *rfc7239 = strcmp(text, "forwarded") == 0;
+    return *rfc7239 || strcmp(text, "x-forwarded") == 0 ? NULL : "takes x-forwarded or forwarded";
+}
+
+static const char *parse_versions(unsigned *to, const char *text)
+{
+    static const char *const names[] = {"off", "v1", "v2", "auto"}; /* a bit for each version */
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *to = i;
+            return NULL;
+        }
+    return "takes off, v1, v2 or auto";
+}
+
+/* Slashes at its end are left out; of "/" nothing is left. */
+static const char *parse_root(struct fm_options *o, const char *text)
+{
+    size_t len = strlen(text);
+    while (len > 0 && text[len - 1] == '/')
+        len--;
+    if ((*text && *text != '/') || len >= sizeof o->root_text || strchr(text, '%'))
+        return "takes a path that begins with a slash, as it is without %-escapes, of 1023 bytes at most";
+    memcpy(o->root_text, text, len);
+    o->root_text[len] = '\0';
+    o->root_path = len > 0 ? o->root_text : NULL;
+    return NULL;
+}
+
+static const char *parse_logformat(const char **to, const char *text)
+{
+    const char *why = NULL;
+    fm_logformat_free(fm_logformat_new(text, &why));
+    *to = text;
+    return why;
+}
+
 static const char *parse_env(const char *text)
 {
     const char *equals = strchr(text, '=');
@@ -264,6 +340,7 @@ static const char *apply(struct fm_options *o, const struct option *opt, const c
         o->nbinds += !why;
         return why;
     case KIND_ADMIN: o->has_admin = true; return parse_admin(field, text);
+    case KIND_WORKERS: return parse_workers(field, text);
     case KIND_COUNT: return parse_count(field, text);
     case KIND_MAYBE: return parse_maybe(field, text);
     case KIND_LIMIT: return parse_limit(field, text);
@@ -276,6 +353,13 @@ static const char *apply(struct fm_options *o, const struct option *opt, const c
     case KIND_MODE: return parse_mode(field, text);
     case KIND_MASK: return parse_mask(field, text);
     case KIND_FLAG: *(bool *)field = true; return NULL;
+    case KIND_PEERS: return fm_peers_parse(field, text);
+    case KIND_PARTS: return fm_forwarded_parse_parts(field, text);
+    case KIND_FIELDS: return parse_fields(field, text);
+    case KIND_VERSIONS: return parse_versions(field, text);
+    case KIND_SENDERS: o->has_proxy_allow_from = true; return fm_peers_parse(field, text);
+    case KIND_ROOT: return parse_root(o, text);
+    case KIND_LOGFORMAT: return parse_logformat(field, text);
     case KIND_TEXT:
         if (!*text)
             return "takes a value that is not empty";
@@ -380,6 +464,26 @@ static enum fm_options_outcome default_bind(struct fm_options *o)
     return FM_OPTIONS_RUN;
 }
 
+static enum fm_options_outcome find_workers(struct fm_options *o)
+{
+    const char *text = getenv("WEB_CONCURRENCY"), *takes;
+    if (o->workers > 0 || !text || !*text)
+        return FM_OPTIONS_RUN;
+    takes = parse_workers(&o->workers, text);
+    return takes ? wrong("the environment's WEB_CONCURRENCY is %s: it %s", text, takes) : FM_OPTIONS_RUN;
+}
+
+/* What gunicorn reads, too; options come after it. */
+static enum fm_options_outcome take_environment(struct fm_options *o)
+{
+    const char *trusted = getenv("FORWARDED_ALLOW_IPS"), *root = getenv("SCRIPT_NAME"), *takes;
+    if (trusted && (takes = fm_peers_parse(&o->proxy.trusted, trusted)))
+        return wrong("the environment's FORWARDED_ALLOW_IPS is %s: it %s", trusted, takes);
+    if (root && (takes = parse_root(o, root)))
+        return wrong("the environment's SCRIPT_NAME is %s: it %s", root, takes);
+    return FM_OPTIONS_RUN;
+}
+
 /* Without --venv it is the active one. */
 static void find_venv(struct fm_options *o)
 {
@@ -432,6 +536,7 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
             apply(o, &table[i], table[i].fallback);
     o->tcp_user_timeout = FM_LIKE_SEND_TIMEOUT;
     o->umask = -1;
+    enum fm_options_outcome environment = take_environment(o);
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--") == 0) {
             take_operands(o, argc - i - 1, argv + i + 1);
@@ -447,14 +552,18 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
             o->app = argv[i];
         }
     }
+    if (environment != FM_OPTIONS_RUN)
+        return environment;
     if (!o->app || !*o->app)
         return wrong("which application? Name it as MODULE[:CALLABLE]");
     if (o->tcp_user_timeout == FM_LIKE_SEND_TIMEOUT)
         o->tcp_user_timeout = o->send_timeout + o->send_timeout / 4; /* --send-timeout comes first, where it can tell */
     if (o->socket_mode == 0)
         o->socket_mode = 0777 & ~(unsigned)(o->umask < 0 ? 0 : o->umask);
+    if (!o->has_proxy_allow_from)
+        o->proxy_allow_from = o->proxy.trusted;
     find_venv(o);
-    if (make_absolute(o) != FM_OPTIONS_RUN)
+    if (find_workers(o) != FM_OPTIONS_RUN || make_absolute(o) != FM_OPTIONS_RUN)
         return FM_OPTIONS_WRONG;
     return o->nbinds > 0 ? FM_OPTIONS_RUN : default_bind(o);
 }

@@ -48,8 +48,8 @@ static int parse_port(const char *text, unsigned *port)
     return value > 65535 ? FM_EINVAL : 0;
 }
 
-/* RFC 6761, 6.3: localhost, and whatever ends in .localhost, is the loopback interface; nobody needs to be asked, and
- * where there is no /etc/hosts nobody would know. */
+/* RFC 6761, 6.3: localhost, and a name that ends in .localhost, is the loopback interface; no resolver needs to be
+ * asked, and where there is no /etc/hosts none would know. */
 static bool is_localhost(const char *host)
 {
     static const char name[] = "localhost";

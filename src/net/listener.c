@@ -77,8 +77,8 @@ static void keep_path(struct fm_listener *l, const char *path)
     memcpy(l->path + len, path, strlen(path) + 1);
 }
 
-/* Binds, a path with its mode.  Nobody can connect before the socket listens, so there is no moment with another one;
- * the umask has it right from the start where the directory has no default ACL.  0 or a negated errno. */
+/* Binds, a path with its mode.  No client can connect before the socket listens, so there is no moment with another
+ * one; the umask has it right from the start where the directory has no default ACL.  0 or a negated errno. */
 static int bind_to(struct fm_listener *l, const struct fm_addr *addr, unsigned mode)
 {
     const char *path = addr->u.un.sun_path;
@@ -106,7 +106,7 @@ int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, const st
 {
     int on = 1, only = o->only_ipv6, family = addr->u.sa.sa_family, err;
     *l = (struct fm_listener){
-        .addr = *addr, .fd = -1, .wanted = true, .wanted_spares = o->spares, .left = o->backlog + 1};
+        .addr = *addr, .fd = -1, .pinned = -1, .wanted = true, .wanted_spares = o->spares, .left = o->backlog + 1};
     fm_timer_init(&l->retry);
     *what = "socket";
     l->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -141,6 +141,34 @@ fail:
     fm_fds_close(l->fd);
     l->fd = -1;
     return err;
+}
+
+static bool listens(int fd)
+{
+    int listening = 0;
+    socklen_t len = sizeof listening;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && listening;
+}
+
+int fm_listener_adopt(struct fm_listener *l, int fd, const struct fm_listener_options *o)
+{
+    *l = (struct fm_listener){
+        .fd = fd, .pinned = -1, .wanted = true, .shared = true, .wanted_spares = o->spares, .left = o->backlog + 1};
+    fm_timer_init(&l->retry);
+    l->addr.len = sizeof l->addr.u;
+    if (getsockname(fd, &l->addr.u.sa, &l->addr.len) != 0)
+        return -errno;
+    fm_fds_own(fd);
+    return listens(fd) ? 0 : -ENOTSOCK;
+}
+
+void fm_listener_leave(struct fm_listener *l)
+{
+    if (l->fd >= 0 && l->inode != 0)
+        l->pinned = open(l->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (l->fd >= 0)
+        fm_fds_close(l->fd);
+    l->fd = -1;
 }
 
 /* Where the application has closed a standard stream, its number is free: it must not become a connection's, or what is
@@ -201,12 +229,29 @@ static int accept_one(struct fm_listener *l) FM_ON_LOOP
     return 0;
 }
 
+/* Tries again later if even that fails. */
+static void resume(struct fm_listener *l) FM_ON_LOOP
+{
+    if (event_add(l->event, NULL) == 0)
+        return;
+    fm_error_ratelimited("accept: %s; trying again", fm_strerror(errno ? -errno : -ENOMEM));
+    fm_timer_start(&l->loop->timers, &l->retry, l->retry_kind, fm_loop_now(l->loop));
+}
+
+/* Whom the kernel wakes for a connection is who has waited for it longest, or not, as it likes: with four processes one
+ * can get ten times what another gets.  Who has accepted puts itself behind the others. */
+static void go_to_the_end(struct fm_listener *l) FM_ON_LOOP
+{
+    event_del(l->event);
+    resume(l);
+}
+
 static void on_acceptable(evutil_socket_t fd, short events, void *arg)
 {
     struct fm_listener *l = arg;
     (void)fd, (void)events;
     fm_assert_on_loop();
-    for (int i = 0; i < ACCEPTS_PER_WAKE && l->wanted && l->fd >= 0; i++) {
+    for (int i = 0; i < (l->shared ? 1 : ACCEPTS_PER_WAKE) && l->wanted && l->fd >= 0; i++) {
         int err = accept_one(l);
         if (err == 0)
             continue;
@@ -219,15 +264,8 @@ static void on_acceptable(evutil_socket_t fd, short events, void *arg)
         fm_timer_start(&l->loop->timers, &l->retry, l->retry_kind, fm_loop_now(l->loop));
         return;
     }
-}
-
-/* Tries again later if even that fails. */
-static void resume(struct fm_listener *l) FM_ON_LOOP
-{
-    if (event_add(l->event, NULL) == 0)
-        return;
-    fm_error_ratelimited("accept: %s; trying again", fm_strerror(errno ? -errno : -ENOMEM));
-    fm_timer_start(&l->loop->timers, &l->retry, l->retry_kind, fm_loop_now(l->loop));
+    if (l->shared && l->wanted && l->fd >= 0)
+        go_to_the_end(l);
 }
 
 void fm_listener_retry(struct fm_timer *t)
@@ -269,26 +307,24 @@ void fm_listener_lost(struct fm_listener *l)
     l->fd = -1;
 }
 
-bool fm_listener_is_open(const struct fm_listener *l)
-{
-    int listening = 0;
-    socklen_t len = sizeof listening;
-    return getsockopt(l->fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && listening;
-}
+bool fm_listener_is_open(const struct fm_listener *l) { return listens(l->fd); }
 
-/* While the socket is open, and keeps its inode, no other path can have the number. */
+/* While the socket or its path is open, and keeps its inode, no other path can have the number. */
 void fm_listener_unlink(struct fm_listener *l)
 {
     struct stat st;
     if (l->inode != 0 && lstat(l->path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode)
         unlink(l->path);
     l->inode = 0;
+    if (l->pinned >= 0)
+        close(l->pinned);
+    l->pinned = -1;
 }
 
 /* The first time: from now on it is asked only here. */
 static void begin_to_finish(struct fm_listener *l) FM_ON_LOOP
 {
-    fm_listener_unlink(l); /* nobody comes any more */
+    fm_listener_unlink(l); /* no client comes any more */
     event_free(l->event);
     l->event = NULL;
     fm_timer_stop(&l->retry);
@@ -305,8 +341,8 @@ bool fm_listener_finish(struct fm_listener *l, unsigned most)
     bool more = l->fd >= 0 && l->left > 0 && err != -EAGAIN;
     if (!more)
         fm_listener_close(l);
-    else if (first)
-        listen(l->fd, 0); /* those who wait stay, and hardly anybody joins them */
+    else if (first && !l->shared)
+        listen(l->fd, 0); /* clients that wait stay, and hardly one joins them */
     return !more;
 }
 
@@ -318,9 +354,6 @@ void fm_listener_close(struct fm_listener *l)
     fm_timer_stop(&l->retry);
     while (take_spare(l))
         ;
-    if (l->fd >= 0) {
-        fm_listener_unlink(l);
-        fm_fds_close(l->fd);
-    }
-    l->fd = -1;
+    fm_listener_unlink(l);
+    fm_listener_leave(l);
 }

@@ -27,7 +27,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     ((struct fm_loop *)arg)->armed = FM_NEVER; /* the turn runs the timers itself */
 }
 
-/* libevent's warnings: a call that it made for us has failed.  Whoever asked for it is told too. */
+/* libevent's warnings: a call that it made for us has failed.  The caller is told too. */
 static void on_event_log(int severity, const char *text)
 {
     if (severity >= EVENT_LOG_WARN)

@@ -112,7 +112,7 @@ uint64_t fm_monitor_tick(struct fm_monitor *m)
 {
     struct fm_sched *c = m->sched;
     if (atomic_load(&c->monitor_asleep))
-        return UINT64_MAX; /* and whoever has something to watch sets the timer */
+        return UINT64_MAX; /* and a thread that has something to watch sets the timer */
     uint64_t pause = look(m);
     if (pause < UINT64_MAX)
         return pause;

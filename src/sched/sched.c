@@ -1,13 +1,13 @@
 /* The scheduler's threads: polling, running inline, handing off.  The roles are told in sched/sched.h, the order of
  * tasks in sched/runq.h.
  *
- * Why no work is forgotten: whoever pushes decides under the lock who will run the task.  While there is a budget that
- * is a searching thread, of which one is on its way or is woken now, unless all pool threads are busy; a pool thread
- * that ends a step looks at the queue before it sleeps, under the same lock.  Without a budget it is the leader, which
- * looks at the queue after it has announced its sleep (fm_sched_has_work), and is woken by whatever makes the queue its
- * own: a push, the push that uses the budget up, the end of a step where all pool threads were busy.  A leader that
- * begins a budget by itself wakes a searching thread before it sleeps, as a new leader does.  A searching thread takes
- * a task in either case, so what it was woken for is not left behind. */
+ * Why no work is forgotten: the push decides under the lock which thread will run the task.  While there is a budget
+ * that is a searching thread, of which one is on its way or is woken now, unless all pool threads are busy; a pool
+ * thread that ends a step looks at the queue before it sleeps, under the same lock.  Without a budget it is the leader,
+ * which looks at the queue after it has announced its sleep (fm_sched_has_work), and is woken by whatever makes the
+ * queue its own: a push, the push that uses the budget up, the end of a step where all pool threads were busy.  A
+ * leader that begins a budget by itself wakes a searching thread before it sleeps, as a new leader does.  A searching
+ * thread takes a task in either case, so what it was woken for is not left behind. */
 #include "fermata/sched/sched.h"
 
 #include <errno.h>

@@ -90,7 +90,7 @@ void fm_task_reset(struct fm_task *t)
         fm_die("task: reset in %s", fm_task_state_name(state));
     if (state == FM_TASK_DONE)
         changed(state, FM_TASK_IDLE);
-    atomic_store_explicit(&t->word, FM_TASK_IDLE, memory_order_relaxed); /* whoever gets it next, gets it in a queue */
+    atomic_store_explicit(&t->word, FM_TASK_IDLE, memory_order_relaxed); /* the next holder gets it by a queue */
     t->begun = false;
 }
 

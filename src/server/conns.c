@@ -61,11 +61,19 @@ void fm_conns_accept(struct fm_listener *l, int fd, const union fm_sockaddr *fro
 {
     struct fm_conns *conns = l->owner;
     const struct fm_bound *bound = FM_LIST_ENTRY(l, struct fm_bound, listener);
+    static struct fm_ratelimit strangers;
     struct fm_http1 *c;
     char host[FM_ADDR_TEXT];
     fm_assert_on_loop();
     unsigned port = fm_addr_host(from, host) & 0xffff;
-    struct fm_peer peer = {host, port, bound->name, bound->port};
+    const struct fm_options *o = conns->service->options;
+    if (o->proxy_protocol && !fm_peers_has_text(&o->proxy_allow_from, host)) {
+        fm_log_ratelimited(&strangers, FM_LOG_WARNING, "%s is none of --proxy-allow-from; its connection is closed",
+                           host);
+        close(fd);
+        return;
+    }
+    struct fm_peer peer = {host, port, bound->name, bound->port, NULL};
     int err = fm_http1_new(&c, conns->service, fd, &peer, conns, on_closed);
     if (err != 0) {
         fm_error_ratelimited("connection: %s; it is closed", fm_strerror(err));

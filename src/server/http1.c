@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fermata/http/forwarded.h"
 #include "fermata/http/h1/framer.h"
+#include "fermata/net/proxy_protocol.h"
 #include "fermata/server/access.h"
 #include "fermata/server/timeouts.h"
 #include "fermata/util/counter.h"
@@ -161,6 +163,19 @@ static bool is_queue_full(struct fm_http1 *c) FM_ON_LOOP
     return limit > 0 && fm_sched_waiting(c->service->sched) >= limit;
 }
 
+/* What proxies say of the request, as far as they are trusted. */
+static struct fm_request *take_request(struct fm_http1 *c) FM_ON_LOOP
+{
+    struct fm_request *r = fm_parser_take(c->parser);
+    if (r->from_proxy && !c->unnamed)
+        fm_forwarded_read(&c->service->options->proxy, r, c->remote, &r->forwarded);
+    if (c->tls && r->forwarded.scheme == FM_SCHEME_UNTOLD) {
+        r->forwarded.scheme = FM_SCHEME_HTTPS;
+        r->forwarded.any = true;
+    }
+    return r;
+}
+
 static void on_request(struct fm_http1 *c) FM_ON_LOOP
 {
     fm_timer_stop(&c->timer);
@@ -168,7 +183,7 @@ static void on_request(struct fm_http1 *c) FM_ON_LOOP
     if (atomic_load(&c->service->draining))
         fm_stream_set_reading(&c->stream, FM_READ_PAUSED); /* no further ones */
     fm_pace_response(&c->pace, &c->stream, fm_loop_now(c->service->loop));
-    fm_exchange_begin(&c->exchange, fm_parser_take(c->parser));
+    fm_exchange_begin(&c->exchange, take_request(c));
     if (c->ended && !c->service->options->allow_half_close)
         fm_exchange_end(&c->exchange, FM_END_HALF_CLOSED);
 }
@@ -271,6 +286,45 @@ void fm_http1_stored(void *connection)
     } else if (c->state == FM_HTTP1_STORING) {
         on_complete(c);
     }
+}
+
+static const struct fm_stream_ops stream_ops;
+
+/* The header of the PROXY protocol, which comes before everything else.  What is none ends the connection without an
+ * answer, as its own specification has it: who speaks here need not speak HTTP. */
+static void on_proxy_header(struct fm_stream *s, const char *data, size_t len)
+{
+    static struct fm_ratelimit place;
+    struct fm_http1 *c = of_stream(s);
+    struct fm_proxied told;
+    struct fm_peer *peer = &c->exchange.call.peer;
+    fm_assert_on_loop();
+    if (c->state != FM_HTTP1_READING)
+        return;
+    fm_buf_append(&c->ahead, data, len);
+    int n = c->ahead.failed ? FM_EINVAL
+                            : fm_proxy_header(fm_buf_head(&c->ahead), fm_buf_size(&c->ahead),
+                                              c->service->options->proxy_protocol, &told);
+    if (n == 0)
+        return;
+    if (n < 0) {
+        fm_log_ratelimited(&place, FM_LOG_WARNING,
+                           "a connection from %s has no header of the PROXY protocol; it is closed",
+                           *c->remote ? c->remote : "unix");
+        fm_http1_close(c);
+        return;
+    }
+    s->ops = &stream_ops;
+    fm_buf_consume(&c->ahead, (size_t)n);
+    c->unnamed = !told.told;
+    if (told.told) {
+        memcpy(c->via, c->remote, sizeof c->via);
+        fm_ip_text(&told.client, c->remote);
+        peer->remote_port = told.client_port;
+        peer->via = c->via;
+        c->tls = told.tls;
+    }
+    take_ahead(c);
 }
 
 /* While a request is served no more is read than is kept of the next ones. */
@@ -382,6 +436,7 @@ static void on_output(struct fm_stream *s)
 }
 
 static const struct fm_stream_ops stream_ops = {room, on_data, on_end, on_output};
+static const struct fm_stream_ops proxied_ops = {NULL, on_proxy_header, on_end, on_output}; /* until it has come */
 
 /* ---- the next request, or the end ---- */
 
@@ -493,7 +548,7 @@ void fm_http1_drain(struct fm_http1 *c)
         if (!unread)
             fm_stream_set_reading(&c->stream, FM_READ_PAUSED);
     } else if (!fm_parser_request(c->parser)) {
-        if (c->served && !unread && !fm_parser_started(c->parser))
+        if (c->served && !unread && !fm_parser_started(c->parser) && !atomic_load(&c->service->others_serve))
             fm_http1_close(c);
         else
             start_timer(c, FM_T_DRAIN);
@@ -527,6 +582,8 @@ int fm_http1_new(struct fm_http1 **made, struct fm_service *service, int fd, con
     c->owner = owner;
     c->on_closed = on_closed;
     c->parser = parser;
+    if (service->options->proxy_protocol)
+        c->stream.ops = &proxied_ops;
     memcpy(c->remote, peer->remote_addr, strnlen(peer->remote_addr, sizeof c->remote - 1));
     struct fm_peer own = *peer;
     own.remote_addr = c->remote;

@@ -146,7 +146,13 @@ static void account(struct fm_exchange *x, bool complete) FM_ON_LOOP
     if (!log)
         return;
     complete = complete && x->outcome != FM_OUTCOME_BROKEN;
+    char client[FM_IP_TEXT];
     struct fm_access_entry e = {.remote = x->call.peer.remote_addr, .request = x->call.request, .bytes = body_sent(x)};
+    if (e.request->forwarded.has_client) {
+        fm_ip_text(&e.request->forwarded.client, client);
+        e.remote = client;
+    }
+    e.took = x->over - x->begun;
     e.status = status ? status : 499;
     e.end = !complete ? 'X' : w->framer.keep ? '+' : '-';
     fm_access_log_add(log, &e);

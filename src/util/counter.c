@@ -12,17 +12,28 @@ const uint64_t fm_bucket_bounds[FM_BUCKETS - 1] = {100 * US,  500 * US,  1 * MS,
                                                    25 * MS,   50 * MS,   100 * MS,   250 * MS,  500 * MS, 1000 * MS,
                                                    2500 * MS, 5000 * MS, 10000 * MS, 60000 * MS};
 
-struct fm_counters fm_counters_shared;
+static struct fm_counters own_shared;
+struct fm_counters *fm_counters_shared = &own_shared;
 __thread struct fm_counters *fm_counters_own;
 static struct fm_counters *blocks[MAX_BLOCKS];
 static atomic_uint nblocks;
+static struct fm_counters *placed; /* where blocks come from, if not from the heap; set before any thread counts */
+static unsigned nplaced;
+
+void fm_counters_place(void *memory, size_t size)
+{
+    placed = memory;
+    nplaced = (unsigned)(size / sizeof *placed);
+    fm_counters_shared = placed++;
+    nplaced--;
+}
 
 void fm_counters_attach(void)
 {
     unsigned i = atomic_fetch_add(&nblocks, 1);
     if (i >= MAX_BLOCKS)
         return; /* the shared block serves as well, only slower; so it does where there is no memory */
-    struct fm_counters *block = calloc(1, sizeof *block);
+    struct fm_counters *block = placed ? i < nplaced ? &placed[i] : NULL : calloc(1, sizeof *block);
     if (!block)
         return;
     __atomic_store_n(&blocks[i], block, __ATOMIC_RELEASE);
@@ -33,7 +44,7 @@ void fm_counters_attach(void)
 static struct fm_counters *block_for(bool *own)
 {
     *own = fm_counters_own != NULL;
-    return *own ? fm_counters_own : &fm_counters_shared;
+    return *own ? fm_counters_own : fm_counters_shared;
 }
 
 void fm_count_refused(unsigned refusal)
@@ -71,11 +82,32 @@ static void sum_block(struct fm_counters_sum *sum, struct fm_counters *c)
 void fm_counters_read(struct fm_counters_sum *sum)
 {
     memset(sum, 0, sizeof *sum);
-    sum_block(sum, &fm_counters_shared);
+    sum_block(sum, fm_counters_shared);
     unsigned n = atomic_load(&nblocks);
     for (unsigned i = 0; i < n && i < MAX_BLOCKS; i++) {
         struct fm_counters *block = __atomic_load_n(&blocks[i], __ATOMIC_ACQUIRE);
         if (block)
             sum_block(sum, block);
     }
+}
+
+void fm_counters_add(struct fm_counters_sum *sum, struct fm_counters *from, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        sum_block(sum, &from[i]);
+}
+
+void fm_counters_add_ended(struct fm_counters_sum *sum, struct fm_counters *from, unsigned n)
+{
+    static const char *const types[] = {
+#define X(id, family, labels, type, help) type,
+        FM_COUNTERS(X)
+#undef X
+    };
+    uint64_t gauges[FM_C_COUNT];
+    memcpy(gauges, sum->cell, sizeof gauges);
+    fm_counters_add(sum, from, n);
+    for (unsigned i = 0; i < FM_C_COUNT; i++)
+        if (types[i][0] == 'g')
+            sum->cell[i] = gauges[i];
 }

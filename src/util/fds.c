@@ -36,7 +36,7 @@ static void disown(int fd)
 
 void fm_fds_close(int fd)
 {
-    disown(fd); /* first: once it is closed, the number may be given to somebody else */
+    disown(fd); /* first: once it is closed, the number may become another file's */
     close(fd);
 }
 

@@ -123,7 +123,7 @@ static uint64_t count_lines(const char *p, size_t n)
     return lines ? lines : 1;
 }
 
-/* All of it, waiting as long as it takes; a descriptor that somebody has made non-blocking is polled.  How many bytes
+/* All of it, waiting as long as it takes; a descriptor that was made non-blocking is polled.  How many bytes
  * were written before it failed; n if it did not. */
 static size_t write_all(int fd, const char *p, size_t n)
 {
@@ -151,7 +151,7 @@ static bool is_ours(struct fm_logfile *f)
         return true;
     if (f->fd >= 0 && fstat(f->fd, &st) == 0 && st.st_dev == f->dev && st.st_ino == f->ino)
         return true;
-    f->fd = -1; /* somebody else's, or nobody's: not ours to close */
+    f->fd = -1; /* closed, or another file's: not ours to close */
     int fd = open_path(f);
     if (fd < 0)
         return false;

@@ -47,6 +47,9 @@ static void drain(struct fm_worker *w) FM_ON_LOOP
     if (atomic_exchange(&w->service.draining, true))
         return;
     start(w, &w->graceful, FM_T_GRACEFUL);
+    atomic_store(&w->service.others_serve, w->handed.any && !w->quick);
+    if (atomic_load(&w->replaced))
+        fm_listen_close(&w->conns);
     fm_conns_drain(&w->conns);
     if (w->options->graceful_timeout == 0)
         end_connections(w);
@@ -116,6 +119,8 @@ uint64_t fm_drain_ask(struct fm_worker *w, enum fm_drain how)
     if (stage == LEAVING && now + graceful + FM_END_TIME >= end)
         stage = DRAINING; /* the delay has passed */
     atomic_store(&w->service.leaving, true);
+    if (how == FM_DRAIN_NOW && w->handed.any)
+        atomic_store(&w->replaced, true);
     if (how == FM_DRAIN_QUICKLY && stage < QUICK) {
         fm_info("Draining quickly: no new connections; what waits is answered 503");
         stage = QUICK;

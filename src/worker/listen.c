@@ -38,15 +38,20 @@ bool fm_listen_only_ipv6(const struct fm_options *o, const struct fm_addr *addr)
     return found && port != 0;
 }
 
-static int open_one(struct fm_conns *conns, const struct fm_options *o, const struct fm_addr *addr, const char **what)
+static struct fm_listener_options how_to_listen(const struct fm_options *o)
 {
-    const struct fm_listener_options how = {
+    return (struct fm_listener_options){
         .backlog = (int)o->backlog,
         .keepalive = (unsigned)((o->tcp_keepalive + FM_SEC - 1) / FM_SEC),
         .user_timeout = (unsigned)(o->tcp_user_timeout / FM_MS),
         .mode = o->socket_mode,
-        .only_ipv6 = fm_listen_only_ipv6(o, addr),
     };
+}
+
+static int open_one(struct fm_conns *conns, const struct fm_options *o, const struct fm_addr *addr, const char **what)
+{
+    struct fm_listener_options how = how_to_listen(o);
+    how.only_ipv6 = fm_listen_only_ipv6(o, addr);
     struct fm_bound *bound = &conns->bound[conns->nbound];
     int err = fm_listener_open(&bound->listener, addr, &how, what);
     if (err != 0)
@@ -101,6 +106,22 @@ int fm_listen_open(struct fm_conns *conns, const struct fm_options *o) FM_UNCHEC
     return 0;
 }
 
+int fm_listen_adopt(struct fm_conns *conns, const struct fm_options *o, const int *fds, unsigned n)
+{
+    const struct fm_listener_options how = how_to_listen(o);
+    for (unsigned i = 0; i < n; i++) {
+        struct fm_bound *bound = &conns->bound[i];
+        int err = fm_listener_adopt(&bound->listener, fds[i], &how);
+        if (err != 0) {
+            fm_log(FM_LOG_CRITICAL, "descriptor %d is no listening socket: %s", fds[i], fm_strerror(err));
+            return err;
+        }
+        name(bound);
+        conns->nbound++;
+    }
+    return 0;
+}
+
 void fm_listen_close(struct fm_conns *conns)
 {
     for (unsigned i = 0; i < conns->nbound; i++)
@@ -144,6 +165,9 @@ void fm_listen_announce(const struct fm_conns *conns, const struct fm_options *o
         fm_addr_url(&conns->bound[i].listener.addr, url);
         at += (size_t)snprintf(urls + at, sizeof urls - at, "%s%s", i ? ", " : "", url);
     }
-    fm_info("Listening at: %s (%s, %u threads, Python %s, fermata %s)", urls, o->app, o->threads, fm_interp_version(),
-            FM_VERSION);
+    char workers[32] = "";
+    if (o->workers > 0)
+        snprintf(workers, sizeof workers, "%u workers of ", o->workers);
+    fm_info("Listening at: %s (%s, %s%u threads, Python %s, fermata %s)", urls, o->app, workers, o->threads,
+            fm_interp_version(), FM_VERSION);
 }

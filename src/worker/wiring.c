@@ -121,7 +121,7 @@ int fm_wiring_make(struct fm_worker *w)
 int fm_wiring_admin(struct fm_worker *w) FM_UNCHECKED
 {
     const struct fm_options *o = w->options;
-    struct fm_admin_source source = {is_ready, count_threads, w, is_healthy};
+    struct fm_admin_source source = {.ready = is_ready, .threads = count_threads, .ctx = w, .healthy = is_healthy};
     if (!o->has_admin)
         return 0;
     w->admin = fm_admin_new(&o->admin, fm_listen_only_ipv6(o, &o->admin), &source);

@@ -44,9 +44,28 @@ static void on_open(struct fm_event *event)
     fm_assert_on_loop();
     if (fm_conns_start(&FM_LIST_ENTRY(event, struct fm_worker, open)->conns) != 0)
         fm_die("cannot watch a listening socket");
+    fm_handed_say_ready(&FM_LIST_ENTRY(event, struct fm_worker, open)->handed);
 }
 
 static void stored(void *connection) FM_UNCHECKED { fm_http1_stored(connection); }
+
+static int open_access_log(struct fm_worker *w)
+{
+    const struct fm_options *o = w->options;
+    const char *why;
+    int err;
+    if (!o->access_logfile)
+        return 0;
+    struct fm_logformat *format =
+        o->access_log_json ? fm_logformat_json()
+                           : fm_logformat_new(o->access_logformat ? o->access_logformat : FM_LOGFORMAT_DEFAULT, &why);
+    w->service.access = fm_access_log_open(o->access_logfile, format, o->log_buffer, &err);
+    if (w->service.access)
+        return 0;
+    fm_logformat_free(format);
+    fm_log(FM_LOG_CRITICAL, "--access-logfile %s: %s", o->access_logfile, fm_strerror(err));
+    return err;
+}
 
 /* The threads that know no Python. */
 static int start_helpers(struct fm_worker *w)
@@ -56,10 +75,9 @@ static int start_helpers(struct fm_worker *w)
     fm_files_start();
     fm_spools_start(&w->loop, stored);
     fm_quota_limit_files(w->max_body_files, o->limit_body_disk);
-    if (o->access_logfile && !(w->service.access = fm_access_log_open(o->access_logfile, o->log_buffer, &err))) {
-        fm_log(FM_LOG_CRITICAL, "--access-logfile %s: %s", o->access_logfile, fm_strerror(err));
+    err = open_access_log(w);
+    if (err != 0)
         return err;
-    }
     err = fm_log_start(o->log_buffer);
     if (err != 0) {
         fm_log(FM_LOG_CRITICAL, "cannot start the thread of the log: %s", fm_strerror(err));
@@ -90,6 +108,10 @@ static int set_up(struct fm_worker *w)
         return err;
     fm_event_init(&w->open, on_open);
     check_tmpdir();
+    if (w->handed.any) { /* the admin port is the arbiter's */
+        err = fm_handed_use_counters(&w->handed);
+        return err == 0 ? fm_listen_adopt(&w->conns, w->options, w->handed.listeners, w->handed.nlisteners) : err;
+    }
     err = fm_wiring_admin(w);
     return err == 0 ? fm_listen_open(&w->conns, w->options) : err;
 }
@@ -230,11 +252,12 @@ static void load(struct fm_worker *w) FM_NEEDS_GIL
     app_signal_fd = fm_wsgi_signal_fd(&app_signals);
 }
 
-int fm_worker_run(const struct fm_options *o, const char *program) FM_UNCHECKED
+int fm_worker_run(const struct fm_options *o, const char *program, const struct fm_handed *handed) FM_UNCHECKED
 {
     static struct fm_worker worker; /* zeroed; used by threads to the very end */
     struct fm_worker *w = &worker;
     w->options = o;
+    w->handed = *handed;
     /* One malloc arena: the leader role wanders from thread to thread, and each thread's own arena would keep what a
      * wave of connections needed (5,000 parked twice: 26.2 and 36.3 MB, with one arena 26.2 and 26.4). */
     mallopt(M_ARENA_MAX, 1);
@@ -245,7 +268,8 @@ int fm_worker_run(const struct fm_options *o, const char *program) FM_UNCHECKED
     struct fm_interp_config config = {o->venv, o->pythonpath, program, o->args, o->nargs};
     if (fm_interp_start(&config) != 0)
         return not_started(w, o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER);
-    if (fm_wsgi_init(o->threads > 1, _exit) != 0 || start_threads(w) != 0) {
+    struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, o->root_path, _exit};
+    if (fm_wsgi_init(&wsgi) != 0 || start_threads(w) != 0) {
         fm_interp_print_error();
         return not_started(w, FM_EXIT_OTHER);
     }
@@ -253,7 +277,8 @@ int fm_worker_run(const struct fm_options *o, const char *program) FM_UNCHECKED
     fm_interp_release();
     atomic_store(&w->ready, true);
     fm_loop_post(&w->loop, &w->open, 0, NULL);
-    fm_listen_announce(&w->conns, o);
+    if (!handed->any)
+        fm_listen_announce(&w->conns, o);
     fm_guard_serve();
     watch(w);
     finish(w);

@@ -45,6 +45,6 @@ void fm_child_end(void) FM_UNCHECKED
         fm_error("%s", said);
     }
     fm_interp_flush();
-    fm_wsgi.end_child(code);
+    fm_wsgi.config.end_child(code);
     abort(); /* it does not come back */
 }

@@ -119,17 +119,42 @@ static int renew_input(struct fm_environ_cache *mine)
 
 static int set_constants(struct fm_environ_cache *mine)
 {
-    return set_const(mine, "wsgi.version", Py_BuildValue("(ii)", 1, 0)) ||
-                   set_const(mine, "wsgi.url_scheme", PyUnicode_FromString("http")) ||
-                   set_const(mine, "wsgi.multithread", PyBool_FromLong(fm_wsgi.multithread)) ||
-                   set_const(mine, "wsgi.multiprocess", PyBool_FromLong(0)) ||
-                   set_const(mine, "wsgi.run_once", PyBool_FromLong(0)) ||
-                   set_const(mine, "wsgi.input_terminated", PyBool_FromLong(1)) ||
-                   set_const(mine, "wsgi.file_wrapper", Py_NewRef((PyObject *)fm_wsgi.file_wrapper_type)) ||
-                   set_const(mine, "wsgi_plus.version", Py_BuildValue("(ii)", 1, 0)) ||
-                   set_const(mine, "GATEWAY_INTERFACE", PyUnicode_FromString("CGI/1.1")) ||
-                   set_const(mine, "SCRIPT_NAME", PyUnicode_FromString("")) ||
-                   set_const(mine, "SERVER_SOFTWARE", PyUnicode_FromString("fermata/" FM_VERSION))
+    const struct fm_wsgi_config *config = &fm_wsgi.config;
+    const struct {
+        const char *key, *text; /* or NULL: */
+        bool yes;
+    } constants[] = {
+        {"wsgi.url_scheme", "http", false},
+        {"GATEWAY_INTERFACE", "CGI/1.1", false},
+        {"SCRIPT_NAME", config->root_path ? config->root_path : "", false},
+        {"SERVER_SOFTWARE", "fermata/" FM_VERSION, false},
+        {"wsgi.multithread", NULL, config->multithread},
+        {"wsgi.multiprocess", NULL, config->multiprocess},
+        {"wsgi.run_once", NULL, false},
+        {"wsgi.input_terminated", NULL, true},
+    };
+    for (size_t i = 0; i < sizeof constants / sizeof *constants; i++) {
+        const char *text = constants[i].text;
+        PyObject *value = text ? latin1(text, strlen(text)) : PyBool_FromLong(constants[i].yes);
+        if (set_const(mine, constants[i].key, value) != 0)
+            return -1;
+    }
+    if (set_const(mine, "wsgi.version", Py_BuildValue("(ii)", 1, 0)) != 0 ||
+        set_const(mine, "wsgi_plus.version", Py_BuildValue("(ii)", 1, 0)) != 0)
+        return -1;
+    return set_const(mine, "wsgi.file_wrapper", Py_NewRef((PyObject *)fm_wsgi.file_wrapper_type));
+}
+
+/* What requests share until one has something else. */
+static int set_first(struct fm_environ_cache *mine)
+{
+    static const char *const first[FM_S_COUNT] = {
+        [FM_S_REQUEST_METHOD] = "GET", [FM_S_REQUEST_URI] = "/", [FM_S_PATH_INFO] = "/"};
+    for (int i = 0; i < FM_S_COUNT; i++)
+        if (follow_text(mine, (enum fm_steady)i, first[i] ? first[i] : "") != 0)
+            return -1;
+    return set_place(mine, FM_N_SERVER_PROTOCOL, fm_wsgi.name[FM_N_HTTP_1_1]) ||
+                   set_place(mine, FM_N_REMOTE_PORT, Py_None)
                ? -1
                : 0;
 }
@@ -138,13 +163,8 @@ static int make_template(struct fm_environ_cache *mine)
 {
     if (!(mine->template = PyDict_New()))
         return -1;
-    if (set_constants(mine) || follow_text(mine, FM_S_REQUEST_METHOD, "GET") ||
-        follow_text(mine, FM_S_REMOTE_ADDR, "") || follow_text(mine, FM_S_SERVER_NAME, "") ||
-        follow_text(mine, FM_S_SERVER_PORT, "") || follow_text(mine, FM_S_REQUEST_URI, "/") ||
-        follow_text(mine, FM_S_PATH_INFO, "/") || follow_text(mine, FM_S_QUERY_STRING, "") ||
-        set_place(mine, FM_N_SERVER_PROTOCOL, fm_wsgi.name[FM_N_HTTP_1_1]) ||
-        set_place(mine, FM_N_REMOTE_PORT, Py_None) || follow_text(mine, FM_S_HTTP_HOST, "") ||
-        set_const(mine, "wsgi.errors", Py_NewRef(fm_wsgi.errors)) || renew_input(mine)) {
+    if (set_constants(mine) || set_first(mine) || set_const(mine, "wsgi.errors", Py_NewRef(fm_wsgi.errors)) ||
+        renew_input(mine)) {
         fm_environ_fini(mine); /* the next request begins anew */
         return -1;
     }
@@ -261,14 +281,28 @@ static int put_headers(struct fm_environ_cache *mine, PyObject *env, const struc
     return 0;
 }
 
+/* PATH_INFO is what follows SCRIPT_NAME (RFC 3875, 4.1.5), unless a proxy has taken that off already. */
+static PyObject *path_info(const struct fm_request *r)
+{
+    const char *root = fm_wsgi.config.root_path;
+    PyObject *path = decode_path(fm_request_text(r, r->path), r->path.len);
+    size_t len = root ? strlen(root) : 0, have = path ? (size_t)PyUnicode_GET_LENGTH(path) : 0;
+    if (len == 0 || have < len || memcmp(PyUnicode_1BYTE_DATA(path), root, len) != 0)
+        return path;
+    const char *rest = (const char *)PyUnicode_1BYTE_DATA(path) + len;
+    PyObject *info = have == len || *rest == '/' ? latin1(rest, have - len) : Py_NewRef(path);
+    Py_DECREF(path);
+    return info;
+}
+
 /* The target as it came, its path and its query; all the same if the target is. */
 static int follow_target(struct fm_environ_cache *mine, const struct fm_request *r)
 {
-    const char *target = fm_request_text(r, r->target), *path = fm_request_text(r, r->path);
+    const char *target = fm_request_text(r, r->target);
     if (is_text(mine->steady[FM_S_REQUEST_URI], target, r->target.len))
         return 0;
     mine->steady[FM_S_REQUEST_URI] = NULL; /* until all three are set: it stands for them */
-    return follow(mine, FM_S_PATH_INFO, decode_path(path, r->path.len)) ||
+    return follow(mine, FM_S_PATH_INFO, path_info(r)) ||
                    follow(mine, FM_S_QUERY_STRING, latin1(fm_request_text(r, r->query), r->query.len)) ||
                    follow(mine, FM_S_REQUEST_URI, latin1(target, r->target.len))
                ? -1
@@ -295,6 +329,8 @@ static int fill(struct fm_environ_cache *mine, PyObject *env, struct fm_call *ca
         return -1;
     /* The template has the host.  One that is empty is only there if the client sent it so. */
     if (r->host.len == 0 && !fm_request_find(r, FM_H_HOST) && PyDict_DelItem(env, fm_wsgi.name[FM_N_HTTP_HOST]))
+        return -1;
+    if ((r->forwarded.any || call->peer.via) && fm_environ_told(env, r, &call->peer) != 0)
         return -1;
     return r->body.size > 0 ? put(env, fm_wsgi.name[FM_N_WSGI_INPUT], fm_input_new(&call->request->body)) : 0;
 }

@@ -61,10 +61,9 @@ static int find_types(void)
                : -1;
 }
 
-int fm_wsgi_init(bool multithread, void (*end_child)(int code))
+int fm_wsgi_init(const struct fm_wsgi_config *config)
 {
-    fm_wsgi.multithread = multithread;
-    fm_wsgi.end_child = end_child;
+    fm_wsgi.config = *config;
     if (make_names() != 0 || make_types() != 0 || find_types() != 0)
         return -1;
     fm_wsgi.errors = fm_errors_new();

@@ -128,6 +128,9 @@ static inline PyObject *fm_item(PyObject *sequence, Py_ssize_t i)
 PyObject *fm_environ_new(struct fm_environ_cache *mine, struct fm_call *call);
 void fm_environ_fini(struct fm_environ_cache *mine);
 
+/* proxied.c: what trusted proxies say of the request takes the place of what the connection says.  0, or -1. */
+int fm_environ_told(PyObject *env, const struct fm_request *r, const struct fm_peer *peer);
+
 PyObject *fm_input_new(struct fm_body *body); /* input.c: moves the body */
 bool fm_input_is_unused(PyObject *input);     /* has only its one owner seen it? */
 

@@ -13,6 +13,7 @@
 
 #include "fermata/http/headers.h"
 #include "fermata/util/annotate.h"
+#include "fermata/wsgi/gateway.h"
 
 /* ---- strings that are used again and again, made once ---- */
 
@@ -82,8 +83,7 @@ struct fm_wsgi_state {
     PyTypeObject *raw_type, *reader_type, *random_type; /* of io: FileIO, BufferedReader, BufferedRandom */
     PyObject *errors;                                   /* wsgi.errors of every environ; it has no state */
     PyObject *application;
-    bool multithread;
-    void (*end_child)(int code); /* see fm_wsgi_init */
+    struct fm_wsgi_config config;
 
     atomic_uint waking; /* wake-ups of futures that run right now, in any thread */
 

@@ -173,7 +173,7 @@ static void check_request(struct fm_request *request, const struct rec_request *
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct fm_peer peers[] = {{"192.0.2.1", 54321, "a.example", "80"}, {"", 0, "unix", ""}};
+    static const struct fm_peer peers[] = {{"192.0.2.1", 54321, "a.example", "80", NULL}, {"", 0, "unix", "", NULL}};
     static struct rec_request want;
     struct fuzz_stream in = fuzz_case(data, size);
     if (size < 1 || size > 16384)

@@ -23,7 +23,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     const struct fm_interp_config config = {.program = args[0]};
     (void)argc, (void)argv;
     fm_log_set_level(FM_LOG_ERROR);
-    if (fm_interp_start(&config) != 0 || fm_wsgi_init(true, _exit) != 0)
+    if (fm_interp_start(&config) != 0 ||
+        fm_wsgi_init(&(struct fm_wsgi_config){.multithread = true, .end_child = _exit}) != 0)
         fuzz_fail("Python does not start");
     return 0;
 }

@@ -15,6 +15,7 @@ from harness.server import run
 
 OPTIONS = {
     "--bind": "HOST:PORT",
+    "--workers": "WEB_CONCURRENCY",
     "--threads": "8",
     "--backlog": "2048",
     "--worker-connections": "10000",
@@ -38,6 +39,14 @@ OPTIONS = {
     "--limit-request-fields": "100",
     "--limit-request-field_size": "8190",
     "--limit-request-body": "",
+    "--forwarded-allow-ips": "127.0.0.1,::1,unix",
+    "--proxy-headers": "proto",
+    "--forwarded-header": "x-forwarded",
+    "--proxy-protocol": "off",
+    "--proxy-allow-from": "the same",
+    "--root-path": "SCRIPT_NAME",
+    "--access-logformat": "combined",
+    "--access-log-json": "",
     "--chdir": "",
     "--pythonpath": "",
     "--env": "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import signal
@@ -254,6 +255,32 @@ def test_complete_and_kept_or_closed(logged):
         c.request("GET", "/hello")
         c.request("GET", "/hello", [("Connection", "close")])
     assert [entry["end"] for entry in lines(path, 2)] == ["+", "-"]
+
+
+def test_format(launch, tmp_path):
+    """gunicorn's atoms; what a client sent cannot forge a line."""
+    path = tmp_path / "access.log"
+    form = '%(h)s "%(r)s" %(s)s %(b)s %(m)s %(U)s %(q)s %(H)s %({X-Id}i)s %(L)s %(X)s'
+    server = launch("basic", "--access-logfile", str(path), "--access-logformat", form)
+    server.get("/hello?a=b", [("X-Id", 'one"\xe4')])
+    text = eventually(lambda: path.read_text().endswith("\n") and path.read_text(), "a line")
+    pattern = r'127\.0\.0\.1 "GET /hello\?a=b HTTP/1\.1" 200 \d+ GET /hello a=b HTTP/1\.1 one\\x22\\xe4 \d\.\d{6} [+-]\n'
+    assert re.fullmatch(pattern, text), text
+
+
+def test_json(launch, tmp_path):
+    path = tmp_path / "access.log"
+    server = launch("basic", "--access-logfile", str(path), "--access-log-json")
+    server.get("/hello?a=b", [("User-Agent", 'a "b"\\\xe4')])
+    with server.connect() as c:
+        c.send(b"\x16\x03\x01\n")
+        assert c.read_response().status == 400
+    lines = eventually(lambda: path.read_text().count("\n") == 2 and path.read_text().splitlines(), "two lines")
+    first, second = (json.loads(line) for line in lines)
+    assert (first["method"], first["path"], first["query"], first["status"]) == ("GET", "/hello", "a=b", 200)
+    assert first["user_agent"] == 'a "b"\\\xe4'
+    assert first["duration"] >= 0 and first["bytes"] > 0 and first["user"] is None
+    assert second["status"] == 400 and second["method"] is None
 
 
 def test_a_response_that_breaks_off(logged):

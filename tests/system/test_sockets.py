@@ -246,14 +246,11 @@ def test_temporary_directory_that_cannot_be_used(launch, tmp_path):
 
 
 HINTS = {
-    ("-w", "4"): "one process",
-    ("-w4",): "--threads",
-    ("--workers=4",): "one process",
     ("-k", "gevent"): "one kind of worker",
     ("--worker-class", "gthread"): "one kind of worker",
     ("-t", "60"): "--request-timeout",
     ("--timeout=60",): "--request-timeout",
-    ("--preload",): "one process",
+    ("--preload",): "by itself",
     ("--reload",): "start it again",
     ("--max-requests", "1000"): "recycled",
     ("--certfile", "x"): "no TLS",
@@ -262,8 +259,8 @@ HINTS = {
     ("--user", "www"): "supervisor",
     ("-p", "x.pid"): "supervisor",
     ("--statsd-host", "x"): "/metrics",
-    ("--forwarded-allow-ips", "*"): "proxy's headers",
-    ("--access-logformat", "%h"): "combined",
+    ("--secure-scheme-headers", "x"): "--proxy-headers",
+    ("--max-requests", "100"): "SIGHUP",
     ("--log-file=-",): "--error-logfile",
     ("--config",): "--env",
 }

@@ -10,12 +10,18 @@
 #include "fermata/util/annotate.h"
 
 struct fm_admin;
+struct fm_buf;
+struct fm_counters_sum;
 
 struct fm_admin_source { /* what the page asks the server; any thread, never blocking */
     bool (*ready)(void *ctx);
     void (*threads)(void *ctx, unsigned *busy, unsigned *idle);
     void *ctx;
     bool (*healthy)(void *ctx); /* or NULL: it always is */
+    /* Each of these may be NULL: */
+    void (*counters)(void *ctx, struct fm_counters_sum *sum); /* else those of this process */
+    void (*more_metrics)(void *ctx, struct fm_buf *to);       /* what follows on the metrics page */
+    void (*workers)(void *ctx, struct fm_buf *to);            /* /workers, as JSON; else there is no such page */
 };
 
 /* Binds; only_ipv6 as in net/listener.h.  NULL after a message in the log. */

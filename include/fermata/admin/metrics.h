@@ -6,7 +6,9 @@
 
 #include "fermata/util/buf.h"
 
+struct fm_counters_sum;
+
 /* Appends the page.  Any thread. */
-void fm_metrics_page(struct fm_buf *out, unsigned busy, unsigned idle, bool ready);
+void fm_metrics_page(struct fm_buf *out, const struct fm_counters_sum *sum, unsigned busy, unsigned idle, bool ready);
 
 #endif

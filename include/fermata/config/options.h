@@ -6,11 +6,13 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "fermata/http/forwarded.h"
 #include "fermata/http/h1/parser.h"
 #include "fermata/net/addr.h"
 #include "fermata/util/log.h"
 
 #define FM_MAX_BINDS 16
+#define FM_MAX_WORKERS 256
 #define FM_PATH_SIZE 4096
 #define FM_LIKE_SEND_TIMEOUT UINT64_MAX
 
@@ -22,6 +24,7 @@ struct fm_options {
     bool has_admin;
     unsigned socket_mode; /* of unix sockets */
     int umask;            /* -1: as it is */
+    unsigned workers;     /* 0: one process, without an arbiter */
     unsigned threads;
     unsigned backlog;
     unsigned worker_connections;
@@ -35,13 +38,21 @@ struct fm_options {
     uint64_t drain_delay;                                            /* ns */
     bool allow_half_close;
     struct fm_http_limits limits;
+    struct fm_proxy_rules proxy;
+    unsigned proxy_protocol; /* a bit for each version that is taken: 1, 2 */
+    struct fm_peers proxy_allow_from;
+    bool has_proxy_allow_from;
+    const char *root_path; /* "/shop", or NULL */
+    char root_text[1024];
     const char *chdir, *pythonpath;
     const char *venv; /* absolute, as log files are: relative to where the command was given, not to --chdir */
     char **args;      /* what follows --, without an application that is named there: the application's arguments */
     int nargs;
     enum fm_log_level log_level;
     const char *error_logfile, *access_logfile; /* absolute, or "-" */
-    uint64_t log_buffer;                        /* bytes, of each log */
+    const char *access_logformat;               /* or NULL: the default */
+    bool access_log_json;
+    uint64_t log_buffer; /* bytes, of each log */
     /* Where paths are kept that were given as relative ones. */
     char venv_path[FM_PATH_SIZE], error_path[FM_PATH_SIZE], access_path[FM_PATH_SIZE];
 };

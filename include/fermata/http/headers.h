@@ -52,7 +52,11 @@
     X(X_CSRFTOKEN, "X-CSRFToken", "HTTP_X_CSRFTOKEN")                                                                  \
     X(X_FORWARDED_FOR, "X-Forwarded-For", "HTTP_X_FORWARDED_FOR")                                                      \
     X(X_FORWARDED_HOST, "X-Forwarded-Host", "HTTP_X_FORWARDED_HOST")                                                   \
+    X(X_FORWARDED_PORT, "X-Forwarded-Port", "HTTP_X_FORWARDED_PORT")                                                   \
+    X(X_FORWARDED_PREFIX, "X-Forwarded-Prefix", "HTTP_X_FORWARDED_PREFIX")                                             \
     X(X_FORWARDED_PROTO, "X-Forwarded-Proto", "HTTP_X_FORWARDED_PROTO")                                                \
+    X(X_FORWARDED_PROTOCOL, "X-Forwarded-Protocol", "HTTP_X_FORWARDED_PROTOCOL")                                       \
+    X(X_FORWARDED_SSL, "X-Forwarded-Ssl", "HTTP_X_FORWARDED_SSL")                                                      \
     X(X_REAL_IP, "X-Real-IP", "HTTP_X_REAL_IP")                                                                        \
     X(X_REQUEST_ID, "X-Request-ID", "HTTP_X_REQUEST_ID")                                                               \
     X(X_REQUESTED_WITH, "X-Requested-With", "HTTP_X_REQUESTED_WITH")

@@ -11,9 +11,24 @@
 #include <stdint.h>
 
 #include "fermata/http/body.h"
+#include "fermata/util/ip.h"
 
 struct fm_span {
     uint32_t off, len; /* into fm_request.head */
+};
+
+enum fm_scheme { FM_SCHEME_UNTOLD, FM_SCHEME_HTTP, FM_SCHEME_HTTPS };
+
+/* What was told and is believed; len 0, port 0: not told.  Spans are into the request's head. */
+struct fm_forwarded {
+    struct fm_ip client;
+    struct fm_span host;
+    struct fm_span prefix; /* begins with a slash and does not end with one */
+    uint16_t client_port;
+    uint16_t port;
+    uint8_t scheme; /* enum fm_scheme */
+    bool has_client;
+    bool any; /* one of these was told */
 };
 
 /* One header field; the name keeps its case, the value has no white space around it. */
@@ -35,13 +50,15 @@ struct fm_request {
     bool expect_continue;   /* 1.1 and "Expect: 100-continue" */
     bool chunked;           /* Transfer-Encoding: chunked */
     bool is_head;           /* method HEAD */
+    bool from_proxy;        /* it has fields that proxies set, which fm_forwarded_read reads */
     int64_t content_length; /* -1: none was sent */
     struct fm_span method;
     struct fm_span target; /* as sent */
     struct fm_span path;   /* still percent-encoded; "*" for asterisk-form; "/" if an absolute-form has none */
     struct fm_span query;  /* after the first '?', len 0 if there is none */
     struct fm_span host;   /* the Host to use: absolute-form's authority wins over the field; len 0 if none (1.0) */
-    struct fm_body body;   /* complete before the request is dispatched */
+    struct fm_forwarded forwarded; /* what a proxy that is trusted says of it; all zero if none does */
+    struct fm_body body;           /* complete before the request is dispatched */
 };
 
 static inline const char *fm_request_text(const struct fm_request *r, struct fm_span s) { return r->head + s.off; }

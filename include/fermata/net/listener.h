@@ -37,11 +37,13 @@ struct fm_listener {
     char path[FM_LISTENER_PATH]; /* of a unix socket, absolute: the application may change the directory */
     dev_t device;                /* of that path, with the next: is it ours still? */
     ino_t inode;
+    int pinned; /* the path, open, once the socket is left: so that no other one gets its inode; or -1 */
     struct fm_loop *loop;
     struct event *event;
     struct fm_timer retry; /* after EMFILE and the like */
     unsigned retry_kind;
     bool wanted; /* accepting is not paused by its owner */
+    bool shared; /* other processes accept from it as well: one connection a wake, so that each gets its share */
     int spares[FM_LISTENER_SPARES];
     unsigned nspares, wanted_spares;
     bool complained; /* a failing accept is logged once until it works again, rate-limited */
@@ -49,10 +51,16 @@ struct fm_listener {
     void *owner;
 };
 
-/* Socket, bind, listen.  0 or a negated errno, with *what set to the call that failed.  A unix socket that nobody
- * listens on any more is replaced. */
+/* Socket, bind, listen.  0 or a negated errno, with *what set to the call that failed.  A unix socket on which no
+ * process listens any more is replaced. */
 int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, const struct fm_listener_options *o,
                      const char **what);
+
+/* Takes over a listening socket that another process has opened, and has the path of.  0 or a negated errno. */
+int fm_listener_adopt(struct fm_listener *l, int fd, const struct fm_listener_options *o);
+
+/* Closes this process's descriptor alone: others go on accepting, and the path stays until fm_listener_unlink. */
+void fm_listener_leave(struct fm_listener *l);
 
 /* A connection that this listener accepted has been closed: keeps its descriptor back, if a spare one is missing. */
 void fm_listener_refill(struct fm_listener *l) FM_ON_LOOP;

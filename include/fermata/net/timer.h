@@ -42,7 +42,7 @@ static inline void fm_timer_stop(struct fm_timer *t) { fm_list_remove(&t->node);
 /* When the next timer expires, or FM_NEVER. */
 uint64_t fm_timers_next(const struct fm_timers *ts) FM_ON_LOOP;
 
-/* Calls whoever is due, and answers as fm_timers_next does then. */
+/* Calls the timers that are due, and answers as fm_timers_next does then. */
 uint64_t fm_timers_run(struct fm_timers *ts, uint64_t now) FM_ON_LOOP;
 
 #endif

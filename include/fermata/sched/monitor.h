@@ -4,18 +4,19 @@
  *
  *   waits     has run for a millisecond (a quarter of one, for a while after a stall), is not runnable, and has used
  *             less than half of the time since the monitor last looked
- *   computes  has used 5 ms of processor time since the monitor first saw it: others may go on, and somebody polls
+ *   computes  has used 5 ms of processor time since the monitor first saw it: others may go on, and another thread
+ * polls
  *
- * or if it has waited 10 ms for the GIL before a step: then others use it, so nothing is handed off, but somebody
+ * or if it has waited 10 ms for the GIL before a step: then others use it, so nothing is handed off, but another thread
  * polls.  A thread that is runnable and has no processor is not held up by its step, and another would not get one
  * sooner.
  *
- * The monitor sleeps while no step runs inline and none holds output back.  Whoever begins that calls fm_sched_watch,
- * which sets the timer that wakes the monitor when the step may be late, and not before; most steps are over by then.
- * While steps follow one another, the leader puts the timer off (may_postpone), unless output is held back: so the
- * monitor sleeps while all goes well.
- * The monitor sets monitor_asleep first and then looks once more; whoever gives it something to watch does so first and
- * then reads monitor_asleep: one of the two sees the other (both sequentially consistent). */
+ * The monitor sleeps while no step runs inline and none holds output back.  The thread that begins that calls
+ * fm_sched_watch, which sets the timer that wakes the monitor when the step may be late, and not before; most steps are
+ * over by then. While steps follow one another, the leader puts the timer off (may_postpone), unless output is held
+ * back: so the monitor sleeps while all goes well. The monitor sets monitor_asleep first and then looks once more; a
+ * thread that gives it something to watch does so first and then reads monitor_asleep: one of the two sees the other
+ * (both sequentially consistent). */
 #ifndef FERMATA_SCHED_MONITOR_H
 #define FERMATA_SCHED_MONITOR_H
 

@@ -104,7 +104,7 @@ void fm_sched_fini(struct fm_sched *c);
 /* The body of pool thread number `index`: returns when the scheduler is stopped. */
 void fm_sched_run(struct fm_sched *c, unsigned index) FM_NO_GIL;
 
-/* Puts a QUEUED task on the run queue and sees to it that somebody will run it.  Any thread, also with the GIL.  What
+/* Puts a QUEUED task on the run queue and sees to it that a thread will run it.  Any thread, also with the GIL.  What
  * the loop pushes while calm goes to the queue as one batch when its turn is over. */
 void fm_sched_push(struct fm_sched *c, struct fm_task *t) FM_ANY_THREAD;
 
@@ -133,8 +133,8 @@ unsigned fm_sched_left(struct fm_sched *c, int *tids, unsigned n, bool *polling)
  * aborted before, so that each step is the last one. */
 void fm_sched_run_rest(struct fm_sched *c);
 
-/* Does the pool thread run its step as leader?  Then nobody waits for the GIL, and giving it up around a send is not
- * worth it. */
+/* Does the pool thread run its step as leader?  Then no other thread waits for the GIL, and giving it up around a send
+ * is not worth it. */
 bool fm_sched_is_inline(struct fm_sched *c, const struct fm_thread *thread) FM_ANY_THREAD;
 
 /* From now on there may be something to watch: the monitor will look after sched->watch_after.  Any thread; a load, at

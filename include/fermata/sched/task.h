@@ -1,6 +1,6 @@
 /* A task: the schedulable half of one request.  Its state says who holds it, and only its holder touches it:
  *
- *   IDLE     nobody runs it; it is the loop's
+ *   IDLE     no request; it is the loop's
  *   QUEUED   in the run queue
  *   RUNNING  one thread runs a step
  *   PARKING  that thread registers a callback with a future, which may fire at any moment, in any thread
@@ -9,15 +9,15 @@
  *   WRITING  the socket holds it: it goes on when the client has taken its output
  *   DONE     the step was the last; the loop will find it in its inbox
  *
- * State and flags are one atomic word, so that "let go unless somebody wants the request to end" is one operation.
+ * State and flags are one atomic word, so that "let go unless the request is to end" is one operation.
  * FM_TASK_ABORT: no further step, only the end.  FM_TASK_GONE: the client is gone; ends the request where it would
  * park. Only the loop aborts; it also owns the memory, so an aborting loop never meets a freed task.
  *
  * Waiting for a future goes through a struct fm_wait, which lives in the callback object and so may outlive the task.
  * A wait is ARMED by the thread that parks, and then taken exactly once: by the callback (FIRING, then FIRED) or by the
- * thread that runs the task next (DISARMED).  Whoever completes the future after that finds nothing to do.  The thread
- * that runs next waits for FIRING to become FIRED (a few instructions), so the callback never touches a task that has
- * gone on: late and concurrent callbacks are harmless. */
+ * thread that runs the task next (DISARMED).  A thread that completes the future after that finds nothing to do.  The
+ * thread that runs next waits for FIRING to become FIRED (a few instructions), so the callback never touches a task
+ * that has gone on: late and concurrent callbacks are harmless. */
 #ifndef FERMATA_SCHED_TASK_H
 #define FERMATA_SCHED_TASK_H
 
@@ -72,7 +72,7 @@ struct fm_task {
     struct fm_list node;   /* in the run queue: the scheduler's lock */
     _Atomic uint32_t word; /* state and flags; changed by the holder, flags by the loop */
     bool begun;            /* a step has been run; the holder's */
-    uint64_t queued_at;    /* set by whoever queues it */
+    uint64_t queued_at;    /* set by the thread that queues it */
 };
 
 enum { FM_WAIT_ARMED, FM_WAIT_FIRING, FM_WAIT_FIRED, FM_WAIT_DISARMED };
@@ -111,7 +111,7 @@ bool fm_task_let_go(struct fm_task *t, struct fm_wait *w) FM_ANY_THREAD;
 /* Running thread, where add_done_callback failed: back to RUNNING, whatever has happened meanwhile. */
 void fm_task_unpark(struct fm_task *t, struct fm_wait *w) FM_ANY_THREAD;
 
-/* The thread that goes on with a task that was parked on w, before anything else; also whoever gives w up. */
+/* The thread that goes on with a task that was parked on w, before anything else; also before w is given up. */
 void fm_wait_disarm(struct fm_wait *w) FM_ANY_THREAD;
 
 /* For sched/wake.c, beside the functions above: the one place where the state of a task changes that others may look

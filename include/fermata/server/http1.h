@@ -63,8 +63,11 @@ struct fm_http1 {
     bool ended;     /* the client ended its direction */
     bool slow_disk; /* READING, but nothing is read until the body's file has taken what is there */
     bool served;    /* a request of it has been answered */
+    bool unnamed;   /* the PROXY protocol has named no client: then its headers are not a proxy's */
+    bool tls;       /* the PROXY protocol says that the client came with TLS */
     bool last_read; /* draining: nothing is read any more behind its request but once */
-    char remote[46];
+    char remote[FM_IP_TEXT];
+    char via[FM_IP_TEXT]; /* the proxy that has told it; "" if none has */
 };
 
 bool fm_http1_move_allowed(enum fm_http1_state from, enum fm_http1_state to);
@@ -72,8 +75,8 @@ const char *fm_http1_state_name(enum fm_http1_state state);
 
 /* Takes over fd, and starts to read.  peer: its remote address is copied, the server's name and port live as long as
  * the connection.  on_closed is called once, when it is CLOSED, and takes it out of the owner's set.  0, or a negated
- * errno and *c NULL: fd is the caller's still. */
-int fm_http1_new(struct fm_http1 **c, struct fm_service *service, int fd, const struct fm_peer *peer, void *owner,
+ * errno and *made NULL: fd is the caller's still. */
+int fm_http1_new(struct fm_http1 **made, struct fm_service *service, int fd, const struct fm_peer *peer, void *owner,
                  fm_http1_closed_fn *on_closed) FM_ON_LOOP;
 
 /* The drain begins: an idle connection ends, a busy one when what has arrived is answered. */

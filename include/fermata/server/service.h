@@ -19,6 +19,9 @@ struct fm_service { /* set before any thread starts, but for the flags; outlives
     void (*report_stack)(unsigned long thread, const char *what);
     atomic_bool leaving;  /* responses say that the connection ends; written by the guard */
     atomic_bool draining; /* no new requests; written by the loop */
+    /* In a drain: clients lose nothing by it, as others serve them, so idle connections are given a moment in which the
+     * request that may be on its way is answered; written by the loop. */
+    atomic_bool others_serve;
 };
 
 #endif

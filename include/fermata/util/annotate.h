@@ -37,7 +37,7 @@ extern struct fm_role fm_role_gil;
 #define FM_DROPS_GIL FM_ATTR(release_capability(fm_role_gil))
 #define FM_ANY_THREAD
 
-/* A mutex that clang can follow.  Leaf locks: nothing blocks, and nobody waits for the GIL, while one is held. */
+/* A mutex that clang can follow.  Leaf locks: nothing blocks, and no thread waits for the GIL, while it holds one. */
 struct FM_ATTR(capability("mutex")) fm_mutex {
     pthread_mutex_t m;
 };

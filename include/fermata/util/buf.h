@@ -1,7 +1,7 @@
 /* A growing byte buffer: bytes [off, len) of data are live.  Not thread-safe; its owner says who may touch it.
  *
- * Where memory is out, what was to be appended is dropped and `failed` is set: whoever fills a buffer looks at it once,
- * before the content is used.  Callers bound what they append: limits come first. */
+ * Where memory is out, what was to be appended is dropped and `failed` is set: the caller that fills a buffer looks at
+ * it once, before the content is used.  Callers bound what they append: limits come first. */
 #ifndef FERMATA_UTIL_BUF_H
 #define FERMATA_UTIL_BUF_H
 

@@ -2,13 +2,14 @@
  *
  * A pool thread has a block of its own and is its only writer; threads that are not ours (a future's done-callback runs
  * in whatever thread completes it) add to one shared block atomically.  A reader sums all blocks.  All relaxed: the
- * figures are statistics, nobody draws conclusions from their order.  A gauge is the sum of +1 and -1 that may lie in
+ * figures are statistics, no conclusion is drawn from their order.  A gauge is the sum of +1 and -1 that may lie in
  * different blocks; unsigned wrap-around makes the sum right. */
 #ifndef FERMATA_UTIL_COUNTER_H
 #define FERMATA_UTIL_COUNTER_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "fermata/util/annotate.h"
@@ -89,7 +90,11 @@ struct fm_counters {
 /* Gives the calling thread a block of its own, which lives as long as the process. */
 void fm_counters_attach(void);
 
-extern struct fm_counters fm_counters_shared;
+/* Takes the blocks of this process from memory of the caller's, zeroed, which another process may read: the first is
+ * the shared one.  Before any thread counts. */
+void fm_counters_place(void *memory, size_t size);
+
+extern struct fm_counters *fm_counters_shared;
 extern __thread struct fm_counters *fm_counters_own; /* NULL in a thread that has no block */
 
 /* One writer: load and store, no locked instruction.  Otherwise a real atomic add. */
@@ -105,7 +110,7 @@ static inline void fm_counter_bump(_Atomic uint64_t *cell, bool own, uint64_t n)
 static inline void fm_count_add(enum fm_counter id, uint64_t n)
 {
     struct fm_counters *own = fm_counters_own;
-    fm_counter_bump(own ? &own->cell[id] : &fm_counters_shared.cell[id], own != NULL, n);
+    fm_counter_bump(own ? &own->cell[id] : &fm_counters_shared->cell[id], own != NULL, n);
 }
 void fm_count_refused(unsigned refusal);
 void fm_observe(enum fm_histogram id, uint64_t ns);
@@ -127,5 +132,11 @@ struct fm_counters_sum {
     } hist[FM_HG_COUNT];
 };
 void fm_counters_read(struct fm_counters_sum *sum);
+
+/* Adds n blocks of a process, which may be another one, to *sum. */
+void fm_counters_add(struct fm_counters_sum *sum, struct fm_counters *from, unsigned n);
+
+/* Adds what a process that has ended has counted; its gauges are gone with it. */
+void fm_counters_add_ended(struct fm_counters_sum *sum, struct fm_counters *from, unsigned n);
 
 #endif

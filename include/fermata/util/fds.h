@@ -1,4 +1,4 @@
-/* The descriptors that the server works with, and whose numbers nobody else in the process may use: listening sockets,
+/* The descriptors that the server works with, and whose numbers nothing else in the process may use: listening sockets,
  * connections, eventfds, a timerfd.
  *
  * The application lives in the same process.  It may fork: a child that lives on must not keep our sockets open.  And

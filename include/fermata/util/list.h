@@ -1,5 +1,5 @@
 /* Intrusive doubly linked list.  A node that is in no list points to itself, so removal needs no list and is safe to
- * repeat.  Not thread-safe: whoever owns the head's lock or role owns the nodes' links. */
+ * repeat.  Not thread-safe: the owner of the head's lock or role owns the nodes' links. */
 #ifndef FERMATA_UTIL_LIST_H
 #define FERMATA_UTIL_LIST_H
 

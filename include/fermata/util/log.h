@@ -1,5 +1,5 @@
 /* The error log: one line per call, put into its file as a whole, so that lines of different threads never mix.  Once
- * it was started nobody who logs waits for the file (util/logfile.h).  Any thread; fm_log_open, fm_log_start and
+ * it was started no thread that logs waits for the file (util/logfile.h).  Any thread; fm_log_open, fm_log_start and
  * fm_log_set_level before any other thread starts. */
 #ifndef FERMATA_UTIL_LOG_H
 #define FERMATA_UTIL_LOG_H

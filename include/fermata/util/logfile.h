@@ -1,9 +1,9 @@
 /* A file that lines are written to by a thread of its own.
  *
- * A log can stand still: a pipe that nobody reads, a disk that hangs.  Whoever has a line puts it into a bounded ring
- * and goes on; the file's thread writes it.  What does not fit is dropped, whole lines at a time, counted, and told in
- * one line when the file takes again.  Until fm_logfile_start, and in a child that the application has forked, lines
- * are written at once by the caller. */
+ * A log can stand still: a pipe that is not read, a disk that hangs.  A thread that has a line puts it into a bounded
+ * ring and goes on; the file's thread writes it.  What does not fit is dropped, whole lines at a time, counted, and
+ * told in one line when the file takes again.  Until fm_logfile_start, and in a child that the application has forked,
+ * lines are written at once by the caller. */
 #ifndef FERMATA_UTIL_LOGFILE_H
 #define FERMATA_UTIL_LOGFILE_H
 

@@ -7,7 +7,7 @@
 
 /* If much more is resident than when memory was given back last, or much less is in use than since: gives back what is
  * free.  For a quiet moment: it takes some ten microseconds if there is nothing to do, else some milliseconds, in which
- * nobody can allocate.  Always called by the same thread, without the GIL. */
+ * no thread can allocate.  Always called by the same thread, without the GIL. */
 void fm_trim(void) FM_NO_GIL;
 
 #endif

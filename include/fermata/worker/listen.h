@@ -10,6 +10,9 @@
 /* Opens all of them, before the loop runs.  0, or a negated errno after a message in the log. */
 int fm_listen_open(struct fm_conns *conns, const struct fm_options *o);
 
+/* Takes over what an arbiter has opened.  0, or a negated errno after a message in the log. */
+int fm_listen_adopt(struct fm_conns *conns, const struct fm_options *o, const int *fds, unsigned n);
+
 /* Repeatable. */
 void fm_listen_close(struct fm_conns *conns) FM_ON_LOOP;
 

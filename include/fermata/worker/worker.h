@@ -11,6 +11,7 @@
 #include "fermata/sched/sched.h"
 #include "fermata/server/conns.h"
 #include "fermata/server/service.h"
+#include "fermata/worker/handed.h"
 
 struct fm_admin;
 
@@ -20,17 +21,19 @@ struct fm_worker {
     struct fm_sched sched;
     struct fm_service service; /* what the connections see of it */
     struct fm_conns conns;
-    struct fm_admin *admin; /* or NULL */
+    struct fm_admin *admin;  /* or NULL */
+    struct fm_handed handed; /* by an arbiter */
     unsigned max_conns, max_body_files;
     atomic_bool ready;                                     /* the application is loaded */
+    atomic_bool replaced;                                  /* others accept what waits; written by the guard */
     bool quick, ending;                                    /* see drain.c; loop only */
     struct fm_timer delay, graceful, last;                 /* loop only */
     struct fm_event open;                                  /* posted by the main thread */
     struct fm_event leave_event, drain_event, quick_event; /* posted by the guard */
 };
 
-/* Binds, starts threads, loads the application, serves until a signal, drains.  program is how the command was called.
- * Returns the exit code. */
-int fm_worker_run(const struct fm_options *o, const char *program);
+/* Binds, or takes over what an arbiter has bound; starts threads, loads the application, serves until a signal, drains.
+ * program is how the command was called.  Returns the exit code. */
+int fm_worker_run(const struct fm_options *o, const char *program, const struct fm_handed *handed);
 
 #endif

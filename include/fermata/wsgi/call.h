@@ -40,6 +40,7 @@ struct fm_peer {             /* who is talking to whom, as text; of the connecti
     unsigned remote_port;
     const char *server_name;
     const char *server_port;
+    const char *via; /* the address of the proxy that has told remote_addr by the PROXY protocol, or NULL */
 };
 
 struct fm_call {

@@ -5,10 +5,17 @@
 #include "fermata/util/annotate.h"
 #include "fermata/wsgi/call.h"
 
-/* Makes the types and constants; multithread: steps may run at the same time.  end_child ends, with this exit code, a
- * child that the application has forked and that comes back to a step (src/wsgi/child.c): how a process ends is the
- * caller's.  0, or -1 with an exception set. */
-int fm_wsgi_init(bool multithread, void (*end_child)(int code)) FM_NEEDS_GIL;
+struct fm_wsgi_config {
+    bool multithread;      /* steps may run at the same time */
+    bool multiprocess;     /* other processes serve the same sockets */
+    const char *root_path; /* SCRIPT_NAME, which PATH_INFO does not begin with; "/a", or NULL for none */
+    /* Ends, with this exit code, a child that the application has forked and that comes back to a step
+     * (src/wsgi/child.c): how a process ends is the caller's. */
+    void (*end_child)(int code);
+};
+
+/* Makes the types and constants.  config's texts live as long as the process.  0, or -1 with an exception set. */
+int fm_wsgi_init(const struct fm_wsgi_config *config) FM_NEEDS_GIL;
 
 /* What a pool thread keeps from step to step: one for each, for fm_thread.user, before its first step.  Freed by
  * fm_wsgi_fini, for the main thread may have to run the last steps of threads that have ended. */

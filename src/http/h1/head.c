@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "fermata/http/headers.h"
+#include "fermata/http/host.h"
 #include "fermata/util/err.h"
 
 /* The field table has 16 bits for a name and for the count, and 32 for offsets: the limits never exceed that. */
@@ -100,7 +101,7 @@ static enum fm_refusal validate_host(struct validation *v, const char *value, co
         return FM_REFUSE_HOST_REPEATED;
     if (v->r->host.len == 0) /* else the target's authority stands there (RFC 9112, 3.2.2) */
         v->r->host = (struct fm_span){f->value_off, f->value_len};
-    return f->value_len == 0 || fm_strict_host(value, f->value_len) ? FM_REFUSE_NOTHING : FM_REFUSE_BAD_HOST;
+    return f->value_len == 0 || fm_is_host(value, f->value_len) ? FM_REFUSE_NOTHING : FM_REFUSE_BAD_HOST;
 }
 
 static enum fm_refusal validate_length(struct validation *v, const char *value, const struct fm_field *f)
@@ -150,6 +151,14 @@ static enum fm_refusal validate_expect(struct validation *v, const char *value, 
     return v->r->expect_continue ? FM_REFUSE_NOTHING : FM_REFUSE_EXPECTATION;
 }
 
+/* What proxies say is looked at where it is there (http/forwarded.h). */
+static enum fm_refusal note_proxy(struct validation *v, const char *value, const struct fm_field *f)
+{
+    (void)value, (void)f;
+    v->r->from_proxy = true;
+    return FM_REFUSE_NOTHING;
+}
+
 typedef enum fm_refusal rule(struct validation *v, const char *value, const struct fm_field *f);
 
 static rule *const rules[FM_H_OTHER + 1] = {
@@ -158,6 +167,14 @@ static rule *const rules[FM_H_OTHER + 1] = {
     [FM_H_TRANSFER_ENCODING] = validate_coding,
     [FM_H_CONNECTION] = validate_connection,
     [FM_H_EXPECT] = validate_expect,
+    [FM_H_FORWARDED] = note_proxy,
+    [FM_H_X_FORWARDED_FOR] = note_proxy,
+    [FM_H_X_FORWARDED_HOST] = note_proxy,
+    [FM_H_X_FORWARDED_PORT] = note_proxy,
+    [FM_H_X_FORWARDED_PREFIX] = note_proxy,
+    [FM_H_X_FORWARDED_PROTO] = note_proxy,
+    [FM_H_X_FORWARDED_PROTOCOL] = note_proxy,
+    [FM_H_X_FORWARDED_SSL] = note_proxy,
 };
 
 static enum fm_refusal validate_together(const struct validation *v, const struct fm_http_limits *limits)

@@ -1,11 +1,11 @@
 /* The strict reading of lines: what is refused before http-parser sees it. */
 #include "strict.h"
 
-#include <arpa/inet.h>
 #include <string.h>
 
 #include "../chars.h"
 #include "fermata/http/headers.h"
+#include "fermata/http/host.h"
 #include "fermata/util/err.h"
 #include "fermata/util/text.h"
 
@@ -64,7 +64,7 @@ static enum fm_refusal split_absolute(const char *line, size_t from, size_t path
     size_t authority = from + scheme;
     const char *slash = memchr(line + authority, '/', path_end - authority);
     size_t path = slash ? (size_t)(slash - line) : path_end;
-    if (!fm_strict_host(line + authority, path - authority))
+    if (!fm_is_host(line + authority, path - authority))
         return FM_REFUSE_BAD_HOST;
     out->authority = span(authority, path);
     out->path = slash ? span(path, path_end) : span(authority - 1, authority);
@@ -131,52 +131,6 @@ enum fm_refusal fm_strict_field(const char *line, size_t len, struct fm_field *f
         len--;
     *f = (struct fm_field){0, (uint32_t)value, (uint32_t)(len - value), (uint16_t)n, (uint16_t)id};
     return FM_REFUSE_NOTHING;
-}
-
-/* unreserved and sub-delims of RFC 3986, 2; a percent sign is looked at apart. */
-static const bool reg_name[256] = {
-    ['!'] = true, ['$'] = true,         ['&' ... '.'] = true, ['0' ... '9'] = true, [';'] = true,
-    ['='] = true, ['A' ... 'Z'] = true, ['_'] = true,         ['a' ... 'z'] = true, ['~'] = true,
-};
-
-/* Length of the reg-name (an IPv4 address is one, too) at the beginning. */
-static size_t reg_name_run(const char *p, size_t len)
-{
-    for (size_t n = 0;; n += 3) {
-        while (n < len && reg_name[(unsigned char)p[n]])
-            n++;
-        if (n + 3 > len || p[n] != '%' || fm_hex_value(p[n + 1]) < 0 || fm_hex_value(p[n + 2]) < 0)
-            return n;
-    }
-}
-
-/* Length of "[IPv6 address]" at the beginning, or 0. */
-static size_t ip_literal_run(const char *p, size_t len)
-{
-    char text[INET6_ADDRSTRLEN];
-    struct in6_addr addr;
-    const char *close = memchr(p, ']', len);
-    size_t n = close ? (size_t)(close - p) - 1 : sizeof text;
-    if (n >= sizeof text)
-        return 0;
-    memcpy(text, p + 1, n);
-    text[n] = '\0';
-    return strlen(text) == n && inet_pton(AF_INET6, text, &addr) == 1 ? n + 2 : 0;
-}
-
-bool fm_strict_host(const char *p, size_t len)
-{
-    if (len == 0)
-        return false;
-    size_t n = *p == '[' ? ip_literal_run(p, len) : reg_name_run(p, len);
-    if (n == 0 || n == len)
-        return n == len;
-    if (p[n] != ':')
-        return false;
-    unsigned port = 0;
-    for (n++; n < len && fm_is_digit(p[n]) && port <= 65535; n++)
-        port = port * 10 + (unsigned)(p[n] - '0');
-    return n == len && port <= 65535;
 }
 
 bool fm_strict_length(const char *p, size_t len, int64_t *length)

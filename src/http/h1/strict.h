@@ -29,9 +29,6 @@ enum fm_refusal fm_strict_request_line(const char *line, size_t len, struct fm_r
  * beginning of the line. */
 enum fm_refusal fm_strict_field(const char *line, size_t len, struct fm_field *f);
 
-/* uri-host [ ":" port ] with a host that is not empty (RFC 9110, 7.2; RFC 3986, 3.2.2; neither IPvFuture nor zones). */
-bool fm_strict_host(const char *p, size_t len);
-
 /* A chunk's first line: its size in hexadecimal, below 2^63, and its extensions (7.1, 7.1.1). */
 enum fm_refusal fm_strict_chunk(const char *line, size_t len, uint64_t *size);
 

@@ -39,7 +39,7 @@ static void count_threads(void *ctx, unsigned *busy, unsigned *idle)
     *idle = 10 - *busy;
 }
 
-static const struct fm_admin_source source = {ready, count_threads, &lt, NULL};
+static const struct fm_admin_source source = {.ready = ready, .threads = count_threads, .ctx = &lt};
 
 static struct fm_addr parsed(const char *text)
 {

@@ -140,7 +140,9 @@ static void read_sample(const char *line)
 static void read_page(unsigned busy, unsigned idle, bool ready)
 {
     struct fm_buf buf = FM_BUF_INIT;
-    fm_metrics_page(&buf, busy, idle, ready);
+    struct fm_counters_sum sum;
+    fm_counters_read(&sum);
+    fm_metrics_page(&buf, &sum, busy, idle, ready);
     size_t n = fm_buf_size(&buf);
     char *text = malloc(n + 1);
     assert_non_null(text);
@@ -416,7 +418,8 @@ static void test_appends(void **state)
     (void)state;
     struct fm_buf buf = FM_BUF_INIT;
     fm_buf_puts(&buf, "before\n");
-    fm_metrics_page(&buf, 0, 0, true);
+    struct fm_counters_sum sum = {.cell = {0}};
+    fm_metrics_page(&buf, &sum, 0, 0, true);
     assert_memory_equal(fm_buf_head(&buf), "before\n# HELP ", 14);
     fm_buf_fini(&buf);
 }

@@ -50,7 +50,47 @@ static int start(void **state)
     (void)state;
     unsetenv("PORT");
     unsetenv("VIRTUAL_ENV");
+    unsetenv("WEB_CONCURRENCY");
+    unsetenv("FORWARDED_ALLOW_IPS");
+    unsetenv("SCRIPT_NAME");
     return 0;
+}
+
+static void test_workers(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("app"), FM_OPTIONS_RUN);
+    assert_int_equal(o.workers, 0);
+    assert_int_equal(parse("-w 4 app"), FM_OPTIONS_RUN);
+    assert_int_equal(o.workers, 4);
+    setenv("WEB_CONCURRENCY", "3", 1);
+    assert_int_equal(parse("app"), FM_OPTIONS_RUN);
+    assert_int_equal(o.workers, 3);
+    assert_int_equal(parse("--workers=2 app"), FM_OPTIONS_RUN);
+    assert_int_equal(o.workers, 2);
+    setenv("WEB_CONCURRENCY", "x", 1);
+    check_wrong("app", "the environment's WEB_CONCURRENCY is x: it takes a whole number from 1 to 256");
+    check_wrong("--workers 257 app", "--workers 257: it takes");
+}
+
+static void test_proxies(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("app"), FM_OPTIONS_RUN);
+    assert_true(o.proxy.trusted.unix_sockets && o.proxy.trusted.n == 2 && !o.proxy.trusted.any);
+    assert_true(o.proxy.parts == FM_FORWARDED_PROTO && !o.proxy.rfc7239 && o.proxy_protocol == 0 && !o.root_path);
+    setenv("FORWARDED_ALLOW_IPS", "*", 1);
+    setenv("SCRIPT_NAME", "/shop/", 1);
+    assert_int_equal(parse("--forwarded-header forwarded --proxy-protocol auto --proxy-allow-from 10.0.0.1 app"),
+                     FM_OPTIONS_RUN);
+    assert_true(o.proxy.trusted.any && o.proxy.rfc7239 && o.proxy_protocol == 3);
+    assert_true(o.proxy_allow_from.n == 1 && !o.proxy_allow_from.any);
+    assert_string_equal(o.root_path, "/shop");
+    assert_int_equal(parse("--forwarded-allow-ips 192.0.2.0/24 --root-path / app"), FM_OPTIONS_RUN);
+    assert_true(!o.proxy.trusted.any && o.proxy.trusted.n == 1 && o.proxy_allow_from.n == 1 && !o.root_path);
+    setenv("FORWARDED_ALLOW_IPS", "here", 1);
+    check_wrong("app", "the environment's FORWARDED_ALLOW_IPS is here: it takes addresses");
+    check_wrong("--access-logformat %(h app", "it takes text with %(NAME)s");
 }
 
 static void test_defaults(void **state)
@@ -155,8 +195,8 @@ static void test_wrong(void **state)
 static void test_hints(void **state)
 {
     (void)state;
-    check_wrong("--workers 4 app", "there is no option --workers: Fermata runs one process");
-    check_wrong("-w4 app", "there is no option -w4: Fermata runs one process");
+    check_wrong("--preload app", "there is no option --preload: each worker imports");
+    check_wrong("-kgevent app", "there is no option -kgevent: there is one kind of worker");
     assert_non_null(fm_options_hint("--keepalive=2"));
     assert_null(fm_options_hint("--w")); /* letters are short options */
     assert_null(fm_options_hint("--bind"));
@@ -177,8 +217,8 @@ static void test_shown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults),       TEST(test_forms), TEST(test_operands), TEST(test_environment),
-        TEST(test_relative_paths), TEST(test_wrong), TEST(test_hints),    TEST(test_shown),
+        TEST(test_defaults), TEST(test_forms), TEST(test_operands), TEST(test_environment), TEST(test_relative_paths),
+        TEST(test_wrong),    TEST(test_hints), TEST(test_shown),    TEST(test_workers),     TEST(test_proxies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

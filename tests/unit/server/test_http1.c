@@ -15,7 +15,7 @@ static void on_closed(struct fm_http1 *which)
     closed++;
 }
 
-static const struct fm_peer peer = {"192.0.2.7", 4711, "h", "80"};
+static const struct fm_peer peer = {"192.0.2.7", 4711, "h", "80", NULL};
 
 static int start(void **state)
 {

@@ -33,7 +33,7 @@ static void on_output(struct fm_stream *s)
 }
 
 static const struct fm_stream_ops stream_ops = {NULL, on_data, on_end, on_output};
-static const struct fm_peer peer = {"192.0.2.7", 4711, "h", "80"};
+static const struct fm_peer peer = {"192.0.2.7", 4711, "h", "80", NULL};
 
 static int start(void **state)
 {
@@ -324,9 +324,10 @@ static void test_access_log(void **state)
 {
     (void)state;
     char path[] = "/tmp/fermata-test-XXXXXX", line[512] = "";
+    const char *why;
     int err, fd = mkstemp(path);
     assert_true(fd >= 0);
-    on.service.access = fm_access_log_open(path, 64 * 1024, &err);
+    on.service.access = fm_access_log_open(path, fm_logformat_new(FM_LOGFORMAT_DEFAULT, &why), 64 * 1024, &err);
     assert_non_null(on.service.access);
     begin("GET /seen HTTP/1.1\r\nHost: h\r\n\r\n");
     settle();

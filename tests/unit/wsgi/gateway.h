@@ -117,7 +117,7 @@ static inline void make_call(struct exchange *x, const char *text)
     fm_writer_reset(&x->call.writer, r->minor, r->is_head, r->keep_alive);
     x->call.ops = &call_ops;
     x->call.sched = &sched;
-    x->call.peer = (struct fm_peer){"192.0.2.1", 54321, "server.example", "8000"};
+    x->call.peer = (struct fm_peer){"192.0.2.1", 54321, "server.example", "8000", NULL};
 }
 
 /* Runs the steps that are queued, and those that they queue. */
@@ -181,7 +181,7 @@ static const struct fm_sched_ops sched_ops = {.wake = no_wake, .step = run_step}
 static inline void start_gateway(void)
 {
     start_python();
-    if (fm_wsgi_init(true, _exit) != 0) {
+    if (fm_wsgi_init(&(struct fm_wsgi_config){.multithread = true, .end_child = _exit}) != 0) {
         PyErr_Print();
         exit(1);
     }

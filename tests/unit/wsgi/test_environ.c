@@ -114,9 +114,66 @@ static void test_http_1_0(void **state)
     assert_py("env['HTTP_HOST'] == ''");
 }
 
+/* What a proxy has told takes the place of what the connection says. */
+static void told(const char *text, const struct fm_forwarded *f, const struct fm_peer *peer)
+{
+    struct exchange x;
+    make_call(&x, text);
+    x.call.request->forwarded = *f;
+    x.call.request->forwarded.any = true;
+    if (peer)
+        x.call.peer = *peer;
+    py_set("env", fm_environ_new(&mine, &x.call));
+    drop_call(&x);
+}
+
+static void test_told(void **state)
+{
+    static const struct fm_ip client = {{0x20, 1, 0xd, 0xb8, [15] = 9}};
+    const struct fm_peer via = {"203.0.113.9", 4711, "s", "80", "192.0.2.1"}, on_unix = {"", 0, "s", "80", NULL};
+    (void)state;
+    told(HEAD "\r\n", &(struct fm_forwarded){.scheme = FM_SCHEME_HTTPS}, NULL);
+    assert_py("env['wsgi.url_scheme'] == 'https' and env['REMOTE_ADDR'] == '192.0.2.1'");
+    assert_py("env['HTTP_HOST'] == 'example.net:81' and 'fermata.peer_addr' not in env");
+    told(HEAD "\r\n", &(struct fm_forwarded){.has_client = true, .client = client}, NULL);
+    assert_py("env['REMOTE_ADDR'] == '2001:db8::9' and 'REMOTE_PORT' not in env");
+    assert_py("env['fermata.peer_addr'] == '192.0.2.1' and env['wsgi.url_scheme'] == 'http'");
+    told(HEAD "\r\n", &(struct fm_forwarded){.has_client = true, .client = client, .client_port = 5}, &on_unix);
+    assert_py("env['REMOTE_PORT'] == '5' and env['fermata.peer_addr'] == ''");
+    told(HEAD "\r\n", &(struct fm_forwarded){.has_client = true, .client = client}, &on_unix);
+    assert_py("'REMOTE_PORT' not in env and env['REMOTE_ADDR'] == '2001:db8::9'");
+    told(HEAD "\r\n", &(struct fm_forwarded){0}, &via);
+    assert_py("env['REMOTE_ADDR'] == '203.0.113.9' and env['fermata.peer_addr'] == '192.0.2.1'");
+    make(&mine, HEAD "\r\n", NULL); /* the next one is as ever */
+    assert_py("env['wsgi.url_scheme'] == 'http' and env['REMOTE_ADDR'] == '192.0.2.1'");
+    assert_py("'fermata.peer_addr' not in env and env['SCRIPT_NAME'] == ''");
+}
+
+/* Hosts and ports are spans of the head: of a field that says all of them. */
+static void test_told_hosts(void **state)
+{
+#define TOLD "GET / HTTP/1.1\r\nHost: a:81\r\nX: b.example [2001:db8::1] c:8443 /shop\r\n\r\n"
+#define SPAN(text) {(uint32_t)(strstr(TOLD, text) - TOLD), sizeof text - 1}
+    (void)state;
+    told(TOLD, &(struct fm_forwarded){.host = SPAN("b.example")}, NULL);
+    assert_py("(env['HTTP_HOST'], env['SERVER_NAME'], env['SERVER_PORT']) == ('b.example', 'b.example', '80')");
+    told(TOLD, &(struct fm_forwarded){.host = SPAN("b.example"), .scheme = FM_SCHEME_HTTPS}, NULL);
+    assert_py("(env['HTTP_HOST'], env['SERVER_PORT']) == ('b.example', '443')");
+    told(TOLD, &(struct fm_forwarded){.host = SPAN("c:8443")}, NULL);
+    assert_py("(env['HTTP_HOST'], env['SERVER_NAME'], env['SERVER_PORT']) == ('c:8443', 'c', '8443')");
+    told(TOLD, &(struct fm_forwarded){.host = SPAN("[2001:db8::1]"), .port = 8443}, NULL);
+    assert_py("(env['HTTP_HOST'], env['SERVER_NAME']) == ('[2001:db8::1]:8443', '[2001:db8::1]')");
+    told(TOLD, &(struct fm_forwarded){.host = SPAN("c:8443"), .port = 443, .scheme = FM_SCHEME_HTTPS}, NULL);
+    assert_py("(env['HTTP_HOST'], env['SERVER_PORT']) == ('c', '443')");
+    told(TOLD, &(struct fm_forwarded){.port = 8080}, NULL);
+    assert_py("(env['HTTP_HOST'], env['SERVER_NAME'], env['SERVER_PORT']) == ('a:8080', 'server.example', '8080')");
+    told(TOLD, &(struct fm_forwarded){.prefix = SPAN("/shop")}, NULL);
+    assert_py("(env['SCRIPT_NAME'], env['PATH_INFO'], env['HTTP_HOST']) == ('/shop', '/', 'a:81')");
+}
+
 static void test_unix_socket(void **state)
 {
-    const struct fm_peer peer = {"", 0, "localhost", ""};
+    const struct fm_peer peer = {"", 0, "localhost", "", NULL};
     (void)state;
     make(&mine, HEAD "\r\n", &peer);
     assert_py("env['REMOTE_ADDR'] == '' and 'REMOTE_PORT' not in env");
@@ -174,7 +231,7 @@ static void test_ports(void **state)
     static const unsigned ports[] = {1, 1 + FM_PORTS, 1, 65535, 65535 - FM_PORTS, 80, 80};
     (void)state;
     for (size_t i = 0; i < sizeof ports / sizeof *ports; i++) {
-        struct fm_peer peer = {"192.0.2.1", ports[i], "s", "80"};
+        struct fm_peer peer = {"192.0.2.1", ports[i], "s", "80", NULL};
         char text[100];
         make(&mine, HEAD "\r\n", &peer);
         snprintf(text, sizeof text, "env['REMOTE_PORT'] == '%u'", ports[i]);
@@ -201,6 +258,8 @@ int main(void)
         cmocka_unit_test(test_long_path_and_name),
         cmocka_unit_test(test_body),
         cmocka_unit_test(test_http_1_0),
+        cmocka_unit_test(test_told),
+        cmocka_unit_test(test_told_hosts),
         cmocka_unit_test(test_unix_socket),
         cmocka_unit_test(test_nothing_is_left_of_another_request),
         cmocka_unit_test(test_inputs),

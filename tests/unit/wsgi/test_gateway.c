@@ -64,7 +64,7 @@ static void test_begin_and_end_again(void **state)
         assert_null(fm_wsgi.application);
         assert_null(fm_wsgi.run_type);
         assert_null(fm_wsgi.name[0]);
-        assert_int_equal(fm_wsgi_init(i == 0, _exit), 0);
+        assert_int_equal(fm_wsgi_init(&(struct fm_wsgi_config){.multithread = i == 0, .end_child = _exit}), 0);
         sched.threads[0].user = fm_wsgi_thread_new();
     }
     serve_once();
@@ -97,7 +97,7 @@ static void test_objects_outlive_it(void **state)
     Py_DECREF(none);
     Py_DECREF(wakeup);
     PY("kept = future = None; gc.collect()");
-    assert_int_equal(fm_wsgi_init(true, _exit), 0);
+    assert_int_equal(fm_wsgi_init(&(struct fm_wsgi_config){.multithread = true, .end_child = _exit}), 0);
 }
 
 static const struct CMUnitTest tests[] = {

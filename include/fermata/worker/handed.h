@@ -1,0 +1,54 @@
+/* What an arbiter hands to a worker that it starts: listening sockets, a pipe on which the worker says that it is
+ * ready, and memory for its counters.  The worker is this same command with the same arguments, executed with these
+ * descriptors open and their numbers in one environment variable, which it takes away before the application sees it.
+ */
+#ifndef FERMATA_WORKER_HANDED_H
+#define FERMATA_WORKER_HANDED_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "fermata/server/conns.h"
+
+#define FM_HANDED_VARIABLE "FERMATA_HANDED"
+#define FM_SLOT_VARIABLE "FERMATA_WORKER" /* the application's: 0 to N - 1 */
+
+struct fm_handed {
+    bool any;      /* it is a worker of an arbiter; else it is a server by itself, and nothing else is set */
+    unsigned slot; /* which of the workers */
+    int ready_fd;  /* written to once, when it is ready */
+    dev_t device;  /* of that pipe, with the next: the application may close the number and open something else */
+    ino_t inode;
+    pid_t arbiter;
+    int counters_fd;
+    int listeners[FM_MAX_LISTENERS];
+    unsigned nlisteners;
+};
+
+/* Reads the variable and removes it; what the arbiter has blocked is not any more, so signals have handlers by now.
+ * False, after a message on stderr: it is there, and is not what an arbiter writes.
+ */
+bool fm_handed_take(struct fm_handed *h);
+
+#define FM_HANDED_TEXT (64 + 8 * FM_MAX_LISTENERS)
+
+/* The two variables, as they stand in an environment, and that environment: this process's with them.  It is freed; its
+ * other texts are this process's. */
+struct fm_handed_environment {
+    char handed[FM_HANDED_TEXT], slot[32];
+    char **all;
+};
+void fm_handed_write(const struct fm_handed *h, struct fm_handed_environment *to);
+
+/* In a child that is about to execute the command: has the descriptors stay open.  Async-signal-safe. */
+void fm_handed_give(const struct fm_handed *h);
+
+/* Makes the memory behind the descriptor the counters of this process, before any thread counts.  0 or a negated errno.
+ */
+int fm_handed_use_counters(const struct fm_handed *h);
+
+/* Tells the arbiter; at most once.  Ends the process if the application has closed the pipe.  From now on the process
+ * is told to end when the arbiter is gone, also where the application has changed the user. */
+void fm_handed_say_ready(struct fm_handed *h);
+
+#endif

@@ -1,0 +1,259 @@
+/* The arbiter's decisions (arbiter/roster.c): workers that load, serve, drain, hang and die, against reloads, resizes, a
+ * stop, and workers that cannot be started.
+ *
+ * The arbiter has one thread, so what it does on one event, with the tick after it, is one step.  Time stands still: a
+ * wait before a start (`waits`) and a deadline pass at any moment.  A worker may hang while it loads and while it drains;
+ * at rest nothing else can happen, and what is there then must be what is wanted. */
+
+#ifndef WANTED
+#define WANTED 2
+#endif
+#ifndef MOST
+#define MOST 2 /* that may be wanted */
+#endif
+#ifndef CRASHES
+#define CRASHES 1
+#endif
+#ifndef RELOADS
+#define RELOADS 1
+#endif
+#ifndef RESIZES
+#define RESIZES 0
+#endif
+#ifndef HANGS
+#define HANGS 1
+#endif
+#define PLACES (2 * MOST + 1)
+
+mtype = { GONE, LOADING, READY, DRAINING, KILLED };
+
+mtype state[PLACES] = GONE;
+byte slot[PLACES], generation[PLACES];
+bool waits[MOST];    /* a slot whose next start is put off */
+bool hangs[PLACES]; /* it does not end as it is told */
+byte hanging = HANGS;
+
+byte wanted = WANTED, current, proven_generation;
+bool proven, ever_ready, stopping;
+byte crashes = CRASHES, reloads = RELOADS, resizes = RESIZES;
+
+byte loading, ready, old_loading, old_ready, last, at_once, i, s, free;
+bool there;
+
+inline tally()
+{
+    loading = 0; ready = 0; old_loading = 0; old_ready = 0;
+    for (i : 0 .. PLACES - 1) {
+        if
+        :: state[i] == LOADING && generation[i] == current -> loading++
+        :: state[i] == LOADING && generation[i] != current -> old_loading++
+        :: state[i] == READY && generation[i] == current -> ready++
+        :: state[i] == READY && generation[i] != current -> old_ready++
+        :: else
+        fi
+    }
+}
+
+/* last_of: of the generation that is wanted, or of others; one that loads first, then the one of the last slot. */
+inline find_last(of_current)
+{
+    last = PLACES;
+    for (i : 0 .. PLACES - 1) {
+        if
+        :: (state[i] == LOADING || state[i] == READY) && ((generation[i] == current) == of_current) ->
+            if
+            :: last == PLACES -> last = i
+            :: last < PLACES && state[i] == LOADING && state[last] == READY -> last = i
+            :: last < PLACES && state[i] == state[last] && slot[i] > slot[last] -> last = i
+            :: else
+            fi
+        :: else
+        fi
+    }
+}
+
+inline be_told(k)
+{
+    state[k] = DRAINING;
+    if
+    :: hanging > 0 -> hanging--; hangs[k] = true
+    :: hangs[k] = false
+    fi
+}
+
+/* Told to end. Unless all stop, a ready one goes only where as many as are wanted stay. */
+inline drain(k)
+{
+    if
+    :: state[k] == READY && !stopping -> assert(ready + old_ready > wanted)
+    :: else
+    fi;
+    be_told(k)
+}
+
+inline end_spare()
+{
+    do
+    :: tally();
+        last = PLACES;
+        if
+#ifdef FAULT_DRAIN_FIRST
+        :: old_loading > 0 || old_ready > 0 -> find_last(false)
+#else
+        :: old_loading > 0 || (old_ready > 0 && ready > 0 && ready + old_ready > wanted) -> find_last(false)
+#endif
+        :: else ->
+            if
+            :: ready + loading > wanted -> find_last(true)
+            :: else
+            fi
+        fi;
+        if
+        :: last < PLACES -> drain(last)
+        :: else -> break
+        fi
+    od
+}
+
+inline start_in(n)
+{
+    free = PLACES;
+    for (i : 0 .. PLACES - 1) {
+        if
+        :: state[i] == GONE && free == PLACES -> free = i
+        :: else
+        fi
+    }
+    if
+    :: free < PLACES && !waits[n] -> state[free] = LOADING; slot[free] = n; generation[free] = current; loading++
+    :: else
+    fi
+}
+
+inline start_missing()
+{
+    tally();
+    at_once = (old_ready == 0 -> wanted : (proven && ready + old_ready < wanted -> wanted - ready - old_ready : 1));
+    for (s : 0 .. MOST - 1) {
+        there = false;
+        for (i : 0 .. PLACES - 1) {
+            there = there || ((state[i] == LOADING || state[i] == READY) && generation[i] == current && slot[i] == s)
+        }
+        if
+        :: s < wanted && !there && loading < at_once && loading + ready < wanted -> start_in(s)
+        :: else
+        fi
+    }
+}
+
+inline tick()
+{
+    if
+    :: !stopping -> end_spare(); start_missing()
+    :: else
+    fi
+}
+
+inline stop()
+{
+    stopping = true;
+    for (i : 0 .. PLACES - 1) {
+        if
+        :: state[i] == LOADING || state[i] == READY -> be_told(i)
+        :: else
+        fi
+    }
+}
+
+/* fm_roster_exited, of one that was not told to. */
+inline crashed(k)
+{
+    old_ready = 0; /* of generations that serve; the newest of them */
+    last = 0;
+    state[k] = GONE;
+    tally();
+    if
+    :: !ever_ready -> stop()
+    :: ever_ready && generation[k] == current && !proven && old_ready > 0 -> /* fail_reload */
+#ifndef FAULT_NO_FALLBACK
+        for (i : 0 .. PLACES - 1) {
+            generation[i] = current
+        }
+#endif
+        proven = true;
+        tally();
+        assert(ready > 0) /* what goes on is what serves */
+    :: else -> waits[slot[k]] = true
+    fi
+}
+
+#ifdef FAULT_NO_KILL
+#define KILL(k) false
+#else
+#define KILL(k) state[k] = KILLED
+#endif
+
+/* What can happen to the worker at one place. */
+#define WORKER(k)                                                                                                      \
+    :: atomic { state[k] == LOADING -> be_ready(k); tick() }                                                           \
+    :: atomic { (state[k] == DRAINING && !hangs[k]) || state[k] == KILLED -> state[k] = GONE; tick() }                 \
+    :: atomic { state[k] == DRAINING -> KILL(k) } /* its deadline has passed */                                        \
+    :: atomic { (state[k] == LOADING || state[k] == READY) && crashes > 0 -> crashes--; crashed(k); tick() }
+
+inline be_ready(k)
+{
+    state[k] = READY;
+    ever_ready = true;
+    proven = proven || generation[k] == current
+}
+
+inline reload()
+{
+    reloads--;
+    current++;
+    proven = false;
+    for (i : 0 .. MOST - 1) {
+        waits[i] = false
+    }
+}
+
+active proctype arbiter()
+{
+    atomic { tick() };
+end:
+    do
+    WORKER(0)
+    WORKER(1)
+    WORKER(2)
+#if MOST > 1
+    WORKER(3)
+    WORKER(4)
+#endif
+#ifndef FAULT_NO_RESTART
+    :: atomic { waits[0] -> waits[0] = false; tick() }
+    :: atomic { waits[MOST - 1] -> waits[MOST - 1] = false; tick() }
+#endif
+    :: atomic { reloads > 0 && !stopping && ever_ready -> reload(); tick() }
+    :: atomic { resizes > 0 && !stopping && wanted < MOST -> resizes--; wanted++; tick() }
+    :: atomic { resizes > 0 && !stopping && wanted > 1 -> resizes--; wanted--; tick() }
+#ifdef STOP
+    :: atomic { !stopping -> stop() }
+#endif
+    od
+}
+
+/* Nothing is left to happen: everything that could end or be ready has. */
+active proctype at_rest()
+{
+    atomic {
+        timeout ->
+        tally();
+        for (i : 0 .. PLACES - 1) {
+            assert(state[i] != DRAINING && state[i] != KILLED)
+        }
+        if
+        :: stopping -> assert(loading + ready + old_loading + old_ready == 0)
+        :: else -> assert(ready == wanted && loading + old_loading + old_ready == 0)
+        fi
+    }
+}

@@ -1,0 +1,509 @@
+/* Which workers there ought to be, told by what happens to pretended ones. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fermata/arbiter/roster.h"
+#include "fermata/util/clock.h"
+
+#define PATIENCE (40 * FM_SEC)
+
+static struct world {
+    struct fm_roster r;
+    uint64_t now;
+    pid_t last; /* pids count up */
+    int starts, refuse;
+    bool checked; /* whether the end of a ready worker must leave as many as are wanted */
+    struct {
+        pid_t pid;
+        int number;
+    } signals[4096];
+    int nsignals;
+    char said[4096];
+} w;
+
+static pid_t start(void *ctx, unsigned slot)
+{
+    (void)ctx;
+    assert_true(slot < w.r.wanted);
+    if (w.refuse > 0) {
+        w.refuse--;
+        return -1;
+    }
+    w.starts++;
+    return ++w.last;
+}
+
+static const struct fm_roster_worker *worker(pid_t pid)
+{
+    for (size_t i = 0; i < sizeof w.r.workers / sizeof *w.r.workers; i++)
+        if (w.r.workers[i].pid == pid)
+            return &w.r.workers[i];
+    fail_msg("there is no worker %ld", (long)pid);
+    return NULL;
+}
+
+static unsigned count(enum fm_worker_state state) { return fm_roster_count(&w.r, state); }
+
+/* When this is called for a ready one it counts as draining already. */
+static void signal_one(void *ctx, pid_t pid, int number)
+{
+    (void)ctx;
+    const struct fm_roster_worker *one = worker(pid);
+    if (w.checked && !w.r.stopping && number != SIGKILL && one->was_ready)
+        assert_true(count(FM_WORKER_READY) >= w.r.wanted);
+    if (w.nsignals < 4096) {
+        w.signals[w.nsignals].pid = pid;
+        w.signals[w.nsignals++].number = number;
+    }
+}
+
+static void say(void *ctx, int level, const char *text)
+{
+    (void)ctx, (void)level;
+    snprintf(w.said, sizeof w.said, "%s", text);
+}
+
+static const struct fm_roster_ops ops = {start, signal_one, say};
+
+static void begin(unsigned wanted)
+{
+    memset(&w, 0, sizeof w);
+    w.now = FM_SEC;
+    w.last = 100;
+    w.checked = true;
+    fm_roster_init(&w.r, &ops, NULL, wanted, PATIENCE);
+}
+
+static uint64_t tick(void) { return fm_roster_tick(&w.r, w.now); }
+
+static void ready(pid_t pid)
+{
+    fm_roster_ready(&w.r, pid, w.now);
+    tick();
+}
+
+static void exits(pid_t pid, int code)
+{
+    fm_roster_exited(&w.r, pid, (struct fm_roster_exit){code, 0}, w.now);
+    tick();
+}
+
+static void killed(pid_t pid, int number)
+{
+    fm_roster_exited(&w.r, pid, (struct fm_roster_exit){-1, number}, w.now);
+    tick();
+}
+
+static void serve(unsigned n)
+{
+    begin(n);
+    tick();
+    for (unsigned i = 0; i < n; i++)
+        ready(101 + (pid_t)i);
+    assert_int_equal(count(FM_WORKER_READY), n);
+}
+
+static int last_signal(pid_t *pid)
+{
+    assert_true(w.nsignals > 0);
+    *pid = w.signals[w.nsignals - 1].pid;
+    return w.signals[w.nsignals - 1].number;
+}
+
+static void test_all_at_once(void **state)
+{
+    (void)state;
+    begin(4);
+    assert_int_equal(tick(), UINT64_MAX);
+    assert_int_equal(count(FM_WORKER_LOADING), 4);
+    tick();
+    assert_int_equal(w.starts, 4);
+    for (pid_t pid = 101; pid <= 104; pid++)
+        assert_int_equal(worker(pid)->slot, pid - 101);
+}
+
+static void test_nothing_was_ever_ready(void **state)
+{
+    (void)state;
+    begin(3);
+    tick();
+    exits(102, 3);
+    assert_true(w.r.stopping);
+    assert_non_null(strstr(w.said, "has exited with 3"));
+    assert_int_equal(count(FM_WORKER_DRAINING), 2);
+    assert_false(fm_roster_is_over(&w.r));
+    exits(101, 0);
+    killed(103, SIGTERM);
+    assert_true(fm_roster_is_over(&w.r));
+    assert_int_equal(w.r.code, 3);
+    assert_int_equal(w.starts, 3);
+}
+
+static void test_killed_before_ready(void **state)
+{
+    (void)state;
+    begin(1);
+    tick();
+    killed(101, SIGSEGV);
+    assert_non_null(strstr(w.said, "signal 11"));
+    assert_true(fm_roster_is_over(&w.r));
+    assert_int_equal(w.r.code, 1);
+}
+
+static void test_one_that_dies_is_replaced(void **state)
+{
+    (void)state;
+    serve(2);
+    killed(101, SIGKILL);
+    assert_int_equal(w.starts, 2); /* in a moment */
+    uint64_t next = tick();
+    assert_in_range(next - w.now, FM_SEC / 20, FM_SEC / 5);
+    w.now = next;
+    tick();
+    assert_int_equal(w.starts, 3);
+    assert_int_equal(worker(103)->slot, 0);
+}
+
+/* A crash loop of one of them takes ever longer, and is forgotten after a good minute. */
+static void test_crash_loop(void **state)
+{
+    (void)state;
+    serve(2);
+    uint64_t waits[12];
+    for (int i = 0; i < 12; i++) {
+        killed(i == 0 ? 101 : w.last, SIGSEGV);
+        waits[i] = tick() - w.now;
+        w.now += waits[i];
+        tick();
+        assert_int_equal(worker(w.last)->slot, 0);
+        if (i % 2)
+            ready(w.last);
+        w.now += FM_SEC;
+    }
+    for (int i = 1; i < 8; i++)
+        assert_true(waits[i] > waits[i - 1]);
+    assert_in_range(waits[11], 20 * FM_SEC, 40 * FM_SEC);
+    assert_false(w.r.stopping);
+    assert_int_equal(worker(102)->state, FM_WORKER_READY);
+    ready(w.last);
+    w.now += 61 * FM_SEC;
+    int before = w.starts;
+    killed(w.last, SIGSEGV);
+    assert_int_equal(w.starts, before + 1); /* at once */
+}
+
+static void test_fork_that_fails(void **state)
+{
+    (void)state;
+    serve(1);
+    w.refuse = 2;
+    killed(101, SIGKILL);
+    for (int i = 0; i < 4 && w.starts == 1; i++)
+        w.now = tick();
+    tick();
+    assert_int_equal(w.starts, 2);
+    begin(1); /* the first one: nothing is lost by giving up */
+    w.refuse = 1;
+    tick();
+    assert_true(fm_roster_is_over(&w.r));
+    assert_int_equal(w.r.code, 1);
+}
+
+static void test_ends_that_go_wrong(void **state)
+{
+    (void)state;
+    serve(2);
+    fm_roster_stop(&w.r, SIGTERM, w.now);
+    killed(101, SIGSEGV);
+    exits(102, 0);
+    assert_true(fm_roster_is_over(&w.r));
+    assert_int_equal(w.r.code, 1);
+}
+
+static void test_reload(void **state)
+{
+    (void)state;
+    serve(3);
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    assert_int_equal(w.starts, 4); /* one, and the others wait for it */
+    assert_int_equal(w.nsignals, 0);
+    for (int i = 0; i < 3; i++) {
+        pid_t told;
+        ready(w.last);
+        assert_int_equal(w.nsignals, i + 1);
+        assert_int_equal(last_signal(&told), SIGINT);
+        assert_int_equal(worker(told)->generation, 1);
+        assert_true(count(FM_WORKER_READY) >= 3);
+    }
+    assert_int_equal(w.starts, 6);
+    for (pid_t pid = 101; pid <= 103; pid++)
+        exits(pid, 0);
+    assert_int_equal(count(FM_WORKER_READY), 3);
+    assert_int_equal(tick(), UINT64_MAX);
+    assert_int_equal(w.starts, 6);
+}
+
+static void test_reload_that_fails(void **state)
+{
+    (void)state;
+    serve(3);
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    exits(104, 3);
+    assert_non_null(strstr(w.said, "Reload failed"));
+    assert_int_equal(count(FM_WORKER_READY), 3);
+    assert_int_equal(w.nsignals, 0);
+    assert_int_equal(tick(), UINT64_MAX); /* no second try */
+    killed(101, SIGKILL);                 /* and supervision goes on */
+    w.now = tick();
+    tick();
+    assert_int_equal(w.starts, 5);
+}
+
+static void test_reload_while_reloading(void **state)
+{
+    (void)state;
+    serve(2);
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    fm_roster_reload(&w.r, w.now); /* 103 loads still, and hangs */
+    tick();
+    pid_t told;
+    assert_int_equal(last_signal(&told), SIGINT);
+    assert_int_equal(told, 103);
+    assert_int_equal(w.starts, 4);
+    ready(104);
+    ready(w.last);
+    exits(103, 0);
+    assert_int_equal(count(FM_WORKER_READY), 2);
+    assert_int_equal(worker(104)->generation, 3);
+}
+
+/* Part of the new generation serves when the next one fails: all go on as they are. */
+static void test_failure_after_a_half_reload(void **state)
+{
+    (void)state;
+    serve(3);
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    ready(104);
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    pid_t canary = w.last;
+    exits(canary, 3);
+    int starts = w.starts;
+    tick();
+    assert_int_equal(w.starts, starts);
+    assert_int_equal(count(FM_WORKER_READY), 3);
+    fm_roster_reload(&w.r, w.now); /* until the next one */
+    tick();
+    assert_int_equal(w.starts, starts + 1);
+}
+
+static void test_reload_before_anything_serves(void **state)
+{
+    (void)state;
+    begin(2);
+    tick();
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    assert_int_equal(w.starts, 2);
+    assert_int_equal(w.r.generation, 1);
+}
+
+static void test_resize(void **state)
+{
+    (void)state;
+    serve(2);
+    fm_roster_resize(&w.r, 1);
+    tick();
+    assert_int_equal(w.starts, 3);
+    ready(103);
+    fm_roster_resize(&w.r, -1);
+    tick();
+    pid_t told;
+    assert_int_equal(last_signal(&told), SIGINT);
+    assert_int_equal(told, 103);
+    for (int i = 0; i < 5; i++)
+        fm_roster_resize(&w.r, -1);
+    tick();
+    assert_int_equal(w.r.wanted, 1); /* never none */
+    assert_int_equal(count(FM_WORKER_READY), 1);
+    for (int i = 0; i < 300; i++)
+        fm_roster_resize(&w.r, 1);
+    assert_int_equal(w.r.wanted, FM_WORKERS_MAX);
+}
+
+static void test_stop(void **state)
+{
+    (void)state;
+    serve(2);
+    fm_roster_resize(&w.r, 1);
+    tick();
+    fm_roster_stop(&w.r, SIGTERM, w.now);
+    assert_int_equal(w.nsignals, 3); /* who loads is told as well */
+    exits(101, 0);
+    exits(103, 0);
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    assert_int_equal(w.starts, 3);
+    assert_false(fm_roster_is_over(&w.r));
+    exits(102, 0);
+    assert_true(fm_roster_is_over(&w.r));
+    assert_int_equal(w.r.code, 0);
+    assert_false(w.r.killed);
+}
+
+static void test_one_that_does_not_end(void **state)
+{
+    (void)state;
+    serve(1);
+    fm_roster_stop(&w.r, SIGTERM, w.now);
+    uint64_t next = tick();
+    assert_int_equal(next - w.now, PATIENCE);
+    fm_roster_stop(&w.r, SIGQUIT, w.now); /* again: the deadline stays */
+    assert_int_equal(tick(), next);
+    w.now = next;
+    tick();
+    pid_t told;
+    assert_int_equal(last_signal(&told), SIGKILL);
+    assert_int_equal(tick(), UINT64_MAX);
+    killed(101, SIGKILL);
+    assert_true(fm_roster_is_over(&w.r) && w.r.killed);
+}
+
+static void test_strangers(void **state)
+{
+    (void)state;
+    serve(1);
+    exits(4711, 1); /* an orphan that came to process 1 */
+    fm_roster_ready(&w.r, 4711, w.now);
+    fm_roster_ready(&w.r, 0, w.now);
+    fm_roster_exited(&w.r, 0, (struct fm_roster_exit){0, 0}, w.now);
+    assert_int_equal(count(FM_WORKER_READY), 1);
+}
+
+/* ---- whatever happens ---- */
+
+static uint32_t seed;
+
+static uint32_t dice(uint32_t n)
+{
+    seed = seed * 1664525u + 1013904223u;
+    return (seed >> 8) % n;
+}
+
+static const struct fm_roster_worker *any_worker(void)
+{
+    const struct fm_roster_worker *found = NULL;
+    uint32_t n = 0;
+    for (size_t i = 0; i < sizeof w.r.workers / sizeof *w.r.workers; i++)
+        if (w.r.workers[i].pid > 0 && dice(++n) == 0)
+            found = &w.r.workers[i];
+    return found;
+}
+
+static void happen(void)
+{
+    const struct fm_roster_worker *one = any_worker();
+    switch (dice(12)) {
+    case 0: fm_roster_reload(&w.r, w.now); break;
+    case 1: fm_roster_resize(&w.r, dice(2) ? 1 : -1); break;
+    case 2: w.refuse = (int)dice(3); break;
+    case 3:
+        if (one)
+            fm_roster_exited(&w.r, one->pid, (struct fm_roster_exit){-1, SIGKILL}, w.now);
+        break;
+    case 4:
+    case 5:
+        if (one && one->state >= FM_WORKER_DRAINING)
+            fm_roster_exited(&w.r, one->pid, (struct fm_roster_exit){0, 0}, w.now);
+        break;
+    case 6: w.now += dice(100) * FM_SEC; break;
+    default:
+        if (one && one->state == FM_WORKER_LOADING)
+            fm_roster_ready(&w.r, one->pid, w.now);
+    }
+}
+
+/* From here on all do as they are told, and are ready a second after they were started. */
+static void settle(void)
+{
+    w.refuse = 0;
+    for (int i = 0; i < 3000; i++) {
+        uint64_t next = tick();
+        bool any = false;
+        for (size_t k = 0; k < sizeof w.r.workers / sizeof *w.r.workers; k++) {
+            const struct fm_roster_worker *one = &w.r.workers[k];
+            if (one->pid > 0 && one->state >= FM_WORKER_DRAINING) {
+                fm_roster_exited(&w.r, one->pid, (struct fm_roster_exit){0, 0}, w.now);
+                any = true;
+            } else if (one->pid > 0 && one->state == FM_WORKER_LOADING) {
+                fm_roster_ready(&w.r, one->pid, w.now);
+                any = true;
+            }
+        }
+        if (!any && next == UINT64_MAX)
+            return;
+        w.now = any ? w.now + FM_SEC : next;
+    }
+    fail_msg("it does not settle (seed %u)", seed);
+}
+
+static void test_whatever_happens(void **state)
+{
+    (void)state;
+    for (uint32_t run = 0; run < 2000; run++) {
+        seed = run;
+        begin(1 + dice(4));
+        tick();
+        ready(101);
+        for (int i = 0; i < 60 && !w.r.stopping; i++) {
+            happen();
+            tick();
+        }
+        assert_false(w.r.stopping); /* one was ready, so nothing ends all */
+        settle();
+        assert_int_equal(count(FM_WORKER_READY), w.r.wanted);
+        for (size_t i = 0; i < sizeof w.r.workers / sizeof *w.r.workers; i++)
+            if (w.r.workers[i].pid > 0)
+                assert_int_equal(w.r.workers[i].generation, w.r.generation);
+        fm_roster_stop(&w.r, SIGTERM, w.now);
+        settle();
+        assert_true(fm_roster_is_over(&w.r));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_at_once),
+        cmocka_unit_test(test_nothing_was_ever_ready),
+        cmocka_unit_test(test_killed_before_ready),
+        cmocka_unit_test(test_one_that_dies_is_replaced),
+        cmocka_unit_test(test_crash_loop),
+        cmocka_unit_test(test_fork_that_fails),
+        cmocka_unit_test(test_reload),
+        cmocka_unit_test(test_reload_that_fails),
+        cmocka_unit_test(test_reload_while_reloading),
+        cmocka_unit_test(test_failure_after_a_half_reload),
+        cmocka_unit_test(test_reload_before_anything_serves),
+        cmocka_unit_test(test_resize),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_one_that_does_not_end),
+        cmocka_unit_test(test_ends_that_go_wrong),
+        cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_whatever_happens),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
