@@ -313,6 +313,8 @@ bool fm_listener_is_open(const struct fm_listener *l) { return listens(l->fd); }
 void fm_listener_unlink(struct fm_listener *l)
 {
     struct stat st;
+    if (l->inode == 0 && l->pinned < 0)
+        return; /* what has no path is not written to: this may be called beside the thread that closes it */
     if (l->inode != 0 && lstat(l->path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode)
         unlink(l->path);
     l->inode = 0;
@@ -354,6 +356,8 @@ void fm_listener_close(struct fm_listener *l)
     fm_timer_stop(&l->retry);
     while (take_spare(l))
         ;
-    fm_listener_unlink(l);
-    fm_listener_leave(l);
+    if (l->fd >= 0 || l->pinned >= 0) {
+        fm_listener_unlink(l);
+        fm_listener_leave(l);
+    }
 }
