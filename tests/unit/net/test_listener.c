@@ -282,6 +282,48 @@ static void test_path_of_a_successor(void **state)
     assert_false(exists());
 }
 
+/* What an arbiter and its workers do: it leaves the socket to them, and its path to the end; a successor that takes the
+ * path meanwhile keeps it, whichever inode the file system gives to that. */
+static void test_left_to_others(void **state)
+{
+    (void)state;
+    struct fm_listener first, worker, second;
+    struct fm_addr addr = at_path();
+    open_at(&first, &addr);
+    assert_int_equal(fm_listener_adopt(&worker, dup(first.fd), &how), 0);
+    assert_true(worker.shared);
+    assert_string_equal(worker.addr.u.un.sun_path, path);
+    fm_listener_leave(&first);
+    assert_int_equal(first.fd, -1);
+    int client = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(connect(client, &addr.u.sa, addr.len), 0); /* the worker has it still */
+    close(client);
+    fm_listener_close(&worker);
+    assert_true(exists()); /* which is not the worker's */
+    unlink(path);
+    open_at(&second, &addr);
+    fm_listener_close(&first);
+    assert_true(exists());
+    fm_listener_close(&second);
+    assert_false(exists());
+    open_at(&first, &addr);
+    fm_listener_leave(&first);
+    fm_listener_close(&first);
+    assert_false(exists());
+}
+
+static void test_no_socket_to_adopt(void **state)
+{
+    (void)state;
+    struct fm_listener li;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(fm_listener_adopt(&li, ends[0], &how), -ENOTSOCK);
+    assert_int_equal(fm_listener_adopt(&li, 1 << 20, &how), -EBADF);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 /* A live one that is busy: asking whether it lives must not block. */
 static void test_full_backlog(void **state)
 {
@@ -780,6 +822,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_live_socket_is_not_replaced, start, finish),
         cmocka_unit_test_setup_teardown(test_mode_of_a_path, start, finish),
         cmocka_unit_test_setup_teardown(test_path_of_a_successor, start, finish),
+        cmocka_unit_test_setup_teardown(test_left_to_others, start, finish),
+        cmocka_unit_test_setup_teardown(test_no_socket_to_adopt, start, finish),
         cmocka_unit_test_setup_teardown(test_full_backlog, start, finish),
         cmocka_unit_test_setup_teardown(test_other_files_are_not_replaced, start, finish),
         cmocka_unit_test_setup_teardown(test_no_such_directory, start, finish),
