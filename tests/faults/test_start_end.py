@@ -99,7 +99,7 @@ def test_start(control: Control, tmp_path: Path, record_property: Say) -> None:
     server = launch(control, tmp_path, leaks=False).wait_ready()
     sites = list(control.sites().values())
     server.stop()
-    assert {"malloc", "socket", "PyDict_SetItemString"} <= {site.function for site in sites}
+    assert {"malloc", "socket", "PyType_FromSpec"} <= {site.function for site in sites}
     sites = [site for site in sites if "fm_log_raw" not in site.label]  # a line that is lost is lost
     faults = [Fault(site, how, False, keep_alive) for site in sites for how in hows(site) if how != errno.EINTR]
     tell(record_property, [(fault.name, try_start(control, tmp_path, fault)) for fault in chosen(faults, 15)], len(faults))
