@@ -149,39 +149,15 @@ static const char *parse_number(const char *text, uint64_t min, uint64_t max, ui
     return NULL;
 }
 
-static const char *parse_count(unsigned *to, const char *text)
+static const char *parse_whole(unsigned *to, const char *text, unsigned min, unsigned max)
 {
+    static char takes[64];
     uint64_t n;
-    if (parse_number(text, 1, 1000000, &n))
-        return "takes a whole number from 1 to 1000000";
+    if (parse_number(text, min, max, &n)) {
+        snprintf(takes, sizeof takes, "takes a whole number from %u to %u", min, max);
+        return takes;
+    }
     *to = (unsigned)n;
-    return NULL;
-}
-
-static const char *parse_workers(unsigned *to, const char *text)
-{
-    uint64_t n;
-    if (parse_number(text, 1, FM_MAX_WORKERS, &n))
-        return "takes a whole number from 1 to 256";
-    *to = (unsigned)n;
-    return NULL;
-}
-
-static const char *parse_maybe(unsigned *to, const char *text)
-{
-    uint64_t n;
-    if (parse_number(text, 0, 1000000, &n))
-        return "takes a whole number from 0 to 1000000";
-    *to = (unsigned)n;
-    return NULL;
-}
-
-static const char *parse_limit(uint32_t *to, const char *text)
-{
-    uint64_t n;
-    if (parse_number(text, 1, 1 << 24, &n))
-        return "takes a whole number from 1 to 16777216";
-    *to = (uint32_t)n;
     return NULL;
 }
 
@@ -340,10 +316,10 @@ static const char *apply(struct fm_options *o, const struct option *opt, const c
         o->nbinds += !why;
         return why;
     case KIND_ADMIN: o->has_admin = true; return parse_admin(field, text);
-    case KIND_WORKERS: return parse_workers(field, text);
-    case KIND_COUNT: return parse_count(field, text);
-    case KIND_MAYBE: return parse_maybe(field, text);
-    case KIND_LIMIT: return parse_limit(field, text);
+    case KIND_WORKERS: return parse_whole(field, text, 1, FM_MAX_WORKERS);
+    case KIND_COUNT: return parse_whole(field, text, 1, 1000000);
+    case KIND_MAYBE: return parse_whole(field, text, 0, 1000000);
+    case KIND_LIMIT: return parse_whole(field, text, 1, 1 << 24);
     case KIND_SIZE: return parse_size(field, text);
     case KIND_BUFFER: return parse_buffer(field, text);
     case KIND_SECONDS: return parse_seconds(field, text);
@@ -469,7 +445,7 @@ static enum fm_options_outcome find_workers(struct fm_options *o)
     const char *text = getenv("WEB_CONCURRENCY"), *takes;
     if (o->workers > 0 || !text || !*text)
         return FM_OPTIONS_RUN;
-    takes = parse_workers(&o->workers, text);
+    takes = parse_whole(&o->workers, text, 1, FM_MAX_WORKERS);
     return takes ? wrong("the environment's WEB_CONCURRENCY is %s: it %s", text, takes) : FM_OPTIONS_RUN;
 }
 

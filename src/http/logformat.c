@@ -356,13 +356,7 @@ static const struct json_member {
 
 static void put_json(struct fm_buf *b, const struct fm_access_entry *e)
 {
-    struct timespec now;
-    struct tm utc;
-    char time_text[32];
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    strftime(time_text, sizeof time_text, "%Y-%m-%dT%H:%M:%S", &utc);
-    fm_buf_printf(b, "{\"time\": \"%s.%03ldZ\"", time_text, now.tv_nsec / 1000000);
+    fm_buf_printf(b, "{\"time\": \"%s\"", fm_iso_date());
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
         struct value v = {.p = NULL};
         members[i].get(&v, e);

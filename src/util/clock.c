@@ -2,6 +2,7 @@
 #include "fermata/util/clock.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
 static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
@@ -20,6 +21,25 @@ const char *fm_http_date(void)
                  months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
         made = now.tv_sec;
     }
+    return text;
+}
+
+const char *fm_iso_date(void)
+{
+    static __thread time_t made;
+    static __thread char text[80];
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    if (now.tv_sec != made) {
+        struct tm tm;
+        gmtime_r(&now.tv_sec, &tm);
+        snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.000Z", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
+                 tm.tm_hour, tm.tm_min, tm.tm_sec);
+        made = now.tv_sec;
+    }
+    size_t end = strlen(text);
+    for (long ms = now.tv_nsec / 1000000, i = 2; i < 5; i++, ms /= 10)
+        text[end - (size_t)i] = (char)('0' + ms % 10);
     return text;
 }
 

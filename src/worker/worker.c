@@ -110,6 +110,8 @@ static int set_up(struct fm_worker *w)
     check_tmpdir();
     if (w->handed.any) { /* the admin port is the arbiter's */
         err = fm_handed_use_counters(&w->handed);
+        if (err != 0)
+            fm_log(FM_LOG_CRITICAL, "cannot share counters with the arbiter: %s", fm_strerror(err));
         return err == 0 ? fm_listen_adopt(&w->conns, w->options, w->handed.listeners, w->handed.nlisteners) : err;
     }
     err = fm_wiring_admin(w);

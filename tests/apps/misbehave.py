@@ -1115,8 +1115,12 @@ def closes(environ, start_response):
     elif what == "eventfds":
         for fd in _anonymous("[eventfd]"):
             os.close(fd)
-    elif what == "eventfds-taken":
-        for fd in _anonymous("[eventfd]"):
+    elif what == "timerfds":
+        for fd in _anonymous("[timerfd]"):
+            os.close(fd)
+    elif what in ("epoll-taken", "eventfds-taken", "timerfds-taken"):
+        kind = {"epoll-taken": "[eventpoll]", "eventfds-taken": "[eventfd]", "timerfds-taken": "[timerfd]"}[what]
+        for fd in _anonymous(kind):
             os.dup2(_taker.fileno(), fd)
     elif what == "range":
         os.closerange(3, 1000)

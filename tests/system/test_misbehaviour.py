@@ -759,7 +759,7 @@ def test_listening_socket_closed(launch, key):
     assert server.log().count("the application closed") == 1
 
 
-@pytest.mark.parametrize("what", ["epoll", "eventfds", "eventfds-taken", "range"])
+@pytest.mark.parametrize("what", ["epoll", "epoll-taken", "eventfds", "eventfds-taken", "timerfds", "timerfds-taken", "range"])
 def test_vital_descriptor_closed(launch, key, what):
     """Without epoll or eventfds there is no event loop: the server says so and ends, so that it is started anew.  It
     neither spins nor hangs."""

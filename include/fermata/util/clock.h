@@ -23,6 +23,9 @@ static inline uint64_t fm_now(void)
  * until the calling thread calls again.  Any thread. */
 const char *fm_http_date(void);
 
+/* "2026-11-21T10:00:00.123Z" (RFC 3339), to the millisecond or some of them; same rules as fm_http_date. */
+const char *fm_iso_date(void);
+
 /* "[21/Nov/2026:10:00:00 +0000]"-style time of the access log, without brackets; same rules as fm_http_date. */
 const char *fm_clf_date(void);
 

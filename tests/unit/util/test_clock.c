@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -146,16 +148,37 @@ static void test_each_thread_has_its_own(void **state)
     join(spawn(date_in_thread, mine));
 }
 
+/* As RFC 3339 has it, of now, and with milliseconds that do not stand still. */
+static void test_iso(void **state)
+{
+    (void)state;
+    char before[32], after[32];
+    bool moved = false;
+    for (int i = 0; i < 200 && !moved; i++) {
+        time_t then = time(NULL), now;
+        struct tm tm;
+        char text[32];
+        snprintf(text, sizeof text, "%s", fm_iso_date());
+        now = time(NULL) + 1; /* a coarse clock may be a tick behind */
+        gmtime_r(&(time_t){then - 1}, &tm);
+        strftime(before, sizeof before, "%Y-%m-%dT%H:%M:%S.000Z", &tm);
+        gmtime_r(&now, &tm);
+        strftime(after, sizeof after, "%Y-%m-%dT%H:%M:%S.999Z", &tm);
+        assert_int_equal(strlen(text), sizeof "2026-11-30T12:00:00.123Z" - 1);
+        assert_true(strcmp(before, text) <= 0 && strcmp(text, after) <= 0);
+        usleep(2000);
+        moved = strcmp(text, fm_iso_date()) != 0;
+    }
+    assert_true(moved);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_now),
-        cmocka_unit_test(test_dates),
-        cmocka_unit_test(test_every_day),
-        cmocka_unit_test(test_made_once_a_second),
-        cmocka_unit_test(test_zones),
-        cmocka_unit_test(test_is_today),
-        cmocka_unit_test(test_each_thread_has_its_own),
+        cmocka_unit_test(test_now),       cmocka_unit_test(test_dates),
+        cmocka_unit_test(test_every_day), cmocka_unit_test(test_made_once_a_second),
+        cmocka_unit_test(test_iso),       cmocka_unit_test(test_zones),
+        cmocka_unit_test(test_is_today),  cmocka_unit_test(test_each_thread_has_its_own),
     };
     setenv("TZ", "UTC0", 1);
     no_longer_than(120);
