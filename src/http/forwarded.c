@@ -208,8 +208,8 @@ static struct fm_span checked_prefix(const struct fm_request *r, struct fm_span 
     return prefix;
 }
 
-bool fm_forwarded_read(const struct fm_proxy_rules *rules, const struct fm_request *r, const char *peer,
-                       struct fm_forwarded *out)
+bool FM_COLD fm_forwarded_read(const struct fm_proxy_rules *rules, const struct fm_request *r, const char *peer,
+                               struct fm_forwarded *out)
 {
     if (rules->parts == 0 || !fm_peers_has_text(&rules->trusted, peer))
         return false;

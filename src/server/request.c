@@ -134,28 +134,30 @@ static uint64_t body_sent(const struct fm_exchange *x)
     return body < sent ? body : sent;
 }
 
-/* Counts and logs the request at its end. */
-static void account(struct fm_exchange *x, bool complete) FM_ON_LOOP
+static void FM_COLD log_request(const struct fm_exchange *x, unsigned status, bool complete) FM_ON_LOOP
 {
-    const struct fm_writer *w = &x->call.writer;
-    struct fm_access_log *log = x->service->access;
-    unsigned status = x->status ? x->status : fm_writer_head_left(w) ? w->resp.status : 0;
-    unsigned class = status / 100;
-    fm_count(class >= 1 && class <= 5 ? (enum fm_counter)(FM_C_REQ_1XX + class - 1) : FM_C_REQ_NONE);
-    fm_observe(FM_HG_REQUEST, x->over - x->begun);
-    if (!log)
-        return;
-    complete = complete && x->outcome != FM_OUTCOME_BROKEN;
     char client[FM_IP_TEXT];
-    struct fm_access_entry e = {.remote = x->call.peer.remote_addr, .request = x->call.request, .bytes = body_sent(x)};
-    if (e.request->forwarded.has_client) {
-        fm_ip_text(&e.request->forwarded.client, client);
+    const struct fm_request *r = x->call.request;
+    struct fm_access_entry e = {.remote = x->call.peer.remote_addr, .request = r, .bytes = body_sent(x)};
+    if (r->forwarded.has_client) {
+        fm_ip_text(&r->forwarded.client, client);
         e.remote = client;
     }
     e.took = x->over - x->begun;
     e.status = status ? status : 499;
-    e.end = !complete ? 'X' : w->framer.keep ? '+' : '-';
-    fm_access_log_add(log, &e);
+    e.end = !complete || x->outcome == FM_OUTCOME_BROKEN ? 'X' : x->call.writer.framer.keep ? '+' : '-';
+    fm_access_log_add(x->service->access, &e);
+}
+
+/* Counts and logs the request at its end. */
+static void account(struct fm_exchange *x, bool complete) FM_ON_LOOP
+{
+    const struct fm_writer *w = &x->call.writer;
+    unsigned status = x->status ? x->status : fm_writer_head_left(w) ? w->resp.status : 0, class = status / 100;
+    fm_count(class >= 1 && class <= 5 ? (enum fm_counter)(FM_C_REQ_1XX + class - 1) : FM_C_REQ_NONE);
+    fm_observe(FM_HG_REQUEST, x->over - x->begun);
+    if (x->service->access)
+        log_request(x, status, complete);
 }
 
 /* The response is with the kernel, or never will be. */

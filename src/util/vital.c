@@ -18,7 +18,7 @@ void fm_vital_wake(int fd)
 }
 
 /* An eventfd is a file of no type; so are a few others that an application seldom opens. */
-void fm_vital_check_wake(int fd)
+void FM_COLD fm_vital_check_wake(int fd)
 {
     struct stat st;
     if (fstat(fd, &st) != 0 || (st.st_mode & S_IFMT) != 0)

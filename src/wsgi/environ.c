@@ -175,6 +175,7 @@ void fm_environ_fini(struct fm_environ_cache *mine)
 {
     Py_CLEAR(mine->template);
     mine->no_input = NULL;
+    mine->server = NULL;
     memset(mine->steady, 0, sizeof mine->steady);
     for (int i = 0; i < FM_H_OTHER; i++)
         Py_CLEAR(mine->last_value[i]);
@@ -335,6 +336,16 @@ static int fill(struct fm_environ_cache *mine, PyObject *env, struct fm_call *ca
     return r->body.size > 0 ? put(env, fm_wsgi.name[FM_N_WSGI_INPUT], fm_input_new(&call->request->body)) : 0;
 }
 
+static int follow_server(struct fm_environ_cache *mine, const struct fm_peer *peer)
+{
+    mine->server = NULL; /* until both are set */
+    if (follow_text(mine, FM_S_SERVER_NAME, peer->server_name) ||
+        follow_text(mine, FM_S_SERVER_PORT, peer->server_port))
+        return -1;
+    mine->server = peer->server_name;
+    return 0;
+}
+
 /* Has the template what this request shares with others. */
 static int follow_request(struct fm_environ_cache *mine, const struct fm_request *r, const struct fm_peer *peer)
 {
@@ -342,8 +353,7 @@ static int follow_request(struct fm_environ_cache *mine, const struct fm_request
     if ((!is_text(mine->steady[FM_S_REQUEST_METHOD], method, r->method.len) &&
          follow(mine, FM_S_REQUEST_METHOD, latin1(method, r->method.len))) ||
         follow_text(mine, FM_S_REMOTE_ADDR, peer->remote_addr) ||
-        follow_text(mine, FM_S_SERVER_NAME, peer->server_name) ||
-        follow_text(mine, FM_S_SERVER_PORT, peer->server_port) || follow_target(mine, r) ||
+        (mine->server != peer->server_name && follow_server(mine, peer)) || follow_target(mine, r) ||
         (r->body.size == 0 && !fm_input_is_unused(mine->no_input) && renew_input(mine)))
         return -1;
     /* An absolute-form target names the host that counts, else it is the field (RFC 9112, 3.2.2). */

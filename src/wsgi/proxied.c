@@ -68,7 +68,7 @@ static int set_host(PyObject *env, const struct fm_request *r)
     return set(env, "HTTP_HOST", whole) || set(env, "SERVER_PORT", number(port)) ? -1 : 0;
 }
 
-int fm_environ_told(PyObject *env, const struct fm_request *r, const struct fm_peer *peer)
+int FM_COLD fm_environ_told(PyObject *env, const struct fm_request *r, const struct fm_peer *peer)
 {
     const struct fm_forwarded *f = &r->forwarded;
     if ((f->has_client || peer->via) && set_client(env, f, peer) != 0)

@@ -124,6 +124,7 @@ enum fm_steady {
 
 struct fm_environ_cache {         /* environ.c */
     PyObject *template;           /* NULL until the thread's first request */
+    const char *server;           /* the server_name that the template has, with its port */
     PyObject *no_input;           /* wsgi.input of a request without a body; borrowed from the template */
     PyObject *steady[FM_S_COUNT]; /* what most requests share with the one before; borrowed from the template */
     /* The last value of each header that clients repeat in every request (and that is no secret): the same string again

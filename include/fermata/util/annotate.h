@@ -37,6 +37,10 @@ extern struct fm_role fm_role_gil;
 #define FM_DROPS_GIL FM_ATTR(release_capability(fm_role_gil))
 #define FM_ANY_THREAD
 
+/* What a usual request does not do: it stays out of the functions that call it, which so need neither its stack nor the
+ * guard of its arrays (-fstack-protector-strong). */
+#define FM_COLD __attribute__((cold, noinline))
+
 /* A mutex that clang can follow.  Leaf locks: nothing blocks, and no thread waits for the GIL, while it holds one. */
 struct FM_ATTR(capability("mutex")) fm_mutex {
     pthread_mutex_t m;

@@ -38,7 +38,7 @@ struct fm_call_ops {
 struct fm_peer {             /* who is talking to whom, as text; of the connection, read-only */
     const char *remote_addr; /* "" for a unix socket */
     unsigned remote_port;
-    const char *server_name;
+    const char *server_name; /* of a listener, with its port: the same pointer is the same text, always */
     const char *server_port;
     const char *via; /* the address of the proxy that has told remote_addr by the PROXY protocol, or NULL */
 };

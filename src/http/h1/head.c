@@ -89,6 +89,7 @@ int fm_head_scan(struct fm_head_scan *scan, const struct fm_http_limits *limits,
 
 struct validation {
     struct fm_request *r;
+    struct fm_good_host *good;
     unsigned hosts, lengths, codings;
     unsigned ncodings, chunked; /* items of all Transfer-Encoding fields, and how many of them are "chunked" */
     bool chunked_last;
@@ -101,7 +102,15 @@ static enum fm_refusal validate_host(struct validation *v, const char *value, co
         return FM_REFUSE_HOST_REPEATED;
     if (v->r->host.len == 0) /* else the target's authority stands there (RFC 9112, 3.2.2) */
         v->r->host = (struct fm_span){f->value_off, f->value_len};
-    return f->value_len == 0 || fm_is_host(value, f->value_len) ? FM_REFUSE_NOTHING : FM_REFUSE_BAD_HOST;
+    if (f->value_len == 0 || (f->value_len == v->good->len && memcmp(value, v->good->text, v->good->len) == 0))
+        return FM_REFUSE_NOTHING;
+    if (!fm_is_host(value, f->value_len))
+        return FM_REFUSE_BAD_HOST;
+    if (f->value_len <= sizeof v->good->text) {
+        v->good->len = (uint8_t)f->value_len;
+        memcpy(v->good->text, value, f->value_len);
+    }
+    return FM_REFUSE_NOTHING;
 }
 
 static enum fm_refusal validate_length(struct validation *v, const char *value, const struct fm_field *f)
@@ -196,9 +205,9 @@ static enum fm_refusal validate_together(const struct validation *v, const struc
 }
 
 enum fm_refusal fm_head_judge(struct fm_request *r, const struct fm_request_line *line,
-                              const struct fm_http_limits *limits)
+                              const struct fm_http_limits *limits, struct fm_good_host *good)
 {
-    struct validation v = {.r = r};
+    struct validation v = {.r = r, .good = good};
     r->method = line->method;
     r->target = line->target;
     r->path = line->path;

@@ -31,9 +31,16 @@ int fm_head_scan(struct fm_head_scan *scan, const struct fm_http_limits *limits,
 /* Length of the line of a field up to the end of its value. */
 static inline size_t fm_head_field_len(const struct fm_field *f) { return f->value_off + f->value_len - f->name_off; }
 
+/* The last Host of a connection that was well-formed: most clients say the same one in each request, and the same bytes
+ * need not be judged twice.  All zero at first. */
+struct fm_good_host {
+    uint8_t len; /* 0: none */
+    char text[31];
+};
+
 /* Fills in what r says beside its text and fields: framing, persistence, host, expectation; and refuses what the fields
  * must not say.  r->head, fields and nfields are there; the body is not touched. */
 enum fm_refusal fm_head_judge(struct fm_request *r, const struct fm_request_line *line,
-                              const struct fm_http_limits *limits);
+                              const struct fm_http_limits *limits, struct fm_good_host *good);
 
 #endif

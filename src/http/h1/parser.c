@@ -53,6 +53,7 @@ struct fm_parser {
     bool reported;       /* FM_PARSE_HEAD was */
     enum fm_refusal why; /* what it is refused for */
     struct fm_framing framing;
+    struct fm_good_host host;
 };
 
 struct input {
@@ -107,7 +108,7 @@ static enum fm_parse begin_request(struct fm_parser *p, const char *head, size_t
     drop_buf(p); /* head may have been in there */
     if (!r)
         return refuse(p, FM_REFUSE_NO_MEMORY);
-    p->why = fm_head_judge(r, &p->scan.line, p->limits);
+    p->why = fm_head_judge(r, &p->scan.line, p->limits, &p->host);
     bool framed = r->chunked || r->content_length >= 0; /* else it has no body (RFC 9112, 6.3) */
     if (!p->why && framed)
         p->why = fm_framing_head(&p->framing, r);

@@ -7,9 +7,11 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "fermata/http/headers.h"
+#include "fermata/http/host.h"
 #include "fermata/util/err.h"
 #include "http/h1/head.h"
 
@@ -36,6 +38,8 @@ static void test_scan_goes_on(void **state)
     fm_head_scan_fini(&scan);
 }
 
+static struct fm_good_host good;
+
 /* Reads a whole head into *r, whose text stays where it is. */
 static enum fm_refusal judge(const char *head, struct fm_request *r)
 {
@@ -49,7 +53,39 @@ static enum fm_refusal judge(const char *head, struct fm_request *r)
                              .nfields = scan.nfields};
     memcpy(fields, scan.fields, scan.nfields * sizeof *fields);
     fm_head_scan_fini(&scan);
-    return fm_head_judge(r, &scan.line, &limits);
+    return fm_head_judge(r, &scan.line, &limits, &good);
+}
+
+/* What is remembered of the host before changes no verdict: it is that of a judge without a memory. */
+static void test_hosts_in_turn(void **state)
+{
+    static const char *const hosts[] = {"a",
+                                        "a",
+                                        "a b",
+                                        "a",
+                                        "",
+                                        "a",
+                                        "ab",
+                                        "a:80",
+                                        "a:",
+                                        "a:8x",
+                                        "[::1]",
+                                        "[::1",
+                                        "a,b",
+                                        "a\"b",
+                                        "h.example.with.a.name.of.31.xxx",
+                                        "h.example.with.a.name.of.32.xxxx"};
+    size_t n = sizeof hosts / sizeof *hosts;
+    (void)state;
+    memset(&good, 0, sizeof good);
+    for (size_t i = 0; i < n * n * 2; i++) {
+        char head[128];
+        struct fm_request r;
+        const char *host = hosts[i % 2 ? i / 2 % n : i / 2 / n]; /* each behind each */
+        snprintf(head, sizeof head, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", host);
+        enum fm_refusal why = judge(head, &r);
+        assert_int_equal(why, *host && !fm_is_host(host, strlen(host)) ? FM_REFUSE_BAD_HOST : FM_REFUSE_NOTHING);
+    }
 }
 
 static void test_fields(void **state)
@@ -145,8 +181,8 @@ static void test_host(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scan_goes_on), cmocka_unit_test(test_fields), cmocka_unit_test(test_framing),
-        cmocka_unit_test(test_persistence),  cmocka_unit_test(test_host),
+        cmocka_unit_test(test_scan_goes_on), cmocka_unit_test(test_hosts_in_turn), cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_framing),      cmocka_unit_test(test_persistence),   cmocka_unit_test(test_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
