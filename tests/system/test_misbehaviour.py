@@ -762,22 +762,23 @@ def test_listening_socket_closed(launch, key):
 @pytest.mark.parametrize("what", ["epoll", "epoll-taken", "eventfds", "eventfds-taken", "timerfds", "timerfds-taken", "range"])
 def test_vital_descriptor_closed(launch, key, what):
     """Without epoll or eventfds there is no event loop: the server says so and ends, so that it is started anew.  It
-    neither spins nor hangs."""
+    neither spins nor hangs.  What it and its application say until then is not looked at: a socket that the application
+    opens may get an eventfd's number, and what wakes a loop is written to it."""
     server = launch("misbehave:app", "--threads", "2", "--keep-alive", "60")
     server.expect = 1
     with server.begin(f"/park?key={key}"):
         server.wait_events(key, "parking")
-        with contextlib.suppress(Truncated, ConnectionResetError):
+        with contextlib.suppress(Exception):
             server.get(f"/closes?what={what}")
-        with contextlib.suppress(OSError, AssertionError):
+        with contextlib.suppress(Exception):
             server.call("probe.complete", key)
 
         def ended() -> bool:
             """Wakes it again: one that was not asleep needed no eventfd."""
-            with contextlib.suppress(OSError, AssertionError, Truncated, NoResponse):
+            with contextlib.suppress(Exception):
                 with server.begin(f"/park?key={key}-again") as c:
                     c.readable(0.05)
-                    server.call("probe.complete", f"{key}-again")
+                    server.call("probe.complete", f"{key}-again", timeout=1)
                 server.get("/hello", timeout=1)
             return not server.alive()
 
