@@ -1,4 +1,6 @@
-/* fermata: the command. */
+/* The command, from its options to its exit code; see main.h. */
+#include "fermata/main.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,19 +10,16 @@
 #include "fermata/arbiter/arbiter.h"
 #include "fermata/config/options.h"
 #include "fermata/py/interp.h"
+#include "fermata/util/annotate.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
-#include "fermata/worker/process.h"
-#include "fermata/worker/signals.h"
 #include "fermata/worker/worker.h"
 
-int main(int argc, char **argv)
+int fm_main(int argc, char **argv, bool alone) FM_UNCHECKED
 {
-    struct fm_options options;
+    static struct fm_options options; /* used by threads to the very end */
     struct fm_handed handed;
-    fm_process_streams();
-    fm_process_orphans(fm_signals_first);
     switch (fm_options_parse(&options, argc, argv, fm_interp_version())) {
     case FM_OPTIONS_SHOWN: return 0;
     case FM_OPTIONS_WRONG: return 2;
@@ -41,8 +40,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "fermata: --chdir %s: %s\n", options.chdir, fm_strerror(-errno));
         return 2;
     }
-    if (options.workers > 0 && !handed.any)
-        return fm_arbiter_run(&options, argv, directory);
+    if (alone)
+        options.workers = 0;
+    if (options.workers > 0 && !handed.any) {
+        char **again = fm_interp_again(argc, argv);
+        return again ? fm_arbiter_run(&options, again, directory) : 1;
+    }
     if (directory >= 0)
         close(directory);
     int code = fm_worker_run(&options, argv[0], &handed);
