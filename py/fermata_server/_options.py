@@ -37,7 +37,7 @@ def arguments(options: Mapping[str, object]) -> list[str]:
 
 def _texts(takes: str, value: object) -> list[str]:
     if isinstance(value, (str, os.PathLike)):
-        return [os.fspath(value)]  # type: ignore[list-item]  # of str: bytes are refused as what they are not
+        return [os.fspath(value)]
     if takes in ("MODE", "MASK") and isinstance(value, int):
         return [oct(value)]
     if isinstance(value, Iterable):

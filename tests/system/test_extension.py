@@ -212,10 +212,11 @@ class Script:
         return self.out.read_text()
 
     def wait(self, text: str) -> str:
-        def there() -> str | None:
-            return self.said() if text in self.said() else None
-
-        return eventually(there, f"{text!r} in what it says: {self.said()}", within=LONG)
+        try:
+            eventually(lambda: text in self.said(), f"it says {text!r}", within=LONG)
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{self.said()}") from None
+        return self.said()
 
     def port(self) -> int:
         found = eventually(lambda: re.search(r"Listening at: http://127.0.0.1:(\d+)", self.said()), "it listens", within=LONG)
@@ -252,6 +253,7 @@ def test_run(script, number):
     one = script(
         """
         signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which these tests may have been started without
         before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGUSR1)]
         path, argv, variables = list(sys.path), list(sys.argv), dict(os.environ)
         code = fermata_server.run(app, bind="127.0.0.1:0", threads=2)
