@@ -67,6 +67,12 @@ ALLFLAGS  = -std=gnu11 $(OPT.$(FLAVOR)) $(CFLAGS) $(WARN) $(if $(CI),-Werror) -f
 # What only the compiler is to be told may be given once.
 LDFLAGS  += $(if $(MODULE),-shared -Wl$(comma)--exclude-libs=ALL,-pie) -Wl,-z,relro,-z,now $(filter-out -mllvm -runtime-counter-relocation,$(SAN.$(FLAVOR)))
 LIBS     := -levent_core -lhttp_parser -lpthread
+# What scripts/static-deps has made, in the place of the system's libraries: for a wheel that runs on other machines.
+DEPS ?=
+ifneq ($(and $(MODULE),$(DEPS)),)
+CPPFLAGS += -I$(DEPS)/include
+LIBS := $(DEPS)/lib/libevent_core.a $(DEPS)/lib/libhttp_parser.a -lpthread
+endif
 
 # The calls that tests/faults makes fail, those of libevent too.
 ifeq ($(FLAVOR),faults)
@@ -252,8 +258,8 @@ system: $(if $(filter $(CURDIR)/$(O)/fermata,$(FERMATA)),all) venv ## system tes
 
 # ---- the extension module, as pip installs it ----
 
-wheel: venv ## the extension module: sdist and wheel in build/wheel/dist, installed in build/wheel/venv
-	scripts/wheel build/wheel
+wheel: venv ## the extension module: sdist and wheel in build/wheel/dist, installed in build/wheel/venv (DEPS=: scripts/static-deps)
+	FERMATA_DEPS='$(DEPS)' scripts/wheel build/wheel
 
 # A part of the system tests; all of them: make wheel && make system FERMATA=$PWD/build/wheel/venv/bin/fermata
 WHEEL_TESTS := $(addprefix tests/system/test_,extension.py packaging.py command.py loading.py own_modules.py hardening.py process.py wsgi.py)

@@ -24,8 +24,11 @@ HEADERS = {
     "http_parser.h": ("libhttp-parser-dev", "http-parser-devel", "http-parser-dev"),
 }
 
+# Set to a directory that scripts/static-deps has made: its libraries become part of the module, and their licences of the wheel.
+DEPS = "FERMATA_DEPS"
+
 # Of the process that runs pip: what make would take for its own, or for CI's wish that warnings be errors.
-NOT_OURS = ("CI", "FLAVOR", "GNUMAKEFLAGS", "MAKEFILES", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "V")
+NOT_OURS = ("CI", "DEPS", "FLAVOR", "GNUMAKEFLAGS", "MAKEFILES", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "V")
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
@@ -38,6 +41,8 @@ class CustomBuildHook(BuildHookInterface[Any]):
         if not editable:
             name = f"_server{sysconfig.get_config_var('EXT_SUFFIX')}"
             build_data["force_include"][str(out / "fermata_server" / name)] = f"fermata_server/{name}"
+            for text in sorted(Path(os.environ[DEPS], "licenses").iterdir()) if os.environ.get(DEPS) else ():
+                build_data["extra_metadata"][str(text)] = f"licenses/{text.name}"
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
@@ -46,6 +51,8 @@ def make(root: Path, out: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
     env.setdefault("CFLAGS", "")  # of CC, CFLAGS, CPPFLAGS and LDFLAGS those that are set are make's; the Makefile has -g
     arguments = [f"-j{os.cpu_count() or 1}", "FLAVOR=module", f"O={out}", f"PYTHON={sys.executable}"]
+    if os.environ.get(DEPS):
+        arguments.append(f"DEPS={os.path.abspath(os.environ[DEPS])}")
     done = subprocess.run(["make", "-C", str(root), *arguments, "all"], env=env, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         refuse("make has failed; what it said stands above")
@@ -72,6 +79,8 @@ def check() -> None:
     include = sysconfig.get_path("include")
     if not Path(include, "Python.h").is_file():
         refuse(f"{include}/Python.h is missing, of {sys.executable}", *install(PYTHON_H))
+    if os.environ.get(DEPS):
+        return
     flags = shlex.split(f"{os.environ.get('CPPFLAGS', '')} {os.environ.get('CFLAGS', '')}")
     if lost := [header for header in HEADERS if not compiles([*cc, *flags], header)]:
         refuse(f"the compiler does not find {' and '.join(lost)}", *install(*(HEADERS[header] for header in lost)))
