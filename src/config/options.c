@@ -73,6 +73,8 @@
       "connections begin with a header of the PROXY protocol: v1, v2, auto for both, or off")                          \
     X(0, "proxy-allow-from", SENDERS, proxy_allow_from, NULL, "LIST",                                                  \
       "who may send it, as --forwarded-allow-ips [the same]")                                                          \
+    X(0, "request-id-header", IDS, request_id, "X-Request-ID", "NAME",                                                 \
+      "field of a request that has its id; where it has none that can stand in a log one is made; off is none at all") \
     X(0, "root-path", ROOT, root_path, NULL, "PATH",                                                                   \
       "the path below which the application is: SCRIPT_NAME [$SCRIPT_NAME, or none]")                                  \
     X(0, "chdir", TEXT, chdir, NULL, "DIR", "change to this directory before the application is loaded")               \
@@ -86,8 +88,25 @@
     X(0, "access-logformat", LOGFORMAT, access_logformat, NULL, "FORMAT",                                              \
       "what such a line says, with gunicorn's %(NAME)s [the combined format, and how the connection went on]")         \
     X(0, "access-log-json", FLAG, access_log_json, NULL, NULL, "such a line is an object in JSON")                     \
+    X(0, "access-log-exclude", EXCLUDED, app, NULL, "PATH",                                                            \
+      "requests with this path have no such line, as those of health checks; repeatable")                              \
     X(0, "log-buffer", BUFFER, log_buffer, "1048576", "BYTES",                                                         \
       "lines of each log that may wait for its file; what does not fit is dropped and counted")                        \
+    X(0, "capture-output", FLAG, capture_output, NULL, NULL, "what is printed goes into the file of --error-logfile")  \
+    X(0, "log-config", PATH, log_config, NULL, "FILE",                                                                 \
+      "a file of logging.config that Python's logging is set up with before the application is loaded")                \
+    X(0, "log-config-json", PATH, log_config_json, NULL, "FILE", "the same as a dictionary in JSON")                   \
+    X(0, "log-syslog", FLAG, log_syslog, NULL, NULL, "both logs go to syslog, too")                                    \
+    X(0, "log-syslog-to", SYSLOG, syslog.to, "udp://localhost:514", "ADDRESS",                                         \
+      "udp://HOST:PORT, tcp://HOST:PORT or unix://PATH, with #dgram or #stream behind the path")                       \
+    X(0, "log-syslog-prefix", SYSLOG_NAME, syslog.name, "fermata", "NAME", "what its messages come from")              \
+    X(0, "log-syslog-facility", FACILITY, syslog.facility, "user", "NAME", "user, daemon, local0 and so on")           \
+    X(0, "disable-redirect-access-to-syslog", FLAG, no_access_to_syslog, NULL, NULL,                                   \
+      "only the error log goes to syslog")                                                                             \
+    X(0, "statsd-host", STATSD, statsd.to, NULL, "ADDRESS",                                                            \
+      "send gunicorn's metrics to a statsd: HOST:PORT, or unix://PATH")                                                \
+    X(0, "statsd-prefix", STATSD_TEXT, statsd.prefix, NULL, "TEXT", "what their names begin with, before a dot")       \
+    X(0, "dogstatsd-tags", STATSD_TEXT, statsd.tags, NULL, "TAGS", "NAME:VALUE,... behind each value")                 \
     X(0, "admin-bind", ADMIN, admin, NULL, "HOST:PORT", "serve /healthz, /readyz and /metrics here [off]")             \
     X('h', "help", HELP, app, NULL, NULL, "show this text and exit")                                                   \
     X('v', "version", VERSION, app, NULL, NULL, "show the version and exit")
@@ -106,11 +125,19 @@ enum kind {
     KIND_VERSIONS,
     KIND_SENDERS,
     KIND_ROOT,
+    KIND_IDS,
     KIND_LOGFORMAT,
+    KIND_EXCLUDED,
     KIND_LIMIT,
     KIND_SIZE,
     KIND_BUFFER,
     KIND_TEXT,
+    KIND_PATH,
+    KIND_SYSLOG,
+    KIND_SYSLOG_NAME,
+    KIND_FACILITY,
+    KIND_STATSD,
+    KIND_STATSD_TEXT,
     KIND_ENV,
     KIND_MODE,
     KIND_MASK,
@@ -294,6 +321,16 @@ static const char *parse_logformat(const char **to, const char *text)
     return why;
 }
 
+static const char *parse_excluded(struct fm_options *o, const char *text)
+{
+    if (*text != '/' || strpbrk(text, "?# "))
+        return "takes a path as requests have it, which begins with a slash and has no query";
+    if (o->nexcluded == FM_MAX_EXCLUDED)
+        return "may be given 32 times";
+    o->access_log_exclude[o->nexcluded++] = text;
+    return NULL;
+}
+
 static const char *parse_env(const char *text)
 {
     const char *equals = strchr(text, '=');
@@ -334,8 +371,20 @@ static const char *apply(struct fm_options *o, const struct option *opt, const c
     case KIND_FIELDS: return parse_fields(field, text);
     case KIND_VERSIONS: return parse_versions(field, text);
     case KIND_SENDERS: o->has_proxy_allow_from = true; return fm_peers_parse(field, text);
+    case KIND_IDS: return fm_id_rule_parse(field, text);
     case KIND_ROOT: return parse_root(o, text);
+    case KIND_EXCLUDED: return parse_excluded(o, text);
     case KIND_LOGFORMAT: return parse_logformat(field, text);
+    case KIND_SYSLOG: return fm_syslog_parse_to(field, text);
+    case KIND_SYSLOG_NAME: return fm_syslog_parse_name(field, text);
+    case KIND_FACILITY: return fm_syslog_parse_facility(field, text);
+    case KIND_STATSD: o->has_statsd = true; return fm_statsd_parse_to(field, text);
+    case KIND_STATSD_TEXT: return fm_statsd_parse_text(field, text);
+    case KIND_PATH:
+        if (access(text, R_OK) != 0)
+            return "takes a file that can be read";
+        *(const char **)field = text;
+        return NULL;
     case KIND_TEXT:
         if (!*text)
             return "takes a value that is not empty";
@@ -477,7 +526,9 @@ static enum fm_options_outcome make_absolute(struct fm_options *o)
         char *to;
     } paths[] = {{"venv", &o->venv, o->venv_path},
                  {"error-logfile", &o->error_logfile, o->error_path},
-                 {"access-logfile", &o->access_logfile, o->access_path}};
+                 {"access-logfile", &o->access_logfile, o->access_path},
+                 {"log-config", &o->log_config, o->log_config_path},
+                 {"log-config-json", &o->log_config_json, o->log_config_json_path}};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         const char **path = paths[i].path;
         if (!*path || **path == '/' || (path != &o->venv && strcmp(*path, "-") == 0))
