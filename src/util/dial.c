@@ -39,7 +39,8 @@ bool fm_dial_parse_host(struct fm_dial_to *to, const char *text, enum fm_dial_ki
         host++;
         len -= 2;
     }
-    if (len == 0 || len >= sizeof to->host || (!bracket && memchr(host, ':', len)) || strpbrk(text, " /"))
+    if (len == 0 || len >= sizeof to->host || (!bracket && (memchr(host, ':', len) || *host == '[')) ||
+        strpbrk(text, " /"))
         return false;
     to->kind = kind;
     memcpy(to->host, host, len);

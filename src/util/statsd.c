@@ -17,7 +17,7 @@
 
 #define GATHER (100 * FM_MS)
 #define DURATIONS 8192      /* of one batch; those beyond it are not sent */
-#define STATUSES 1000  /* that are told apart */
+#define STATUSES 1000       /* that are told apart */
 #define DATAGRAM 1432       /* what an Ethernet carries with room for a tunnel, as clients of statsd have it */
 #define LOCAL_DATAGRAM 8192 /* and DogStatsD takes from a unix socket */
 #define LINE_SIZE 1280

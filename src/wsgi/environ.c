@@ -348,24 +348,23 @@ static int follow_server(struct fm_environ_cache *mine, const struct fm_peer *pe
 
 /* May its text be changed?  As CPython has it for strings that it makes (unicode_modifiable in unicodeobject.c): there
  * is one reference, so no other thread can get one, and it is neither interned nor has it been a key. */
-static bool is_own(PyObject *s, size_t n)
+static bool is_own(PyObject *s)
 {
-    return s && Py_REFCNT(s) == 1 && (size_t)PyUnicode_GET_LENGTH(s) == n && ((PyASCIIObject *)s)->hash == -1 &&
-           !PyUnicode_CHECK_INTERNED(s);
+    return s && Py_REFCNT(s) == 1 && ((PyASCIIObject *)s)->hash == -1 && !PyUnicode_CHECK_INTERNED(s);
 }
 
 /* The template has the request's id.  Where the application has not kept the last one the same string is used again, as
  * a new one for each request would cost a hello 3 % of its instructions. */
 static int follow_id(struct fm_environ_cache *mine, const struct fm_request *r)
 {
-    const char *id = fm_request_id(r);
-    if (is_own(mine->id, r->id_len)) {
-        memcpy(PyUnicode_1BYTE_DATA(mine->id), id, r->id_len);
+    bool made = r->id_off == 0;
+    if (made && is_own(mine->id)) {
+        memcpy(PyUnicode_DATA(mine->id), r->made_id, FM_ID_MADE);
         return 0;
     }
-    PyObject *text = latin1(id, r->id_len);
+    PyObject *text = latin1(fm_request_id(r), r->id_len);
     int err = text ? set_place(mine, FM_N_REQUEST_ID, text) : -1;
-    mine->id = err ? NULL : text;
+    mine->id = err || !made ? NULL : text;
     Py_XDECREF(text);
     return err;
 }

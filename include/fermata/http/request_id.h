@@ -13,7 +13,7 @@
 
 struct fm_id_rule {
     const char *name; /* of the field, a token */
-    unsigned field;   /* enum fm_header_id of it */
+    bool usual;       /* it is X-Request-ID */
     bool off;         /* requests have no ids */
 };
 

@@ -344,12 +344,11 @@ static void write_to_shared_pipe(void *arg)
     put(line);
     put("next\n");
     fm_logfile_close(f, soon());
-    close(fd[1]);
-    size_t n = 0;
-    for (ssize_t k; (k = read(fd[0], text + n, sizeof text - n)) > 0;)
+    size_t n = 0, all = strlen(line) + 2 + strlen("next\n"); /* nothing is lost, and there are two ends more */
+    for (ssize_t k; n < all && (k = read(fd[0], text + n, sizeof text - 1 - n)) > 0;)
         n += (size_t)k;
     text[n] = '\0';
-    CHECK(n == strlen(line) + 2 + strlen("next\n")); /* nothing is lost, and there are two ends more */
+    CHECK(n == all);
     CHECK(text[4094] == '\n' && memcmp(text + 4095, "\xe2\x82\xac", 3) == 0 && text[4095 + 4095] == '\n');
     CHECK(strcmp(text + n - 7, "x\nnext\n") == 0);
 }

@@ -133,7 +133,7 @@ static void test_messages(void **state)
 {
     (void)state;
     int fd = serve();
-    open_it("", 1 << 16, false);
+    open_it("#dgram", 1 << 16, false);
     put(6, "before the start\n");
     put(6, "\n"); /* says nothing */
     assert_int_equal(fm_syslog_start(s), 0);

@@ -244,8 +244,12 @@ static void identify(struct fm_environ_cache *of, const char *id)
 {
     struct exchange x;
     make_call(&x, HEAD "\r\n");
-    memcpy(x.call.request->made_id, id, strlen(id));
-    x.call.request->id_len = (uint8_t)strlen(id);
+    struct fm_request *r = x.call.request;
+    r->id_len = (uint8_t)strlen(id);
+    if (r->id_len == FM_ID_MADE)
+        memcpy(r->made_id, id, FM_ID_MADE);
+    else
+        r->id_off = (uint32_t)(strstr(r->head, id) - r->head);
     py_set("env", fm_environ_new(of, &x.call));
     drop_call(&x);
 }
@@ -285,8 +289,8 @@ static void test_ids(void **state)
     PY("table = {env['fermata.request_id']: 1}; del table, env");
     identify(&mine, ID_B);
     assert_py("{env['fermata.request_id']: 1}['" ID_B "'] == 1");
-    identify(&mine, "short");
-    assert_py("env['fermata.request_id'] == 'short'");
+    identify(&mine, "example.net"); /* one that was taken */
+    assert_py("env['fermata.request_id'] == 'example.net'");
     identify(&mine, ID_A);
     assert_py("env['fermata.request_id'] == '" ID_A "'");
 }
