@@ -13,7 +13,7 @@
 #include "fermata/util/annotate.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
-#include "fermata/util/log.h"
+#include "fermata/worker/logs.h"
 #include "fermata/worker/worker.h"
 
 int fm_main(int argc, char **argv, bool alone) FM_UNCHECKED
@@ -29,26 +29,24 @@ int fm_main(int argc, char **argv, bool alone) FM_UNCHECKED
         return 1;
     if (options.umask >= 0)
         umask((mode_t)options.umask);
-    fm_log_set_level(options.log_level);
-    int err = fm_log_open(options.error_logfile);
-    if (err != 0) {
-        fprintf(stderr, "fermata: --error-logfile %s: %s\n", options.error_logfile, fm_strerror(err));
-        return 1;
-    }
+    if (alone)
+        options.workers = 0;
+    bool arbiter = options.workers > 0 && !handed.any;
+    int code = fm_logs_open(&options, arbiter);
+    if (code != 0)
+        return code;
     int directory = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC); /* workers begin where this has */
     if (options.chdir && chdir(options.chdir) != 0) {
         fprintf(stderr, "fermata: --chdir %s: %s\n", options.chdir, fm_strerror(-errno));
         return 2;
     }
-    if (alone)
-        options.workers = 0;
-    if (options.workers > 0 && !handed.any) {
+    if (arbiter) {
         char **again = fm_interp_again(argc, argv);
         return again ? fm_arbiter_run(&options, again, directory) : 1;
     }
     if (directory >= 0)
         close(directory);
-    int code = fm_worker_run(&options, argv[0], &handed);
-    fm_log_flush(fm_now() + FM_SEC);
+    code = fm_worker_run(&options, argv[0], &handed);
+    fm_logs_flush(fm_now() + FM_SEC);
     return code;
 }
