@@ -27,20 +27,20 @@ def arguments(options: Mapping[str, object]) -> list[str]:
         if name not in FLAGS:
             instead = f"; that is for {_SCRIPTS_OWN[name]}" if name in _SCRIPTS_OWN else ""
             raise TypeError(f"run() has no option {name!r}{instead}")
-        flag, takes = FLAGS[name]
-        if takes is None:
+        flag, how = FLAGS[name]
+        if how == "flag":
             words += [flag] if value else []
         elif value is not None:
-            words += [f"{flag}={text}" for text in _texts(takes, value)]
+            words += [f"{flag}={text}" for text in _texts(how, value)]
     return words
 
 
-def _texts(takes: str, value: object) -> list[str]:
+def _texts(how: str, value: object) -> list[str]:
     if isinstance(value, (str, os.PathLike)):
         return [os.fspath(value)]
-    if takes in ("MODE", "MASK") and isinstance(value, int):
+    if how == "octal" and isinstance(value, int):
         return [oct(value)]
     if isinstance(value, Iterable):
         texts = [str(one) for one in value]
-        return texts if takes == "ADDRESS" else [",".join(texts)]
+        return texts if how == "repeat" else [",".join(texts)]
     return [str(value)]

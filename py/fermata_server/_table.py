@@ -105,6 +105,10 @@ class Options(TypedDict, total=False):
     proxy_allow_from: str | Sequence[str] | None
     """who may send it, as --forwarded-allow-ips [the same]"""
 
+    request_id_header: str | None
+    """field of a request that has its id; where it has none that can stand in a log one is made; off is none at all
+    [X-Request-ID]"""
+
     root_path: str | None
     """the path below which the application is: SCRIPT_NAME [$SCRIPT_NAME, or none]"""
 
@@ -123,51 +127,100 @@ class Options(TypedDict, total=False):
     access_log_json: bool | None
     """such a line is an object in JSON"""
 
+    access_log_exclude: str | Sequence[str] | None
+    """requests with this path have no such line, as those of health checks; repeatable"""
+
     log_buffer: int | None
     """lines of each log that may wait for its file; what does not fit is dropped and counted [1048576]"""
+
+    capture_output: bool | None
+    """what is printed goes into the file of --error-logfile"""
+
+    log_config: str | os.PathLike[str] | None
+    """a file of logging.config that Python's logging is set up with before the application is loaded"""
+
+    log_config_json: str | os.PathLike[str] | None
+    """the same as a dictionary in JSON"""
+
+    log_syslog: bool | None
+    """both logs go to syslog, too"""
+
+    log_syslog_to: str | None
+    """udp://HOST:PORT, tcp://HOST:PORT or unix://PATH, with #dgram or #stream behind the path [udp://localhost:514]"""
+
+    log_syslog_prefix: str | None
+    """what its messages come from [fermata]"""
+
+    log_syslog_facility: str | None
+    """user, daemon, local0 and so on [user]"""
+
+    disable_redirect_access_to_syslog: bool | None
+    """only the error log goes to syslog"""
+
+    statsd_host: str | None
+    """send gunicorn's metrics to a statsd: HOST:PORT, or unix://PATH"""
+
+    statsd_prefix: str | None
+    """what their names begin with, before a dot"""
+
+    dogstatsd_tags: str | Sequence[str] | None
+    """NAME:VALUE,... behind each value"""
 
     admin_bind: str | None
     """serve /healthz, /readyz and /metrics here [off]"""
 
 
-# Each keyword's option, and what it takes.
-FLAGS: dict[str, tuple[str, str | None]] = {
-    "bind": ("--bind", "ADDRESS"),
-    "socket_mode": ("--socket-mode", "MODE"),
-    "umask": ("--umask", "MASK"),
-    "threads": ("--threads", "N"),
-    "backlog": ("--backlog", "N"),
-    "worker_connections": ("--worker-connections", "N"),
-    "keep_alive": ("--keep-alive", "SEC"),
-    "header_timeout": ("--header-timeout", "SEC"),
-    "body_timeout": ("--body-timeout", "SEC"),
-    "send_timeout": ("--send-timeout", "SEC"),
-    "request_timeout": ("--request-timeout", "SEC"),
-    "limit_queue": ("--limit-queue", "N"),
-    "queue_timeout": ("--queue-timeout", "SEC"),
-    "drain_delay": ("--drain-delay", "SEC"),
-    "graceful_timeout": ("--graceful-timeout", "SEC"),
-    "allow_half_close": ("--allow-half-close", None),
-    "limit_request_line": ("--limit-request-line", "BYTES"),
-    "limit_request_fields": ("--limit-request-fields", "N"),
-    "limit_request_field_size": ("--limit-request-field_size", "BYTES"),
-    "limit_request_body": ("--limit-request-body", "BYTES"),
-    "limit_body_rate": ("--limit-body-rate", "BYTES"),
-    "limit_body_files": ("--limit-body-files", "N"),
-    "limit_body_disk": ("--limit-body-disk", "BYTES"),
-    "tcp_keepalive": ("--tcp-keepalive", "SEC"),
-    "tcp_user_timeout": ("--tcp-user-timeout", "SEC"),
-    "forwarded_allow_ips": ("--forwarded-allow-ips", "LIST"),
-    "proxy_headers": ("--proxy-headers", "LIST"),
-    "forwarded_header": ("--forwarded-header", "NAME"),
-    "proxy_protocol": ("--proxy-protocol", "VERSION"),
-    "proxy_allow_from": ("--proxy-allow-from", "LIST"),
-    "root_path": ("--root-path", "PATH"),
-    "log_level": ("--log-level", "LEVEL"),
-    "error_logfile": ("--error-logfile", "FILE"),
-    "access_logfile": ("--access-logfile", "FILE"),
-    "access_logformat": ("--access-logformat", "FORMAT"),
-    "access_log_json": ("--access-log-json", None),
-    "log_buffer": ("--log-buffer", "BYTES"),
-    "admin_bind": ("--admin-bind", "HOST:PORT"),
+# Each keyword's option, and what becomes of its value.
+FLAGS: dict[str, tuple[str, str]] = {
+    "bind": ("--bind", "repeat"),
+    "socket_mode": ("--socket-mode", "octal"),
+    "umask": ("--umask", "octal"),
+    "threads": ("--threads", "value"),
+    "backlog": ("--backlog", "value"),
+    "worker_connections": ("--worker-connections", "value"),
+    "keep_alive": ("--keep-alive", "value"),
+    "header_timeout": ("--header-timeout", "value"),
+    "body_timeout": ("--body-timeout", "value"),
+    "send_timeout": ("--send-timeout", "value"),
+    "request_timeout": ("--request-timeout", "value"),
+    "limit_queue": ("--limit-queue", "value"),
+    "queue_timeout": ("--queue-timeout", "value"),
+    "drain_delay": ("--drain-delay", "value"),
+    "graceful_timeout": ("--graceful-timeout", "value"),
+    "allow_half_close": ("--allow-half-close", "flag"),
+    "limit_request_line": ("--limit-request-line", "value"),
+    "limit_request_fields": ("--limit-request-fields", "value"),
+    "limit_request_field_size": ("--limit-request-field_size", "value"),
+    "limit_request_body": ("--limit-request-body", "value"),
+    "limit_body_rate": ("--limit-body-rate", "value"),
+    "limit_body_files": ("--limit-body-files", "value"),
+    "limit_body_disk": ("--limit-body-disk", "value"),
+    "tcp_keepalive": ("--tcp-keepalive", "value"),
+    "tcp_user_timeout": ("--tcp-user-timeout", "value"),
+    "forwarded_allow_ips": ("--forwarded-allow-ips", "list"),
+    "proxy_headers": ("--proxy-headers", "list"),
+    "forwarded_header": ("--forwarded-header", "value"),
+    "proxy_protocol": ("--proxy-protocol", "value"),
+    "proxy_allow_from": ("--proxy-allow-from", "list"),
+    "request_id_header": ("--request-id-header", "value"),
+    "root_path": ("--root-path", "value"),
+    "log_level": ("--log-level", "value"),
+    "error_logfile": ("--error-logfile", "value"),
+    "access_logfile": ("--access-logfile", "value"),
+    "access_logformat": ("--access-logformat", "value"),
+    "access_log_json": ("--access-log-json", "flag"),
+    "access_log_exclude": ("--access-log-exclude", "repeat"),
+    "log_buffer": ("--log-buffer", "value"),
+    "capture_output": ("--capture-output", "flag"),
+    "log_config": ("--log-config", "value"),
+    "log_config_json": ("--log-config-json", "value"),
+    "log_syslog": ("--log-syslog", "flag"),
+    "log_syslog_to": ("--log-syslog-to", "value"),
+    "log_syslog_prefix": ("--log-syslog-prefix", "value"),
+    "log_syslog_facility": ("--log-syslog-facility", "value"),
+    "disable_redirect_access_to_syslog": ("--disable-redirect-access-to-syslog", "flag"),
+    "statsd_host": ("--statsd-host", "value"),
+    "statsd_prefix": ("--statsd-prefix", "value"),
+    "dogstatsd_tags": ("--dogstatsd-tags", "list"),
+    "admin_bind": ("--admin-bind", "value"),
 }
