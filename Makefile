@@ -91,7 +91,7 @@ say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 # Of the module, a package that Python finds with PYTHONPATH=build/module.
 PACKAGE := $(O)/fermata_server
-all: $(if $(MODULE),$(PACKAGE)/_server$(PY_EXT_SUFFIX) $(patsubst py/%,$(O)/%,$(wildcard $(addprefix py/fermata_server/,*.py *.pyi py.typed))),$(O)/fermata)
+all: $(if $(MODULE),$(PACKAGE)/_server$(PY_EXT_SUFFIX) $(patsubst py/extension/%,$(O)/%,$(wildcard $(addprefix py/extension/fermata_server/,*.py *.pyi py.typed))),$(O)/fermata)
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -141,7 +141,7 @@ $(PACKAGE)/_server$(PY_EXT_SUFFIX): $(OBJS)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(OPT.$(FLAVOR)) $(CFLAGS) $(LDFLAGS) -o $@ $(OBJS) $(LIBS)
 
-$(PACKAGE)/%: py/fermata_server/%
+$(PACKAGE)/%: py/extension/fermata_server/%
 	@mkdir -p $(@D)
 	$(Q)ln -sfn $(CURDIR)/$< $@
 
@@ -262,7 +262,7 @@ wheel: venv ## the extension module: sdist and wheel in build/wheel/dist, instal
 	FERMATA_DEPS='$(DEPS)' scripts/wheel build/wheel
 
 # A part of the system tests; all of them: make wheel && make system FERMATA=$PWD/build/wheel/venv/bin/fermata
-WHEEL_TESTS := $(addprefix tests/system/test_,extension.py packaging.py command.py loading.py own_modules.py hardening.py process.py wsgi.py)
+WHEEL_TESTS := $(addprefix tests/system/test_,extension.py packaging.py command.py loading.py own_modules.py hardening.py process.py readme.py)
 
 wheel-tests: wheel ## system tests of the extension module, as it is installed: a minute
 	@$(MAKE) --no-print-directory system FERMATA=$(CURDIR)/build/wheel/venv/bin/fermata TESTS='$(WHEEL_TESTS)'

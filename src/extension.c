@@ -1,5 +1,6 @@
 /* The extension module, fermata_server._server: the server in a Python that runs already.  It exports PyInit__server
- * and nothing else.  The command and the function that users call are Python code beside it, in py/fermata_server. */
+ * and nothing else.  The command and the function that users call are Python code beside it, in
+ * py/extension/fermata_server. */
 #include "fermata/py/python.h"
 
 #include <pthread.h>

@@ -1,5 +1,5 @@
 /* Python that runs already, and has loaded us as a module.  What the command line asks of it is done by the Python code
- * beside the module, py/fermata_server/_host.py. */
+ * beside the module, py/extension/fermata_server/_host.py. */
 #include "fermata/py/host.h"
 
 #include <stdbool.h>

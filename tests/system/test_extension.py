@@ -184,7 +184,7 @@ def test_workers(launch, tmp_path, program):
 
 # ---- run ----
 
-DOCUMENTS = ["spec/manual/install.md", "py/fermata_server/README.md"]
+DOCUMENTS = ["spec/manual/install.md", "py/extension/fermata_server/README.md"]
 
 HELLO = """
     import os, signal, sys, threading

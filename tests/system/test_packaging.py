@@ -38,7 +38,7 @@ def members(file: Path) -> set[str]:
 
 
 WANTED = (
-    "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml", "include", "src", "py/fermata", "py/fermata_server", "scripts/embed",
+    "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml", "include", "src", "py/fermata", "py/extension/fermata_server", "scripts/embed",
     "scripts/hatch_build.py", "scripts/lib.sh", "scripts/python", "scripts/python-facts",
 )  # fmt: skip
 
@@ -196,9 +196,9 @@ def wrong() -> None:
 def test_types(tmp_path):
     """The package is right within, and mypy finds what a user does wrong, and nothing else: an `ignore` too many is an error."""
     (tmp_path / "user.py").write_text(USER)
-    files = [*sorted((ROOT / "py/fermata_server").glob("*.py")), tmp_path / "user.py"]
+    files = [*sorted((ROOT / "py/extension/fermata_server").glob("*.py")), tmp_path / "user.py"]
     options = ["--strict", "--config-file=", f"--cache-dir={ROOT / 'build/mypy/cache-server'}"]
-    env = os.environ | {"MYPYPATH": str(ROOT / "py")}
+    env = os.environ | {"MYPYPATH": str(ROOT / "py/extension")}
     command = [sys.executable, "-m", "mypy", *options, "--explicit-package-bases", *files]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=LONG * 2, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
