@@ -10,12 +10,15 @@
 
 #include "fermata/admin/admin.h"
 #include "fermata/arbiter/children.h"
+#include "fermata/arbiter/hooks.h"
+#include "fermata/arbiter/reconfigure.h"
 #include "fermata/arbiter/roster.h"
 #include "fermata/server/timeouts.h"
 #include "fermata/util/buf.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "fermata/worker/configure.h"
 #include "fermata/worker/end.h"
 #include "fermata/worker/listen.h"
 
@@ -30,6 +33,8 @@ static struct arbiter {
     struct fm_conns conns;     /* the listening sockets; no connection is ever accepted here */
     struct fm_children children;
     struct fm_roster roster;
+    struct fm_reconfigure reconfigure;
+    struct fm_hook_process hooks;
     struct fm_admin *admin; /* or NULL */
     int signal_fd;
     struct event *signal_event, *tick_event;
@@ -39,7 +44,9 @@ static struct arbiter {
 
 static pid_t start(void *ctx, unsigned slot) FM_UNCHECKED
 {
-    return fm_children_start(&((struct arbiter *)ctx)->children, slot);
+    struct arbiter *a = ctx;
+    fm_hook_process_tell(&a->hooks, FM_HOOK_pre_fork, 0, slot);
+    return fm_children_start(&a->children, slot);
 }
 
 static void send_signal(void *ctx, pid_t pid, int number)
@@ -62,12 +69,27 @@ static void on_ready(void *ctx, pid_t pid)
 {
     struct arbiter *a = ctx;
     fm_roster_ready(&a->roster, pid, fm_now());
+    if (a->roster.proven)
+        fm_reconfigure_keep(&a->reconfigure);
+}
+
+static long slot_of(const struct arbiter *a, pid_t pid)
+{
+    for (size_t i = 0; i < sizeof a->roster.workers / sizeof *a->roster.workers; i++)
+        if (a->roster.workers[i].pid == pid)
+            return a->roster.workers[i].slot;
+    return 0;
 }
 
 static void on_ended(void *ctx, pid_t pid, struct fm_roster_exit how)
 {
     struct arbiter *a = ctx;
+    bool proven = a->roster.proven;
+    long slot = slot_of(a, pid);
     fm_roster_exited(&a->roster, pid, how, fm_now());
+    if (!proven && a->roster.proven) /* not by a worker that was ready: the reload has failed */
+        fm_reconfigure_back(&a->reconfigure);
+    fm_hook_process_tell(&a->hooks, FM_HOOK_child_exit, pid, slot);
 }
 
 /* ---- signals ---- */
@@ -92,6 +114,7 @@ static void resize(struct arbiter *a, int by)
     unsigned before = a->roster.wanted;
     fm_roster_resize(&a->roster, by);
     fm_info("%u workers are wanted, %u were", a->roster.wanted, before);
+    fm_hook_process_tell(&a->hooks, FM_HOOK_nworkers_changed, (long)a->roster.wanted, (long)before);
 }
 
 static void reopen(struct arbiter *a)
@@ -103,11 +126,50 @@ static void reopen(struct arbiter *a)
     fm_info("SIGUSR1: the log files are opened anew");
 }
 
-static void reload(struct arbiter *a)
+static uint64_t patience(const struct fm_options *o)
+{
+    return o->drain_delay + o->graceful_timeout + FM_END_TIME + FM_END_PYTHON + SLACK;
+}
+
+static void start_generation(struct arbiter *a)
+{
+    fm_info("SIGHUP: reloading: a worker of the new generation is started");
+    fm_roster_reload(&a->roster, fm_now());
+    fm_hook_process_tell(&a->hooks, FM_HOOK_on_reload, 0, 0);
+}
+
+static void on_options(void *ctx, const struct fm_options *to)
+{
+    struct arbiter *a = ctx;
+    if (to->workers > 0)
+        fm_roster_resize(&a->roster, (int)to->workers - (int)a->roster.wanted);
+    a->roster.patience = patience(to);
+    a->options = a->service.options = to;
+    fm_hook_process_renew(&a->hooks, to->hooks);
+}
+
+static void on_config(void *ctx)
+{
+    struct arbiter *a = ctx;
+    if (!a->roster.stopping)
+        start_generation(a);
+}
+
+static void on_config_failed(void *ctx, const char *why)
+{
+    (void)ctx;
+    fm_error("Reload failed: %s; the workers go on", why);
+}
+
+static void reload(struct arbiter *a) FM_ON_LOOP
 {
     bool can = a->roster.ever_ready && !a->roster.stopping;
-    fm_info(can ? "SIGHUP: reloading: a worker of the new generation is started" : "SIGHUP: nothing serves yet");
-    fm_roster_reload(&a->roster, fm_now());
+    if (!can)
+        fm_info("SIGHUP: nothing serves yet");
+    else if (a->options->config)
+        fm_reconfigure_start(&a->reconfigure);
+    else
+        start_generation(a);
 }
 
 static void take_signal(struct arbiter *a, int number) FM_ON_LOOP
@@ -268,6 +330,22 @@ static void arm(struct arbiter *a, uint64_t next)
         evtimer_add(a->tick_event, &tv);
 }
 
+static void prepare_reload(struct arbiter *a, char **argv, int directory)
+{
+    a->reconfigure = (struct fm_reconfigure){.loop = &a->loop,
+                                             .argv = argv,
+                                             .directory = directory,
+                                             .first = a->options,
+                                             .on_options = on_options,
+                                             .on_read = on_config,
+                                             .on_failed = on_config_failed,
+                                             .ctx = a};
+    fm_reconfigure_init(&a->reconfigure);
+    a->hooks =
+        (struct fm_hook_process){.loop = &a->loop, .argv = argv, .directory = directory, .hooks = a->options->hooks};
+    fm_hook_process_init(&a->hooks);
+}
+
 static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
 {
     const struct fm_options *o = a->options;
@@ -301,11 +379,16 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
     for (unsigned i = 0; i < a->conns.nbound; i++)
         a->children.handed.listeners[a->children.handed.nlisteners++] = a->conns.bound[i].listener.fd;
     fm_children_init(&a->children, o->threads + 1);
+    prepare_reload(a, argv, directory);
     return err;
 }
 
 static void tear_down(struct arbiter *a) FM_ON_LOOP
 {
+    if (a->reconfigure.first) {
+        fm_hook_process_fini(&a->hooks);
+        fm_reconfigure_fini(&a->reconfigure);
+    }
     fm_admin_free(a->admin);
     fm_loop_reap(&a->loop);
     fm_listen_close(&a->conns);
@@ -321,19 +404,23 @@ static void tear_down(struct arbiter *a) FM_ON_LOOP
 int fm_arbiter_run(const struct fm_options *o, char **argv, int directory) FM_UNCHECKED
 {
     struct arbiter *a = &arbiter;
-    uint64_t patience = o->drain_delay + o->graceful_timeout + FM_END_TIME + FM_END_PYTHON + SLACK;
     a->options = o;
     fm_role_take_loop();
-    fm_roster_init(&a->roster, &roster_ops, a, o->workers, patience);
+    fm_roster_init(&a->roster, &roster_ops, a, o->workers, patience(o));
     int code = FM_EXIT_OTHER;
     if (set_up(a, argv, directory) == 0) {
+        fm_hook_process_tell(&a->hooks, FM_HOOK_on_starting, 0, 0);
+        fm_hook_process_wait(&a->hooks, a->signal_fd); /* it may make what workers need */
         fm_listen_announce(&a->conns, o);
+        fm_hook_process_tell(&a->hooks, FM_HOOK_when_ready, 0, 0);
         while (!fm_roster_is_over(&a->roster)) {
             arm(a, fm_roster_tick(&a->roster, fm_now()));
             fm_loop_turn(&a->loop, true);
         }
         code = a->roster.killed ? EXIT_KILLED : a->roster.code;
         fm_info("All workers have ended");
+        fm_hook_process_tell(&a->hooks, FM_HOOK_on_exit, 0, 0);
+        fm_hook_process_wait(&a->hooks, -1);
     }
     tear_down(a);
     fm_role_drop_loop();

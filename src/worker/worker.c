@@ -24,6 +24,7 @@
 #include "fermata/util/log.h"
 #include "fermata/util/trim.h"
 #include "fermata/util/vital.h"
+#include "fermata/worker/hooks.h"
 #include "fermata/worker/descriptors.h"
 #include "fermata/worker/guard.h"
 #include "fermata/worker/listen.h"
@@ -207,6 +208,7 @@ static void finish(struct fm_worker *w) FM_UNCHECKED
     fm_interp_acquire();
     fm_interp_join();
     tear_down(w);
+    fm_hooks_end(w);
     fm_wsgi_fini();
     fm_interp_stop();
     if (atomic_load(&fm_forked)) /* in an atexit handler */
@@ -247,7 +249,8 @@ static void load(struct fm_worker *w) FM_NEEDS_GIL
         fm_interp_print_error();
     fm_signals_again(false); /* Python has taken SIGINT */
     fm_signals_interrupt(true);
-    if (!ready || fm_signals_end_noted() || fm_wsgi_load(w->options->app) != 0)
+    if (!ready || fm_signals_end_noted() || !fm_hooks_begin(w) || fm_wsgi_load(w->options->app) != 0 ||
+        !fm_hooks_loaded(w))
         abandon(w);
     fm_signals_interrupt(false);
     fm_signals_again(true);
@@ -286,4 +289,23 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
     finish(w);
     fm_info("Drained");
     return FM_EXIT_OK;
+}
+
+int fm_worker_check(const struct fm_options *o, const char *program) FM_UNCHECKED
+{
+    struct fm_interp_config config = {o->venv, o->pythonpath, program, o->args, o->nargs};
+    struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, o->root_path, _exit};
+    int code = FM_EXIT_OK;
+    if (fm_interp_start(&config) != 0)
+        return o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER;
+    if (fm_wsgi_init(&wsgi) != 0 || fm_wsgi_prepare() != 0) {
+        fm_interp_print_error();
+        return FM_EXIT_OTHER;
+    }
+    fm_signals_again(false); /* Python has taken SIGINT */
+    if (fm_wsgi_load(o->app) != 0)
+        code = FM_EXIT_APP;
+    fm_interp_abandon();
+    fflush(NULL);
+    _exit(code); /* threads that the import has started are not waited for */
 }
