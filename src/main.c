@@ -49,13 +49,13 @@ int main(int argc, char **argv)
         fprintf(stderr, "fermata: --error-logfile %s: %s\n", options.error_logfile, fm_strerror(err));
         return 1;
     }
+    if (!handed.any)
+        fm_configure_warn(&options);
     int directory = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC); /* workers begin where this has */
     if (options.chdir && chdir(options.chdir) != 0) {
         fprintf(stderr, "fermata: --chdir %s: %s\n", options.chdir, fm_strerror(-errno));
         return 2;
     }
-    if (!handed.any)
-        fm_configure_warn(&options);
     if (options.check_config) {
         fm_options_environment(&options);
         return fm_worker_check(&options, argv[0]);

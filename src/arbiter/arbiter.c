@@ -141,11 +141,14 @@ static void start_generation(struct arbiter *a)
 static void on_options(void *ctx, const struct fm_options *to)
 {
     struct arbiter *a = ctx;
+    unsigned before = a->roster.wanted;
     if (to->workers > 0)
-        fm_roster_resize(&a->roster, (int)to->workers - (int)a->roster.wanted);
+        fm_roster_resize(&a->roster, (int)to->workers - (int)before);
     a->roster.patience = patience(to);
     a->options = a->service.options = to;
     fm_hook_process_renew(&a->hooks, to->hooks);
+    if (a->roster.wanted != before)
+        fm_hook_process_tell(&a->hooks, FM_HOOK_nworkers_changed, (long)a->roster.wanted, (long)before);
 }
 
 static void on_config(void *ctx)

@@ -141,6 +141,8 @@ void fm_configure_warn(const struct fm_options *o)
     const char *text;
     for (size_t i = 0; (text = fm_options_warning(o, i)); i++)
         fm_warn("%s", text);
+    if (!o->config && access("gunicorn.conf.py", F_OK) == 0)
+        fm_info("There is a gunicorn.conf.py here, which is not read: -c gunicorn.conf.py names it");
 }
 
 enum fm_options_outcome fm_configure(struct fm_options *o, int argc, char **argv)

@@ -98,6 +98,9 @@ def test_file_imports_its_neighbours(tmp_path):
 def test_no_file_is_read_that_was_not_named(tmp_path):
     (tmp_path / "gunicorn.conf.py").write_text("threads = 7\n")
     assert shown("about", cwd=tmp_path)["threads"] == (8, "default")
+    (tmp_path / "application.py").write_text("def app(environ, start_response):\n    pass\n")
+    done = run("--check-config", "application", cwd=tmp_path)
+    assert re.search(r"INFO\] There is a gunicorn\.conf\.py here, which is not read", done.stderr)
 
 
 # ---- what wins ----
@@ -182,6 +185,15 @@ def test_wrong_toml_file(config, text):
     done = run("-c", config(text, "fermata.toml"), "about")
     assert done.returncode == 2
     assert re.search(WRONG_TOML[text], done.stderr), done.stderr
+
+
+def test_toml_file_takes_a_parser(config, tmp_path):
+    """Python 3.10 has none: the message says which Python has."""
+    for name in ("tomllib", "tomli"):
+        (tmp_path / f"{name}.py").write_text("raise ModuleNotFoundError\n")
+    done = run("--pythonpath", str(tmp_path), "-c", config("workers = 2\n", "fermata.toml"), "about")
+    assert done.returncode == 2
+    assert "takes Python 3.11, or the package tomli" in done.stderr
 
 
 def test_file_that_is_not_there():

@@ -6,6 +6,7 @@ import re
 
 import pytest
 import tomllib
+from gunicorn.config import KNOWN_SETTINGS
 from harness.server import run
 
 BIND = "--bind 127.0.0.1:8000"
@@ -165,3 +166,39 @@ def test_file(name, tmp_path):
     found = printed(re.sub(r"\A\{.*\}\n", "", done.stdout))  # what the file prints comes first
     assert {key: found.get(key) for key in wanted} == wanted
     assert done.stderr == ""
+
+
+# ---- all of gunicorn's ----
+
+SETTINGS = {setting.name: setting for setting in KNOWN_SETTINGS}
+
+
+@pytest.mark.parametrize("name", [name for name, setting in SETTINGS.items() if setting.cli])
+def test_each_option_of_gunicorn_is_known(name):
+    """It is taken, or the message says what to do instead."""
+    setting = SETTINGS[name]
+    takes_nothing = setting.action in ("store_true", "store_const")
+    default = setting.default
+    value = default if isinstance(default, str) and default else "1"
+    for spelling in setting.cli:
+        if spelling in ("-c", "--config"):
+            continue
+        done = run("--print-config", spelling, *([] if takes_nothing else [value]), "about")
+        assert done.returncode == 0 or re.search(
+            rf"there is no option {spelling}: \w|{spelling}.*: it takes", done.stderr
+        )
+
+
+def test_each_setting_of_gunicorn_is_known(tmp_path):
+    """A file that sets each to gunicorn's default is taken, and nothing in it is taken for a mistake."""
+    lines, left_out = [], {"config", "print_config", "check_config", "chdir", "wsgi_app"}
+    for name, setting in SETTINGS.items():
+        hook = callable(setting.default)
+        if name not in left_out and (hook or type(setting.default) in (str, int, list, dict, bool, type(None))):
+            lines.append(f"def {name}(*_):\n    pass" if hook else f"{name} = {setting.default!r}")
+    (tmp_path / "conf.py").write_text("\n".join(lines) + "\n")
+    done = run("--print-config", "-c", "conf.py", "about", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = run("--check-config", "-c", str(tmp_path / "conf.py"), "about")
+    assert done.returncode == 0, done.stderr
+    assert "there is no setting" not in done.stderr

@@ -174,6 +174,16 @@ def test_reload_renews_the_hooks(start):
     assert len(wait_notes(server, "post_worker_init", 2)) == 2
 
 
+def test_reload_with_another_number_of_workers(start):
+    """The number of the file counts, and its hook is told."""
+    server = start(ALL + "\nworkers = 1\n")
+    wait_ready(server, 1)
+    server.config.write_text(ALL + "\nworkers = 2\n")
+    os.kill(server.pid, signal.SIGHUP)
+    assert wait_notes(server, "nworkers_changed", 1)[0][2:] == [2, 1]
+    wait_ready(server, 2)
+
+
 def test_no_hooks_no_process(start):
     """A file that defines none of the arbiter's side starts no process for them."""
     server = start(NOTES + "\ndef post_fork(server, worker):\n    note('post_fork')\n", "--workers", "1")

@@ -21,7 +21,8 @@ int fm_configure_share(const struct fm_options *o);
 int fm_configure_share_again(const struct fm_options *o);
 void fm_configure_back(int before);
 
-/* Says in the log which names of the file mean nothing. */
+/* Says in the log which names of the file mean nothing, or that there is a file that gunicorn would read; in the
+ * directory in which the command was given. */
 void fm_configure_warn(const struct fm_options *o);
 
 #endif
