@@ -62,7 +62,7 @@ def _read(location: str) -> Iterator[Record]:
         return
     found = execute(location)
     path = found.get("__file__") or ""
-    names = _names(path) if path.endswith((".py", ".conf")) or os.path.exists(path) else {}
+    names = _names(path) if path else {}
     for name, value in list(found.items()):
         line, is_unused = names.get(name, (0, False))
         if not name.startswith("_") and not isinstance(value, ModuleType):

@@ -68,6 +68,7 @@ static const struct fm_roster_ops roster_ops = {start, send_signal, say};
 static void on_ready(void *ctx, pid_t pid)
 {
     struct arbiter *a = ctx;
+    fm_assert_on_loop();
     fm_roster_ready(&a->roster, pid, fm_now());
     if (a->roster.proven)
         fm_reconfigure_keep(&a->reconfigure);
@@ -86,6 +87,7 @@ static void on_ended(void *ctx, pid_t pid, struct fm_roster_exit how)
     struct arbiter *a = ctx;
     bool proven = a->roster.proven;
     long slot = slot_of(a, pid);
+    fm_assert_on_loop();
     fm_roster_exited(&a->roster, pid, how, fm_now());
     if (!proven && a->roster.proven) /* not by a worker that was ready: the reload has failed */
         fm_reconfigure_back(&a->reconfigure);
@@ -109,7 +111,7 @@ static void stop(struct arbiter *a, int number) FM_ON_LOOP
     fm_roster_stop(&a->roster, number == SIGQUIT || again ? SIGQUIT : SIGTERM, fm_now());
 }
 
-static void resize(struct arbiter *a, int by)
+static void resize(struct arbiter *a, int by) FM_ON_LOOP
 {
     unsigned before = a->roster.wanted;
     fm_roster_resize(&a->roster, by);
@@ -131,7 +133,7 @@ static uint64_t patience(const struct fm_options *o)
     return o->drain_delay + o->graceful_timeout + FM_END_TIME + FM_END_PYTHON + SLACK;
 }
 
-static void start_generation(struct arbiter *a)
+static void start_generation(struct arbiter *a) FM_ON_LOOP
 {
     fm_info("SIGHUP: reloading: a worker of the new generation is started");
     fm_roster_reload(&a->roster, fm_now());
@@ -142,6 +144,7 @@ static void on_options(void *ctx, const struct fm_options *to)
 {
     struct arbiter *a = ctx;
     unsigned before = a->roster.wanted;
+    fm_assert_on_loop();
     if (to->workers > 0)
         fm_roster_resize(&a->roster, (int)to->workers - (int)before);
     a->roster.patience = patience(to);
@@ -154,6 +157,7 @@ static void on_options(void *ctx, const struct fm_options *to)
 static void on_config(void *ctx)
 {
     struct arbiter *a = ctx;
+    fm_assert_on_loop();
     if (!a->roster.stopping)
         start_generation(a);
 }

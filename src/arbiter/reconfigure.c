@@ -63,15 +63,19 @@ void fm_reconfigure_back(struct fm_reconfigure *r)
 
 /* ---- what takes effect when the command is started again ---- */
 
-static bool other_addresses(const struct fm_options *a, const struct fm_options *b)
+static bool other_address(const struct fm_addr *a, const struct fm_addr *b)
 {
     char one[FM_ADDR_TEXT], other[FM_ADDR_TEXT];
+    fm_addr_url(a, one);
+    fm_addr_url(b, other);
+    return strcmp(one, other) != 0;
+}
+
+static bool other_addresses(const struct fm_options *a, const struct fm_options *b)
+{
     bool differs = a->nbinds != b->nbinds;
-    for (unsigned i = 0; !differs && i < a->nbinds; i++) {
-        fm_addr_url(&a->bind[i], one);
-        fm_addr_url(&b->bind[i], other);
-        differs = strcmp(one, other) != 0;
-    }
+    for (unsigned i = 0; !differs && i < a->nbinds; i++)
+        differs = other_address(&a->bind[i], &b->bind[i]);
     return differs;
 }
 
@@ -86,8 +90,7 @@ static void warn_of_changes(const struct fm_options *was, const struct fm_option
         {"bind", other_addresses(was, is)},
         {"backlog", was->backlog != is->backlog},
         {"socket-mode", was->socket_mode != is->socket_mode},
-        {"admin-bind",
-         was->has_admin != is->has_admin || (is->has_admin && memcmp(&was->admin, &is->admin, sizeof is->admin) != 0)},
+        {"admin-bind", was->has_admin != is->has_admin || (is->has_admin && other_address(&was->admin, &is->admin))},
         {"workers", is->workers == 0},
         {"error-logfile", other_text(was->error_logfile, is->error_logfile)},
     };

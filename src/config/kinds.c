@@ -38,6 +38,15 @@ const char *fm_option_whole(unsigned *to, const char *text, unsigned min, unsign
     return NULL;
 }
 
+/* 0 is as much as there can be, as with gunicorn. */
+static const char *parse_limit(unsigned *to, const char *text)
+{
+    const char *takes = fm_option_whole(to, text, 0, 1 << 24);
+    if (!takes && *to == 0)
+        *to = 1 << 24;
+    return takes;
+}
+
 static const char *parse_size(uint64_t *to, const char *text)
 {
     return parse_number(text, 0, INT64_MAX, to) ? "takes a number of bytes" : NULL;
@@ -248,7 +257,7 @@ const char *fm_option_apply(struct fm_options *o, enum fm_option_kind kind, size
     case KIND_WORKERS: return parse_workers(field, text);
     case KIND_COUNT: return fm_option_whole(field, text, 1, 1000000);
     case KIND_MAYBE: return fm_option_whole(field, text, 0, 1000000);
-    case KIND_LIMIT: return fm_option_whole(field, text, 1, 1 << 24);
+    case KIND_LIMIT: return parse_limit(field, text);
     case KIND_SIZE: return parse_size(field, text);
     case KIND_BUFFER: return parse_buffer(field, text);
     case KIND_SECONDS: return parse_seconds(field, text);

@@ -22,7 +22,7 @@ static bool next_record(const char **at, const char *end, struct record *r)
 {
     const char *fields[4];
     for (size_t i = 0; i < 4; i++) {
-        const char *stop = *at < end ? memchr(*at, '\0', (size_t)(end - *at)) : NULL;
+        const char *stop = *at && *at < end ? memchr(*at, '\0', (size_t)(end - *at)) : NULL;
         if (!stop)
             return false;
         fields[i] = *at;

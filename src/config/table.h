@@ -37,9 +37,9 @@
     X(0, "graceful-timeout", SECONDS, graceful_timeout, "30", "SEC", "time for requests to end after SIGTERM")         \
     X(0, "allow-half-close", FLAG, allow_half_close, NULL, NULL,                                                       \
       "a client that ended its direction still gets the response of a parked request")                                 \
-    X(0, "limit-request-line", LIMIT, limits.request_line, "8190", "BYTES", "longest request line")                    \
-    X(0, "limit-request-fields", LIMIT, limits.fields, "100", "N", "most header fields of a request")                  \
-    X(0, "limit-request-field_size", LIMIT, limits.field_size, "8190", "BYTES", "longest header field")                \
+    X(0, "limit-request-line", LIMIT, limits.request_line, "8190", "BYTES", "longest request line; 0 is 16777216")     \
+    X(0, "limit-request-fields", LIMIT, limits.fields, "100", "N", "most header fields of a request; 0 is 16777216")   \
+    X(0, "limit-request-field_size", LIMIT, limits.field_size, "8190", "BYTES", "longest header field; 0 is 16777216") \
     X(0, "limit-request-body", SIZE, limits.body, "1073741824", "BYTES", "largest request body")                       \
     X(0, "limit-body-rate", SIZE, limit_body_rate, "500", "BYTES",                                                     \
       "bytes a second that a request body must come with, over a whole body timeout; 0 is off")                        \

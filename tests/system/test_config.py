@@ -448,6 +448,16 @@ def test_examples_of_the_manual(tmp_path):
     }
 
 
+def test_messages_of_the_manual(tmp_path):
+    """What the page shows of mistakes is what is said of them."""
+    (tmp_path / "gunicorn.conf.py").write_text("\n\nworkers = 'many'\ngracefull_timeout = 30\n")
+    said = run("-c", "gunicorn.conf.py", "about", cwd=tmp_path).stderr.splitlines()[0]
+    assert f"```text\n{said}\n```" in PAGE
+    (tmp_path / "gunicorn.conf.py").write_text("\n\n\ngracefull_timeout = 30\nchdir = " + repr(str(APPS)) + "\n")
+    said = run("--check-config", "-c", "gunicorn.conf.py", "about", cwd=tmp_path).stderr.splitlines()[0]
+    assert f"```text\n{said[said.index('[WARNING]') :]}\n```" in PAGE
+
+
 def test_pages_have_the_options_that_there_are():
     """scripts/docs would change nothing."""
     table = run("--help=settings").stdout
