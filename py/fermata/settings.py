@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import os
 import sys
 import traceback
@@ -66,7 +67,7 @@ def _read(location: str) -> Iterator[Record]:
     for name, value in list(found.items()):
         line, is_unused = names.get(name, (0, False))
         if not name.startswith("_") and not isinstance(value, ModuleType):
-            for kind, text in _values(value):
+            for kind, text in _values(value, name):
                 yield name, line, kind + ("u" if is_unused else ""), text
 
 
@@ -99,7 +100,7 @@ def _toml(path: str) -> Iterator[Record]:
             raise _Refused(f"{path}: there is no table [tool.fermata]")
     lines = _toml_lines(text.decode(), "tool.fermata" if is_project else "")
     for name, value in found.items():
-        for kind, shown in _values(value):
+        for kind, shown in _values(value, name):
             yield name, lines.get(name, 0), kind + "u", shown
 
 
@@ -165,10 +166,12 @@ def _outside_of_functions(tree: ast.AST) -> Iterator[ast.AST]:
 # ---- values ----
 
 
-def _values(value: object) -> Iterator[tuple[str, str]]:
+def _values(value: object, name: str) -> Iterator[tuple[str, str]]:
     """The letter of its type, and its text; several of a list or a dictionary."""
     if isinstance(value, (list, tuple)) and value:
         yield from (("l", _element(item)) for item in value)
+    elif isinstance(value, Mapping) and value and name == "logconfig_dict":
+        yield "j", json.dumps(value, default=_element)
     elif isinstance(value, Mapping) and value:
         yield from (("d", f"{key}={_element(item)}") for key, item in value.items())
     elif isinstance(value, (list, tuple, Mapping)):

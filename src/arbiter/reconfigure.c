@@ -99,6 +99,20 @@ static void warn_of_changes(const struct fm_options *was, const struct fm_option
             fm_warn("%s: --%s is another one now, which takes a restart", is->config, all[i].name);
 }
 
+/* In the directory in which the command was given: paths are relative to it, and --chdir has been there. */
+static bool apply(const struct fm_reconfigure *r, struct fm_options *o, char *settings, size_t size)
+{
+    int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    bool there = fchdir(r->directory) == 0;
+    bool good = fm_options_configure(o, settings, size, true) == FM_OPTIONS_RUN;
+    if (here >= 0) {
+        if (there && fchdir(here) != 0)
+            fm_error("cannot go back to the directory of --chdir: %s", fm_strerror(-errno));
+        close(here);
+    }
+    return good;
+}
+
 /* All of it is there. */
 static void take(struct fm_reconfigure *r) FM_ON_LOOP
 {
@@ -107,7 +121,7 @@ static void take(struct fm_reconfigure *r) FM_ON_LOOP
     struct fm_options *o = fm_calloc(1, sizeof *o);
     memcpy(settings, fm_buf_head(&r->reader.text), size);
     fm_options_again(o, r->options);
-    bool good = fm_options_configure(o, settings, size, true) == FM_OPTIONS_RUN;
+    bool good = apply(r, o, settings, size);
     int settings_before = good ? fm_configure_share_again(o) : -1;
     if (!good || settings_before < 0) {
         r->on_failed(r->ctx, good ? fm_strerror(settings_before) : o->wrong);

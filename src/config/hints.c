@@ -10,8 +10,8 @@
 #define DAEMON "it stays in the foreground: use systemd, or what else keeps servers running (spec/manual/deployment.md)"
 #define FORWARDED                                                                                                      \
     "see --proxy-headers and --forwarded-header; X-Forwarded-Ssl and X-Forwarded-Protocol are looked at as well"
-#define STATSD "metrics are for Prometheus, at /metrics of --admin-bind"
-#define ERROR_LOG "the error log is plain lines; --error-logfile and --log-level are its options"
+#define ERROR_LOG                                                                                                      \
+    "the logs are the server's own; see --error-logfile, --access-logformat, --log-syslog and --log-config"
 #define STRICT "malformed requests are refused, always"
 #define RELOAD "start it again when files change (with entr or watchexec, for example)"
 #define HTTP2 "a proxy in front speaks HTTP/2"
@@ -48,18 +48,8 @@ static const struct {
     {"forwarder-headers", FORWARDED},
     {"secure-scheme-headers", FORWARDED},
     {"header-map", "header fields with an underscore are left out, always"},
-    {"capture-output", "what is printed goes where standard output and standard error go"},
     {"logger-class", ERROR_LOG},
-    {"log-config", ERROR_LOG},
-    {"log-config-json", ERROR_LOG},
-    {"log-config-dict", ERROR_LOG},
-    {"log-syslog", ERROR_LOG},
-    {"log-syslog-to", ERROR_LOG},
-    {"log-syslog-prefix", ERROR_LOG},
-    {"log-syslog-facility", ERROR_LOG},
-    {"statsd-host", STATSD},
-    {"statsd-prefix", STATSD},
-    {"dogstatsd-tags", STATSD},
+    {"log-config-dict", "--log-config-json FILE takes such a dictionary"},
     {"keyfile", TLS},
     {"certfile", TLS},
     {"ca-certs", TLS},
@@ -78,7 +68,7 @@ static const struct {
     {"host", "it is --bind HOST:PORT"},
     {"port", "it is --bind HOST:PORT"},
     {"tmp-upload-dir", "bodies of requests go to $TMPDIR"},
-    {"enable-backlog-metric", STATSD},
+    {"enable-backlog-metric", "--statsd-host has the metrics that there are"},
     {"protocol", "HTTP is what is spoken; --proxy-protocol is for the PROXY protocol"},
     {"uwsgi-allow-from", "HTTP is what is spoken"},
     {"uwsgi-allow-ips", "HTTP is what is spoken"},
@@ -111,17 +101,7 @@ static const struct {
 static const struct {
     const char *setting, *name;
 } settings[] = {
-    {"raw_paste_global_conf", "paste-global"},
-    {"logconfig", "log-config"},
-    {"logconfig_dict", "log-config-dict"},
-    {"logconfig_json", "log-config-json"},
-    {"syslog", "log-syslog"},
-    {"syslog_addr", "log-syslog-to"},
-    {"syslog_prefix", "log-syslog-prefix"},
-    {"syslog_facility", "log-syslog-facility"},
-    {"preload_app", "preload"},
-    {"pidfile", "pid"},
-    {"proc_name", "name"},
+    {"raw_paste_global_conf", "paste-global"},   {"preload_app", "preload"}, {"pidfile", "pid"}, {"proc_name", "name"},
     {"reload_extra_files", "reload-extra-file"},
 };
 

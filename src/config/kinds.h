@@ -19,12 +19,20 @@
     X(FIELDS)                                                                                                          \
     X(VERSIONS)                                                                                                        \
     X(SENDERS)                                                                                                         \
+    X(IDS)                                                                                                             \
     X(ROOT)                                                                                                            \
     X(LOGFORMAT)                                                                                                       \
+    X(EXCLUDED)                                                                                                        \
     X(LIMIT)                                                                                                           \
     X(SIZE)                                                                                                            \
     X(BUFFER)                                                                                                          \
     X(TEXT)                                                                                                            \
+    X(PATH)                                                                                                            \
+    X(SYSLOG)                                                                                                          \
+    X(SYSLOG_NAME)                                                                                                     \
+    X(FACILITY)                                                                                                        \
+    X(STATSD)                                                                                                          \
+    X(STATSD_TEXT)                                                                                                     \
     X(ENV)                                                                                                             \
     X(MODE)                                                                                                            \
     X(MASK)                                                                                                            \
@@ -32,6 +40,7 @@
     X(ADMIN)                                                                                                           \
     X(CLASS)                                                                                                           \
     X(APP)                                                                                                             \
+    X(JSON)                                                                                                            \
     X(IGNORED)                                                                                                         \
     X(HELP)                                                                                                            \
     X(VERSION)

@@ -27,6 +27,9 @@ static const struct fm_option ignored[] = {
 const struct fm_option fm_option_app = {0,    "wsgi_app",          KIND_APP,         offsetof(struct fm_options, app),
                                         NULL, "MODULE[:CALLABLE]", "the application"};
 
+const struct fm_option fm_option_log_dict = {
+    0, "logconfig_dict", KIND_JSON, offsetof(struct fm_options, log_config_dict), NULL, "DICT", "Python's logging"};
+
 static const struct {
     const char *spelling, *option;
 } aliases[] = {
@@ -104,6 +107,8 @@ const struct fm_option *fm_option_by_setting(const char *name)
     char text[FM_SETTING_SIZE];
     if (strcmp(name, fm_option_app.name) == 0 || strcmp(name, "wsgi-app") == 0)
         return &fm_option_app;
+    if (strcmp(name, fm_option_log_dict.name) == 0)
+        return &fm_option_log_dict;
     for (size_t i = 0; i < NSETTINGS; i++)
         if (strcmp(settings[i].setting, name) == 0)
             return exact(settings[i].option, strlen(settings[i].option));

@@ -21,6 +21,9 @@ extern const size_t fm_option_count;
 /* The application: `wsgi_app` in a file, an operand on the command line. */
 extern const struct fm_option fm_option_app;
 
+/* gunicorn's `logconfig_dict`, which only a file can have. */
+extern const struct fm_option fm_option_log_dict;
+
 #define FM_SETTING_SIZE 64
 
 /* What an option is called in a file.  Returns to, of FM_SETTING_SIZE bytes. */

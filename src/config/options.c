@@ -74,7 +74,9 @@ static enum fm_options_outcome make_absolute(struct fm_options *o)
         char *to;
     } paths[] = {{"venv", &o->venv, o->venv_path},
                  {"error-logfile", &o->error_logfile, o->error_path},
-                 {"access-logfile", &o->access_logfile, o->access_path}};
+                 {"access-logfile", &o->access_logfile, o->access_path},
+                 {"log-config", &o->log_config, o->log_config_path},
+                 {"log-config-json", &o->log_config_json, o->log_config_json_path}};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         const char **path = paths[i].path;
         if (!*path || **path == '/' || (path != &o->venv && strcmp(*path, "-") == 0))
@@ -91,16 +93,14 @@ static enum fm_options_outcome make_absolute(struct fm_options *o)
 
 /* ---- applying ---- */
 
-/* Variables of the environment count only where nothing else is given, and are only looked at then. */
+/* Variables of the environment count only where nothing else is given, and what may be repeated replaces what comes
+ * before it: neither is looked at otherwise. */
 static const char *apply(struct fm_options *o, const struct fm_given *given)
 {
     const struct fm_option *option = given->option;
-    if (given->source == FM_FROM_ENVIRONMENT && fm_givens_of(o->givens, option, 0) != given)
+    bool list = fm_option_lists(option->kind) == FM_LIST_REPEATED && option->kind != KIND_ENV;
+    if ((list || given->source == FM_FROM_ENVIRONMENT) && fm_givens_of(o->givens, option, 0)->source != given->source)
         return NULL;
-    if (option->kind == KIND_BIND && (unsigned)given->source > o->bind_source) {
-        o->nbinds = 0; /* they replace those of what comes before */
-        o->bind_source = given->source;
-    }
     return fm_option_apply(o, option->kind, option->offset, given->value);
 }
 

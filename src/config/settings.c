@@ -38,7 +38,7 @@ static bool is_octal(enum fm_option_kind kind) { return kind == KIND_MODE || kin
 static const char *as_text(struct fm_givens *g, enum fm_option_kind kind, const struct record *r)
 {
     switch (r->type[0]) {
-    case 's': return r->value;
+    case 's': return kind != KIND_JSON ? r->value : NULL;
     case 'c': return kind == KIND_CLASS ? r->value : NULL;
     case 'b':
         if (kind == KIND_VERSIONS)
@@ -50,6 +50,7 @@ static const char *as_text(struct fm_givens *g, enum fm_option_kind kind, const 
         return fm_option_is_text(kind) ? NULL : r->value;
     case 'f': return fm_option_is_text(kind) || is_octal(kind) ? NULL : r->value;
     case 'd': return kind == KIND_ENV ? r->value : NULL;
+    case 'j': return kind == KIND_JSON ? r->value : NULL;
     default: return NULL;
     }
 }
@@ -60,6 +61,7 @@ static const char *said_type(const struct record *r)
     case 'b': return strcmp(r->value, "true") == 0 ? "True" : "False";
     case 'l': return "a list";
     case 'd':
+    case 'j':
     case 'e': return "a dictionary or a list";
     case 'h': return "a function";
     case 'c': return "a class";
@@ -119,7 +121,7 @@ static const char *take_value(struct fm_givens *g, const struct fm_option *optio
     switch (r->type[0]) {
     case 'n': return NULL;
     case 'e':
-        if (lists != FM_LIST_REFUSED)
+        if (lists != FM_LIST_REFUSED || option->kind == KIND_JSON)
             return NULL;
         break;
     case 'l':
@@ -140,7 +142,7 @@ static const char *take_value(struct fm_givens *g, const struct fm_option *optio
     }
     if (!text)
         return refuse(g, option, r);
-    if (option->kind != KIND_TEXT || *text) /* as None: an option of text has no empty one */
+    if (*text || !fm_option_is_text(option->kind)) /* as None: text is not empty */
         add(g, option, r, text);
     return NULL;
 }

@@ -10,6 +10,7 @@
 #include "fermata/py/hooks.h"
 #include "fermata/py/interp.h"
 #include "fermata/util/log.h"
+#include "fermata/util/logfile.h"
 #include "fermata/worker/handed.h"
 
 static int load(const struct fm_options *o, pid_t server, unsigned slot) FM_NEEDS_GIL
@@ -66,6 +67,7 @@ int fm_hooks_be(const struct fm_options *o, const char *program, int fd) FM_UNCH
     if (o->umask >= 0)
         umask((mode_t)o->umask);
     fm_log_set_level(o->log_level);
+    fm_logfile_share();
     if (fm_log_open(o->error_logfile) != 0 || (o->chdir && chdir(o->chdir) != 0))
         return 1;
     fm_options_environment(o);

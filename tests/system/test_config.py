@@ -251,6 +251,16 @@ def test_check_config_of_an_application_that_does_not_load(config, app):
     assert app.partition(":")[0] in done.stderr
 
 
+def test_logging_dictionary(config):
+    """gunicorn's logconfig_dict is what Python's logging is set up with."""
+    good = "logconfig_dict = {'version': 1, 'loggers': {'x': {'level': 'DEBUG'}}, 'disable_existing_loggers': False}\n"
+    assert run("--check-config", "-c", config(good), "about").returncode == 0
+    done = run("--check-config", "-c", config(good.replace("'DEBUG'", "'NO SUCH'")), "about")
+    assert done.returncode == 2
+    assert "NO SUCH" in done.stderr
+    assert run("-c", config("logconfig_dict = 'x'\n"), "about").returncode == 2
+
+
 def test_check_config_of_a_wrong_file(config):
     assert run("--check-config", "-c", config("workers = 'x'\n"), "about").returncode == 2
 
@@ -418,6 +428,19 @@ def test_reload_that_fails_later_goes_back_to_what_was(site):
     found = eventually(replaced, "the worker is replaced", within=LONG)
     assert second in found
     assert {threads_of(pid) for pid in found} == {3}
+
+
+@timeout(120)
+def test_paths_of_a_file_are_the_commands(site, tmp_path):
+    """Those that are relative are so to where the command was given, at a reload as at the start."""
+    text = f"workers = 1\nerrorlog = '-'\nchdir = {str(APPS)!r}\nlogconfig_json = 'workers.py'\n"
+    server = site("workers = 1\n")
+    server.write(text)
+    hup(server)
+    server.wait_log("Reload failed: worker")  # it is read, and is no JSON
+    server.write(text.replace("workers.py", "no_such.json"))
+    hup(server)
+    server.wait_log(r"Reload failed: .*logconfig_json = no_such\.json: it takes a file that can be read")
 
 
 @timeout(120)
