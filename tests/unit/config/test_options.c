@@ -226,9 +226,9 @@ static void test_aliases(void **state)
     (void)state;
     assert_int_equal(parse("--log-file - --limit-request-field-size 5 --access-log-format x app"), FM_OPTIONS_RUN);
     assert_int_equal(o.limits.field_size, 5);
+    assert_string_equal(o.access_logformat, "x");
     assert_int_equal(parse("--limit-request-line 0 app"), FM_OPTIONS_RUN);
     assert_int_equal(o.limits.request_line, 1 << 24);
-    assert_string_equal(o.access_logformat, "x");
 }
 
 static void test_command_variable(void **state)
