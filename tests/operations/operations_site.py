@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import signal
+import subprocess
 import termios
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.client import Connection, Truncated, build
-from harness.limits import LONG, eventually
+from harness.limits import LONG, eventually, fermata
 from harness.process import Process
 from harness.server import Server
 from harness.workers import pids, wait_ready
@@ -31,6 +32,7 @@ class Setting:
     workers: int = 2
     options: tuple[str, ...] = ()
     unix: bool = False
+    bare: bool = False  # of the file system only its own directory can be written, and it has neither HOME nor /dev/shm
 
 
 SETTINGS: dict[str, Setting] = {
@@ -39,7 +41,22 @@ SETTINGS: dict[str, Setting] = {
     "unix": Setting(unix=True),
     "limit": Setting(options=("--worker-connections", "3")),  # there are eight clients
     "queue": Setting(options=("--backlog", "1")),
+    "bare": Setting(bare=True),
 }
+
+MAKE_BARE = """
+mount --bind "$1" "$1" && mount -t tmpfs -o ro none /dev/shm && mount -o remount,bind,ro / && shift && exec env -u HOME "$@"
+"""
+
+
+def bare(home: Path) -> list[str]:
+    """What to put before a command so that it runs so."""
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", MAKE_BARE, "sh", str(home)]
+
+
+def why_not_bare(home: Path) -> str | None:
+    done = subprocess.run([*bare(home), "true"], capture_output=True, text=True, check=False)
+    return f"mounts cannot be changed here: {done.stderr.strip()}" if done.returncode else None
 
 F_SETPIPE_SZ = 1031  # which Python 3.10 has no name for yet
 
@@ -236,7 +253,8 @@ def start(launch: Callable[..., Server], home: Path, setting: Setting, thorough:
     bind = [f"unix:{home}/socket"] if setting.unix else ["127.0.0.1:0"]
     options = ("--workers", str(setting.workers), *OPTIONS, *setting.options)
     options += ("--access-logfile", str(log)) if access else ()
-    server = launch("counted:app", *options, admin=True, bind=bind, env=env)
+    program = [*bare(home), str(fermata())] if setting.bare else None
+    server = launch("counted:app", *options, admin=True, bind=bind, env=env, program=program)
     site = Site(server, setting, home, Crowd(server.address, counted), thorough, pipe=pipe)
     site.settled()
     site.look()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness.limits import timeout
 from operations_faults import FAULTS, Fault
-from operations_site import SETTINGS, finish, start
+from operations_site import SETTINGS, finish, start, why_not_bare
 
 ALL = os.environ.get("FERMATA_OPERATIONS") == "all"
 
@@ -27,6 +27,8 @@ def cases() -> Iterator[object]:
 
 @pytest.mark.parametrize(("fault", "setting"), cases())
 def test_nothing_is_lost(launch, tmp_path: Path, fault: Fault, setting: str, record_property) -> None:
+    if SETTINGS[setting].bare and (why := why_not_bare(tmp_path)):
+        pytest.skip(why)
     site = start(launch, tmp_path, SETTINGS[setting], ALL, fault.access)
     try:
         fault.act(site)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from harness.burst import Burst
-from harness.client import Connection, NoResponse, Truncated, build
+from harness.client import Connection, NoResponse, Truncated
 from harness.limits import APPS, LONG, PROMPT, SANITIZED, TSAN, eventually, fermata, timeout
 from harness.process import Process
 from harness.workers import pids, wait_ready, workers_of
