@@ -3,14 +3,12 @@ anything, and no process, descriptor, file or port is left."""
 
 from __future__ import annotations
 
-import array
 import contextlib
 import fcntl
 import os
 import re
 import signal
 import subprocess
-import termios
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -68,6 +66,12 @@ def kinds(fds: Mapping[int, str]) -> Counter[str]:
     return Counter(re.sub(r"\[\d+\]", "", what) for what in fds.values())
 
 
+def one_ended(pid: int) -> list[str]:
+    """Pipes of which the process has one end."""
+    counts = Counter(what for what in Process(pid).fds().values() if what.startswith("pipe:"))
+    return [what for what, n in counts.items() if n == 1]
+
+
 def connections() -> set[str]:
     """Sockets that are connected, by TCP."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
@@ -108,13 +112,13 @@ class Site:
 
     # What is done to it
 
-    def signal(self, number: int) -> None:
+    def tell(self, number: int) -> None:
         self.server.signal(number)
 
     def reload(self, before: Collection[int] | None = None) -> set[int]:
         """All are replaced."""
         before = self.pids() if before is None else before
-        self.signal(signal.SIGHUP)
+        self.tell(signal.SIGHUP)
         return self.settled(before)
 
     def hold(self) -> None:
@@ -145,17 +149,11 @@ class Site:
         """All are told to end: what has been sent is answered."""
         self.crowd.ending = True
         self.told = time.monotonic()
-        self.signal(number)
+        self.tell(number)
 
     @property
     def log(self) -> Path:
         return self.home / "access.log"
-
-    def is_pipe_full(self) -> bool:
-        """So that no further line of ours has room."""
-        waiting = array.array("i", [0])
-        fcntl.ioctl(self.pipe, termios.FIONREAD, waiting)
-        return waiting[0] > 4096 - 200
 
     def lines(self) -> list[str]:
         """Of the access log, in all files that it has been in, or what is in the pipe."""
@@ -191,7 +189,7 @@ class Site:
         """Notes what descriptors there are before anything has happened: without the connection on which we have asked,
         and the pipe on which a worker has said that it is ready."""
         one = min(self.pids())
-        eventually(lambda: "pipe:" not in _fds(one), "a worker has said that it is ready", within=LONG)
+        eventually(lambda: not one_ended(one), "a worker has said that it is ready", within=LONG)
         self.of_worker, asked = _fds(one), connections()
         fds = Process(self.server.pid).fds()
         self.descriptors = kinds({fd: what for fd, what in fds.items() if what not in asked})

@@ -25,7 +25,7 @@ def cases() -> Iterator[object]:
             yield pytest.param(fault, name, id=f"{fault.name}-{name}")
 
 
-@pytest.mark.parametrize(("fault", "setting"), cases())
+@pytest.mark.parametrize(("fault", "setting"), list(cases()))
 def test_nothing_is_lost(launch, tmp_path: Path, fault: Fault, setting: str, record_property) -> None:
     if SETTINGS[setting].bare and (why := why_not_bare(tmp_path)):
         pytest.skip(why)
