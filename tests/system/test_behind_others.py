@@ -8,6 +8,7 @@ import json
 import signal
 import ssl
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,12 +23,12 @@ pytestmark = [timeout(120)]
 
 
 @pytest.fixture(params=["apache-tcp", "apache-unix", "caddy-tcp", "caddy-unix"])
-def behind(request, launch, tmp_path_factory) -> Iterator[Callable[..., tuple[object, Proxy]]]:
+def behind(request, launch) -> Iterator[Callable[..., tuple[object, Proxy]]]:
     """behind(app, *options): a server and a proxy in front of it."""
-    directory = tmp_path_factory.mktemp("behind")
-    directory.chmod(0o755)
     kind, _, socket = request.param.partition("-")
     with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        directory.chmod(0o755)  # Apache is another user
 
         def start(app: str, *options: str, env: dict[str, str] | None = None) -> tuple[object, Proxy]:
             bind = [f"unix:{directory}/app"] if socket == "unix" else ["127.0.0.1:0"]
@@ -40,9 +41,6 @@ def behind(request, launch, tmp_path_factory) -> Iterator[Callable[..., tuple[ob
             stack.callback(proxy.stop)
             return server, proxy
 
-        for parent in list(directory.parents)[:3]:  # Apache is another user
-            if parent.stat().st_mode & 0o001 == 0 and parent.name.startswith("pytest-"):
-                parent.chmod(0o711)
         yield start
 
 
