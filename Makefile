@@ -73,7 +73,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check tests unit interleave fuzz fuzz-replay system quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check tests unit interleave fuzz fuzz-replay system operations quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 all: $(O)/fermata
 
@@ -215,21 +215,27 @@ SLOW.coverage := 2
 
 # What is about Python code or the command, and the tables of requests, which the unit tests replay with sanitizers too.
 SKIP.asan := --ignore-glob=*/test_example_* \
-	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py deployment.py reliability.py workflows.py)
+	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py behind_others.py deployment.py reliability.py workflows.py)
 SKIP.coverage := --ignore=tests/system/test_hardening.py
 # ThreadSanitizer's runtime has a thread of its own that wakes up, so there is no "idle" to look at.
 SKIP.tsan := $(SKIP.asan) $(addprefix --ignore=tests/system/test_,idle.py large.py)
 
 TESTS = tests/system $(if $(filter release,$(FLAVOR)),tests/bench tests/wsgi_plus)
 
+RUN_TESTS = FERMATA=$(CURDIR)/$(O)/fermata FERMATA_TEST_SLOW=$(SLOW.$(FLAVOR)) \
+	$(if $(filter asan tsan,$(FLAVOR)),FERMATA_SANITIZED=1) \
+	ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:exitcode=99" LSAN_OPTIONS="suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0" \
+	UBSAN_OPTIONS="print_stacktrace=1" \
+	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp:exitcode=99:halt_on_error=0:report_thread_leaks=0:second_deadlock_stack=1" \
+	$(if $(filter asan,$(FLAVOR)),PYTHONMALLOC=malloc) \
+	build/venv/bin/python -m pytest -c tests/pytest.ini -q --dist worksteal
+
 system: all venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan: the same, sanitized)
-	FERMATA=$(CURDIR)/$(O)/fermata FERMATA_TEST_SLOW=$(SLOW.$(FLAVOR)) \
-		$(if $(filter asan tsan,$(FLAVOR)),FERMATA_SANITIZED=1) \
-		ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:exitcode=99" LSAN_OPTIONS="suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0" \
-		UBSAN_OPTIONS="print_stacktrace=1" \
-		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp:exitcode=99:halt_on_error=0:report_thread_leaks=0:second_deadlock_stack=1" \
-		$(if $(filter asan,$(FLAVOR)),PYTHONMALLOC=malloc) \
-		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 5 --dist worksteal $(TESTS) $(SKIP.$(FLAVOR)) $(PYTEST)
+	$(RUN_TESTS) -n 5 $(TESTS) $(SKIP.$(FLAVOR)) $(PYTEST)
+
+# OPERATIONS=all tries each fault in all settings, and often.
+operations: all venv ## clients of every kind run through each fault of operation, and lose nothing (OPERATIONS=all: each in all settings, and often)
+	FERMATA_OPERATIONS=$(OPERATIONS) $(RUN_TESTS) -n 3 tests/operations $(PYTEST)
 
 
 # FERMATA_INJECT=all tries every fault, otherwise a share of them, chosen by FERMATA_INJECT_SEED.
@@ -316,6 +322,7 @@ check: ## everything, what is quick to find first
 	$(MAKE) interleave
 	$(MAKE) model
 	$(MAKE) system
+	$(MAKE) operations
 	$(MAKE) -j4 -Otarget soak abuse static pythons SOAK_SECONDS=120 ABUSE=--quick
 	$(MAKE) asan
 	$(MAKE) tsan
