@@ -13,7 +13,6 @@
 #define STRICT "malformed requests are refused, always"
 #define RELOAD "start it again when files change (with entr or watchexec, for example)"
 #define PASTE "name the application as MODULE[:CALLABLE]"
-#define RECYCLE "workers are not recycled; find the leak, or send SIGHUP to have them replaced"
 
 static const struct {
     const char *name; /* without dashes; one letter for a short one */
@@ -24,11 +23,7 @@ static const struct {
     {"reuse-port", "workers share the sockets of --bind, so that none that ends takes connections with it"},
     {"k", "there is one kind of worker: --threads for code that blocks, futures for what waits"},
     {"worker-class", "there is one kind of worker: --threads for code that blocks, futures for what waits"},
-    {"t", "no worker has to prove that it is alive; --request-timeout is about requests"},
-    {"timeout", "no worker has to prove that it is alive; --request-timeout is about requests"},
     {"worker-tmp-dir", "no worker has to prove that it is alive; bodies of requests go to $TMPDIR"},
-    {"max-requests", RECYCLE},
-    {"max-requests-jitter", RECYCLE},
     {"c", "there is no configuration file; options and --env say it all"},
     {"config", "there is no configuration file; options and --env say it all"},
     {"check-config", "there is no configuration file; options and --env say it all"},

@@ -44,6 +44,24 @@
     X(0, "drain-delay", SECONDS, drain_delay, "0", "SEC",                                                              \
       "time after SIGTERM in which all is served still, but /readyz says 503 and responses Connection: close")         \
     X(0, "graceful-timeout", SECONDS, graceful_timeout, "30", "SEC", "time for requests to end after SIGTERM")         \
+    X(0, "drain-idle", SECONDS, drain_idle, "1", "SEC",                                                                \
+      "time for an idle connection's next request, for half a head and for a client that was answered, in a drain")    \
+    X(0, "drain-timeout", SECONDS, drain_timeout, NULL, "SEC",                                                         \
+      "time for requests to end in a worker that is replaced [as --graceful-timeout]")                                 \
+    X(0, "drain-workers", MAYBE, drain_workers, "0", "N",                                                              \
+      "replaced workers that may be there at a time; of one more the oldest ends quickly; 0 is as many as --workers")  \
+    X('t', "timeout", SECONDS, timeout, "30", "SEC",                                                                   \
+      "a worker is replaced that does not answer for so long, or whose threads are all in one step for so long "       \
+      "while requests wait; 0 is off")                                                                                 \
+    X(0, "gil-timeout", SECONDS, gil_timeout, "0", "SEC",                                                              \
+      "a worker is replaced in which the GIL is not to be had for so long; 0 is off")                                  \
+    X(0, "max-requests", MAYBE, max_requests, "0", "N",                                                                \
+      "requests after which a worker is replaced; 0 is off")                                                           \
+    X(0, "max-requests-jitter", MAYBE, max_requests_jitter, "0", "N", "up to so many more, by chance")                 \
+    X(0, "max-worker-memory", SIZE, max_worker_memory, "0", "BYTES",                                                   \
+      "memory of its own with which a worker is replaced; 0 is off")                                                   \
+    X(0, "worker-lifetime", SECONDS, worker_lifetime, "0", "SEC", "time after which a worker is replaced; 0 is off")   \
+    X(0, "min-ready", WORKERS, min_ready, "1", "N", "workers with which /readyz says that it is ready")                \
     X(0, "allow-half-close", FLAG, allow_half_close, NULL, NULL,                                                       \
       "a client that ended its direction still gets the response of a parked request")                                 \
     X(0, "limit-request-line", LIMIT, limits.request_line, "8190", "BYTES", "longest request line")                    \
@@ -449,6 +467,13 @@ static enum fm_options_outcome find_workers(struct fm_options *o)
     return takes ? wrong("the environment's WEB_CONCURRENCY is %s: it %s", text, takes) : FM_OPTIONS_RUN;
 }
 
+static enum fm_options_outcome check_ready(const struct fm_options *o)
+{
+    unsigned most = o->workers ? o->workers : 1;
+    return o->min_ready > most ? wrong("--min-ready %u: it takes at most the number of --workers, %u", o->min_ready, most)
+                               : FM_OPTIONS_RUN;
+}
+
 /* What gunicorn reads, too; options come after it. */
 static enum fm_options_outcome take_environment(struct fm_options *o)
 {
@@ -511,6 +536,7 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
         if (table[i].fallback)
             apply(o, &table[i], table[i].fallback);
     o->tcp_user_timeout = FM_LIKE_SEND_TIMEOUT;
+    o->drain_timeout = FM_LIKE_GRACEFUL_TIMEOUT;
     o->umask = -1;
     enum fm_options_outcome environment = take_environment(o);
     for (int i = 1; i < argc; i++) {
@@ -534,12 +560,14 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
         return wrong("which application? Name it as MODULE[:CALLABLE]");
     if (o->tcp_user_timeout == FM_LIKE_SEND_TIMEOUT)
         o->tcp_user_timeout = o->send_timeout + o->send_timeout / 4; /* --send-timeout comes first, where it can tell */
+    if (o->drain_timeout == FM_LIKE_GRACEFUL_TIMEOUT)
+        o->drain_timeout = o->graceful_timeout;
     if (o->socket_mode == 0)
         o->socket_mode = 0777 & ~(unsigned)(o->umask < 0 ? 0 : o->umask);
     if (!o->has_proxy_allow_from)
         o->proxy_allow_from = o->proxy.trusted;
     find_venv(o);
-    if (find_workers(o) != FM_OPTIONS_RUN || make_absolute(o) != FM_OPTIONS_RUN)
+    if (find_workers(o) != FM_OPTIONS_RUN || check_ready(o) != FM_OPTIONS_RUN || make_absolute(o) != FM_OPTIONS_RUN)
         return FM_OPTIONS_WRONG;
     return o->nbinds > 0 ? FM_OPTIONS_RUN : default_bind(o);
 }
