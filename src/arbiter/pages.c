@@ -87,8 +87,8 @@ static void put_seconds(struct fm_buf *to, const char *name, uint64_t ns)
                   (unsigned long long)(ns / FM_MS % 1000));
 }
 
-static void put_worker(const struct fm_pages *p, const struct fm_roster_worker *w, uint64_t now, struct fm_buf *to)
-    FM_ON_LOOP
+static void put_worker(const struct fm_pages *p, const struct fm_roster_worker *w, uint64_t now,
+                       struct fm_buf *to) FM_ON_LOOP
 {
     struct fm_counters_sum sum;
     fm_children_count_one(p->children, w->pid, &sum);
@@ -130,7 +130,8 @@ static void put_workers(void *ctx, struct fm_buf *to) FM_UNCHECKED
     uint64_t now = fm_now();
     fm_buf_printf(to, "{\"wanted\": %u, \"generation\": %u, \"serving\": %u, \"reload\": \"%s\", ", r->wanted,
                   r->generation, fm_roster_serving(r), fm_reload_name(r->reload));
-    fm_buf_printf(to, "\"reload_failed\": \"%s\", \"workers\": [", r->reload == FM_RELOAD_FAILED ? r->reload_failed : "");
+    fm_buf_printf(to, "\"reload_failed\": \"%s\", \"workers\": [",
+                  r->reload == FM_RELOAD_FAILED ? r->reload_failed : "");
     for (size_t i = 0; i < PLACES; i++) {
         if (r->workers[i].pid <= 0)
             continue;

@@ -56,8 +56,13 @@ static void __attribute__((format(printf, 3, 4))) say(struct fm_roster *r, int l
 void fm_roster_init(struct fm_roster *r, const struct fm_roster_ops *ops, void *ctx, unsigned wanted,
                     const struct fm_roster_limits *limits)
 {
-    *r = (struct fm_roster){
-        .ops = ops, .ctx = ctx, .wanted = wanted, .limits = *limits, .generation = 1, .random = 1, .slots_used = wanted};
+    *r = (struct fm_roster){.ops = ops,
+                            .ctx = ctx,
+                            .wanted = wanted,
+                            .limits = *limits,
+                            .generation = 1,
+                            .random = 1,
+                            .slots_used = wanted};
 }
 
 /* ---- workers ---- */
@@ -91,10 +96,10 @@ static struct fm_roster_worker *find(struct fm_roster *r, pid_t pid)
 /* What a worker that stays counts as: one of those that are wanted, one to be replaced, or none at all. */
 enum class { CURRENT, OLD, LOST };
 
-static enum class class_of(const struct fm_roster *r, const struct fm_roster_worker *w)
-{
-    enum kind kind = reasons[w->why].kind;
-    return kind == STUCK ? LOST : kind == SPENT || w->generation != r->generation ? OLD : CURRENT;
+static enum class class_of(const struct fm_roster *r, const struct fm_roster_worker *w) {
+    enum kind kind = reasons[w->why].kind; return kind == STUCK                                     ? LOST
+                                                  : kind == SPENT || w->generation != r->generation ? OLD
+                                                                                                    : CURRENT;
 }
 
 /* It counts as one that serves, or will. */

@@ -131,8 +131,9 @@ static enum fm_options_outcome find_workers(struct fm_options *o)
 static enum fm_options_outcome check_ready(const struct fm_options *o)
 {
     unsigned most = o->workers ? o->workers : 1;
-    return o->min_ready > most ? wrong("--min-ready %u: it takes at most the number of --workers, %u", o->min_ready, most)
-                               : FM_OPTIONS_RUN;
+    return o->min_ready > most
+               ? wrong("--min-ready %u: it takes at most the number of --workers, %u", o->min_ready, most)
+               : FM_OPTIONS_RUN;
 }
 
 /* What gunicorn reads, too; options come after it. */

@@ -44,8 +44,7 @@
       "while requests wait; 0 is off")                                                                                 \
     X(0, "gil-timeout", SECONDS, gil_timeout, "0", "SEC",                                                              \
       "a worker is replaced in which the GIL is not to be had for so long; 0 is off")                                  \
-    X(0, "max-requests", MAYBE, max_requests, "0", "N",                                                                \
-      "requests after which a worker is replaced; 0 is off")                                                           \
+    X(0, "max-requests", MAYBE, max_requests, "0", "N", "requests after which a worker is replaced; 0 is off")         \
     X(0, "max-requests-jitter", MAYBE, max_requests_jitter, "0", "N", "up to so many more, by chance")                 \
     X(0, "max-worker-memory", SIZE, max_worker_memory, "0", "BYTES",                                                   \
       "memory of its own with which a worker is replaced; 0 is off")                                                   \

@@ -13,9 +13,9 @@
 
 uint64_t fm_health_pause(const struct fm_options *o)
 {
-    uint64_t shorter = o->timeout == 0                                        ? o->gil_timeout
+    uint64_t shorter = o->timeout == 0                                      ? o->gil_timeout
                        : o->gil_timeout == 0 || o->timeout < o->gil_timeout ? o->timeout
-                                                                              : o->gil_timeout;
+                                                                            : o->gil_timeout;
     return shorter / LOOKS;
 }
 

@@ -75,8 +75,8 @@ static void flush_access(void *ctx) FM_UNCHECKED
 static bool lost_descriptor(void *ctx, int fd) FM_UNCHECKED
 {
     struct fm_worker *w = ctx;
-    return fm_listen_lost(&w->conns, fd) || fm_conns_lost(&w->conns, fd) ||
-           (w->admin && fm_admin_lost(w->admin, fd)) || fm_control_lost(w, fd);
+    return fm_listen_lost(&w->conns, fd) || fm_conns_lost(&w->conns, fd) || (w->admin && fm_admin_lost(w->admin, fd)) ||
+           fm_control_lost(w, fd);
 }
 
 static void define_timeouts(struct fm_timers *ts, const struct fm_options *o)
@@ -92,10 +92,10 @@ static void define_timeouts(struct fm_timers *ts, const struct fm_options *o)
 static const char *why_ill(void *ctx) FM_UNCHECKED
 {
     struct fm_worker *w = ctx;
-    return w->exhausted                        ? "all threads are busy for longer than --timeout, and requests wait"
-           : w->no_gil                         ? "the GIL is not to be had"
+    return w->exhausted                    ? "all threads are busy for longer than --timeout, and requests wait"
+           : w->no_gil                     ? "the GIL is not to be had"
            : !fm_listen_is_open(&w->conns) ? "not listening"
-                                               : NULL;
+                                           : NULL;
 }
 
 static bool is_ready(void *ctx)

@@ -27,7 +27,7 @@ struct fm_children {
     struct fm_handed handed; /* the listening sockets */
     unsigned blocks;         /* of counters in a process */
     struct fm_child all[2 * FM_WORKERS_MAX];
-    struct fm_counters_sum ended; /* what those have counted that are gone */
+    struct fm_counters_sum ended;            /* what those have counted that are gone */
     uint64_t ended_requests[FM_WORKERS_MAX]; /* the requests of those, by slot */
     void (*on_told)(void *ctx, pid_t pid, enum fm_tell what);
     void (*on_exit)(void *ctx, pid_t pid, struct fm_roster_exit how);

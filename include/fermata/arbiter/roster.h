@@ -50,15 +50,16 @@ enum fm_worker_state {
     X(READY, DRAINING)   /* replaced, one too many, or all are to stop */                                              \
     X(DRAINING, KILLED)  /* its deadline has passed */
 
-/* X(ID, "name", KIND, "sentence"): why a worker is to be replaced, or was told to end.  KIND: FINE, it is not; SPENT and
- * STUCK, a READY one is to be replaced, "Worker 1 SENTENCE"; TOLD, it is DRAINING for nothing of its own. */
+/* X(ID, "name", KIND, "sentence"): why a worker is to be replaced, or was told to end.  KIND: FINE, it is not; SPENT
+ * and STUCK, a READY one is to be replaced, "Worker 1 SENTENCE"; TOLD, it is DRAINING for nothing of its own. */
 #define FM_WORKER_REASONS(X)                                                                                           \
     X(NOTHING, "", FINE, "")                                                                                           \
     X(REQUESTS, "max-requests", SPENT, "has served its number of requests (--max-requests)")                           \
     X(MEMORY, "max-worker-memory", SPENT, "has more memory than it may (--max-worker-memory)")                         \
     X(LIFETIME, "worker-lifetime", SPENT, "has been there for long enough (--worker-lifetime)")                        \
-    X(EXHAUSTED, "exhausted", STUCK, "has had all threads in one step each for too long, and requests wait "           \
-                                     "(--timeout)")                                                                    \
+    X(EXHAUSTED, "exhausted", STUCK,                                                                                   \
+      "has had all threads in one step each for too long, and requests wait "                                          \
+      "(--timeout)")                                                                                                   \
     X(GIL, "gil", STUCK, "could not have the GIL for too long (--gil-timeout)")                                        \
     X(SILENT, "silent", STUCK, "has not answered for too long: its event loop does not turn (--timeout)")              \
     X(RELOAD, "reload", TOLD, "")                                                                                      \
@@ -129,14 +130,14 @@ struct fm_roster {
     bool proven;         /* a worker of it has been ready */
     bool ever_ready;
     bool stopping;
-    bool killed;     /* something had to be while stopping */
-    int code;        /* to exit with */
-    unsigned slots_used; /* the most that were ever wanted */
-    uint64_t replaced[FM_WHY_COUNT];   /* how many workers were to be, by why */
-    uint64_t out_of_memory;            /* how many ended for want of memory */
+    bool killed;                     /* something had to be while stopping */
+    int code;                        /* to exit with */
+    unsigned slots_used;             /* the most that were ever wanted */
+    uint64_t replaced[FM_WHY_COUNT]; /* how many workers were to be, by why */
+    uint64_t out_of_memory;          /* how many ended for want of memory */
     enum fm_reload reload;
     char reload_failed[128]; /* why it has */
-    uint32_t random; /* for jitter */
+    uint32_t random;         /* for jitter */
     struct fm_roster_slot slots[FM_WORKERS_MAX];
     struct fm_roster_worker workers[2 * FM_WORKERS_MAX];
 };

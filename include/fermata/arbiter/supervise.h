@@ -17,12 +17,12 @@ struct fm_supervisor {
     const struct fm_options *options;
     struct fm_children *children;
     struct fm_roster *roster;
-    const struct fm_conns *conns; /* the listening sockets */
+    const struct fm_conns *conns;            /* the listening sockets */
     struct event *clients[FM_MAX_LISTENERS]; /* one-shot: there is one */
     unsigned nclients;
     bool awake;
-    uint64_t told_at;             /* when a worker has said last that it has a client */
-    uint64_t look_at, measure_at; /* UINT64_MAX: not */
+    uint64_t told_at;                           /* when a worker has said last that it has a client */
+    uint64_t look_at, measure_at;               /* UINT64_MAX: not */
     struct fm_vigil vigils[2 * FM_WORKERS_MAX]; /* by the place in the roster */
     pid_t large[2 * FM_WORKERS_MAX];            /* that had too much memory at the last look, by the same */
     bool complained;                            /* that memory cannot be read */
@@ -32,7 +32,8 @@ struct fm_supervisor {
 int fm_supervise_start(struct fm_supervisor *s, const struct fm_options *o, struct fm_children *children,
                        struct fm_roster *roster, const struct fm_conns *conns, struct fm_loop *loop) FM_ON_LOOP;
 
-/* Does what is due, and says when to call next: UINT64_MAX when something happens.  The roster is to tick afterwards. */
+/* Does what is due, and says when to call next: UINT64_MAX when something happens.  The roster is to tick afterwards.
+ */
 uint64_t fm_supervise_tick(struct fm_supervisor *s, uint64_t now) FM_ON_LOOP;
 
 /* A worker has said that it has a client. */

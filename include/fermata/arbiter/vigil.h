@@ -23,8 +23,8 @@ enum fm_verdict { FM_VERDICT_TURNS, FM_VERDICT_IDLE, FM_VERDICT_ASK, FM_VERDICT_
 enum fm_verdict fm_vigil_look(struct fm_vigil *v, pid_t pid, uint64_t turns, bool matters, uint64_t patience,
                               uint64_t now);
 
-/* Whoever looks came late itself: a machine that slept, or a process that was stopped.  Who was asked has all of the time
- * again. */
+/* Whoever looks came late itself: a machine that slept, or a process that was stopped.  Who was asked has all of the
+ * time again. */
 void fm_vigil_pardon(struct fm_vigil *v, uint64_t now);
 
 #endif

@@ -52,16 +52,17 @@ enum fm_order { FM_ORDER_NONE, FM_ORDER_SEARCH, FM_ORDER_LEADER };
 
 struct fm_thread { /* one pool thread */
     struct fm_sched *sched;
-    unsigned index;        /* 0 .. P */
-    int tid;               /* kernel's thread id, for its clock */
-    bool has_gil;          /* its own */
-    void *user;            /* for the owner of the scheduler: struct fm_wsgi_thread */
-    uint64_t now;          /* its own: when the step began, or was last seen to do something (fm_thread_tick) */
-    uint64_t until;        /* its own: when it should poll again, as leader */
-    uint64_t watched;      /* its own: when it has set the monitor's timer last */
-    _Atomic uint64_t since; /* when its step has begun; with FM_FOR_GIL: when it has begun to wait for the GIL for one; 0:
-                               neither.  Written by the thread, read by the loop, relaxed: it is compared with seconds */
-    struct fm_task *task;  /* its own: the step that runs here, or NULL */
+    unsigned index;   /* 0 .. P */
+    int tid;          /* kernel's thread id, for its clock */
+    bool has_gil;     /* its own */
+    void *user;       /* for the owner of the scheduler: struct fm_wsgi_thread */
+    uint64_t now;     /* its own: when the step began, or was last seen to do something (fm_thread_tick) */
+    uint64_t until;   /* its own: when it should poll again, as leader */
+    uint64_t watched; /* its own: when it has set the monitor's timer last */
+    _Atomic uint64_t
+        since;            /* when its step has begun; with FM_FOR_GIL: when it has begun to wait for the GIL for one; 0:
+                             neither.  Written by the thread, read by the loop, relaxed: it is compared with seconds */
+    struct fm_task *task; /* its own: the step that runs here, or NULL */
     struct fm_waits waits; /* its own: of the steps that it runs as leader */
     pthread_cond_t order_changed;
     enum fm_order order;         /* scheduler's lock */
@@ -176,8 +177,8 @@ bool fm_sched_promote(struct fm_sched *c, struct fm_thread *held_up, uint64_t si
 void fm_sched_watch_from(struct fm_sched *c, unsigned threads);
 
 struct fm_sched_ages {
-    unsigned old;      /* threads that have been in one step, or waited for the GIL for one, since `before` or longer */
-    unsigned waiting;  /* tasks in the run queue */
+    unsigned old;     /* threads that have been in one step, or waited for the GIL for one, since `before` or longer */
+    unsigned waiting; /* tasks in the run queue */
     uint64_t gil_since; /* since when the one has waited that waits for the GIL for longest; UINT64_MAX: none does */
 };
 

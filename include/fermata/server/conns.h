@@ -23,7 +23,7 @@ struct fm_conns {
     unsigned nbound;
     unsigned most; /* connections at a time; accepting pauses then */
     unsigned count;
-    bool paused;   /* accepting is, by the owner */
+    bool paused;                             /* accepting is, by the owner */
     struct fm_list list;                     /* fm_http1.node */
     void (*on_none)(struct fm_conns *conns); /* in a drain: there is none any more */
 };

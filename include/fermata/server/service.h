@@ -13,9 +13,9 @@ struct fm_access_log;
 struct fm_service { /* set before any thread starts, but for the flags; outlives all connections */
     struct fm_loop *loop;
     struct fm_sched *sched;
-    const struct fm_options *options; /* timeouts and limits among them */
-    struct fm_access_log *access;     /* or NULL */
-    uint64_t served, enough;          /* requests; when there are enough of them; 0: never.  Loop only */
+    const struct fm_options *options;              /* timeouts and limits among them */
+    struct fm_access_log *access;                  /* or NULL */
+    uint64_t served, enough;                       /* requests; when there are enough of them; 0: never.  Loop only */
     void (*on_enough)(struct fm_service *service); /* once, on the loop */
     void (*on_client)(struct fm_service *service); /* there is one, and was none; on the loop; or NULL */
     /* Logs where the thread (fm_call.thread) is, for `what` has waited for it in vain.  Never waits; or NULL. */

@@ -14,8 +14,8 @@
 #define FM_SLOT_VARIABLE "FERMATA_WORKER" /* the application's: 0 to N - 1 */
 
 struct fm_handed {
-    bool any;      /* it is a worker of an arbiter; else it is a server by itself, and nothing else is set */
-    unsigned slot; /* which of the workers */
+    bool any;       /* it is a worker of an arbiter; else it is a server by itself, and nothing else is set */
+    unsigned slot;  /* which of the workers */
     int control_fd; /* the worker's end of a pair of sockets that keep messages apart, of a byte each; or -1 */
     dev_t device;   /* of that socket, with the next: the application may close the number and open something else */
     ino_t inode;

@@ -1,5 +1,5 @@
-/* Where all threads are, without the GIL: for when it cannot be had.  faulthandler's signal handler does it, which reads
- * what running threads may be changing; so it is asked for only where a thread does not give the GIL up. */
+/* Where all threads are, without the GIL: for when it cannot be had.  faulthandler's signal handler does it, which
+ * reads what running threads may be changing; so it is asked for only where a thread does not give the GIL up. */
 #ifndef FERMATA_WSGI_STACKS_H
 #define FERMATA_WSGI_STACKS_H
 

@@ -476,7 +476,8 @@ static void test_spent_and_broken(void **state)
     assert_int_equal(w.r.slots[0].exits, 5);
 }
 
-/* One that is stuck serves nobody: it is replaced though another is being, and goes when as many serve as are wanted. */
+/* One that is stuck serves nobody: it is replaced though another is being, and goes when as many serve as are wanted.
+ */
 static void test_stuck(void **state)
 {
     (void)state;

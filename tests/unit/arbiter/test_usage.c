@@ -115,9 +115,12 @@ static void test_of_this_process(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_private_memory), cmocka_unit_test(test_this_process),
-        cmocka_unit_test(test_a_kill),         cmocka_unit_test(test_a_kill_of_long_ago),
-        cmocka_unit_test(test_nothing_to_be_read), cmocka_unit_test(test_of_this_process),
+        cmocka_unit_test(test_private_memory),
+        cmocka_unit_test(test_this_process),
+        cmocka_unit_test(test_a_kill),
+        cmocka_unit_test(test_a_kill_of_long_ago),
+        cmocka_unit_test(test_nothing_to_be_read),
+        cmocka_unit_test(test_of_this_process),
     };
     int fd = mkstemp(path);
     if (fd < 0)

@@ -98,7 +98,7 @@ static struct {
     unsigned polling, in_step, threads_left;
     unsigned events; /* from outside that are still to come, beside requests */
     bool stop_early, draining, over;
-    bool busy; /* as the leader has been told */
+    bool busy;         /* as the leader has been told */
     bool never_begins; /* the application cannot be loaded: stopped by the main thread, without a connection */
     /* fates */
     unsigned begun, closed, accepted, finished, taken_back, dropped;

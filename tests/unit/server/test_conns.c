@@ -314,10 +314,10 @@ static void test_streams(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_accepts),       TEST_OF_TWO(test_limit), TEST(test_lost_descriptor),
-        TEST(test_drain_of_none), TEST(test_drain),        TEST_OF_TWO(test_drain_beyond_the_limit),
-        TEST(test_expire),        TEST(test_pause),        TEST_OF_TWO(test_pause_and_limit),
-        TEST(test_pause_and_drain), TEST(test_streams), TEST(test_the_first_one),
+        TEST(test_accepts),         TEST_OF_TWO(test_limit), TEST(test_lost_descriptor),
+        TEST(test_drain_of_none),   TEST(test_drain),        TEST_OF_TWO(test_drain_beyond_the_limit),
+        TEST(test_expire),          TEST(test_pause),        TEST_OF_TWO(test_pause_and_limit),
+        TEST(test_pause_and_drain), TEST(test_streams),      TEST(test_the_first_one),
     };
     no_longer_than(120);
     return cmocka_run_group_tests(tests, NULL, NULL);
