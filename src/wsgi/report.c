@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fermata/http/request.h"
 #include "fermata/py/error.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
@@ -23,7 +24,7 @@ static unsigned under_way; /* guarded by lock */
 
 struct report {
     unsigned long ident;
-    char what[512];
+    char what[FM_REQUEST_TEXT];
 };
 
 static void leave(void)
