@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import io
-import json
 import os
 import signal
 import sys
@@ -61,16 +60,20 @@ def set_up_logging(
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(line_buffering=True)
     option = (
-        "logconfig_dict" if config_dict else f"--log-config-json {config_json}" if config_json else f"--log-config {config}"
+        "logconfig_dict"
+        if config_dict
+        else f"--log-config-json {config_json}"
+        if config_json
+        else f"--log-config {config}"
     )
     try:
         try:
             _loading = True
             if config_dict:
-                _apply(json.loads(config_dict))
+                _apply(_from_json(config_dict))
             elif config_json:
                 with open(config_json, encoding="utf-8") as file:
-                    _apply(json.load(file))
+                    _apply(_from_json(file.read()))
             elif config:
                 _apply_ini(config)
         finally:
@@ -84,6 +87,12 @@ def set_up_logging(
             why = why.__cause__
         return False
     return True
+
+
+def _from_json(text: str) -> object:
+    import json  # here, as what follows: only who asks for it is to have it, and a project may have a json.py
+
+    return json.loads(text)
 
 
 def _apply(found: object) -> None:

@@ -136,8 +136,4 @@ int fm_interp_stop(void) FM_UNCHECKED { return Py_FinalizeEx(); }
 
 bool fm_interp_ends_later(void) { return false; }
 
-char **fm_interp_again(int argc, char **argv)
-{
-    (void)argc;
-    return argv;
-}
+char **fm_interp_again(char **argv) { return argv; }

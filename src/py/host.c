@@ -86,12 +86,13 @@ int fm_interp_stop(void) FM_UNCHECKED { return 0; }
 
 bool fm_interp_ends_later(void) { return !lent; }
 
-char **fm_interp_again(int argc, char **argv) FM_UNCHECKED
+char **fm_interp_again(char **argv) FM_UNCHECKED
 {
+    int n;
     PyObject *host = PyImport_ImportModule("fermata_server._host");
-    PyObject *own = host ? list_of(argv, argc) : NULL;
+    PyObject *own = host ? list_of(argv, -1) : NULL;
     PyObject *list = own ? PyObject_CallMethod(host, "again", "O", own) : NULL;
-    char **again = list ? fm_host_strings(list, &argc) : NULL;
+    char **again = list ? fm_host_strings(list, &n) : NULL;
     if (!again) {
         fm_log(FM_LOG_CRITICAL, "cannot find out how this command is started again");
         PyErr_Print();

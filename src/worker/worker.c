@@ -26,6 +26,8 @@
 #include "fermata/util/statsd.h"
 #include "fermata/util/trim.h"
 #include "fermata/util/vital.h"
+#include "fermata/worker/control.h"
+#include "fermata/worker/hooks.h"
 #include "fermata/worker/descriptors.h"
 #include "fermata/worker/guard.h"
 #include "fermata/worker/listen.h"
@@ -34,6 +36,7 @@
 #include "fermata/worker/wiring.h"
 #include "fermata/wsgi/gateway.h"
 #include "fermata/wsgi/report.h"
+#include "fermata/wsgi/stacks.h"
 
 #define LOG_TIME FM_SEC /* for the last lines of a log */
 
@@ -47,6 +50,7 @@ static void on_open(struct fm_event *event)
     fm_assert_on_loop();
     if (fm_conns_start(&FM_LIST_ENTRY(event, struct fm_worker, open)->conns) != 0)
         fm_die("cannot watch a listening socket");
+    fm_control_start(FM_LIST_ENTRY(event, struct fm_worker, open));
     fm_handed_say_ready(&FM_LIST_ENTRY(event, struct fm_worker, open)->handed);
 }
 
@@ -80,6 +84,19 @@ static void check_tmpdir(void)
                 fm_body_dir(), fm_strerror(err));
 }
 
+/* What only an arbiter can do.  Such options come along in what people have written for gunicorn, which has one always.
+ */
+static void say_what_is_for_workers(const struct fm_options *o)
+{
+    static const char text[] = "without --workers there is no other process that could take over: %s has no effect";
+    if (o->max_requests > 0)
+        fm_warn(text, "--max-requests");
+    if (o->max_worker_memory > 0)
+        fm_warn(text, "--max-worker-memory");
+    if (o->worker_lifetime > 0)
+        fm_warn(text, "--worker-lifetime");
+}
+
 /* Everything that needs no Python. */
 static int set_up(struct fm_worker *w)
 {
@@ -96,6 +113,7 @@ static int set_up(struct fm_worker *w)
             fm_log(FM_LOG_CRITICAL, "cannot share counters with the arbiter: %s", fm_strerror(err));
         return err == 0 ? fm_listen_adopt(&w->conns, w->options, w->handed.listeners, w->handed.nlisteners) : err;
     }
+    say_what_is_for_workers(w->options);
     err = fm_wiring_admin(w);
     return err == 0 ? fm_listen_open(&w->conns, w->options) : err;
 }
@@ -168,6 +186,7 @@ static void tear_down(struct fm_worker *w) FM_UNCHECKED
     while (fm_loop_visit(&w->loop))
         ; /* parts of files and bodies that were over when their connections had ended */
     fm_admin_free(w->admin);
+    fm_control_stop(w);
     fm_loop_reap(&w->loop);
     fm_listen_close(&w->conns);
     fm_access_log_close(w->service.access, fm_now() + LOG_TIME);
@@ -189,6 +208,7 @@ static void finish(struct fm_worker *w) FM_UNCHECKED
     fm_interp_acquire();
     fm_interp_join();
     tear_down(w);
+    fm_hooks_end(w);
     fm_wsgi_fini();
     if (fm_interp_ends_later())
         return; /* the deadline stays for Python's end, and the loop for those who wake it in vain until then */
@@ -238,7 +258,7 @@ static void load(struct fm_worker *w) FM_NEEDS_GIL
         abandon(w, FM_EXIT_APP);
     if (fm_wsgi_set_up_logging(&logging) != 0)
         abandon(w, FM_EXIT_USAGE);
-    if (fm_wsgi_load(o->app) != 0)
+    if (!fm_hooks_begin(w) || fm_wsgi_load(o->app) != 0 || !fm_hooks_loaded(w))
         abandon(w, FM_EXIT_APP);
     fm_signals_interrupt(false);
     fm_signals_again(true);
@@ -264,7 +284,7 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
     if (fm_interp_start(&config) != 0)
         return not_started(w, o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER);
     struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, o->root_path, _exit};
-    if (fm_wsgi_init(&wsgi) != 0 || start_threads(w) != 0) {
+    if (fm_wsgi_init(&wsgi) != 0 || (o->gil_timeout > 0 && fm_stacks_prepare() != 0) || start_threads(w) != 0) {
         fm_interp_print_error();
         return not_started(w, FM_EXIT_OTHER);
     }
@@ -282,4 +302,26 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
     finish(w);
     fm_info("Drained");
     return FM_EXIT_OK;
+}
+
+int fm_worker_check(const struct fm_options *o, const char *program) FM_UNCHECKED
+{
+    struct fm_interp_config config = {o->venv, o->venv_is_active, o->pythonpath, program, o->args, o->nargs};
+    struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, o->root_path, _exit};
+    int code = FM_EXIT_OK;
+    if (fm_interp_start(&config) != 0)
+        return o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER;
+    if (fm_wsgi_init(&wsgi) != 0 || fm_wsgi_prepare() != 0) {
+        fm_interp_print_error();
+        return FM_EXIT_OTHER;
+    }
+    fm_signals_again(false); /* Python has taken SIGINT */
+    struct fm_wsgi_logging logging = {o->log_config, o->log_config_json, o->log_config_dict, false};
+    if (fm_wsgi_set_up_logging(&logging) != 0)
+        code = FM_EXIT_USAGE;
+    else if (fm_wsgi_load(o->app) != 0)
+        code = FM_EXIT_APP;
+    fm_interp_abandon();
+    fflush(NULL);
+    _exit(code); /* threads that the import has started are not waited for */
 }

@@ -38,7 +38,7 @@ bool fm_interp_ends_later(void);
 /* The arguments with which this same command is executed anew, by execve of /proc/self/exe or of the first of them.
  * They are argv, or kept as long as the process.  NULL after a message in the log.  The caller holds the GIL if there
  * is one yet. */
-char **fm_interp_again(int argc, char **argv);
+char **fm_interp_again(char **argv);
 
 /* Runs what atexit handlers would do at the end, and flushes standard streams; threads go on and are not waited for.
  * The process is to exit then, without fm_interp_stop. */
