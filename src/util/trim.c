@@ -16,8 +16,9 @@
 struct mallinfo2 {
     size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
 };
+struct mallinfo2 mallinfo2(void);
 #endif
-extern struct mallinfo2 mallinfo2(void) __attribute__((weak));
+#pragma weak mallinfo2
 
 /* Bytes that are allocated; 0 if that is not known. */
 static long in_use(void) { return mallinfo2 ? (long)mallinfo2().uordblks : 0; }

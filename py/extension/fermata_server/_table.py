@@ -22,6 +22,9 @@ class Options(TypedDict, total=False):
     umask: int | str | None
     """permissions that files made by this process do not have, octal [as it is]"""
 
+    worker_class: str | None
+    """taken for gunicorn's sake: there is one kind of worker, for WSGI applications"""
+
     threads: int | None
     """threads that run the application [8]"""
 
@@ -58,17 +61,50 @@ class Options(TypedDict, total=False):
     graceful_timeout: float | None
     """time for requests to end after SIGTERM [30]"""
 
+    drain_idle: float | None
+    """time for an idle connection's next request, for half a head and for a client that was answered, in a drain
+    [1]"""
+
+    drain_timeout: float | None
+    """time for requests to end in a worker that is replaced [as --graceful-timeout]"""
+
+    drain_workers: int | None
+    """replaced workers that may be there at a time; of one more the oldest ends quickly; 0 is as many as --workers
+    [0]"""
+
+    timeout: float | None
+    """a worker is replaced that does not answer for so long, or whose threads are all in one step for so long while
+    requests wait; 0 is off [30]"""
+
+    gil_timeout: float | None
+    """a worker is replaced in which the GIL is not to be had for so long; 0 is off [0]"""
+
+    max_requests: int | None
+    """requests after which a worker is replaced; 0 is off [0]"""
+
+    max_requests_jitter: int | None
+    """up to so many more, by chance [0]"""
+
+    max_worker_memory: int | None
+    """memory of its own with which a worker is replaced; 0 is off [0]"""
+
+    worker_lifetime: float | None
+    """time after which a worker is replaced; 0 is off [0]"""
+
+    min_ready: int | None
+    """workers with which /readyz says that it is ready [1]"""
+
     allow_half_close: bool | None
     """a client that ended its direction still gets the response of a parked request"""
 
     limit_request_line: int | None
-    """longest request line [8190]"""
+    """longest request line; 0 is 16777216 [8190]"""
 
     limit_request_fields: int | None
-    """most header fields of a request [100]"""
+    """most header fields of a request; 0 is 16777216 [100]"""
 
     limit_request_field_size: int | None
-    """longest header field [8190]"""
+    """longest header field; 0 is 16777216 [8190]"""
 
     limit_request_body: int | None
     """largest request body [1073741824]"""
@@ -169,12 +205,17 @@ class Options(TypedDict, total=False):
     admin_bind: str | None
     """serve /healthz, /readyz and /metrics here [off]"""
 
+    config: str | os.PathLike[str] | None
+    """read options from this file: Python with gunicorn's names and hooks, or TOML; python:MODULE is a module
+    [none]"""
+
 
 # Each keyword's option, and what becomes of its value.
 FLAGS: dict[str, tuple[str, str]] = {
     "bind": ("--bind", "repeat"),
     "socket_mode": ("--socket-mode", "octal"),
     "umask": ("--umask", "octal"),
+    "worker_class": ("--worker-class", "value"),
     "threads": ("--threads", "value"),
     "backlog": ("--backlog", "value"),
     "worker_connections": ("--worker-connections", "value"),
@@ -187,6 +228,16 @@ FLAGS: dict[str, tuple[str, str]] = {
     "queue_timeout": ("--queue-timeout", "value"),
     "drain_delay": ("--drain-delay", "value"),
     "graceful_timeout": ("--graceful-timeout", "value"),
+    "drain_idle": ("--drain-idle", "value"),
+    "drain_timeout": ("--drain-timeout", "value"),
+    "drain_workers": ("--drain-workers", "value"),
+    "timeout": ("--timeout", "value"),
+    "gil_timeout": ("--gil-timeout", "value"),
+    "max_requests": ("--max-requests", "value"),
+    "max_requests_jitter": ("--max-requests-jitter", "value"),
+    "max_worker_memory": ("--max-worker-memory", "value"),
+    "worker_lifetime": ("--worker-lifetime", "value"),
+    "min_ready": ("--min-ready", "value"),
     "allow_half_close": ("--allow-half-close", "flag"),
     "limit_request_line": ("--limit-request-line", "value"),
     "limit_request_fields": ("--limit-request-fields", "value"),
@@ -223,4 +274,5 @@ FLAGS: dict[str, tuple[str, str]] = {
     "statsd_prefix": ("--statsd-prefix", "value"),
     "dogstatsd_tags": ("--dogstatsd-tags", "list"),
     "admin_bind": ("--admin-bind", "value"),
+    "config": ("--config", "value"),
 }
