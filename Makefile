@@ -24,7 +24,7 @@ LAYERS := util net http sched config py wsgi admin server worker arbiter
 SRCS   := $(foreach l,$(LAYERS),$(wildcard src/$(l)/*.c src/$(l)/*/*.c)) src/main.c
 OBJS   := $(SRCS:src/%.c=$(O)/obj/%.o)
 LIBOBJS := $(filter-out $(O)/obj/main.o,$(OBJS))
-NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addprefix $(O)/obj/arbiter/,arbiter.o children.o),$(LIBOBJS))
+NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addprefix $(O)/obj/arbiter/,arbiter.o children.o launch.o zygotes.o),$(LIBOBJS))
 
 SAN.release :=
 SAN.debug   := -DFM_DEBUG
@@ -105,9 +105,11 @@ $(shell rm -f $(PYFACTS); rm -rf $(O)/obj/py $(O)/obj/wsgi $(O)/obj/worker $(O)/
 endif
 endif
 
-$(O)/gen/loader.inc: py/fermata/loader.py scripts/embed
+EMBEDDED := $(O)/gen/loader.inc $(O)/gen/preload.inc
+
+$(EMBEDDED): $(O)/gen/%.inc: py/fermata/%.py scripts/embed
 	@mkdir -p $(@D)
-	$(Q)scripts/embed $< fm_loader_source > $@
+	$(Q)scripts/embed $< fm_$*_source > $@
 
 $(O)/obj/%.o: src/%.c $(PYFACTS) CHANGELOG.md Makefile
 	@mkdir -p $(@D)
@@ -115,6 +117,7 @@ $(O)/obj/%.o: src/%.c $(PYFACTS) CHANGELOG.md Makefile
 	$(Q)$(CC) $(CPPFLAGS) $(if $(filter src/py/% src/wsgi/%,$<),$(PY_CFLAGS)) $(ALLFLAGS) -MMD -MP -c -o $@ $<
 
 $(O)/obj/wsgi/app.o: $(O)/gen/loader.inc
+$(O)/obj/wsgi/preload.o: $(O)/gen/preload.inc
 
 $(O)/fermata: $(OBJS)
 	$(call say,LD,$@)
@@ -259,12 +262,12 @@ pythons: venv ## builds with every other CPython found, and runs what depends on
 		FERMATA=$(CURDIR)/$$o/fermata build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 5 --dist worksteal $(PYTHON_TESTS); \
 	done
 
-tsa: $(PYFACTS) $(O)/gen/loader.inc ## clang's thread-safety analysis over the role annotations
+tsa: $(PYFACTS) $(EMBEDDED) ## clang's thread-safety analysis over the role annotations
 	@set -e; for f in $(SRCS); do \
 		clang -fsyntax-only -std=gnu11 $(CPPFLAGS) $(PY_CFLAGS) -Wthread-safety -Werror $$f; done
 	@echo "thread-safety analysis: $(words $(SRCS)) files clean"
 
-tidy: $(PYFACTS) $(O)/gen/loader.inc ## clang-tidy
+tidy: $(PYFACTS) $(EMBEDDED) ## clang-tidy
 	@printf '%s\n' $(SRCS) | xargs -P 2 -I{} clang-tidy --quiet {} -- -std=gnu11 $(CPPFLAGS) $(PY_CFLAGS) 2> $(O)/tidy.log
 	@echo "clang-tidy: $(words $(SRCS)) files clean"
 
@@ -278,7 +281,7 @@ CPPCHECK := --std=c11 --enable=warning,performance,portability,style --inline-su
 	--suppress=normalCheckLevelMaxBranches --suppress=constStatement \
 	-DPy_BEGIN_ALLOW_THREADS= -DPy_END_ALLOW_THREADS= -DPy_RETURN_NONE='return Py_None' -DFM_PYTHON='""'
 
-cppcheck: $(PYFACTS) $(O)/gen/loader.inc ## cppcheck
+cppcheck: $(PYFACTS) $(EMBEDDED) ## cppcheck
 	@cppcheck $(CPPCHECK) $(CPPFLAGS) src
 	@echo "cppcheck: clean"
 

@@ -14,6 +14,7 @@
 #include "fermata/worker/process.h"
 #include "fermata/worker/signals.h"
 #include "fermata/worker/worker.h"
+#include "fermata/worker/zygote.h"
 
 int main(int argc, char **argv)
 {
@@ -45,7 +46,9 @@ int main(int argc, char **argv)
         return fm_arbiter_run(&options, argv, directory);
     if (directory >= 0)
         close(directory);
-    int code = fm_worker_run(&options, argv[0], &handed);
+    int code = handed.zygote_fd >= 0 ? fm_zygote_run(&options, argv[0], &handed) : -1;
+    if (code < 0) /* a worker: executed, or forked just now */
+        code = fm_worker_run(&options, argv[0], &handed);
     fm_log_flush(fm_now() + FM_SEC);
     return code;
 }

@@ -44,8 +44,7 @@ static pid_t start(void *ctx, unsigned slot) FM_UNCHECKED
 
 static void send_signal(void *ctx, pid_t pid, int number)
 {
-    (void)ctx;
-    kill(pid, number);
+    fm_children_signal(&((struct arbiter *)ctx)->children, pid, number);
 }
 
 static void say(void *ctx, int level, const char *text)
@@ -58,16 +57,29 @@ static const struct fm_roster_ops roster_ops = {start, send_signal, say};
 
 /* ---- what happens to workers ---- */
 
-static void on_ready(void *ctx, pid_t pid)
+/* A worker of a new generation decides about it: what others are forked from, with --preload, is kept or dropped. */
+static void on_ready(void *ctx, pid_t pid) FM_UNCHECKED
 {
     struct arbiter *a = ctx;
+    bool proven = a->roster.proven;
     fm_roster_ready(&a->roster, pid, fm_now());
+    if (!proven && a->roster.proven)
+        fm_children_keep(&a->children);
 }
 
-static void on_ended(void *ctx, pid_t pid, struct fm_roster_exit how)
+static void on_ended(void *ctx, pid_t pid, struct fm_roster_exit how) FM_UNCHECKED
 {
     struct arbiter *a = ctx;
+    bool proven = a->roster.proven;
     fm_roster_exited(&a->roster, pid, how, fm_now());
+    if (!proven && a->roster.proven)
+        fm_children_drop(&a->children);
+}
+
+static void on_pid(void *ctx, pid_t before, pid_t now)
+{
+    struct arbiter *a = ctx;
+    fm_roster_renamed(&a->roster, before, now);
 }
 
 /* ---- signals ---- */
@@ -97,16 +109,16 @@ static void resize(struct arbiter *a, int by)
 static void reopen(struct arbiter *a)
 {
     fm_log_reopen();
-    for (size_t i = 0; i < sizeof a->children.all / sizeof *a->children.all; i++)
-        if (a->children.all[i].pid > 0)
-            kill(a->children.all[i].pid, SIGUSR1);
+    fm_children_reopen(&a->children);
     fm_info("SIGUSR1: the log files are opened anew");
 }
 
-static void reload(struct arbiter *a)
+static void reload(struct arbiter *a) FM_ON_LOOP
 {
     bool can = a->roster.ever_ready && !a->roster.stopping;
     fm_info(can ? "SIGHUP: reloading: a worker of the new generation is started" : "SIGHUP: nothing serves yet");
+    if (can)
+        fm_children_reload(&a->children);
     fm_roster_reload(&a->roster, fm_now());
 }
 
@@ -293,10 +305,11 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
     if (err == 0)
         err = start_admin(a);
     a->children.loop = &a->loop;
-    a->children.argv = argv;
-    a->children.directory = directory;
+    a->children.launch = (struct fm_launch){argv, directory};
+    a->children.preload = o->preload;
     a->children.on_ready = on_ready;
     a->children.on_exit = on_ended;
+    a->children.on_pid = on_pid;
     a->children.ctx = a;
     for (unsigned i = 0; i < a->conns.nbound; i++)
         a->children.handed.listeners[a->children.handed.nlisteners++] = a->conns.bound[i].listener.fd;
@@ -332,6 +345,7 @@ int fm_arbiter_run(const struct fm_options *o, char **argv, int directory) FM_UN
             arm(a, fm_roster_tick(&a->roster, fm_now()));
             fm_loop_turn(&a->loop, true);
         }
+        fm_children_end(&a->children);
         code = a->roster.killed ? EXIT_KILLED : a->roster.code;
         fm_info("All workers have ended");
     }

@@ -16,13 +16,6 @@
 
 #define PLACES (sizeof((struct fm_children *)0)->all / sizeof *((struct fm_children *)0)->all)
 
-void fm_children_init(struct fm_children *c, unsigned threads)
-{
-    memset(c->all, 0, sizeof c->all);
-    memset(&c->ended, 0, sizeof c->ended);
-    c->blocks = threads + 1; /* and the shared one */
-}
-
 static size_t area(const struct fm_children *c) { return c->blocks * sizeof(struct fm_counters); }
 
 static struct fm_child *find(struct fm_children *c, pid_t pid)
@@ -66,26 +59,6 @@ static void on_pipe(evutil_socket_t fd, short what, void *arg)
 
 /* ---- starting ---- */
 
-/* In the child: becomes a worker.  It has a process group of its own, so that a key on the terminal is the arbiter's,
- * and is told to end if the arbiter is not there any more.  Signals stay blocked, as they are here, until it has
- * handlers for them (fm_handed_take): one that came before would kill it. */
-static _Noreturn void become_worker(const struct fm_children *c, const struct fm_handed *h, char **environment,
-                                    pid_t arbiter)
-{
-    static const char failed[] = "fermata: cannot start a worker\n";
-    setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != arbiter)
-        _exit(1);
-    fm_handed_give(h);
-    if (fchdir(c->directory) == 0) {
-        execve("/proc/self/exe", c->argv, environment);
-        execve(c->argv[0], c->argv, environment); /* there is no /proc */
-    }
-    (void)!write(STDERR_FILENO, failed, sizeof failed - 1);
-    _exit(1);
-}
-
 /* The parent's end of what the child is handed.  0 or a negated errno. */
 static int prepare(const struct fm_children *c, struct fm_child *child, struct fm_handed *h)
 {
@@ -113,37 +86,147 @@ static void forget(struct fm_children *c, struct fm_child *child) FM_ON_LOOP
     *child = (struct fm_child){.ready_fd = -1};
 }
 
-pid_t fm_children_start(struct fm_children *c, unsigned slot)
+static void close_handed(const struct fm_handed *h)
+{
+    if (h->ready_fd >= 0)
+        close(h->ready_fd);
+    if (h->counters_fd >= 0)
+        close(h->counters_fd);
+}
+
+/* 0 or a negated errno. */
+static int start_alone(struct fm_children *c, const struct fm_handed *h, struct fm_child *child)
+{
+    pid_t pid = fm_launch(&c->launch, h);
+    child->pid = pid > 0 ? pid : 0;
+    return pid > 0 ? 0 : (int)pid;
+}
+
+static int start_by_zygote(struct fm_children *c, const struct fm_handed *h, struct fm_child *child) FM_ON_LOOP
+{
+    int err = fm_zygotes_ask(&c->zygotes, h, child, &child->zygote);
+    child->pid = err == 0 ? child->zygote->pid : 0;
+    return err;
+}
+
+static int start(struct fm_children *c, struct fm_child *child, unsigned slot, bool alone) FM_ON_LOOP
 {
     struct fm_handed h = c->handed;
+    *child = (struct fm_child){.ready_fd = -1, .slot = slot, .of = c};
+    h.slot = slot;
+    h.ready_fd = h.counters_fd = h.zygote_fd = -1;
+    int err = prepare(c, child, &h);
+    if (err == 0)
+        err = alone ? start_alone(c, &h, child) : start_by_zygote(c, &h, child);
+    close_handed(&h);
+    if (err != 0)
+        forget(c, child);
+    return err;
+}
+
+pid_t fm_children_start(struct fm_children *c, unsigned slot)
+{
+    bool alone = !c->preload || fm_zygotes_alone(&c->zygotes);
     struct fm_child *child = find(c, 0);
     if (!child)
         return -1; /* the roster has no more places than there are here */
-    *child = (struct fm_child){.ready_fd = -1, .of = c};
-    h.slot = slot;
-    h.ready_fd = h.counters_fd = -1;
-    int err = prepare(c, child, &h);
-    pid_t pid = -1, arbiter = getpid();
-    struct fm_handed_environment environment;
-    fm_handed_write(&h, &environment);
-    if (err == 0) {
-        pid = fork();
-        err = -errno;
-    }
-    if (pid == 0)
-        become_worker(c, &h, environment.all, arbiter);
-    free(environment.all);
-    if (h.ready_fd >= 0)
-        close(h.ready_fd);
-    if (h.counters_fd >= 0)
-        close(h.counters_fd);
-    if (pid < 0) {
-        fm_error("cannot start worker %u: %s", slot, fm_strerror(err));
-        forget(c, child);
-        return -1;
-    }
+    if (!alone && !fm_zygotes_can(&c->zygotes))
+        return 0;
+    int err = start(c, child, slot, alone);
+    if (err == 0)
+        return child->pid;
+    if (err == -EAGAIN && !alone)
+        return 0;
+    fm_error("cannot start worker %u: %s", slot, fm_strerror(err));
+    return -1;
+}
+
+/* ---- with zygotes ---- */
+
+static void take_pid(struct fm_child *child, pid_t pid)
+{
+    struct fm_children *c = child->of;
+    pid_t before = child->pid;
+    child->zygote = NULL;
     child->pid = pid;
-    return pid;
+    c->on_pid(c->ctx, before, pid);
+    if (child->pending)
+        kill(pid, child->pending);
+    child->pending = 0;
+}
+
+static void on_born(void *ctx, void *worker, pid_t pid)
+{
+    (void)ctx;
+    take_pid(worker, pid);
+}
+
+/* It goes by the pid of a zygote, and may have been told to end. */
+static void on_alone(void *ctx, void *worker)
+{
+    struct fm_children *c = ctx;
+    struct fm_child *child = worker, before = *child;
+    fm_assert_on_loop();
+    child->pid = 0;
+    forget(c, child);
+    int err = start(c, child, before.slot, true);
+    pid_t pid = child->pid;
+    child->pid = before.pid;
+    child->pending = before.pending;
+    if (err == 0) {
+        take_pid(child, pid);
+        return;
+    }
+    fm_error("cannot start worker %u: %s", before.slot, fm_strerror(err));
+    child->pid = 0;
+    c->on_exit(c->ctx, before.pid, (struct fm_roster_exit){.code = 1});
+}
+
+static void end(struct fm_children *c, struct fm_child *child, int status) FM_ON_LOOP;
+
+static void on_failed(void *ctx, void *worker, int status)
+{
+    fm_assert_on_loop();
+    end(ctx, worker, status);
+}
+
+static const struct fm_zygotes_ops zygotes_ops = {on_born, on_alone, on_failed};
+
+void fm_children_signal(struct fm_children *c, pid_t pid, int number)
+{
+    struct fm_child *child = find(c, pid);
+    if (!child || !child->zygote) {
+        kill(pid, number);
+        return;
+    }
+    child->pending = number;
+    fm_zygotes_interrupt(child->zygote, number == SIGKILL);
+}
+
+/* One that is not there yet opens them anew by itself. */
+void fm_children_reopen(struct fm_children *c)
+{
+    for (size_t i = 0; i < PLACES; i++)
+        if (c->all[i].pid > 0 && !c->all[i].zygote)
+            kill(c->all[i].pid, SIGUSR1);
+}
+
+void fm_children_reload(struct fm_children *c) { fm_zygotes_reload(&c->zygotes); }
+void fm_children_keep(struct fm_children *c) { fm_zygotes_keep(&c->zygotes); }
+void fm_children_drop(struct fm_children *c) { fm_zygotes_drop(&c->zygotes); }
+void fm_children_end(struct fm_children *c) { fm_zygotes_end(&c->zygotes); }
+
+void fm_children_init(struct fm_children *c, unsigned threads)
+{
+    memset(c->all, 0, sizeof c->all);
+    memset(&c->ended, 0, sizeof c->ended);
+    c->blocks = threads + 1; /* and the shared one */
+    c->zygotes.loop = c->loop;
+    c->zygotes.launch = c->launch;
+    c->zygotes.ops = &zygotes_ops;
+    c->zygotes.ctx = c;
+    if (c->preload)
+        fm_zygotes_init(&c->zygotes);
 }
 
 /* ---- ends ---- */
@@ -163,6 +246,8 @@ void fm_children_reap(struct fm_children *c)
 {
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+        if (c->preload && fm_zygotes_reaped(&c->zygotes, pid, status))
+            continue;
         struct fm_child *child = find(c, pid);
         if (child)
             end(c, child, status);

@@ -258,6 +258,13 @@ void fm_roster_ready(struct fm_roster *r, pid_t pid, uint64_t now)
     r->proven = true;
 }
 
+void fm_roster_renamed(struct fm_roster *r, pid_t before, pid_t now)
+{
+    struct fm_roster_worker *w = find(r, before);
+    if (w)
+        w->pid = now;
+}
+
 static void describe(struct fm_roster_exit how, char *text, size_t size)
 {
     if (how.signal)

@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#define PRELOAD "each worker imports the application by itself"
 #define TLS "Fermata speaks no TLS; a proxy in front does that"
 #define SUPERVISOR "the supervisor does that (systemd, the container's runtime)"
 #define FORWARDED                                                                                                      \
@@ -19,8 +18,7 @@ static const struct {
     const char *name; /* without dashes; one letter for a short one */
     const char *hint;
 } hints[] = {
-    {"preload", PRELOAD},
-    {"preload-app", PRELOAD},
+    {"preload-app", "it is --preload"},
     {"reuse-port", "workers share the sockets of --bind, so that none that ends takes connections with it"},
     {"k", "there is one kind of worker: --threads for code that blocks, futures for what waits"},
     {"worker-class", "there is one kind of worker: --threads for code that blocks, futures for what waits"},

@@ -16,6 +16,8 @@
     X('w', "workers", WORKERS, workers, NULL, "N",                                                                     \
       "processes that serve, with one more that starts and replaces them "                                             \
       "[$WEB_CONCURRENCY, or one process that does all itself]")                                                       \
+    X(0, "preload", FLAG, preload, NULL, NULL,                                                                         \
+      "with --workers: the application is loaded once, and the workers are forked from there and share its memory")    \
     X(0, "threads", COUNT, threads, "8", "N", "threads that run the application")                                      \
     X(0, "backlog", COUNT, backlog, "2048", "N", "connections the kernel keeps waiting to be accepted")                \
     X(0, "worker-connections", COUNT, worker_connections, "10000", "N",                                                \

@@ -250,7 +250,7 @@ HINTS = {
     ("--worker-class", "gthread"): "one kind of worker",
     ("-t", "60"): "--request-timeout",
     ("--timeout=60",): "--request-timeout",
-    ("--preload",): "by itself",
+    ("--preload-app",): "it is --preload",
     ("--reload",): "start it again",
     ("--max-requests", "1000"): "recycled",
     ("--certfile", "x"): "no TLS",

@@ -67,7 +67,7 @@ struct fm_roster_exit {
 };
 
 struct fm_roster_ops {
-    /* Starts a worker; its pid, or -1 after saying why. */
+    /* Starts a worker; its pid; 0: not now, a tick will follow; -1 after saying why. */
     pid_t (*start)(void *ctx, unsigned slot);
     void (*signal)(void *ctx, pid_t pid, int number);
     /* One sentence for the log. */
@@ -98,6 +98,7 @@ uint64_t fm_roster_tick(struct fm_roster *r, uint64_t now);
 
 /* What has happened.  Each calls for a tick. */
 void fm_roster_ready(struct fm_roster *r, pid_t pid, uint64_t now);
+void fm_roster_renamed(struct fm_roster *r, pid_t before, pid_t now); /* it went by another process's pid until now */
 void fm_roster_exited(struct fm_roster *r, pid_t pid, struct fm_roster_exit how, uint64_t now);
 
 /* What is wanted. */

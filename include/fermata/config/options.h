@@ -25,6 +25,7 @@ struct fm_options {
     unsigned socket_mode; /* of unix sockets */
     int umask;            /* -1: as it is */
     unsigned workers;     /* 0: one process, without an arbiter */
+    bool preload;         /* with workers: they are forked from a process that has loaded the application */
     unsigned threads;
     unsigned backlog;
     unsigned worker_connections;

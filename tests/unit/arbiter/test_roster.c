@@ -382,6 +382,27 @@ static void test_one_that_does_not_end(void **state)
     assert_true(fm_roster_is_over(&w.r) && w.r.killed);
 }
 
+/* One that a zygote is to fork goes by the pid of that one until it is there. */
+static void test_another_pid(void **state)
+{
+    (void)state;
+    serve(2);
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    pid_t zygote = w.last, told;
+    fm_roster_renamed(&w.r, zygote, 900);
+    fm_roster_ready(&w.r, zygote, w.now);
+    assert_int_equal(worker(900)->state, FM_WORKER_LOADING);
+    ready(900);
+    assert_int_equal(worker(900)->state, FM_WORKER_READY);
+    assert_int_equal(last_signal(&told), SIGINT); /* an old one */
+    exits(zygote, 0);
+    assert_int_equal(count(FM_WORKER_READY), 2);
+    fm_roster_renamed(&w.r, 4711, 901); /* none of ours */
+    fm_roster_renamed(&w.r, 0, 902);
+    assert_int_equal(count(FM_WORKER_READY), 2);
+}
+
 static void test_strangers(void **state)
 {
     (void)state;
@@ -502,6 +523,7 @@ int main(void)
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_one_that_does_not_end),
         cmocka_unit_test(test_ends_that_go_wrong),
+        cmocka_unit_test(test_another_pid),
         cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_whatever_happens),
     };

@@ -195,7 +195,7 @@ static void test_wrong(void **state)
 static void test_hints(void **state)
 {
     (void)state;
-    check_wrong("--preload app", "there is no option --preload: each worker imports");
+    check_wrong("--preload-app app", "there is no option --preload-app: it is --preload");
     check_wrong("-kgevent app", "there is no option -kgevent: there is one kind of worker");
     assert_non_null(fm_options_hint("--keepalive=2"));
     assert_null(fm_options_hint("--w")); /* letters are short options */

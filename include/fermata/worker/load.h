@@ -1,0 +1,20 @@
+/* Starting Python and loading the application: by a worker, or by the zygote that it is forked from. */
+#ifndef FERMATA_WORKER_LOAD_H
+#define FERMATA_WORKER_LOAD_H
+
+#include <stdbool.h>
+
+#include "fermata/config/options.h"
+#include "fermata/util/annotate.h"
+
+/* Starts Python and the WSGI layer; program is how the command was called.  0 with the GIL held, or the exit code after
+ * a message.  Main thread, as the others. */
+int fm_load_start(const struct fm_options *o, const char *program);
+
+/* Has what loads an application ready.  SIGTERM and SIGINT are the server's again afterwards.  False after a message. */
+bool fm_load_prepare(void) FM_NEEDS_GIL;
+
+/* False after a message, but where it was interrupted. */
+bool fm_load_app(const struct fm_options *o) FM_NEEDS_GIL;
+
+#endif
