@@ -105,7 +105,7 @@ $(shell rm -f $(PYFACTS); rm -rf $(O)/obj/py $(O)/obj/wsgi $(O)/obj/worker $(O)/
 endif
 endif
 
-EMBEDDED := $(O)/gen/loader.inc $(O)/gen/preload.inc
+EMBEDDED := $(O)/gen/loader.inc $(O)/gen/preload.inc $(O)/gen/reload.inc
 
 $(EMBEDDED): $(O)/gen/%.inc: py/fermata/%.py scripts/embed
 	@mkdir -p $(@D)
@@ -118,6 +118,7 @@ $(O)/obj/%.o: src/%.c $(PYFACTS) CHANGELOG.md Makefile
 
 $(O)/obj/wsgi/app.o: $(O)/gen/loader.inc
 $(O)/obj/wsgi/preload.o: $(O)/gen/preload.inc
+$(O)/obj/wsgi/reload.o: $(O)/gen/reload.inc
 
 $(O)/fermata: $(OBJS)
 	$(call say,LD,$@)

@@ -11,6 +11,7 @@
 #include "fermata/admin/admin.h"
 #include "fermata/arbiter/children.h"
 #include "fermata/arbiter/roster.h"
+#include "fermata/arbiter/watch.h"
 #include "fermata/server/timeouts.h"
 #include "fermata/util/buf.h"
 #include "fermata/util/clock.h"
@@ -31,6 +32,7 @@ static struct arbiter {
     struct fm_children children;
     struct fm_roster roster;
     struct fm_admin *admin; /* or NULL */
+    struct fm_watch *watch; /* with --reload, or NULL */
     int signal_fd;
     struct event *signal_event, *tick_event;
 } arbiter = {.signal_fd = -1};
@@ -113,13 +115,40 @@ static void reopen(struct arbiter *a)
     fm_info("SIGUSR1: the log files are opened anew");
 }
 
+static bool can_reload(const struct arbiter *a)
+{
+    return !a->roster.stopping && (a->roster.ever_ready || a->roster.old_first);
+}
+
 static void reload(struct arbiter *a) FM_ON_LOOP
 {
-    bool can = a->roster.ever_ready && !a->roster.stopping;
+    fm_children_reload(&a->children); /* first: those that load are told to end by what follows */
+    fm_roster_reload(&a->roster, fm_now());
+}
+
+static void take_reload(struct arbiter *a) FM_ON_LOOP
+{
+    bool can = can_reload(a);
     fm_info(can ? "SIGHUP: reloading: a worker of the new generation is started" : "SIGHUP: nothing serves yet");
     if (can)
-        fm_children_reload(&a->children);
-    fm_roster_reload(&a->roster, fm_now());
+        reload(a);
+}
+
+static void on_changed(void *ctx, const char *path)
+{
+    fm_assert_on_loop();
+    if (!can_reload(ctx))
+        return;
+    fm_info("%s has changed; the application is loaded anew", path);
+    reload(ctx);
+}
+
+static void on_report(void *ctx, const char *directories, size_t size, const struct timespec *since)
+{
+    struct arbiter *a = ctx;
+    fm_assert_on_loop();
+    if (a->watch)
+        fm_watch_add(a->watch, directories, size, since);
 }
 
 static void take_signal(struct arbiter *a, int number) FM_ON_LOOP
@@ -129,7 +158,7 @@ static void take_signal(struct arbiter *a, int number) FM_ON_LOOP
     case SIGTERM:
     case SIGINT:
     case SIGQUIT: stop(a, number); break;
-    case SIGHUP: reload(a); break;
+    case SIGHUP: take_reload(a); break;
     case SIGUSR1: reopen(a); break;
     case SIGTTIN: resize(a, 1); break;
     case SIGTTOU: resize(a, -1); break;
@@ -280,6 +309,21 @@ static void arm(struct arbiter *a, uint64_t next)
         evtimer_add(a->tick_event, &tv);
 }
 
+/* Where the application is looked for is known before it has been found: it may hang, or not be there. */
+static int start_watch(struct arbiter *a) FM_ON_LOOP
+{
+    char here[FM_PATH_SIZE];
+    struct timespec now;
+    int err;
+    clock_gettime(CLOCK_REALTIME, &now);
+    a->watch = fm_watch_start(a->options, &a->loop, on_changed, a, &err);
+    if (!a->watch)
+        fm_log(FM_LOG_CRITICAL, "--reload: cannot watch files: %s", fm_strerror(err));
+    else if (getcwd(here, sizeof here))
+        fm_watch_add(a->watch, here, strlen(here) + 1, &now);
+    return err;
+}
+
 static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
 {
     const struct fm_options *o = a->options;
@@ -304,9 +348,13 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
     err = fm_listen_open(&a->conns, o);
     if (err == 0)
         err = start_admin(a);
+    if (err == 0 && o->reload)
+        err = start_watch(a);
     a->children.loop = &a->loop;
-    a->children.launch = (struct fm_launch){argv, directory};
+    a->children.launch = (struct fm_launch){argv, directory, o->reload};
     a->children.preload = o->preload;
+    a->children.reports = o->reload;
+    a->children.on_report = on_report;
     a->children.on_ready = on_ready;
     a->children.on_exit = on_ended;
     a->children.on_pid = on_pid;
@@ -319,6 +367,7 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
 
 static void tear_down(struct arbiter *a) FM_ON_LOOP
 {
+    fm_watch_stop(a->watch);
     fm_admin_free(a->admin);
     fm_loop_reap(&a->loop);
     fm_listen_close(&a->conns);
@@ -338,6 +387,7 @@ int fm_arbiter_run(const struct fm_options *o, char **argv, int directory) FM_UN
     a->options = o;
     fm_role_take_loop();
     fm_roster_init(&a->roster, &roster_ops, a, o->workers, patience);
+    a->roster.old_first = o->reload;
     int code = FM_EXIT_OTHER;
     if (set_up(a, argv, directory) == 0) {
         fm_listen_announce(&a->conns, o);

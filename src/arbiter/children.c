@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,6 +38,28 @@ static void close_pipe(struct fm_child *child) FM_ON_LOOP
     child->ready_fd = -1;
 }
 
+#define LONGEST_REPORT (4 << 20)
+
+static void read_report(struct fm_child *child)
+{
+    struct fm_children *c = child->of;
+    struct stat st;
+    if (child->report_fd < 0 || fstat(child->report_fd, &st) != 0 || st.st_size <= 0 || st.st_size > LONGEST_REPORT)
+        return;
+    char *text = fm_malloc((size_t)st.st_size);
+    ssize_t n = pread(child->report_fd, text, (size_t)st.st_size, 0);
+    if (n > 0)
+        c->on_report(c->ctx, text, (size_t)n, &child->since);
+    free(text);
+}
+
+static void close_report(struct fm_child *child)
+{
+    if (child->report_fd >= 0)
+        close(child->report_fd);
+    child->report_fd = -1;
+}
+
 static void read_pipe(struct fm_child *child) FM_ON_LOOP
 {
     struct fm_children *c = child->of;
@@ -46,6 +68,9 @@ static void read_pipe(struct fm_child *child) FM_ON_LOOP
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     close_pipe(child);
+    if (n == 1)
+        read_report(child);
+    close_report(child);
     if (n == 1)
         c->on_ready(c->ctx, child->pid);
 }
@@ -70,6 +95,10 @@ static int prepare(const struct fm_children *c, struct fm_child *child, struct f
     if (memory == MAP_FAILED)
         return -errno;
     child->counters = memory;
+    h->report_fd = c->reports ? memfd_create("fermata-report", MFD_CLOEXEC) : -1;
+    if (c->reports && h->report_fd < 0)
+        return -errno;
+    child->report_fd = h->report_fd; /* closed when it is ready */
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
         return -errno;
     child->ready_fd = ends[0];
@@ -81,9 +110,10 @@ static int prepare(const struct fm_children *c, struct fm_child *child, struct f
 static void forget(struct fm_children *c, struct fm_child *child) FM_ON_LOOP
 {
     close_pipe(child);
+    close_report(child);
     if (child->counters)
         munmap(child->counters, area(c));
-    *child = (struct fm_child){.ready_fd = -1};
+    *child = (struct fm_child){.ready_fd = -1, .report_fd = -1};
 }
 
 static void close_handed(const struct fm_handed *h)
@@ -106,15 +136,18 @@ static int start_by_zygote(struct fm_children *c, const struct fm_handed *h, str
 {
     int err = fm_zygotes_ask(&c->zygotes, h, child, &child->zygote);
     child->pid = err == 0 ? child->zygote->pid : 0;
+    if (err == 0)
+        child->since = child->zygote->since;
     return err;
 }
 
 static int start(struct fm_children *c, struct fm_child *child, unsigned slot, bool alone) FM_ON_LOOP
 {
     struct fm_handed h = c->handed;
-    *child = (struct fm_child){.ready_fd = -1, .slot = slot, .of = c};
+    *child = (struct fm_child){.ready_fd = -1, .report_fd = -1, .slot = slot, .of = c};
+    clock_gettime(CLOCK_REALTIME, &child->since);
     h.slot = slot;
-    h.ready_fd = h.counters_fd = h.zygote_fd = -1;
+    h.ready_fd = h.counters_fd = h.report_fd = h.zygote_fd = -1;
     int err = prepare(c, child, &h);
     if (err == 0)
         err = alone ? start_alone(c, &h, child) : start_by_zygote(c, &h, child);

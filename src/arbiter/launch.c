@@ -13,7 +13,8 @@
 static _Noreturn void become(const struct fm_launch *l, const struct fm_handed *h, char **environment, pid_t arbiter)
 {
     static const char failed[] = "fermata: cannot start a worker\n";
-    setpgid(0, 0);
+    if (!l->terminal)
+        setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != arbiter)
         _exit(1);

@@ -22,8 +22,8 @@ void fm_zygotes_init(struct fm_zygotes *zs)
     memset(zs->all, 0, sizeof zs->all);
     for (size_t i = 0; i < FM_ZYGOTES_MAX; i++)
         zs->all[i].fd = -1;
-    zs->serving.alone = prctl(PR_SET_CHILD_SUBREAPER, 1) != 0;
-    if (zs->serving.alone)
+    zs->impossible = prctl(PR_SET_CHILD_SUBREAPER, 1) != 0;
+    if (zs->impossible)
         fm_error("--preload: workers that are forked would get lost, so each loads the application by itself: %s",
                  fm_strerror(-errno));
 }
@@ -38,7 +38,7 @@ static const struct fm_zygote_generation *generation_of(const struct fm_zygotes 
     return zs->reloading ? &zs->tried : &zs->serving;
 }
 
-bool fm_zygotes_alone(const struct fm_zygotes *zs) { return generation_of(zs)->alone; }
+bool fm_zygotes_alone(const struct fm_zygotes *zs) { return zs->impossible || generation_of(zs)->alone; }
 
 bool fm_zygotes_can(const struct fm_zygotes *zs)
 {
@@ -134,19 +134,21 @@ static void hear(struct fm_zygotes *zs, struct fm_zygote *z, const struct fm_zyg
     }
 }
 
-/* All that there is.  One that has closed its end of the socket is of no use. */
+/* All that there is.  ECONNRESET says, once, that it has ended without reading what was sent to it; what it has said
+ * comes behind that.  One that has closed its end ends: we wait for that. */
 static void listen_to(struct fm_zygotes *zs, struct fm_zygote *z) FM_ON_LOOP
 {
     struct fm_zygote_says says;
     ssize_t n = 0;
     if (z->fd < 0)
         return;
-    while ((n = recv(z->fd, &says, sizeof says, MSG_DONTWAIT)) == (ssize_t)sizeof says)
-        hear(zs, z, &says);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    close_socket(z);
-    kill_it(z); /* one that has begun to exit keeps its exit code */
+    do {
+        n = recv(z->fd, &says, sizeof says, MSG_DONTWAIT);
+        if (n == (ssize_t)sizeof says)
+            hear(zs, z, &says);
+    } while (n > 0 || (n < 0 && (errno == ECONNRESET || errno == EINTR)));
+    if (n == 0 || errno != EAGAIN)
+        close_socket(z);
 }
 
 static void on_message(evutil_socket_t fd, short what, void *arg)
@@ -194,9 +196,10 @@ bool fm_zygotes_reaped(struct fm_zygotes *zs, pid_t pid, int status)
 /* 0, or a negated errno. */
 static int start(struct fm_zygotes *zs, struct fm_zygote *z) FM_ON_LOOP
 {
-    struct fm_handed h = {.any = true, .ready_fd = -1, .counters_fd = -1};
+    struct fm_handed h = {.any = true, .ready_fd = -1, .counters_fd = -1, .report_fd = -1};
     int ends[2];
     *z = (struct fm_zygote){.fd = -1, .of = zs};
+    clock_gettime(CLOCK_REALTIME, &z->since);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         return -errno;
     z->fd = ends[0];

@@ -10,7 +10,6 @@
 #define STATSD "metrics are for Prometheus, at /metrics of --admin-bind"
 #define ERROR_LOG "the error log is plain lines; --error-logfile and --log-level are its options"
 #define STRICT "malformed requests are refused, always"
-#define RELOAD "start it again when files change (with entr or watchexec, for example)"
 #define PASTE "name the application as MODULE[:CALLABLE]"
 #define RECYCLE "workers are not recycled; find the leak, or send SIGHUP to have them replaced"
 
@@ -31,9 +30,6 @@ static const struct {
     {"config", "there is no configuration file; options and --env say it all"},
     {"check-config", "there is no configuration file; options and --env say it all"},
     {"print-config", "there is no configuration file; options and --env say it all"},
-    {"reload", RELOAD},
-    {"reload-engine", RELOAD},
-    {"reload-extra-file", RELOAD},
     {"spew", "a debugger or `python -m trace` does that"},
     {"no-sendfile", "wsgi.file_wrapper is only sent by sendfile where that is the same"},
     {"D", SUPERVISOR},

@@ -131,6 +131,27 @@ static const char *parse_mask(int *to, const char *text)
     return NULL;
 }
 
+static const char *parse_engine(enum fm_reload_engine *to, const char *text)
+{
+    static const char *const names[] = {"auto", "inotify", "poll"};
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *to = (enum fm_reload_engine)i;
+            return NULL;
+        }
+    return "takes auto, inotify or poll";
+}
+
+static const char *parse_pattern(struct fm_options *o, const char *text)
+{
+    if (!*text)
+        return "takes a value that is not empty";
+    if (o->nreload_extra == FM_MAX_RELOAD_EXTRA)
+        return "may be given 64 times";
+    o->reload_extra[o->nreload_extra++] = text;
+    return NULL;
+}
+
 static const char *parse_fields(bool *rfc7239, const char *text)
 {
     *rfc7239 = strcmp(text, "forwarded") == 0;
@@ -212,6 +233,8 @@ const char *fm_option_apply(struct fm_options *o, enum fm_option_kind kind, size
     case KIND_SENDERS: o->has_proxy_allow_from = true; return fm_peers_parse(field, text);
     case KIND_ROOT: return fm_option_root(o, text);
     case KIND_LOGFORMAT: return parse_logformat(field, text);
+    case KIND_PATTERN: return parse_pattern(o, text);
+    case KIND_ENGINE: return parse_engine(field, text);
     case KIND_TEXT:
         if (!*text)
             return "takes a value that is not empty";

@@ -24,6 +24,8 @@
     X(LIMIT)                                                                                                           \
     X(SIZE)                                                                                                            \
     X(BUFFER)                                                                                                          \
+    X(PATTERN)                                                                                                         \
+    X(ENGINE)                                                                                                          \
     X(TEXT)                                                                                                            \
     X(ENV)                                                                                                             \
     X(MODE)                                                                                                            \

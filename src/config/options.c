@@ -128,6 +128,17 @@ static enum fm_options_outcome find_workers(struct fm_options *o)
     return takes ? wrong("the environment's WEB_CONCURRENCY is %s: it %s", text, takes) : FM_OPTIONS_RUN;
 }
 
+/* For development: a worker beside the process that watches, and no request keeps the old code for long. */
+static void apply_reload(struct fm_options *o)
+{
+    if (!o->reload)
+        return;
+    if (o->workers == 0)
+        o->workers = 1;
+    if (o->graceful_timeout > FM_RELOAD_GRACE)
+        o->graceful_timeout = FM_RELOAD_GRACE;
+}
+
 /* What gunicorn reads, too; options come after it. */
 static enum fm_options_outcome take_environment(struct fm_options *o)
 {
@@ -220,5 +231,6 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
     find_venv(o);
     if (find_workers(o) != FM_OPTIONS_RUN || make_absolute(o) != FM_OPTIONS_RUN)
         return FM_OPTIONS_WRONG;
+    apply_reload(o);
     return o->nbinds > 0 ? FM_OPTIONS_RUN : default_bind(o);
 }

@@ -18,6 +18,13 @@
       "[$WEB_CONCURRENCY, or one process that does all itself]")                                                       \
     X(0, "preload", FLAG, preload, NULL, NULL,                                                                         \
       "with --workers: the application is loaded once, and the workers are forked from there and share its memory")    \
+    X(0, "reload", FLAG, reload, NULL, NULL,                                                                           \
+      "for development: the application is loaded anew when one of its files changes, and what cannot be loaded is a " \
+      "page with the traceback; one worker, unless --workers says otherwise")                                          \
+    X(0, "reload-extra-file", PATTERN, reload_extra, NULL, "PATTERN",                                                  \
+      "files that count as well, with *, ? and [...], or a directory with all below it; repeatable")                   \
+    X(0, "reload-engine", ENGINE, reload_engine, "auto", "ENGINE",                                                     \
+      "how changes are noticed: inotify, poll (twice a second), or auto")                                              \
     X(0, "threads", COUNT, threads, "8", "N", "threads that run the application")                                      \
     X(0, "backlog", COUNT, backlog, "2048", "N", "connections the kernel keeps waiting to be accepted")                \
     X(0, "worker-connections", COUNT, worker_connections, "10000", "N",                                                \

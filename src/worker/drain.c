@@ -47,7 +47,7 @@ static void drain(struct fm_worker *w) FM_ON_LOOP
     if (atomic_exchange(&w->service.draining, true))
         return;
     start(w, &w->graceful, FM_T_GRACEFUL);
-    atomic_store(&w->service.others_serve, w->handed.any && !w->quick);
+    atomic_store(&w->service.others_serve, w->handed.any && !w->quick && !w->options->reload);
     if (atomic_load(&w->replaced))
         fm_listen_close(&w->conns);
     fm_conns_drain(&w->conns);

@@ -18,7 +18,7 @@
 #include "fermata/util/fds.h"
 #include "fermata/util/vital.h"
 
-/* "SLOT:READY:COUNTERS:LISTENER,LISTENER...", or "zygote:SOCKET" */
+/* "SLOT:READY:COUNTERS:REPORT:LISTENER,LISTENER...", where 0 is no REPORT, or "zygote:SOCKET" */
 #define ZYGOTE "zygote:"
 
 static bool read_number(const char **at, char end, int *number)
@@ -41,8 +41,9 @@ static bool read_all(struct fm_handed *h, const char *at)
         return read_number(&at, '\0', &h->zygote_fd);
     }
     if (!read_number(&at, ':', &slot) || !read_number(&at, ':', &h->ready_fd) ||
-        !read_number(&at, ':', &h->counters_fd))
+        !read_number(&at, ':', &h->counters_fd) || !read_number(&at, ':', &h->report_fd))
         return false;
+    h->report_fd = h->report_fd > 0 ? h->report_fd : -1;
     h->slot = (unsigned)slot;
     while (*at) {
         if (h->nlisteners == FM_MAX_LISTENERS || !read_number(&at, ',', &h->listeners[h->nlisteners]))
@@ -65,7 +66,7 @@ static bool keep_all(const struct fm_handed *h)
 {
     if (h->zygote_fd >= 0)
         return keep(h->zygote_fd);
-    bool good = keep(h->ready_fd) && keep(h->counters_fd);
+    bool good = keep(h->ready_fd) && keep(h->counters_fd) && (h->report_fd < 0 || keep(h->report_fd));
     for (unsigned i = 0; good && i < h->nlisteners; i++)
         good = keep(h->listeners[i]);
     return good;
@@ -84,7 +85,7 @@ bool fm_handed_take(struct fm_handed *h)
 {
     const char *text = getenv(FM_HANDED_VARIABLE);
     sigset_t none;
-    *h = (struct fm_handed){.ready_fd = -1, .counters_fd = -1, .zygote_fd = -1};
+    *h = (struct fm_handed){.ready_fd = -1, .counters_fd = -1, .report_fd = -1, .zygote_fd = -1};
     if (!text)
         return true;
     bool good = read_all(h, text) && keep_all(h) && note(h, h->zygote_fd >= 0 ? h->zygote_fd : h->ready_fd);
@@ -94,6 +95,7 @@ bool fm_handed_take(struct fm_handed *h)
                 FM_HANDED_VARIABLE, text);
     unsetenv(FM_HANDED_VARIABLE);
     h->any = true;
+    prctl(PR_SET_NAME, FM_HANDED_NAME);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     return good;
@@ -116,8 +118,8 @@ void fm_handed_write(const struct fm_handed *h, struct fm_handed_environment *to
     if (zygote)
         snprintf(to->handed + at, sizeof to->handed - (size_t)at, ZYGOTE "%d", h->zygote_fd);
     else
-        at += snprintf(to->handed + at, sizeof to->handed - (size_t)at, "%u:%d:%d:", h->slot, h->ready_fd,
-                       h->counters_fd);
+        at += snprintf(to->handed + at, sizeof to->handed - (size_t)at, "%u:%d:%d:%d:", h->slot, h->ready_fd,
+                       h->counters_fd, h->report_fd < 0 ? 0 : h->report_fd);
     for (unsigned i = 0; !zygote && i < h->nlisteners; i++)
         at += snprintf(to->handed + at, sizeof to->handed - (size_t)at, "%s%d", i ? "," : "", h->listeners[i]);
     snprintf(to->slot, sizeof to->slot, "%s=%u", FM_SLOT_VARIABLE, h->slot);
@@ -144,6 +146,8 @@ void fm_handed_give(const struct fm_handed *h)
         stay_open(h->listeners[i]);
     stay_open(h->ready_fd);
     stay_open(h->counters_fd);
+    if (h->report_fd >= 0)
+        stay_open(h->report_fd);
 }
 
 int fm_handed_use_counters(const struct fm_handed *h)
@@ -161,7 +165,12 @@ int fm_handed_use_counters(const struct fm_handed *h)
 
 /* ---- to and from a zygote ---- */
 
-#define FDS (2 + FM_MAX_LISTENERS)
+#define FDS (3 + FM_MAX_LISTENERS)
+
+struct message { /* with it come the pipe, the counters, the report, the listening sockets */
+    unsigned slot;
+    unsigned report; /* whether there is one */
+};
 
 union control {
     struct cmsghdr align;
@@ -170,19 +179,20 @@ union control {
 
 int fm_handed_send(int fd, const struct fm_handed *h)
 {
-    int fds[FDS] = {h->ready_fd, h->counters_fd};
-    unsigned slot = h->slot, n = 2 + h->nlisteners;
+    struct message what = {h->slot, h->report_fd >= 0};
+    int fds[FDS] = {h->ready_fd, h->counters_fd, h->report_fd};
+    unsigned own = 2 + what.report, n = own + h->nlisteners;
     union control control = {.bytes = {0}};
-    struct iovec data = {&slot, sizeof slot};
+    struct iovec data = {&what, sizeof what};
     struct msghdr message = {.msg_iov = &data,
                              .msg_iovlen = 1,
                              .msg_control = control.bytes,
                              .msg_controllen = CMSG_SPACE(n * sizeof(int))};
     struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-    memcpy(&fds[2], h->listeners, h->nlisteners * sizeof(int));
+    memcpy(&fds[own], h->listeners, h->nlisteners * sizeof(int));
     *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(n * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
     memcpy(CMSG_DATA(c), fds, n * sizeof(int));
-    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof slot ? 0 : -errno;
+    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof what ? 0 : -errno;
 }
 
 void fm_handed_check(const struct fm_handed *h, int fd, const char *what)
@@ -198,15 +208,18 @@ void fm_handed_close(struct fm_handed *h)
         fm_fds_close(h->ready_fd);
     if (h->counters_fd >= 0)
         fm_fds_close(h->counters_fd);
+    if (h->report_fd >= 0)
+        fm_fds_close(h->report_fd);
     for (unsigned i = 0; i < h->nlisteners; i++)
         fm_fds_close(h->listeners[i]);
-    h->ready_fd = h->counters_fd = -1;
+    h->ready_fd = h->counters_fd = h->report_fd = -1;
     h->nlisteners = 0;
 }
 
 /* The descriptors of a message become those of *h. */
-static bool take_fds(struct msghdr *message, struct fm_handed *h)
+static bool take_fds(struct msghdr *message, struct fm_handed *h, bool report)
 {
+    size_t own = report ? 3 : 2;
     struct cmsghdr *c = CMSG_FIRSTHDR(message);
     int fds[FDS];
     if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len > CMSG_LEN(sizeof fds))
@@ -217,9 +230,11 @@ static bool take_fds(struct msghdr *message, struct fm_handed *h)
         fm_fds_own(fds[i]);
     h->ready_fd = n > 0 ? fds[0] : -1;
     h->counters_fd = n > 1 ? fds[1] : -1;
-    h->nlisteners = n > 2 ? (unsigned)n - 2 : 0;
-    memcpy(h->listeners, &fds[2], h->nlisteners * sizeof(int));
-    if (h->nlisteners > 0 && !(message->msg_flags & MSG_CTRUNC) && note(h, h->ready_fd))
+    h->report_fd = report && n > 2 ? fds[2] : -1;
+    h->nlisteners = n > own ? (unsigned)(n - own) : 0;
+    for (unsigned i = 0; i < h->nlisteners && i < FM_MAX_LISTENERS; i++)
+        h->listeners[i] = fds[own + i];
+    if (h->nlisteners > 0 && h->nlisteners <= FM_MAX_LISTENERS && !(message->msg_flags & MSG_CTRUNC) && note(h, h->ready_fd))
         return true;
     fm_handed_close(h);
     return false;
@@ -228,19 +243,22 @@ static bool take_fds(struct msghdr *message, struct fm_handed *h)
 int fm_handed_receive(const struct fm_handed *zygote, struct fm_handed *h)
 {
     union control control;
-    struct iovec data = {&h->slot, sizeof h->slot};
+    struct message what = {0, 0};
+    struct iovec data = {&what, sizeof what};
     struct msghdr message = {
         .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
     ssize_t n;
     *h = (struct fm_handed){
-        .any = true, .loaded = true, .zygote_fd = -1, .ready_fd = -1, .counters_fd = -1, .arbiter = zygote->arbiter};
+        .any = true, .loaded = true, .zygote_fd = -1, .ready_fd = -1, .counters_fd = -1, .report_fd = -1,
+        .arbiter = zygote->arbiter};
     fm_handed_check(zygote, zygote->zygote_fd, "the socket to the arbiter");
     do
         n = recvmsg(zygote->zygote_fd, &message, MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
     if (n <= 0)
         return n < 0 ? -errno : 0;
-    return take_fds(&message, h) && n == (ssize_t)sizeof h->slot ? 1 : -EBADMSG;
+    h->slot = what.slot;
+    return take_fds(&message, h, what.report) && n == (ssize_t)sizeof what ? 1 : -EBADMSG;
 }
 
 void fm_handed_say_ready(struct fm_handed *h)

@@ -7,6 +7,7 @@
 #include "fermata/worker/end.h"
 #include "fermata/worker/signals.h"
 #include "fermata/wsgi/gateway.h"
+#include "fermata/wsgi/reload.h"
 
 int fm_load_start(const struct fm_options *o, const char *program) FM_UNCHECKED
 {
@@ -29,4 +30,9 @@ bool fm_load_prepare(void)
     return ready;
 }
 
-bool fm_load_app(const struct fm_options *o) { return fm_wsgi_load(o->app) == 0; }
+bool fm_load_app(const struct fm_options *o)
+{
+    if (o->reload)
+        fm_wsgi_reload_begin();
+    return fm_wsgi_load(o->app) == 0 || (o->reload && !fm_signals_end_noted() && fm_wsgi_explain() == 0);
+}

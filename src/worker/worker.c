@@ -31,6 +31,7 @@
 #include "fermata/worker/signals.h"
 #include "fermata/worker/wiring.h"
 #include "fermata/wsgi/gateway.h"
+#include "fermata/wsgi/reload.h"
 #include "fermata/wsgi/report.h"
 
 #define LOG_TIME FM_SEC /* for the last lines of a log */
@@ -263,6 +264,11 @@ static int start_python(struct fm_worker *w, const char *program) FM_UNCHECKED
     }
     if (!w->handed.loaded)
         load(w);
+    if (w->handed.report_fd >= 0) {
+        fm_wsgi_report(w->handed.report_fd);
+        fm_fds_close(w->handed.report_fd);
+        w->handed.report_fd = -1;
+    }
     fm_signals_again(true);
     app_signal_fd = fm_wsgi_signal_fd(&app_signals);
     return FM_EXIT_OK;

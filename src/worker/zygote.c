@@ -71,9 +71,10 @@ static void become_worker(const struct fm_handed *zygote, const struct fm_handed
 {
     own_fork = false;
     fm_fds_close(zygote->zygote_fd);
-    setpgid(0, 0);
+    if (getpgrp() != getpgid(h->arbiter)) /* as for the zygote, which with --reload has stayed in that group */
+        setpgid(0, 0);
     find_parent(h, between);
-    prctl(PR_SET_NAME, "fermata");
+    prctl(PR_SET_NAME, FM_HANDED_NAME);
     fm_signals_forked();
     sigprocmask(SIG_SETMASK, mask, NULL);
     fm_interp_forked(true);

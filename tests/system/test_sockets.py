@@ -251,7 +251,6 @@ HINTS = {
     ("-t", "60"): "--request-timeout",
     ("--timeout=60",): "--request-timeout",
     ("--preload-app",): "it is --preload",
-    ("--reload",): "start it again",
     ("--max-requests", "1000"): "recycled",
     ("--certfile", "x"): "no TLS",
     ("-c", "conf.py"): "no configuration file",

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "fermata/arbiter/launch.h"
 #include "fermata/arbiter/roster.h"
@@ -21,6 +22,8 @@ struct fm_child { /* a process that runs */
     int ready_fd; /* -1 once it has said that it is ready, or has closed it */
     struct event *ready_event;
     struct fm_counters *counters; /* mapped */
+    int report_fd;                /* with --reload, until it is ready; else -1 */
+    struct timespec since;        /* CLOCK_REALTIME before the process began that has loaded the application */
     struct fm_children *of;
 };
 
@@ -28,12 +31,15 @@ struct fm_children {
     struct fm_loop *loop;
     struct fm_launch launch;
     bool preload; /* workers are forked by a zygote */
+    bool reports; /* workers say of which files the application is */
     struct fm_zygotes zygotes;
     struct fm_handed handed; /* the listening sockets */
     unsigned blocks;         /* of counters in a process */
     struct fm_child all[2 * FM_WORKERS_MAX];
     struct fm_counters_sum ended; /* what those have counted that are gone */
     void (*on_ready)(void *ctx, pid_t pid);
+    /* Before on_ready: directories, each with a NUL behind it, and when they began to be read, or later. */
+    void (*on_report)(void *ctx, const char *directories, size_t size, const struct timespec *since);
     void (*on_pid)(void *ctx, pid_t before, pid_t now); /* a worker has another pid, its own */
     void (*on_exit)(void *ctx, pid_t pid, struct fm_roster_exit how);
     void *ctx;

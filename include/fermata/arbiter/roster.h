@@ -7,6 +7,7 @@
  * our own doing.
  *  - A reload starts one worker of the new generation and waits for it.  If that one ends before it is ready, the
  * reload has failed and the old generation stays as it is.
+ *  - Unless it is for development (old_first): then no old one is to answer any more, and requests wait for the new.
  *  - What ends without having been told is started again, after a while that doubles (0.1 s to 30 s) as long as it does
  *    not stay ready for a minute.
  *  - Only where no worker has ever been ready does the end of one end all: there is nothing to lose, and the operator
@@ -78,6 +79,7 @@ struct fm_roster {
     const struct fm_roster_ops *ops;
     void *ctx;
     uint64_t patience; /* from being told to end to being killed */
+    bool old_first;    /* a reload ends the old ones at once, and has new ones meanwhile (--reload) */
     unsigned wanted;
     unsigned generation; /* the one that is wanted */
     bool proven;         /* a worker of it has been ready */

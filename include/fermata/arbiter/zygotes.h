@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "fermata/arbiter/launch.h"
 #include "fermata/net/loop.h"
@@ -23,6 +24,7 @@ struct fm_zygote {
     pid_t pid; /* 0: none */
     int fd;    /* our end; -1: closed */
     struct event *event;
+    struct timespec since; /* CLOCK_REALTIME before it began */
     bool loaded;
     bool retired;    /* not to be asked any more */
     void *under_way; /* the worker that was asked for, as the caller names it, or NULL */
@@ -50,7 +52,8 @@ struct fm_zygotes {
     void *ctx;
     struct fm_zygote all[FM_ZYGOTES_MAX];
     struct fm_zygote_generation serving, tried;
-    bool reloading; /* the next worker is of `tried` */
+    bool reloading;  /* the next worker is of `tried` */
+    bool impossible; /* orphans do not come to this process */
 };
 
 /* Has orphans come to this process.  The rest of *zs is set by the caller before. */

@@ -13,6 +13,7 @@
 #include "fermata/server/conns.h"
 
 #define FM_HANDED_VARIABLE "FERMATA_HANDED"
+#define FM_HANDED_NAME "fermata" /* of the process: it was executed as /proc/self/exe, and would be called so */
 #define FM_SLOT_VARIABLE "FERMATA_WORKER" /* the application's: 0 to N - 1 */
 
 struct fm_handed {
@@ -25,6 +26,7 @@ struct fm_handed {
     ino_t inode;
     pid_t arbiter;
     int counters_fd;
+    int report_fd; /* with --reload: a file for fm_wsgi_report, else -1 */
     int listeners[FM_MAX_LISTENERS];
     unsigned nlisteners;
 };

@@ -14,7 +14,8 @@ int fm_load_start(const struct fm_options *o, const char *program);
 /* Has what loads an application ready.  SIGTERM and SIGINT are the server's again afterwards.  False after a message. */
 bool fm_load_prepare(void) FM_NEEDS_GIL;
 
-/* False after a message, but where it was interrupted. */
+/* False after a message, but where it was interrupted.  With --reload one that cannot be loaded is a page that says
+ * why. */
 bool fm_load_app(const struct fm_options *o) FM_NEEDS_GIL;
 
 #endif

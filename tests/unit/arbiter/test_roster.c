@@ -382,6 +382,44 @@ static void test_one_that_does_not_end(void **state)
     assert_true(fm_roster_is_over(&w.r) && w.r.killed);
 }
 
+/* For development: no old one is to answer any more, and a reload also ends what loads. */
+static void test_old_first(void **state)
+{
+    pid_t told;
+    (void)state;
+    serve(2);
+    w.checked = false;
+    w.r.old_first = true;
+    fm_roster_reload(&w.r, w.now);
+    assert_int_equal(count(FM_WORKER_DRAINING), 2);
+    assert_int_equal(last_signal(&told), SIGINT);
+    tick();
+    assert_int_equal(w.starts, 4); /* both at once */
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    assert_int_equal(w.starts, 6);
+    assert_int_equal(count(FM_WORKER_DRAINING), 4);
+    exits(103, 0);
+    exits(105, 3); /* it is tried again */
+    assert_false(w.r.stopping);
+    w.now = tick();
+    tick();
+    assert_int_equal(w.starts, 7);
+    ready(106);
+    ready(107);
+    assert_int_equal(count(FM_WORKER_READY), 2);
+    begin(1); /* what loads first may hang, too */
+    w.r.old_first = true;
+    tick();
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    assert_int_equal(w.starts, 2);
+    exits(101, 0);
+    assert_false(w.r.stopping);
+    ready(102);
+    assert_int_equal(count(FM_WORKER_READY), 1);
+}
+
 /* One that a zygote is to fork goes by the pid of that one until it is there. */
 static void test_another_pid(void **state)
 {
@@ -523,6 +561,7 @@ int main(void)
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_one_that_does_not_end),
         cmocka_unit_test(test_ends_that_go_wrong),
+        cmocka_unit_test(test_old_first),
         cmocka_unit_test(test_another_pid),
         cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_whatever_happens),
