@@ -3,13 +3,12 @@ its only thread, and after the fork in the worker."""
 
 from __future__ import annotations
 
+import _socket
 import gc
 import os
 import stat
 import threading
 import time
-
-import _socket
 
 __all__ = ["begin", "born", "settle", "slot", "sockets", "threads"]
 

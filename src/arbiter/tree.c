@@ -12,7 +12,7 @@
 
 #include "fermata/util/err.h"
 
-#define DEEPEST 32      /* levels below a directory of a pattern */
+#define DEEPEST 32       /* levels below a directory of a pattern */
 #define MOST_FILES 50000 /* more is a mistake: the root of a disk */
 
 struct files { /* of one look */
@@ -256,8 +256,8 @@ static void walk_below(const struct walk *w, const char *directory, int depth, i
     w->fn(w->ctx, directory);
     DIR *d = depth < deepest ? opendir(directory) : NULL;
     for (struct dirent *e; d && (e = readdir(d));)
-        if (!is_hidden(e->d_name) && e->d_type != DT_REG && join(path, directory, e->d_name) &&
-            lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        if (!is_hidden(e->d_name) && e->d_type != DT_REG && join(path, directory, e->d_name) && lstat(path, &st) == 0 &&
+            S_ISDIR(st.st_mode))
             walk_below(w, path, depth + 1, deepest);
     if (d)
         closedir(d);

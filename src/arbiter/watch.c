@@ -75,8 +75,8 @@ static void on_event(struct fm_event *event)
 /* File systems on which others may change files without this kernel knowing. */
 static bool tells_nothing(const char *directory)
 {
-    static const unsigned long kinds[] = {0x6969 /* NFS */,       0x517b /* SMB */,  0xfe534d42 /* SMB2 */,
-                                          0xff534d42 /* CIFS */,  0x01021997 /* 9p */, 0x65735546 /* FUSE, virtiofs */,
+    static const unsigned long kinds[] = {0x6969 /* NFS */,        0x517b /* SMB */,    0xfe534d42 /* SMB2 */,
+                                          0xff534d42 /* CIFS */,   0x01021997 /* 9p */, 0x65735546 /* FUSE, virtiofs */,
                                           0x786f4256 /* vboxsf */, 0xbacbacbc /* vmhgfs */};
     struct statfs fs;
     if (statfs(directory, &fs) != 0)

@@ -234,7 +234,8 @@ static bool take_fds(struct msghdr *message, struct fm_handed *h, bool report)
     h->nlisteners = n > own ? (unsigned)(n - own) : 0;
     for (unsigned i = 0; i < h->nlisteners && i < FM_MAX_LISTENERS; i++)
         h->listeners[i] = fds[own + i];
-    if (h->nlisteners > 0 && h->nlisteners <= FM_MAX_LISTENERS && !(message->msg_flags & MSG_CTRUNC) && note(h, h->ready_fd))
+    if (h->nlisteners > 0 && h->nlisteners <= FM_MAX_LISTENERS && !(message->msg_flags & MSG_CTRUNC) &&
+        note(h, h->ready_fd))
         return true;
     fm_handed_close(h);
     return false;
@@ -245,12 +246,18 @@ int fm_handed_receive(const struct fm_handed *zygote, struct fm_handed *h)
     union control control;
     struct message what = {0, 0};
     struct iovec data = {&what, sizeof what};
-    struct msghdr message = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+    struct msghdr message = {.msg_iov = &data,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
     ssize_t n;
-    *h = (struct fm_handed){
-        .any = true, .loaded = true, .zygote_fd = -1, .ready_fd = -1, .counters_fd = -1, .report_fd = -1,
-        .arbiter = zygote->arbiter};
+    *h = (struct fm_handed){.any = true,
+                            .loaded = true,
+                            .zygote_fd = -1,
+                            .ready_fd = -1,
+                            .counters_fd = -1,
+                            .report_fd = -1,
+                            .arbiter = zygote->arbiter};
     fm_handed_check(zygote, zygote->zygote_fd, "the socket to the arbiter");
     do
         n = recvmsg(zygote->zygote_fd, &message, MSG_CMSG_CLOEXEC);

@@ -46,9 +46,10 @@ int fm_wsgi_preload_end(void)
     char text[1500];
     ask("threads", text, sizeof text);
     if (*text) {
-        fm_warn("--preload: the import of the application has left threads running, which a fork would lose; each worker "
-                "loads the application by itself: %s",
-                text);
+        fm_warn(
+            "--preload: the import of the application has left threads running, which a fork would lose; each worker "
+            "loads the application by itself: %s",
+            text);
         return -1;
     }
     ask("sockets", text, sizeof text);

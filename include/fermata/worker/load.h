@@ -11,7 +11,8 @@
  * a message.  Main thread, as the others. */
 int fm_load_start(const struct fm_options *o, const char *program);
 
-/* Has what loads an application ready.  SIGTERM and SIGINT are the server's again afterwards.  False after a message. */
+/* Has what loads an application ready.  SIGTERM and SIGINT are the server's again afterwards.  False after a message.
+ */
 bool fm_load_prepare(void) FM_NEEDS_GIL;
 
 /* False after a message, but where it was interrupted.  With --reload one that cannot be loaded is a page that says

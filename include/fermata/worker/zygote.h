@@ -12,10 +12,10 @@
 
 /* What a zygote, or the process between it and a worker, tells the arbiter; one message of the socket each. */
 enum fm_zygote_word {
-    FM_ZYGOTE_LOADED,  /* the application is loaded, and workers are forked from now on */
-    FM_ZYGOTE_ALONE,   /* the import has started threads: each worker has to load the application by itself; it ends */
-    FM_ZYGOTE_BORN,    /* `value` is the pid of the worker that was asked for */
-    FM_ZYGOTE_BARREN,  /* it could not be forked */
+    FM_ZYGOTE_LOADED, /* the application is loaded, and workers are forked from now on */
+    FM_ZYGOTE_ALONE,  /* the import has started threads: each worker has to load the application by itself; it ends */
+    FM_ZYGOTE_BORN,   /* `value` is the pid of the worker that was asked for */
+    FM_ZYGOTE_BARREN, /* it could not be forked */
 };
 
 struct fm_zygote_says {

@@ -214,12 +214,8 @@ static void test_where_changes_can_be(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),
-        TEST(test_changes),
-        TEST(test_a_directory_that_comes_later),
-        TEST(test_what_is_newer),
-        TEST(test_a_new_package),
-        TEST(test_patterns),
+        cmocka_unit_test(test_names),    TEST(test_changes),       TEST(test_a_directory_that_comes_later),
+        TEST(test_what_is_newer),        TEST(test_a_new_package), TEST(test_patterns),
         TEST(test_where_changes_can_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
