@@ -9,7 +9,7 @@
 #define MODULE "_fermata_preload"
 
 /* The result of a function of the module, or NULL after the exception was logged. */
-static PyObject *call(const char *function, const char *format, unsigned argument)
+static PyObject *call(const char *function, const char *format, unsigned argument) FM_NEEDS_GIL
 {
     PyObject *module = PyImport_ImportModule(MODULE);
     PyObject *result = module ? PyObject_CallMethod(module, function, format, argument) : NULL;
@@ -31,20 +31,22 @@ void fm_wsgi_preload_begin(void)
         fm_py_log_exception(FM_LOG_ERROR, "--preload");
 }
 
-/* The text that a function gives; "" if there is none. */
-static void ask(const char *function, char *text, size_t size)
+/* The text that a function gives.  False: it has failed. */
+static bool ask(const char *function, char *text, size_t size) FM_NEEDS_GIL
 {
     PyObject *result = call(function, NULL, 0);
-    const char *said = result ? PyUnicode_AsUTF8(result) : "";
-    snprintf(text, size, "%s", said ? said : "");
+    const char *said = result ? PyUnicode_AsUTF8(result) : NULL;
+    snprintf(text, size, "%s", said ? said : "(what cannot be shown)"); /* a name may be no text */
     PyErr_Clear();
     Py_XDECREF(result);
+    return result;
 }
 
 int fm_wsgi_preload_end(void)
 {
     char text[1500];
-    ask("threads", text, sizeof text);
+    if (!ask("threads", text, sizeof text))
+        return -1; /* nothing is known */
     if (*text) {
         fm_warn(
             "--preload: the import of the application has left threads running, which a fork would lose; each worker "
@@ -52,8 +54,7 @@ int fm_wsgi_preload_end(void)
             text);
         return -1;
     }
-    ask("sockets", text, sizeof text);
-    if (*text)
+    if (ask("sockets", text, sizeof text) && *text)
         fm_warn("--preload: the import of the application has left sockets open, and all workers would talk through "
                 "the same ones; open them when they are first needed, or close them at the end of the import: %s",
                 text);
