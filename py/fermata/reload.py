@@ -69,7 +69,7 @@ def report(fd: int, error: BaseException | None) -> None:
     """Writes the directories that the application was loaded from, or was to be, to the file: each with a NUL behind it."""
     found: dict[str, None] = {}
     for place in [*_search_path(), *_of_modules(), *_of_error(error)]:
-        if len(found) < _MOST and _is_own(place) and os.path.isdir(place):
+        if place not in found and len(found) < _MOST and _is_own(place) and os.path.isdir(place):
             found[place] = None
     os.pwrite(fd, b"".join(os.fsencode(place) + b"\0" for place in found), 0)
 

@@ -133,13 +133,13 @@ static bool take_more(struct fm_watch *w)
     w->more = (struct fm_buf)FM_BUF_INIT;
     bool stop = w->stop;
     pthread_mutex_unlock(&w->lock);
-    const char *at = fm_buf_head(&more), *end = at + fm_buf_size(&more);
-    while (!stop && at < end) {
-        const char *nul = memchr(at, '\0', (size_t)(end - at));
+    while (!stop && fm_buf_size(&more) > 0) {
+        const char *path = fm_buf_head(&more);
+        const char *nul = memchr(path, '\0', fm_buf_size(&more));
         if (!nul)
             break;
-        fm_tree_add(&w->tree, at, &since);
-        at = nul + 1;
+        fm_tree_add(&w->tree, path, &since);
+        fm_buf_consume(&more, (size_t)(nul + 1 - path));
     }
     fm_buf_fini(&more);
     return !stop;
