@@ -22,7 +22,7 @@ struct files { /* of one look */
 
 static void free_files(struct fm_tree_file *files, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; files && i < n; i++)
         free(files[i].path);
     free(files);
 }
