@@ -10,7 +10,7 @@
 #include "fermata/py/interp.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
-#include "fermata/util/log.h"
+#include "fermata/worker/logs.h"
 #include "fermata/worker/process.h"
 #include "fermata/worker/signals.h"
 #include "fermata/worker/worker.h"
@@ -31,24 +31,28 @@ int main(int argc, char **argv)
         return 1;
     if (options.umask >= 0)
         umask((mode_t)options.umask);
-    fm_log_set_level(options.log_level);
-    int err = fm_log_open(options.error_logfile);
-    if (err != 0) {
-        fprintf(stderr, "fermata: --error-logfile %s: %s\n", options.error_logfile, fm_strerror(err));
-        return 1;
-    }
+    bool arbiter = options.workers > 0 && !handed.any;
+    int code = fm_logs_open(&options, arbiter);
+    if (code != 0)
+        return code;
+    if (handed.zygote_fd < 0)
+        fm_logs_gather(&options);
     int directory = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC); /* workers begin where this has */
     if (options.chdir && chdir(options.chdir) != 0) {
         fprintf(stderr, "fermata: --chdir %s: %s\n", options.chdir, fm_strerror(-errno));
         return 2;
     }
-    if (options.workers > 0 && !handed.any)
+    if (arbiter)
         return fm_arbiter_run(&options, argv, directory);
     if (directory >= 0)
         close(directory);
-    int code = handed.zygote_fd >= 0 ? fm_zygote_run(&options, argv[0], &handed) : -1;
-    if (code < 0) /* a worker: executed, or forked just now */
-        code = fm_worker_run(&options, argv[0], &handed);
-    fm_log_flush(fm_now() + FM_SEC);
+    if (handed.zygote_fd >= 0) {
+        code = fm_zygote_run(&options, argv[0], &handed);
+        if (code >= 0)
+            return code;
+        fm_logs_gather(&options); /* in a worker from here on */
+    }
+    code = fm_worker_run(&options, argv[0], &handed);
+    fm_logs_flush(fm_now() + FM_SEC);
     return code;
 }

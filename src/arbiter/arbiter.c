@@ -17,8 +17,10 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "fermata/util/statsd.h"
 #include "fermata/worker/end.h"
 #include "fermata/worker/listen.h"
+#include "fermata/worker/logs.h"
 
 #define SLACK (3 * FM_SEC) /* a worker that does as it is told has ended by itself before it is killed */
 
@@ -34,6 +36,7 @@ static struct arbiter {
     struct fm_admin *admin; /* or NULL */
     struct fm_watch *watch; /* with --reload, or NULL */
     int signal_fd;
+    unsigned gauged; /* workers, as statsd was told last */
     struct event *signal_event, *tick_event;
 } arbiter = {.signal_fd = -1};
 
@@ -299,6 +302,17 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     (void)fd, (void)what, (void)arg; /* every turn ticks */
 }
 
+/* As gunicorn counts: all that there are. */
+static void gauge_workers(struct arbiter *a)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < sizeof a->roster.workers / sizeof *a->roster.workers; i++)
+        n += a->roster.workers[i].pid > 0;
+    if (n != a->gauged && fm_logs_statsd())
+        fm_statsd_workers(fm_logs_statsd(), n);
+    a->gauged = n;
+}
+
 static void arm(struct arbiter *a, uint64_t next)
 {
     uint64_t now = fm_now(), in = next > now ? next - now : 0;
@@ -340,11 +354,9 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
         fm_log(FM_LOG_CRITICAL, "cannot take signals: %s", fm_strerror(err));
         return err;
     }
-    err = fm_log_start(o->log_buffer); /* signals are blocked in its thread, too */
-    if (err != 0) {
-        fm_log(FM_LOG_CRITICAL, "cannot start the thread of the log: %s", fm_strerror(err));
+    err = fm_logs_start(o); /* signals are blocked in their threads, too */
+    if (err != 0)
         return err;
-    }
     err = fm_listen_open(&a->conns, o);
     if (err == 0)
         err = start_admin(a);
@@ -393,14 +405,16 @@ int fm_arbiter_run(const struct fm_options *o, char **argv, int directory) FM_UN
         fm_listen_announce(&a->conns, o);
         while (!fm_roster_is_over(&a->roster)) {
             arm(a, fm_roster_tick(&a->roster, fm_now()));
+            gauge_workers(a);
             fm_loop_turn(&a->loop, true);
         }
+        gauge_workers(a);
         fm_children_end(&a->children);
         code = a->roster.killed ? EXIT_KILLED : a->roster.code;
         fm_info("All workers have ended");
     }
     tear_down(a);
     fm_role_drop_loop();
-    fm_log_flush(fm_now() + FM_SEC);
+    fm_logs_flush(fm_now() + FM_SEC);
     return code;
 }

@@ -1,6 +1,7 @@
 /* Python and the application; see worker/load.h. */
 #include "fermata/worker/load.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #include "fermata/py/interp.h"
@@ -30,9 +31,15 @@ bool fm_load_prepare(void)
     return ready;
 }
 
-bool fm_load_app(const struct fm_options *o)
+int fm_load_app(const struct fm_options *o)
 {
+    struct fm_wsgi_logging logging = {o->log_config, o->log_config_json, o->log_config_dict,
+                                      o->capture_output && strcmp(o->error_logfile, "-") != 0};
+    if (fm_wsgi_set_up_logging(&logging) != 0)
+        return FM_EXIT_USAGE;
     if (o->reload)
         fm_wsgi_reload_begin();
-    return fm_wsgi_load(o->app) == 0 || (o->reload && !fm_signals_end_noted() && fm_wsgi_explain() == 0);
+    if (fm_wsgi_load(o->app) == 0 || (o->reload && !fm_signals_end_noted() && fm_wsgi_explain() == 0))
+        return FM_EXIT_OK;
+    return FM_EXIT_APP;
 }

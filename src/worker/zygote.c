@@ -152,9 +152,10 @@ int fm_zygote_run(const struct fm_options *o, const char *program, struct fm_han
     if (code != FM_EXIT_OK)
         return code;
     fm_wsgi_preload_begin();
-    if (!fm_load_prepare() || !fm_load_app(o)) {
+    code = fm_load_prepare() ? fm_load_app(o) : FM_EXIT_APP;
+    if (code != FM_EXIT_OK) {
         fm_interp_abandon();
-        leave(FM_EXIT_APP);
+        leave(code);
     }
     fm_signals_again(false); /* the import may have set handlers of its own */
     if (!prepare(&zygote))

@@ -15,8 +15,8 @@ int fm_load_start(const struct fm_options *o, const char *program);
  */
 bool fm_load_prepare(void) FM_NEEDS_GIL;
 
-/* False after a message, but where it was interrupted.  With --reload one that cannot be loaded is a page that says
- * why. */
-bool fm_load_app(const struct fm_options *o) FM_NEEDS_GIL;
+/* Sets up logging as the options say, and loads the application; with --reload one that cannot be loaded is a page that
+ * says why.  0, or the exit code after a message, or without one where it was interrupted. */
+int fm_load_app(const struct fm_options *o) FM_NEEDS_GIL;
 
 #endif
