@@ -63,7 +63,11 @@ def set_up_logging(
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(line_buffering=True)
     option = (
-        "logconfig_dict" if config_dict else f"--log-config-json {config_json}" if config_json else f"--log-config {config}"
+        "logconfig_dict"
+        if config_dict
+        else f"--log-config-json {config_json}"
+        if config_json
+        else f"--log-config {config}"
     )
     try:
         try:

@@ -10,6 +10,8 @@
 
 #include "fermata/admin/admin.h"
 #include "fermata/arbiter/children.h"
+#include "fermata/arbiter/hooks.h"
+#include "fermata/arbiter/reconfigure.h"
 #include "fermata/arbiter/roster.h"
 #include "fermata/arbiter/watch.h"
 #include "fermata/server/timeouts.h"
@@ -18,6 +20,7 @@
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
 #include "fermata/util/statsd.h"
+#include "fermata/worker/configure.h"
 #include "fermata/worker/end.h"
 #include "fermata/worker/listen.h"
 #include "fermata/worker/logs.h"
@@ -33,6 +36,8 @@ static struct arbiter {
     struct fm_conns conns;     /* the listening sockets; no connection is ever accepted here */
     struct fm_children children;
     struct fm_roster roster;
+    struct fm_reconfigure reconfigure;
+    struct fm_hook_process hooks;
     struct fm_admin *admin; /* or NULL */
     struct fm_watch *watch; /* with --reload, or NULL */
     int signal_fd;
@@ -44,7 +49,9 @@ static struct arbiter {
 
 static pid_t start(void *ctx, unsigned slot) FM_UNCHECKED
 {
-    return fm_children_start(&((struct arbiter *)ctx)->children, slot);
+    struct arbiter *a = ctx;
+    fm_hook_process_tell(&a->hooks, FM_HOOK_pre_fork, 0, slot);
+    return fm_children_start(&a->children, slot);
 }
 
 static void send_signal(void *ctx, pid_t pid, int number)
@@ -67,18 +74,34 @@ static void on_ready(void *ctx, pid_t pid) FM_UNCHECKED
 {
     struct arbiter *a = ctx;
     bool proven = a->roster.proven;
+    fm_assert_on_loop();
     fm_roster_ready(&a->roster, pid, fm_now());
+    if (a->roster.proven)
+        fm_reconfigure_keep(&a->reconfigure);
     if (!proven && a->roster.proven)
         fm_children_keep(&a->children);
+}
+
+static long slot_of(const struct arbiter *a, pid_t pid)
+{
+    for (size_t i = 0; i < sizeof a->roster.workers / sizeof *a->roster.workers; i++)
+        if (a->roster.workers[i].pid == pid)
+            return a->roster.workers[i].slot;
+    return 0;
 }
 
 static void on_ended(void *ctx, pid_t pid, struct fm_roster_exit how) FM_UNCHECKED
 {
     struct arbiter *a = ctx;
     bool proven = a->roster.proven;
+    long slot = slot_of(a, pid);
+    fm_assert_on_loop();
     fm_roster_exited(&a->roster, pid, how, fm_now());
-    if (!proven && a->roster.proven)
+    if (!proven && a->roster.proven) { /* not by a worker that was ready: the reload has failed */
+        fm_reconfigure_back(&a->reconfigure);
         fm_children_drop(&a->children);
+    }
+    fm_hook_process_tell(&a->hooks, FM_HOOK_child_exit, pid, slot);
 }
 
 static void on_pid(void *ctx, pid_t before, pid_t now)
@@ -104,11 +127,12 @@ static void stop(struct arbiter *a, int number) FM_ON_LOOP
     fm_roster_stop(&a->roster, number == SIGQUIT || again ? SIGQUIT : SIGTERM, fm_now());
 }
 
-static void resize(struct arbiter *a, int by)
+static void resize(struct arbiter *a, int by) FM_ON_LOOP
 {
     unsigned before = a->roster.wanted;
     fm_roster_resize(&a->roster, by);
     fm_info("%u workers are wanted, %u were", a->roster.wanted, before);
+    fm_hook_process_tell(&a->hooks, FM_HOOK_nworkers_changed, (long)a->roster.wanted, (long)before);
 }
 
 static void reopen(struct arbiter *a)
@@ -123,27 +147,75 @@ static bool can_reload(const struct arbiter *a)
     return !a->roster.stopping && (a->roster.ever_ready || a->roster.old_first);
 }
 
-static void reload(struct arbiter *a) FM_ON_LOOP
+static uint64_t patience(const struct fm_options *o)
+{
+    return o->drain_delay + o->graceful_timeout + FM_END_TIME + FM_END_PYTHON + SLACK;
+}
+
+static void start_generation(struct arbiter *a) FM_ON_LOOP
 {
     fm_children_reload(&a->children); /* first: those that load are told to end by what follows */
     fm_roster_reload(&a->roster, fm_now());
+    fm_hook_process_tell(&a->hooks, FM_HOOK_on_reload, 0, 0);
+}
+
+static void on_options(void *ctx, const struct fm_options *to)
+{
+    struct arbiter *a = ctx;
+    unsigned before = a->roster.wanted;
+    fm_assert_on_loop();
+    if (to->workers > 0)
+        fm_roster_resize(&a->roster, (int)to->workers - (int)before);
+    a->roster.patience = patience(to);
+    a->options = a->service.options = to;
+    fm_hook_process_renew(&a->hooks, to->hooks);
+    if (a->roster.wanted != before)
+        fm_hook_process_tell(&a->hooks, FM_HOOK_nworkers_changed, (long)a->roster.wanted, (long)before);
+}
+
+static void on_config(void *ctx)
+{
+    struct arbiter *a = ctx;
+    fm_assert_on_loop();
+    if (!can_reload(a))
+        return;
+    fm_info("Reloading: a worker of the new generation is started");
+    start_generation(a);
+}
+
+static void on_config_failed(void *ctx, const char *why)
+{
+    (void)ctx;
+    fm_error("Reload failed: %s; the workers go on", why);
+}
+
+/* What workers are to be started with is read first, where there is a file that says it. */
+static void reload(struct arbiter *a, const char *why) FM_ON_LOOP
+{
+    if (a->options->config) {
+        fm_info("%s; %s is read again", why, a->options->config);
+        fm_reconfigure_start(&a->reconfigure);
+    } else {
+        fm_info("%s; a worker of the new generation is started", why);
+        start_generation(a);
+    }
 }
 
 static void take_reload(struct arbiter *a) FM_ON_LOOP
 {
-    bool can = can_reload(a);
-    fm_info(can ? "SIGHUP: reloading: a worker of the new generation is started" : "SIGHUP: nothing serves yet");
-    if (can)
-        reload(a);
+    if (can_reload(a))
+        reload(a, "SIGHUP: reloading");
+    else
+        fm_info("SIGHUP: nothing serves yet");
 }
 
 static void on_changed(void *ctx, const char *path)
 {
+    char why[FM_PATH_SIZE + 32];
     fm_assert_on_loop();
-    if (!can_reload(ctx))
-        return;
-    fm_info("%s has changed; the application is loaded anew", path);
-    reload(ctx);
+    snprintf(why, sizeof why, "%s has changed", path);
+    if (can_reload(ctx))
+        reload(ctx, why);
 }
 
 static void on_report(void *ctx, const char *directories, size_t size, const struct timespec *since)
@@ -338,6 +410,22 @@ static int start_watch(struct arbiter *a) FM_ON_LOOP
     return err;
 }
 
+static void prepare_reload(struct arbiter *a, char **argv, int directory)
+{
+    a->reconfigure = (struct fm_reconfigure){.loop = &a->loop,
+                                             .argv = argv,
+                                             .directory = directory,
+                                             .first = a->options,
+                                             .on_options = on_options,
+                                             .on_read = on_config,
+                                             .on_failed = on_config_failed,
+                                             .ctx = a};
+    fm_reconfigure_init(&a->reconfigure);
+    a->hooks =
+        (struct fm_hook_process){.loop = &a->loop, .argv = argv, .directory = directory, .hooks = a->options->hooks};
+    fm_hook_process_init(&a->hooks);
+}
+
 static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
 {
     const struct fm_options *o = a->options;
@@ -374,12 +462,17 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
     for (unsigned i = 0; i < a->conns.nbound; i++)
         a->children.handed.listeners[a->children.handed.nlisteners++] = a->conns.bound[i].listener.fd;
     fm_children_init(&a->children, o->threads + 1);
+    prepare_reload(a, argv, directory);
     return err;
 }
 
 static void tear_down(struct arbiter *a) FM_ON_LOOP
 {
     fm_watch_stop(a->watch);
+    if (a->reconfigure.first) {
+        fm_hook_process_fini(&a->hooks);
+        fm_reconfigure_fini(&a->reconfigure);
+    }
     fm_admin_free(a->admin);
     fm_loop_reap(&a->loop);
     fm_listen_close(&a->conns);
@@ -395,14 +488,16 @@ static void tear_down(struct arbiter *a) FM_ON_LOOP
 int fm_arbiter_run(const struct fm_options *o, char **argv, int directory) FM_UNCHECKED
 {
     struct arbiter *a = &arbiter;
-    uint64_t patience = o->drain_delay + o->graceful_timeout + FM_END_TIME + FM_END_PYTHON + SLACK;
     a->options = o;
     fm_role_take_loop();
-    fm_roster_init(&a->roster, &roster_ops, a, o->workers, patience);
+    fm_roster_init(&a->roster, &roster_ops, a, o->workers, patience(o));
     a->roster.old_first = o->reload;
     int code = FM_EXIT_OTHER;
     if (set_up(a, argv, directory) == 0) {
+        fm_hook_process_tell(&a->hooks, FM_HOOK_on_starting, 0, 0);
+        fm_hook_process_wait(&a->hooks, a->signal_fd); /* it may make what workers need */
         fm_listen_announce(&a->conns, o);
+        fm_hook_process_tell(&a->hooks, FM_HOOK_when_ready, 0, 0);
         while (!fm_roster_is_over(&a->roster)) {
             arm(a, fm_roster_tick(&a->roster, fm_now()));
             gauge_workers(a);
@@ -412,6 +507,8 @@ int fm_arbiter_run(const struct fm_options *o, char **argv, int directory) FM_UN
         fm_children_end(&a->children);
         code = a->roster.killed ? EXIT_KILLED : a->roster.code;
         fm_info("All workers have ended");
+        fm_hook_process_tell(&a->hooks, FM_HOOK_on_exit, 0, 0);
+        fm_hook_process_wait(&a->hooks, -1);
     }
     tear_down(a);
     fm_role_drop_loop();

@@ -1,7 +1,6 @@
 /* Python and the application; see worker/load.h. */
 #include "fermata/worker/load.h"
 
-#include <string.h>
 #include <unistd.h>
 
 #include "fermata/py/interp.h"
@@ -31,12 +30,14 @@ bool fm_load_prepare(void)
     return ready;
 }
 
+int fm_load_logging(const struct fm_options *o, bool by_lines)
+{
+    struct fm_wsgi_logging logging = {o->log_config, o->log_config_json, o->log_config_dict, by_lines};
+    return fm_wsgi_set_up_logging(&logging) == 0 ? FM_EXIT_OK : FM_EXIT_USAGE;
+}
+
 int fm_load_app(const struct fm_options *o)
 {
-    struct fm_wsgi_logging logging = {o->log_config, o->log_config_json, o->log_config_dict,
-                                      o->capture_output && strcmp(o->error_logfile, "-") != 0};
-    if (fm_wsgi_set_up_logging(&logging) != 0)
-        return FM_EXIT_USAGE;
     if (o->reload)
         fm_wsgi_reload_begin();
     if (fm_wsgi_load(o->app) == 0 || (o->reload && !fm_signals_end_noted() && fm_wsgi_explain() == 0))

@@ -26,6 +26,7 @@
 #include "fermata/util/statsd.h"
 #include "fermata/util/trim.h"
 #include "fermata/util/vital.h"
+#include "fermata/worker/hooks.h"
 #include "fermata/worker/descriptors.h"
 #include "fermata/worker/guard.h"
 #include "fermata/worker/listen.h"
@@ -191,6 +192,7 @@ static void finish(struct fm_worker *w) FM_UNCHECKED
     fm_interp_acquire();
     fm_interp_join();
     tear_down(w);
+    fm_hooks_end(w);
     fm_wsgi_fini();
     fm_interp_stop();
     if (atomic_load(&fm_forked)) /* in an atexit handler */
@@ -228,7 +230,16 @@ static void load(struct fm_worker *w) FM_NEEDS_GIL
 {
     bool ready = fm_load_prepare();
     fm_signals_interrupt(true);
-    int code = ready && !fm_signals_end_noted() ? fm_load_app(w->options) : FM_EXIT_APP;
+    const struct fm_options *o = w->options;
+    int code = ready && !fm_signals_end_noted()
+                   ? fm_load_logging(o, o->capture_output && strcmp(o->error_logfile, "-") != 0)
+                   : FM_EXIT_APP;
+    if (code == FM_EXIT_OK && !fm_hooks_begin(w))
+        code = FM_EXIT_APP;
+    if (code == FM_EXIT_OK)
+        code = fm_load_app(o);
+    if (code == FM_EXIT_OK && !fm_hooks_loaded(w))
+        code = FM_EXIT_APP;
     if (code != FM_EXIT_OK)
         abandon(w, code);
     fm_signals_interrupt(false);
@@ -247,6 +258,8 @@ static int start_python(struct fm_worker *w, const char *program) FM_UNCHECKED
     }
     if (!w->handed.loaded)
         load(w);
+    else if (!fm_hooks_begin(w) || fm_wsgi_take_hooks() != 0 || !fm_hooks_loaded(w))
+        abandon(w, FM_EXIT_APP);
     if (w->handed.report_fd >= 0) {
         fm_wsgi_report(w->handed.report_fd);
         fm_fds_close(w->handed.report_fd);
@@ -286,4 +299,26 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
     finish(w);
     fm_info("Drained");
     return FM_EXIT_OK;
+}
+
+int fm_worker_check(const struct fm_options *o, const char *program) FM_UNCHECKED
+{
+    struct fm_interp_config config = {o->venv, o->pythonpath, program, o->args, o->nargs};
+    struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, o->root_path, _exit};
+    int code = FM_EXIT_OK;
+    if (fm_interp_start(&config) != 0)
+        return o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER;
+    if (fm_wsgi_init(&wsgi) != 0 || fm_wsgi_prepare() != 0) {
+        fm_interp_print_error();
+        return FM_EXIT_OTHER;
+    }
+    fm_signals_again(false); /* Python has taken SIGINT */
+    struct fm_wsgi_logging logging = {o->log_config, o->log_config_json, o->log_config_dict, false};
+    if (fm_wsgi_set_up_logging(&logging) != 0)
+        code = FM_EXIT_USAGE;
+    else if (fm_wsgi_load(o->app) != 0)
+        code = FM_EXIT_APP;
+    fm_interp_abandon();
+    fflush(NULL);
+    _exit(code); /* threads that the import has started are not waited for */
 }

@@ -152,7 +152,10 @@ int fm_zygote_run(const struct fm_options *o, const char *program, struct fm_han
     if (code != FM_EXIT_OK)
         return code;
     fm_wsgi_preload_begin();
-    code = fm_load_prepare() ? fm_load_app(o) : FM_EXIT_APP;
+    code =
+        fm_load_prepare() ? fm_load_logging(o, o->capture_output && strcmp(o->error_logfile, "-") != 0) : FM_EXIT_APP;
+    if (code == FM_EXIT_OK)
+        code = fm_load_app(o);
     if (code != FM_EXIT_OK) {
         fm_interp_abandon();
         leave(code);

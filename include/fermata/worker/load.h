@@ -15,8 +15,12 @@ int fm_load_start(const struct fm_options *o, const char *program);
  */
 bool fm_load_prepare(void) FM_NEEDS_GIL;
 
-/* Sets up logging as the options say, and loads the application; with --reload one that cannot be loaded is a page that
- * says why.  0, or the exit code after a message, or without one where it was interrupted. */
+/* Python's logging, as the options have it; by_lines: what is printed is written line by line.  0, or the exit code
+ * after a message. */
+int fm_load_logging(const struct fm_options *o, bool by_lines) FM_NEEDS_GIL;
+
+/* Loads the application; with --reload one that cannot be loaded is a page that says why.  0, or the exit code after a
+ * message, or without one where it was interrupted. */
 int fm_load_app(const struct fm_options *o) FM_NEEDS_GIL;
 
 #endif
