@@ -196,7 +196,7 @@ bool fm_zygotes_reaped(struct fm_zygotes *zs, pid_t pid, int status)
 /* 0, or a negated errno. */
 static int start(struct fm_zygotes *zs, struct fm_zygote *z) FM_ON_LOOP
 {
-    struct fm_handed h = {.any = true, .ready_fd = -1, .counters_fd = -1, .report_fd = -1};
+    struct fm_handed h = {.any = true, .control_fd = -1, .counters_fd = -1, .report_fd = -1};
     int ends[2];
     *z = (struct fm_zygote){.fd = -1, .of = zs};
     clock_gettime(CLOCK_REALTIME, &z->since);

@@ -16,17 +16,12 @@
 #define ASGI "WSGI and WSGI+ applications are what is served"
 #define DIRTY "there are no dirty workers; futures are what waits for work of other processes"
 #define PASTE "name the application as MODULE[:CALLABLE]"
-#define RECYCLE "workers are not recycled; find the leak, or send SIGHUP to have them replaced"
 
 static const struct {
     const char *name; /* without dashes; one letter for a short one */
     const char *hint;
 } hints[] = {
     {"preload-app", "it is --preload"},
-    {"t", "no worker has to prove that it is alive; --request-timeout is about requests"},
-    {"timeout", "no worker has to prove that it is alive; --request-timeout is about requests"},
-    {"max-requests", RECYCLE},
-    {"max-requests-jitter", RECYCLE},
     {"spew", "a debugger or `python -m trace` does that"},
     {"D", DAEMON},
     {"daemon", DAEMON},

@@ -18,7 +18,7 @@
 #include "fermata/util/fds.h"
 #include "fermata/util/vital.h"
 
-/* "SLOT:READY:COUNTERS:REPORT:LISTENER,LISTENER...", where 0 is no REPORT, or "zygote:SOCKET" */
+/* "SLOT:CONTROL:COUNTERS:REPORT:LISTENER,LISTENER...", where 0 is no REPORT, or "zygote:SOCKET" */
 #define ZYGOTE "zygote:"
 
 static bool read_number(const char **at, char end, int *number)
@@ -40,7 +40,7 @@ static bool read_all(struct fm_handed *h, const char *at)
         at += sizeof ZYGOTE - 1;
         return read_number(&at, '\0', &h->zygote_fd);
     }
-    if (!read_number(&at, ':', &slot) || !read_number(&at, ':', &h->ready_fd) ||
+    if (!read_number(&at, ':', &slot) || !read_number(&at, ':', &h->control_fd) ||
         !read_number(&at, ':', &h->counters_fd) || !read_number(&at, ':', &h->report_fd))
         return false;
     h->report_fd = h->report_fd > 0 ? h->report_fd : -1;
@@ -66,7 +66,7 @@ static bool keep_all(const struct fm_handed *h)
 {
     if (h->zygote_fd >= 0)
         return keep(h->zygote_fd);
-    bool good = keep(h->ready_fd) && keep(h->counters_fd) && (h->report_fd < 0 || keep(h->report_fd));
+    bool good = keep(h->control_fd) && keep(h->counters_fd) && (h->report_fd < 0 || keep(h->report_fd));
     for (unsigned i = 0; good && i < h->nlisteners; i++)
         good = keep(h->listeners[i]);
     return good;
@@ -85,10 +85,10 @@ bool fm_handed_take(struct fm_handed *h)
 {
     const char *text = getenv(FM_HANDED_VARIABLE);
     sigset_t none;
-    *h = (struct fm_handed){.ready_fd = -1, .counters_fd = -1, .report_fd = -1, .zygote_fd = -1};
+    *h = (struct fm_handed){.control_fd = -1, .counters_fd = -1, .report_fd = -1, .zygote_fd = -1};
     if (!text)
         return true;
-    bool good = read_all(h, text) && keep_all(h) && note(h, h->zygote_fd >= 0 ? h->zygote_fd : h->ready_fd);
+    bool good = read_all(h, text) && keep_all(h) && note(h, h->zygote_fd >= 0 ? h->zygote_fd : h->control_fd);
     h->arbiter = getppid();
     if (!good)
         fprintf(stderr, "fermata: the environment's %s is %s, which is not what an arbiter hands to its worker\n",
@@ -118,7 +118,7 @@ void fm_handed_write(const struct fm_handed *h, struct fm_handed_environment *to
     if (zygote)
         snprintf(to->handed + at, sizeof to->handed - (size_t)at, ZYGOTE "%d", h->zygote_fd);
     else
-        at += snprintf(to->handed + at, sizeof to->handed - (size_t)at, "%u:%d:%d:%d:", h->slot, h->ready_fd,
+        at += snprintf(to->handed + at, sizeof to->handed - (size_t)at, "%u:%d:%d:%d:", h->slot, h->control_fd,
                        h->counters_fd, h->report_fd < 0 ? 0 : h->report_fd);
     for (unsigned i = 0; !zygote && i < h->nlisteners; i++)
         at += snprintf(to->handed + at, sizeof to->handed - (size_t)at, "%s%d", i ? "," : "", h->listeners[i]);
@@ -144,7 +144,7 @@ void fm_handed_give(const struct fm_handed *h)
     }
     for (unsigned i = 0; i < h->nlisteners; i++)
         stay_open(h->listeners[i]);
-    stay_open(h->ready_fd);
+    stay_open(h->control_fd);
     stay_open(h->counters_fd);
     if (h->report_fd >= 0)
         stay_open(h->report_fd);
@@ -167,7 +167,7 @@ int fm_handed_use_counters(const struct fm_handed *h)
 
 #define FDS (3 + FM_MAX_LISTENERS)
 
-struct message { /* with it come the pipe, the counters, the report, the listening sockets */
+struct message { /* with it come the control socket, the counters, the report, the listening sockets */
     unsigned slot;
     unsigned report; /* whether there is one */
 };
@@ -180,7 +180,7 @@ union control {
 int fm_handed_send(int fd, const struct fm_handed *h)
 {
     struct message what = {h->slot, h->report_fd >= 0};
-    int fds[FDS] = {h->ready_fd, h->counters_fd, h->report_fd};
+    int fds[FDS] = {h->control_fd, h->counters_fd, h->report_fd};
     unsigned own = 2 + what.report, n = own + h->nlisteners;
     union control control = {.bytes = {0}};
     struct iovec data = {&what, sizeof what};
@@ -204,15 +204,15 @@ void fm_handed_check(const struct fm_handed *h, int fd, const char *what)
 
 void fm_handed_close(struct fm_handed *h)
 {
-    if (h->ready_fd >= 0)
-        fm_fds_close(h->ready_fd);
+    if (h->control_fd >= 0)
+        fm_fds_close(h->control_fd);
     if (h->counters_fd >= 0)
         fm_fds_close(h->counters_fd);
     if (h->report_fd >= 0)
         fm_fds_close(h->report_fd);
     for (unsigned i = 0; i < h->nlisteners; i++)
         fm_fds_close(h->listeners[i]);
-    h->ready_fd = h->counters_fd = h->report_fd = -1;
+    h->control_fd = h->counters_fd = h->report_fd = -1;
     h->nlisteners = 0;
 }
 
@@ -228,14 +228,14 @@ static bool take_fds(struct msghdr *message, struct fm_handed *h, bool report)
     memcpy(fds, CMSG_DATA(c), n * sizeof(int));
     for (size_t i = 0; i < n; i++)
         fm_fds_own(fds[i]);
-    h->ready_fd = n > 0 ? fds[0] : -1;
+    h->control_fd = n > 0 ? fds[0] : -1;
     h->counters_fd = n > 1 ? fds[1] : -1;
     h->report_fd = report && n > 2 ? fds[2] : -1;
     h->nlisteners = n > own ? (unsigned)(n - own) : 0;
     for (unsigned i = 0; i < h->nlisteners && i < FM_MAX_LISTENERS; i++)
         h->listeners[i] = fds[own + i];
     if (h->nlisteners > 0 && h->nlisteners <= FM_MAX_LISTENERS && !(message->msg_flags & MSG_CTRUNC) &&
-        note(h, h->ready_fd))
+        note(h, h->control_fd))
         return true;
     fm_handed_close(h);
     return false;
@@ -254,7 +254,7 @@ int fm_handed_receive(const struct fm_handed *zygote, struct fm_handed *h)
     *h = (struct fm_handed){.any = true,
                             .loaded = true,
                             .zygote_fd = -1,
-                            .ready_fd = -1,
+                            .control_fd = -1,
                             .counters_fd = -1,
                             .report_fd = -1,
                             .arbiter = zygote->arbiter};
@@ -268,16 +268,36 @@ int fm_handed_receive(const struct fm_handed *zygote, struct fm_handed *h)
     return take_fds(&message, h, what.report) && n == (ssize_t)sizeof what ? 1 : -EBADMSG;
 }
 
+static bool is_the_socket(const struct fm_handed *h)
+{
+    struct stat st;
+    return h->control_fd >= 0 && fstat(h->control_fd, &st) == 0 && st.st_dev == h->device && st.st_ino == h->inode;
+}
+
 void fm_handed_say_ready(struct fm_handed *h)
 {
-    if (h->ready_fd < 0)
+    if (h->control_fd < 0)
         return;
-    fm_handed_check(h, h->ready_fd, "the pipe to the arbiter");
+    fm_handed_check(h, h->control_fd, "the socket to the arbiter");
     prctl(PR_SET_PDEATHSIG, SIGTERM); /* a change of the user takes it away */
     if (getppid() != h->arbiter)
         raise(SIGTERM);
-    if (write(h->ready_fd, "R", 1) != 1)
-        raise(SIGTERM); /* the arbiter has given this worker up */
-    fm_fds_close(h->ready_fd);
-    h->ready_fd = -1;
+    fm_handed_tell(h, FM_TELL_READY);
+}
+
+void fm_handed_tell(const struct fm_handed *h, enum fm_tell what)
+{
+    char byte = (char)what;
+    if (is_the_socket(h))
+        (void)!send(h->control_fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+bool fm_handed_hear(const struct fm_handed *h)
+{
+    char byte;
+    ssize_t n;
+    do
+        n = recv(h->control_fd, &byte, 1, MSG_DONTWAIT);
+    while (n > 0 || (n < 0 && errno == EINTR));
+    return n < 0 && errno == EAGAIN;
 }

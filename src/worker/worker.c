@@ -26,6 +26,7 @@
 #include "fermata/util/statsd.h"
 #include "fermata/util/trim.h"
 #include "fermata/util/vital.h"
+#include "fermata/worker/control.h"
 #include "fermata/worker/hooks.h"
 #include "fermata/worker/descriptors.h"
 #include "fermata/worker/guard.h"
@@ -37,6 +38,7 @@
 #include "fermata/wsgi/gateway.h"
 #include "fermata/wsgi/reload.h"
 #include "fermata/wsgi/report.h"
+#include "fermata/wsgi/stacks.h"
 
 #define LOG_TIME FM_SEC /* for the last lines of a log */
 
@@ -50,6 +52,7 @@ static void on_open(struct fm_event *event)
     fm_assert_on_loop();
     if (fm_conns_start(&FM_LIST_ENTRY(event, struct fm_worker, open)->conns) != 0)
         fm_die("cannot watch a listening socket");
+    fm_control_start(FM_LIST_ENTRY(event, struct fm_worker, open));
     fm_handed_say_ready(&FM_LIST_ENTRY(event, struct fm_worker, open)->handed);
 }
 
@@ -83,6 +86,19 @@ static void check_tmpdir(void)
                 fm_body_dir(), fm_strerror(err));
 }
 
+/* What only an arbiter can do.  Such options come along in what people have written for gunicorn, which has one always.
+ */
+static void say_what_is_for_workers(const struct fm_options *o)
+{
+    static const char text[] = "without --workers there is no other process that could take over: %s has no effect";
+    if (o->max_requests > 0)
+        fm_warn(text, "--max-requests");
+    if (o->max_worker_memory > 0)
+        fm_warn(text, "--max-worker-memory");
+    if (o->worker_lifetime > 0)
+        fm_warn(text, "--worker-lifetime");
+}
+
 /* Everything that needs no Python. */
 static int set_up(struct fm_worker *w)
 {
@@ -99,6 +115,7 @@ static int set_up(struct fm_worker *w)
             fm_log(FM_LOG_CRITICAL, "cannot share counters with the arbiter: %s", fm_strerror(err));
         return err == 0 ? fm_listen_adopt(&w->conns, w->options, w->handed.listeners, w->handed.nlisteners) : err;
     }
+    say_what_is_for_workers(w->options);
     err = fm_wiring_admin(w);
     return err == 0 ? fm_listen_open(&w->conns, w->options) : err;
 }
@@ -171,6 +188,7 @@ static void tear_down(struct fm_worker *w) FM_UNCHECKED
     while (fm_loop_visit(&w->loop))
         ; /* parts of files and bodies that were over when their connections had ended */
     fm_admin_free(w->admin);
+    fm_control_stop(w);
     fm_loop_reap(&w->loop);
     fm_listen_close(&w->conns);
     fm_access_log_close(w->service.access, fm_now() + LOG_TIME);
@@ -252,7 +270,7 @@ static int start_python(struct fm_worker *w, const char *program) FM_UNCHECKED
     int code = w->handed.loaded ? FM_EXIT_OK : fm_load_start(w->options, program);
     if (code != FM_EXIT_OK)
         return code;
-    if (start_threads(w) != 0) {
+    if ((w->options->gil_timeout > 0 && fm_stacks_prepare() != 0) || start_threads(w) != 0) {
         fm_interp_print_error();
         return FM_EXIT_OTHER;
     }

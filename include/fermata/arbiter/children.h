@@ -19,8 +19,8 @@ struct fm_child { /* a process that runs */
     unsigned slot;
     struct fm_zygote *zygote; /* that is to fork it, and whose pid this is meanwhile, or NULL */
     int pending;              /* a signal that it gets as soon as it is there */
-    int ready_fd;             /* -1 once it has said that it is ready, or has closed it */
-    struct event *ready_event;
+    int control_fd; /* this end of the control socket; -1: it has closed its own */
+    struct event *control_event;
     struct fm_counters *counters; /* mapped */
     int report_fd;                /* with --reload, until it is ready; else -1 */
     struct timespec since;        /* CLOCK_REALTIME before the process began that has loaded the application */
@@ -36,11 +36,13 @@ struct fm_children {
     struct fm_handed handed; /* the listening sockets */
     unsigned blocks;         /* of counters in a process */
     struct fm_child all[2 * FM_WORKERS_MAX];
-    struct fm_counters_sum ended; /* what those have counted that are gone */
-    void (*on_ready)(void *ctx, pid_t pid);
-    /* Before on_ready: directories, each with a NUL behind it, and when they began to be read, or later. */
+    struct fm_counters_sum ended;            /* what those have counted that are gone */
+    uint64_t ended_requests[FM_WORKERS_MAX]; /* the requests of those, by slot */
+    /* Before it tells that it is ready: directories, each with a NUL behind it, and when they began to be read, or
+     * later. */
     void (*on_report)(void *ctx, const char *directories, size_t size, const struct timespec *since);
     void (*on_pid)(void *ctx, pid_t before, pid_t now); /* a worker has another pid, its own */
+    void (*on_told)(void *ctx, pid_t pid, enum fm_tell what);
     void (*on_exit)(void *ctx, pid_t pid, struct fm_roster_exit how);
     void *ctx;
 };
@@ -74,5 +76,17 @@ void fm_children_count(struct fm_children *c, struct fm_counters_sum *sum) FM_ON
 
 /* What one has; all zero if there is none. */
 void fm_children_count_one(struct fm_children *c, pid_t pid, struct fm_counters_sum *sum) FM_ON_LOOP;
+
+/* How many requests one has answered. */
+uint64_t fm_children_requests(struct fm_children *c, pid_t pid) FM_ON_LOOP;
+
+struct fm_slot_sum {
+    uint64_t requests;   /* of all that have been in the slot */
+    int64_t connections; /* of those that are there */
+};
+void fm_children_count_slot(struct fm_children *c, unsigned slot, struct fm_slot_sum *sum) FM_ON_LOOP;
+
+/* Has the loop of a worker turn. */
+void fm_children_ping(struct fm_children *c, pid_t pid) FM_ON_LOOP;
 
 #endif

@@ -21,6 +21,7 @@
 #define FM_MAX_WORKERS 256
 #define FM_PATH_SIZE 4096
 #define FM_LIKE_SEND_TIMEOUT UINT64_MAX
+#define FM_LIKE_GRACEFUL_TIMEOUT UINT64_MAX
 
 #define FM_MAX_RELOAD_EXTRA 64
 #define FM_RELOAD_GRACE (2 * UINT64_C(1000000000)) /* ns that requests have to end in, at most, with --reload */
@@ -56,7 +57,14 @@ struct fm_options {
     uint64_t tcp_keepalive, tcp_user_timeout; /* ns; the latter FM_LIKE_SEND_TIMEOUT unless it was given */
     uint64_t keep_alive, header_timeout, body_timeout, send_timeout; /* ns */
     uint64_t request_timeout, queue_timeout, graceful_timeout;       /* ns */
-    uint64_t drain_delay;                                            /* ns */
+    uint64_t drain_delay, drain_idle;                                /* ns */
+    uint64_t drain_timeout;                                          /* ns; FM_LIKE_GRACEFUL_TIMEOUT unless given */
+    unsigned drain_workers;                                          /* 0: as many as workers */
+    uint64_t timeout, gil_timeout;                                   /* ns; 0: off */
+    unsigned max_requests, max_requests_jitter;                      /* 0: off */
+    uint64_t max_worker_memory;                                      /* bytes; 0: off */
+    uint64_t worker_lifetime;                                        /* ns; 0: off */
+    unsigned min_ready;
     bool allow_half_close;
     struct fm_http_limits limits;
     struct fm_proxy_rules proxy;

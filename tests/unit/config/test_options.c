@@ -275,6 +275,32 @@ static void test_command_variable(void **state)
     check_wrong("app", "fermata: $FERMATA_CMD_ARGS has other in it");
 }
 
+static void test_supervision(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("app"), FM_OPTIONS_RUN);
+    assert_int_equal(o.timeout, 30 * FM_SEC);
+    assert_int_equal(o.drain_timeout, o.graceful_timeout);
+    assert_int_equal(o.drain_idle, FM_SEC);
+    assert_int_equal(o.min_ready, 1);
+    assert_true(o.max_requests == 0 && o.max_worker_memory == 0 && o.worker_lifetime == 0 && o.gil_timeout == 0);
+    assert_int_equal(parse("-t 5 -w 4 --max-requests 1000 --max-requests-jitter=50 --max-worker-memory 200000000 "
+                           "--worker-lifetime 3600 --min-ready 2 --drain-timeout 600 --drain-workers 3 app"),
+                     FM_OPTIONS_RUN);
+    assert_int_equal(o.timeout, 5 * FM_SEC);
+    assert_int_equal(o.max_requests, 1000);
+    assert_int_equal(o.max_requests_jitter, 50);
+    assert_int_equal(o.max_worker_memory, 200000000);
+    assert_int_equal(o.worker_lifetime, 3600 * FM_SEC);
+    assert_int_equal(o.min_ready, 2);
+    assert_int_equal(o.drain_timeout, 600 * FM_SEC);
+    assert_int_equal(o.drain_workers, 3);
+    check_wrong("-w 4 --min-ready 5 app", "--min-ready 5: it takes at most the number of --workers, 4");
+    check_wrong("--min-ready 2 app", "--min-ready 2: it takes at most the number of --workers, 1");
+    check_wrong("-t soon app", "--timeout soon: it takes a number of seconds");
+    check_wrong("--max-requests -1 app", "--max-requests -1: it takes");
+}
+
 static void test_shown(void **state)
 {
     (void)state;
@@ -300,6 +326,7 @@ int main(void)
         TEST(test_relative_paths),   TEST(test_wrong),   TEST(test_hints),    TEST(test_shown),
         TEST(test_workers),          TEST(test_proxies), TEST(test_ignored),  TEST(test_aliases),
         TEST(test_command_variable), TEST(test_reload),
+        TEST(test_supervision),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
