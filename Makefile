@@ -27,7 +27,7 @@ MODULE := $(filter module,$(FLAVOR))
 SRCS   := $(filter-out $(if $(MODULE),src/embedding.c src/py/embed.c,src/extension.c src/py/host.c),$(ALLSRCS))
 OBJS   := $(SRCS:src/%.c=$(O)/obj/%.o)
 LIBOBJS := $(filter-out $(addprefix $(O)/obj/,main.o embedding.o extension.o),$(OBJS))
-NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addprefix $(O)/obj/arbiter/,arbiter.o children.o hooks.o reconfigure.o pages.o supervise.o),$(LIBOBJS))
+NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addprefix $(O)/obj/arbiter/,arbiter.o children.o launch.o zygotes.o hooks.o reconfigure.o pages.o supervise.o),$(LIBOBJS))
 
 SAN.release :=
 SAN.debug   := -DFM_DEBUG
@@ -134,6 +134,8 @@ $(O)/obj/%.o: src/%.c $(PYFACTS) CHANGELOG.md Makefile
 	$(Q)$(CC) $(CPPFLAGS) $(if $(filter src/py/% src/wsgi/% src/extension.c,$<),$(PY_CFLAGS)) $(ALLFLAGS) -MMD -MP -c -o $@ $<
 
 $(O)/obj/wsgi/app.o: $(O)/gen/loader.inc
+$(O)/obj/wsgi/preload.o: $(O)/gen/preload.inc
+$(O)/obj/wsgi/reload.o: $(O)/gen/reload.inc
 $(O)/obj/py/embedded.o: $(O)/gen/settings.inc
 $(O)/obj/py/hooks.o: $(O)/gen/hooks.inc
 

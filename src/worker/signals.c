@@ -94,6 +94,13 @@ void fm_signals_last(void)
     sigaction(SIGPIPE, &before_pipe, NULL);
 }
 
+void fm_signals_forked(void)
+{
+    server_pid = getpid();
+    atomic_store(&noted, 0);
+    atomic_store(&interrupts, 0);
+}
+
 void fm_signals_hold(void) { atomic_store(&held, true); }
 
 void fm_signals_again(bool loaded)
