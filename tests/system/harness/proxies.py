@@ -1,4 +1,4 @@
-"""What the tests with real proxies share: the configurations of spec/manual/deployment.md, and an upstream that closes too early."""
+"""What the tests with real proxies share: the configurations that the manual shows, and an upstream that closes too early."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from .limits import LONG, ROOT
 
 
 def shown(name: str, ours: Mapping[str, str]) -> str:
-    """A configuration as the page shows it, with addresses of ours in place of its own."""
-    page = (ROOT / "spec/manual/deployment.md").read_text()
-    (text,) = re.findall(rf"<!-- {name} -->\n```\w+\n(.*?)```", page, re.S)
+    """A configuration as a page of the manual shows it, with addresses of ours in place of its own."""
+    pages = "".join(page.read_text() for page in (ROOT / "spec/manual").glob("*.md"))
+    (text,) = re.findall(rf"<!-- {name} -->\n```\w+\n(.*?)```", pages, re.S)
+    return replaced(text, ours)
+
+
+def replaced(text: str, ours: Mapping[str, str]) -> str:
+    """The text with other words in the places of those, each of which is there once."""
     for old, new in ours.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
