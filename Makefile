@@ -24,7 +24,7 @@ LAYERS := util net http sched config py wsgi admin server worker arbiter
 SRCS   := $(foreach l,$(LAYERS),$(wildcard src/$(l)/*.c src/$(l)/*/*.c)) src/main.c
 OBJS   := $(SRCS:src/%.c=$(O)/obj/%.o)
 LIBOBJS := $(filter-out $(O)/obj/main.o,$(OBJS))
-NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addprefix $(O)/obj/arbiter/,arbiter.o children.o),$(LIBOBJS))
+NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addprefix $(O)/obj/arbiter/,arbiter.o children.o hooks.o reconfigure.o pages.o supervise.o),$(LIBOBJS))
 
 SAN.release :=
 SAN.debug   := -DFM_DEBUG
@@ -73,7 +73,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check tests unit interleave fuzz fuzz-replay system quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check tests unit interleave fuzz fuzz-replay system operations quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 all: $(O)/fermata
 
@@ -106,9 +106,12 @@ $(shell rm -f $(PYFACTS); rm -rf $(O)/obj/py $(O)/obj/wsgi $(O)/obj/worker $(O)/
 endif
 endif
 
-$(O)/gen/loader.inc: py/fermata/loader.py scripts/embed
+# The server's own modules in Python: each a constant in a file that C includes.
+EMBEDDED := $(patsubst py/fermata/%.py,$(O)/gen/%.inc,$(wildcard py/fermata/*.py))
+
+$(O)/gen/%.inc: py/fermata/%.py scripts/embed
 	@mkdir -p $(@D)
-	$(Q)scripts/embed $< fm_loader_source > $@
+	$(Q)scripts/embed $< fm_$*_source > $@
 
 $(O)/obj/%.o: src/%.c $(PYFACTS) CHANGELOG.md Makefile
 	@mkdir -p $(@D)
@@ -116,6 +119,8 @@ $(O)/obj/%.o: src/%.c $(PYFACTS) CHANGELOG.md Makefile
 	$(Q)$(CC) $(CPPFLAGS) $(if $(filter src/py/% src/wsgi/%,$<),$(PY_CFLAGS)) $(ALLFLAGS) -MMD -MP -c -o $@ $<
 
 $(O)/obj/wsgi/app.o: $(O)/gen/loader.inc
+$(O)/obj/py/embedded.o: $(O)/gen/settings.inc
+$(O)/obj/py/hooks.o: $(O)/gen/hooks.inc
 
 $(O)/fermata: $(OBJS)
 	$(call say,LD,$@)
@@ -211,21 +216,27 @@ SLOW.coverage := 2
 
 # What is about Python code or the command, and the tables of requests, which the unit tests replay with sanitizers too.
 SKIP.asan := --ignore-glob=*/test_example_* \
-	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py behind_apache.py container.py moving.py deployment.py reliability.py workflows.py)
+	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py behind_apache.py behind_others.py container.py moving.py deployment.py reliability.py workflows.py)
 SKIP.coverage := --ignore=tests/system/test_hardening.py
 # ThreadSanitizer's runtime has a thread of its own that wakes up, so there is no "idle" to look at.
 SKIP.tsan := $(SKIP.asan) $(addprefix --ignore=tests/system/test_,idle.py large.py)
 
 TESTS = tests/system $(if $(filter release,$(FLAVOR)),tests/bench tests/wsgi_plus)
 
+RUN_TESTS = FERMATA=$(CURDIR)/$(O)/fermata FERMATA_TEST_SLOW=$(SLOW.$(FLAVOR)) \
+	$(if $(filter asan tsan,$(FLAVOR)),FERMATA_SANITIZED=1) \
+	ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:exitcode=99" LSAN_OPTIONS="suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0" \
+	UBSAN_OPTIONS="print_stacktrace=1" \
+	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp:exitcode=99:halt_on_error=0:report_thread_leaks=0:second_deadlock_stack=1" \
+	$(if $(filter asan,$(FLAVOR)),PYTHONMALLOC=malloc) \
+	build/venv/bin/python -m pytest -c tests/pytest.ini -q --dist worksteal
+
 system: all venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan: the same, sanitized)
-	FERMATA=$(CURDIR)/$(O)/fermata FERMATA_TEST_SLOW=$(SLOW.$(FLAVOR)) \
-		$(if $(filter asan tsan,$(FLAVOR)),FERMATA_SANITIZED=1) \
-		ASAN_OPTIONS="detect_leaks=1:abort_on_error=0:exitcode=99" LSAN_OPTIONS="suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0" \
-		UBSAN_OPTIONS="print_stacktrace=1" \
-		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp:exitcode=99:halt_on_error=0:report_thread_leaks=0:second_deadlock_stack=1" \
-		$(if $(filter asan,$(FLAVOR)),PYTHONMALLOC=malloc) \
-		build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 5 --dist worksteal $(TESTS) $(SKIP.$(FLAVOR)) $(PYTEST)
+	$(RUN_TESTS) -n 5 $(TESTS) $(SKIP.$(FLAVOR)) $(PYTEST)
+
+# OPERATIONS=all tries each fault in all settings, and often.
+operations: all venv ## clients of every kind run through each fault of operation, and lose nothing (OPERATIONS=all: each in all settings, and often)
+	FERMATA_OPERATIONS=$(OPERATIONS) $(RUN_TESTS) -n 3 tests/operations $(PYTEST)
 
 
 # FERMATA_INJECT=all tries every fault, otherwise a share of them, chosen by FERMATA_INJECT_SEED.
@@ -260,12 +271,12 @@ pythons: venv ## builds with every other CPython found, and runs what depends on
 		FERMATA=$(CURDIR)/$$o/fermata build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 5 --dist worksteal $(PYTHON_TESTS); \
 	done
 
-tsa: $(PYFACTS) $(O)/gen/loader.inc ## clang's thread-safety analysis over the role annotations
+tsa: $(PYFACTS) $(EMBEDDED) ## clang's thread-safety analysis over the role annotations
 	@set -e; for f in $(SRCS); do \
 		clang -fsyntax-only -std=gnu11 $(CPPFLAGS) $(PY_CFLAGS) -Wthread-safety -Werror $$f; done
 	@echo "thread-safety analysis: $(words $(SRCS)) files clean"
 
-tidy: $(PYFACTS) $(O)/gen/loader.inc ## clang-tidy
+tidy: $(PYFACTS) $(EMBEDDED) ## clang-tidy
 	@printf '%s\n' $(SRCS) | xargs -P 2 -I{} clang-tidy --quiet {} -- -std=gnu11 $(CPPFLAGS) $(PY_CFLAGS) 2> $(O)/tidy.log
 	@echo "clang-tidy: $(words $(SRCS)) files clean"
 
@@ -279,7 +290,7 @@ CPPCHECK := --std=c11 --enable=warning,performance,portability,style --inline-su
 	--suppress=normalCheckLevelMaxBranches --suppress=constStatement \
 	-DPy_BEGIN_ALLOW_THREADS= -DPy_END_ALLOW_THREADS= -DPy_RETURN_NONE='return Py_None' -DFM_PYTHON='""'
 
-cppcheck: $(PYFACTS) $(O)/gen/loader.inc ## cppcheck
+cppcheck: $(PYFACTS) $(EMBEDDED) ## cppcheck
 	@cppcheck $(CPPCHECK) $(CPPFLAGS) src
 	@echo "cppcheck: clean"
 
@@ -312,6 +323,7 @@ check: ## everything, what is quick to find first
 	$(MAKE) interleave
 	$(MAKE) model
 	$(MAKE) system
+	$(MAKE) operations
 	$(MAKE) -j4 -Otarget soak abuse static pythons SOAK_SECONDS=120 ABUSE=--quick
 	$(MAKE) asan
 	$(MAKE) tsan
@@ -362,17 +374,21 @@ bench-venv: ## only the servers that they are compared with
 
 # ---- the rest ----
 
+$(O)/fermata.1: $(O)/fermata
+	$< --help=man > $@
+
 docs: $(O)/fermata ## what is generated in spec: options, metrics, api, states
 	scripts/docs
 	scripts/metrics-docs
 	scripts/states --write spec/internals/scheduler.md
 	scripts/api-docs
 
-install: $(O)/fermata
+install: $(O)/fermata $(O)/fermata.1
 	install -D -m 755 $< $(DESTDIR)$(PREFIX)/bin/fermata
+	install -D -m 644 $(O)/fermata.1 $(DESTDIR)$(PREFIX)/share/man/man1/fermata.1
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/fermata
+	rm -f $(DESTDIR)$(PREFIX)/bin/fermata $(DESTDIR)$(PREFIX)/share/man/man1/fermata.1
 
 clean:
 	rm -rf build

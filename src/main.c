@@ -7,45 +7,70 @@
 
 #include "fermata/arbiter/arbiter.h"
 #include "fermata/config/options.h"
-#include "fermata/py/interp.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
-#include "fermata/util/log.h"
+#include "fermata/worker/configure.h"
+#include "fermata/worker/logs.h"
 #include "fermata/worker/process.h"
 #include "fermata/worker/signals.h"
 #include "fermata/worker/worker.h"
 
+/* A check leaves alone what may be in use. */
+static void only_check(struct fm_options *o)
+{
+    o->error_logfile = "-";
+    o->capture_output = o->log_syslog = o->has_statsd = false;
+}
+
+static int run_arbiter(const struct fm_options *options, char **argv, int directory)
+{
+    int err = fm_configure_share(options);
+    if (err == 0)
+        return fm_arbiter_run(options, argv, directory);
+    fprintf(stderr, "fermata: --config %s: %s\n", options->config, fm_strerror(err));
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
-    struct fm_options options;
+    static struct fm_options options; /* used by threads to the very end */
     struct fm_handed handed;
     fm_process_streams();
     fm_process_orphans(fm_signals_first);
-    switch (fm_options_parse(&options, argc, argv, fm_interp_version())) {
+    switch (fm_configure(&options, argc, argv)) {
     case FM_OPTIONS_SHOWN: return 0;
     case FM_OPTIONS_WRONG: return 2;
     case FM_OPTIONS_RUN: break;
     }
     if (!fm_handed_take(&handed))
         return 1;
+    if (options.print_config)
+        fm_options_print(&options, stdout);
+    if (options.print_config && !options.check_config)
+        return fflush(stdout) == 0 ? 0 : 1;
     if (options.umask >= 0)
         umask((mode_t)options.umask);
-    fm_log_set_level(options.log_level);
-    int err = fm_log_open(options.error_logfile);
-    if (err != 0) {
-        fprintf(stderr, "fermata: --error-logfile %s: %s\n", options.error_logfile, fm_strerror(err));
-        return 1;
-    }
+    bool arbiter = options.workers > 0 && !handed.any && !options.check_config;
+    if (options.check_config)
+        only_check(&options);
+    int code = fm_logs_open(&options, arbiter);
+    if (code != 0)
+        return code;
+    if (!handed.any)
+        fm_configure_warn(&options);
     int directory = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC); /* workers begin where this has */
     if (options.chdir && chdir(options.chdir) != 0) {
         fprintf(stderr, "fermata: --chdir %s: %s\n", options.chdir, fm_strerror(-errno));
         return 2;
     }
-    if (options.workers > 0 && !handed.any)
-        return fm_arbiter_run(&options, argv, directory);
+    if (arbiter)
+        return run_arbiter(&options, argv, directory);
+    fm_options_environment(&options);
+    if (options.check_config)
+        return fm_worker_check(&options, argv[0]);
     if (directory >= 0)
         close(directory);
-    int code = fm_worker_run(&options, argv[0], &handed);
-    fm_log_flush(fm_now() + FM_SEC);
+    code = fm_worker_run(&options, argv[0], &handed);
+    fm_logs_flush(fm_now() + FM_SEC);
     return code;
 }

@@ -2,12 +2,12 @@
 #include "fermata/arbiter/children.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +20,7 @@ void fm_children_init(struct fm_children *c, unsigned threads)
 {
     memset(c->all, 0, sizeof c->all);
     memset(&c->ended, 0, sizeof c->ended);
+    memset(c->ended_requests, 0, sizeof c->ended_requests);
     c->blocks = threads + 1; /* and the shared one */
 }
 
@@ -33,35 +34,42 @@ static struct fm_child *find(struct fm_children *c, pid_t pid)
     return NULL;
 }
 
-/* ---- the pipe ---- */
+/* ---- the control socket ---- */
 
-static void close_pipe(struct fm_child *child) FM_ON_LOOP
+static void close_control(struct fm_child *child) FM_ON_LOOP
 {
-    if (child->ready_event)
-        event_free(child->ready_event);
-    child->ready_event = NULL;
-    if (child->ready_fd >= 0)
-        close(child->ready_fd);
-    child->ready_fd = -1;
+    if (child->control_event)
+        event_free(child->control_event);
+    child->control_event = NULL;
+    if (child->control_fd >= 0)
+        close(child->control_fd);
+    child->control_fd = -1;
 }
 
-static void read_pipe(struct fm_child *child) FM_ON_LOOP
+/* All that it has said. */
+static void hear(struct fm_child *child) FM_ON_LOOP
 {
     struct fm_children *c = child->of;
     char byte;
-    ssize_t n = child->ready_fd >= 0 ? read(child->ready_fd, &byte, 1) : 0;
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    close_pipe(child);
-    if (n == 1)
-        c->on_ready(c->ctx, child->pid);
+    ssize_t n = 1;
+    while (child->control_fd >= 0 && (n = recv(child->control_fd, &byte, 1, 0)) > 0)
+        c->on_told(c->ctx, child->pid, (enum fm_tell)byte);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        close_control(child); /* it ends, or has closed it */
 }
 
-static void on_pipe(evutil_socket_t fd, short what, void *arg)
+static void on_told(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what;
     fm_assert_on_loop();
-    read_pipe(arg);
+    hear(arg);
+}
+
+void fm_children_ping(struct fm_children *c, pid_t pid)
+{
+    struct fm_child *child = find(c, pid);
+    if (child && child->control_fd >= 0)
+        (void)!send(child->control_fd, FM_HANDED_PING, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* ---- starting ---- */
@@ -97,20 +105,20 @@ static int prepare(const struct fm_children *c, struct fm_child *child, struct f
     if (memory == MAP_FAILED)
         return -errno;
     child->counters = memory;
-    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
         return -errno;
-    child->ready_fd = ends[0];
-    h->ready_fd = ends[1];
-    child->ready_event = event_new(c->loop->base, child->ready_fd, EV_READ | EV_PERSIST, on_pipe, child);
-    return child->ready_event && event_add(child->ready_event, NULL) == 0 ? 0 : -ENOMEM;
+    child->control_fd = ends[0];
+    h->control_fd = ends[1];
+    child->control_event = event_new(c->loop->base, child->control_fd, EV_READ | EV_PERSIST, on_told, child);
+    return child->control_event && event_add(child->control_event, NULL) == 0 ? 0 : -ENOMEM;
 }
 
 static void forget(struct fm_children *c, struct fm_child *child) FM_ON_LOOP
 {
-    close_pipe(child);
+    close_control(child);
     if (child->counters)
         munmap(child->counters, area(c));
-    *child = (struct fm_child){.ready_fd = -1};
+    *child = (struct fm_child){.control_fd = -1};
 }
 
 pid_t fm_children_start(struct fm_children *c, unsigned slot)
@@ -119,9 +127,9 @@ pid_t fm_children_start(struct fm_children *c, unsigned slot)
     struct fm_child *child = find(c, 0);
     if (!child)
         return -1; /* the roster has no more places than there are here */
-    *child = (struct fm_child){.ready_fd = -1, .of = c};
+    *child = (struct fm_child){.control_fd = -1, .slot = slot, .of = c};
     h.slot = slot;
-    h.ready_fd = h.counters_fd = -1;
+    h.control_fd = h.counters_fd = -1;
     int err = prepare(c, child, &h);
     pid_t pid = -1, arbiter = getpid();
     struct fm_handed_environment environment;
@@ -133,8 +141,8 @@ pid_t fm_children_start(struct fm_children *c, unsigned slot)
     if (pid == 0)
         become_worker(c, &h, environment.all, arbiter);
     free(environment.all);
-    if (h.ready_fd >= 0)
-        close(h.ready_fd);
+    if (h.control_fd >= 0)
+        close(h.control_fd);
     if (h.counters_fd >= 0)
         close(h.counters_fd);
     if (pid < 0) {
@@ -151,9 +159,10 @@ pid_t fm_children_start(struct fm_children *c, unsigned slot)
 static void end(struct fm_children *c, struct fm_child *child, int status) FM_ON_LOOP
 {
     pid_t pid = child->pid;
-    read_pipe(child); /* it may have been ready for a moment */
+    hear(child); /* it may have been ready for a moment */
     struct fm_roster_exit how = {.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
                                  .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0};
+    c->ended_requests[child->slot] += fm_children_requests(c, pid);
     fm_counters_add_ended(&c->ended, child->counters, c->blocks);
     forget(c, child);
     c->on_exit(c->ctx, pid, how);
@@ -185,4 +194,27 @@ void fm_children_count_one(struct fm_children *c, pid_t pid, struct fm_counters_
     memset(sum, 0, sizeof *sum);
     if (child)
         fm_counters_add(sum, child->counters, c->blocks);
+}
+
+uint64_t fm_children_requests(struct fm_children *c, pid_t pid)
+{
+    struct fm_counters_sum sum;
+    uint64_t n = 0;
+    fm_children_count_one(c, pid, &sum);
+    for (unsigned i = FM_C_REQ_1XX; i <= FM_C_REQ_NONE; i++)
+        n += sum.cell[i];
+    return n;
+}
+
+void fm_children_count_slot(struct fm_children *c, unsigned slot, struct fm_slot_sum *sum)
+{
+    *sum = (struct fm_slot_sum){.requests = c->ended_requests[slot]};
+    for (size_t i = 0; i < PLACES; i++) {
+        struct fm_counters_sum one;
+        if (c->all[i].pid <= 0 || c->all[i].slot != slot)
+            continue;
+        fm_children_count_one(c, c->all[i].pid, &one);
+        sum->requests += fm_children_requests(c, c->all[i].pid);
+        sum->connections += (int64_t)one.cell[FM_C_CONNS];
+    }
 }

@@ -12,6 +12,7 @@
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "fermata/util/statsd.h"
 
 _Static_assert(FM_STREAM_BORROW > FM_OUTPUT_HIGH, "a block is borrowed only of a request that is parked then");
 
@@ -156,8 +157,12 @@ static void account(struct fm_exchange *x, bool complete) FM_ON_LOOP
     unsigned status = x->status ? x->status : fm_writer_head_left(w) ? w->resp.status : 0, class = status / 100;
     fm_count(class >= 1 && class <= 5 ? (enum fm_counter)(FM_C_REQ_1XX + class - 1) : FM_C_REQ_NONE);
     fm_observe(FM_HG_REQUEST, x->over - x->begun);
+    if (++x->service->served == x->service->enough)
+        x->service->on_enough(x->service);
     if (x->service->access)
         log_request(x, status, complete);
+    if (x->service->statsd)
+        fm_statsd_request(x->service->statsd, status ? status : 499, x->over - x->begun);
 }
 
 /* The response is with the kernel, or never will be. */
@@ -255,6 +260,14 @@ struct fm_request *fm_exchange_close(struct fm_exchange *x)
     return x->call.request ? fm_exchange_drop(x) : NULL;
 }
 
+bool fm_exchange_is_streaming(struct fm_exchange *x)
+{
+    fm_mutex_lock(&x->stream->lock);
+    bool sent = x->call.request && x->stream->sent > x->sent_before;
+    fm_mutex_unlock(&x->stream->lock);
+    return sent;
+}
+
 /* ---- ended from outside ---- */
 
 /* The counter of a way to end, by the state the request was found in. */
@@ -321,7 +334,7 @@ static enum fm_task_state abort_task(struct fm_exchange *x, bool gone) FM_ON_LOO
 
 static void say_end(struct fm_exchange *x, enum fm_end why, enum fm_task_state found)
 {
-    char what[512];
+    char what[FM_REQUEST_TEXT];
     bool stuck = why == FM_END_DEADLINE && found == FM_TASK_RUNNING;
     if (!stuck && !fm_log_on(FM_LOG_DEBUG))
         return;

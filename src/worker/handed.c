@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,7 +18,7 @@
 #include "fermata/util/fds.h"
 #include "fermata/util/vital.h"
 
-/* "SLOT:READY:COUNTERS:LISTENER,LISTENER..." */
+/* "SLOT:CONTROL:COUNTERS:LISTENER,LISTENER..." */
 
 static bool read_number(const char **at, char end, int *number)
 {
@@ -34,7 +35,7 @@ static bool read_number(const char **at, char end, int *number)
 static bool read_all(struct fm_handed *h, const char *at)
 {
     int slot;
-    if (!read_number(&at, ':', &slot) || !read_number(&at, ':', &h->ready_fd) ||
+    if (!read_number(&at, ':', &slot) || !read_number(&at, ':', &h->control_fd) ||
         !read_number(&at, ':', &h->counters_fd))
         return false;
     h->slot = (unsigned)slot;
@@ -58,11 +59,11 @@ bool fm_handed_take(struct fm_handed *h)
 {
     const char *text = getenv(FM_HANDED_VARIABLE);
     sigset_t none;
-    *h = (struct fm_handed){.ready_fd = -1, .counters_fd = -1};
+    *h = (struct fm_handed){.control_fd = -1, .counters_fd = -1};
     if (!text)
         return true;
     struct stat st;
-    bool good = read_all(h, text) && keep(h->ready_fd) && keep(h->counters_fd) && fstat(h->ready_fd, &st) == 0;
+    bool good = read_all(h, text) && keep(h->control_fd) && keep(h->counters_fd) && fstat(h->control_fd, &st) == 0;
     if (good) {
         h->device = st.st_dev;
         h->inode = st.st_ino;
@@ -92,7 +93,7 @@ static bool is_ours(const char *variable)
 void fm_handed_write(const struct fm_handed *h, struct fm_handed_environment *to)
 {
     size_t n = 0, k = 0;
-    int at = snprintf(to->handed, sizeof to->handed, "%s=%u:%d:%d:", FM_HANDED_VARIABLE, h->slot, h->ready_fd,
+    int at = snprintf(to->handed, sizeof to->handed, "%s=%u:%d:%d:", FM_HANDED_VARIABLE, h->slot, h->control_fd,
                       h->counters_fd);
     for (unsigned i = 0; i < h->nlisteners; i++)
         at += snprintf(to->handed + at, sizeof to->handed - (size_t)at, "%s%d", i ? "," : "", h->listeners[i]);
@@ -113,7 +114,7 @@ void fm_handed_give(const struct fm_handed *h)
 {
     for (unsigned i = 0; i < h->nlisteners; i++)
         stay_open(h->listeners[i]);
-    stay_open(h->ready_fd);
+    stay_open(h->control_fd);
     stay_open(h->counters_fd);
 }
 
@@ -130,22 +131,37 @@ int fm_handed_use_counters(const struct fm_handed *h)
     return 0;
 }
 
-static bool is_the_pipe(const struct fm_handed *h)
+static bool is_the_socket(const struct fm_handed *h)
 {
     struct stat st;
-    return fstat(h->ready_fd, &st) == 0 && st.st_dev == h->device && st.st_ino == h->inode;
+    return h->control_fd >= 0 && fstat(h->control_fd, &st) == 0 && st.st_dev == h->device && st.st_ino == h->inode;
 }
 
 void fm_handed_say_ready(struct fm_handed *h)
 {
-    if (h->ready_fd < 0)
+    if (h->control_fd < 0)
         return;
-    if (!is_the_pipe(h))
-        fm_vital_lost("the pipe to the arbiter");
+    if (!is_the_socket(h))
+        fm_vital_lost("the socket to the arbiter");
     prctl(PR_SET_PDEATHSIG, SIGTERM); /* a change of the user takes it away */
     if (getppid() != h->arbiter)
         raise(SIGTERM);
-    (void)!write(h->ready_fd, "R", 1);
-    fm_fds_close(h->ready_fd);
-    h->ready_fd = -1;
+    fm_handed_tell(h, FM_TELL_READY);
+}
+
+void fm_handed_tell(const struct fm_handed *h, enum fm_tell what)
+{
+    char byte = (char)what;
+    if (is_the_socket(h))
+        (void)!send(h->control_fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+bool fm_handed_hear(const struct fm_handed *h)
+{
+    char byte;
+    ssize_t n;
+    do
+        n = recv(h->control_fd, &byte, 1, MSG_DONTWAIT);
+    while (n > 0 || (n < 0 && errno == EINTR));
+    return n < 0 && errno == EAGAIN;
 }

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "fermata/admin/admin.h"
@@ -22,15 +23,20 @@
 #include "fermata/util/fds.h"
 #include "fermata/util/files.h"
 #include "fermata/util/log.h"
+#include "fermata/util/statsd.h"
 #include "fermata/util/trim.h"
 #include "fermata/util/vital.h"
+#include "fermata/worker/control.h"
+#include "fermata/worker/hooks.h"
 #include "fermata/worker/descriptors.h"
 #include "fermata/worker/guard.h"
 #include "fermata/worker/listen.h"
+#include "fermata/worker/logs.h"
 #include "fermata/worker/signals.h"
 #include "fermata/worker/wiring.h"
 #include "fermata/wsgi/gateway.h"
 #include "fermata/wsgi/report.h"
+#include "fermata/wsgi/stacks.h"
 
 #define LOG_TIME FM_SEC /* for the last lines of a log */
 
@@ -44,28 +50,11 @@ static void on_open(struct fm_event *event)
     fm_assert_on_loop();
     if (fm_conns_start(&FM_LIST_ENTRY(event, struct fm_worker, open)->conns) != 0)
         fm_die("cannot watch a listening socket");
+    fm_control_start(FM_LIST_ENTRY(event, struct fm_worker, open));
     fm_handed_say_ready(&FM_LIST_ENTRY(event, struct fm_worker, open)->handed);
 }
 
 static void stored(void *connection) FM_UNCHECKED { fm_http1_stored(connection); }
-
-static int open_access_log(struct fm_worker *w)
-{
-    const struct fm_options *o = w->options;
-    const char *why;
-    int err;
-    if (!o->access_logfile)
-        return 0;
-    struct fm_logformat *format =
-        o->access_log_json ? fm_logformat_json()
-                           : fm_logformat_new(o->access_logformat ? o->access_logformat : FM_LOGFORMAT_DEFAULT, &why);
-    w->service.access = fm_access_log_open(o->access_logfile, format, o->log_buffer, &err);
-    if (w->service.access)
-        return 0;
-    fm_logformat_free(format);
-    fm_log(FM_LOG_CRITICAL, "--access-logfile %s: %s", o->access_logfile, fm_strerror(err));
-    return err;
-}
 
 /* The threads that know no Python. */
 static int start_helpers(struct fm_worker *w)
@@ -75,14 +64,11 @@ static int start_helpers(struct fm_worker *w)
     fm_files_start();
     fm_spools_start(&w->loop, stored);
     fm_quota_limit_files(w->max_body_files, o->limit_body_disk);
-    err = open_access_log(w);
+    err = fm_logs_open_access(o, &w->service.access);
+    if (err == 0)
+        err = fm_logs_start(o);
     if (err != 0)
         return err;
-    err = fm_log_start(o->log_buffer);
-    if (err != 0) {
-        fm_log(FM_LOG_CRITICAL, "cannot start the thread of the log: %s", fm_strerror(err));
-        return err;
-    }
     err = fm_guard_start(w);
     if (err != 0)
         fm_log(FM_LOG_CRITICAL, "cannot start the thread that takes signals: %s", fm_strerror(err));
@@ -96,6 +82,19 @@ static void check_tmpdir(void)
     if (err != 0)
         fm_warn("%s: %s; request bodies that need a file there will be answered 503 (set TMPDIR to another directory)",
                 fm_body_dir(), fm_strerror(err));
+}
+
+/* What only an arbiter can do.  Such options come along in what people have written for gunicorn, which has one always.
+ */
+static void say_what_is_for_workers(const struct fm_options *o)
+{
+    static const char text[] = "without --workers there is no other process that could take over: %s has no effect";
+    if (o->max_requests > 0)
+        fm_warn(text, "--max-requests");
+    if (o->max_worker_memory > 0)
+        fm_warn(text, "--max-worker-memory");
+    if (o->worker_lifetime > 0)
+        fm_warn(text, "--worker-lifetime");
 }
 
 /* Everything that needs no Python. */
@@ -114,6 +113,7 @@ static int set_up(struct fm_worker *w)
             fm_log(FM_LOG_CRITICAL, "cannot share counters with the arbiter: %s", fm_strerror(err));
         return err == 0 ? fm_listen_adopt(&w->conns, w->options, w->handed.listeners, w->handed.nlisteners) : err;
     }
+    say_what_is_for_workers(w->options);
     err = fm_wiring_admin(w);
     return err == 0 ? fm_listen_open(&w->conns, w->options) : err;
 }
@@ -186,6 +186,7 @@ static void tear_down(struct fm_worker *w) FM_UNCHECKED
     while (fm_loop_visit(&w->loop))
         ; /* parts of files and bodies that were over when their connections had ended */
     fm_admin_free(w->admin);
+    fm_control_stop(w);
     fm_loop_reap(&w->loop);
     fm_listen_close(&w->conns);
     fm_access_log_close(w->service.access, fm_now() + LOG_TIME);
@@ -207,6 +208,7 @@ static void finish(struct fm_worker *w) FM_UNCHECKED
     fm_interp_acquire();
     fm_interp_join();
     tear_down(w);
+    fm_hooks_end(w);
     fm_wsgi_fini();
     fm_interp_stop();
     if (atomic_load(&fm_forked)) /* in an atexit handler */
@@ -219,16 +221,16 @@ static void finish(struct fm_worker *w) FM_UNCHECKED
 /* The application could not be loaded, and that is the exit code, or was not to be: also where its import has started
  * threads, which nothing could end.  The GIL is held to the last, so that the scheduler's threads do not come back to
  * Python: the import may have changed what threads are there. */
-static _Noreturn void abandon(struct fm_worker *w) FM_UNCHECKED
+static _Noreturn void abandon(struct fm_worker *w, int code) FM_UNCHECKED
 {
-    int code = fm_signals_end_noted() ? FM_EXIT_OK : FM_EXIT_APP;
+    code = fm_signals_end_noted() ? FM_EXIT_OK : code;
     fm_guard_end();
     fm_guard_deadline(fm_now() + FM_END_PYTHON - FM_END_LEAVE, FM_LEFT_PYTHON, code);
     fm_interp_abandon();
     fm_sched_stop(&w->sched);
     fm_sched_join(&w->sched, fm_now() + FM_END_TIME);
     tear_down(w);
-    fm_log_flush(fm_now() + LOG_TIME);
+    fm_logs_flush(fm_now() + LOG_TIME);
     _exit(code);
 }
 
@@ -247,8 +249,15 @@ static void load(struct fm_worker *w) FM_NEEDS_GIL
         fm_interp_print_error();
     fm_signals_again(false); /* Python has taken SIGINT */
     fm_signals_interrupt(true);
-    if (!ready || fm_signals_end_noted() || fm_wsgi_load(w->options->app) != 0)
-        abandon(w);
+    const struct fm_options *o = w->options;
+    struct fm_wsgi_logging logging = {o->log_config, o->log_config_json, o->log_config_dict,
+                                      o->capture_output && strcmp(o->error_logfile, "-") != 0};
+    if (!ready || fm_signals_end_noted())
+        abandon(w, FM_EXIT_APP);
+    if (fm_wsgi_set_up_logging(&logging) != 0)
+        abandon(w, FM_EXIT_USAGE);
+    if (!fm_hooks_begin(w) || fm_wsgi_load(o->app) != 0 || !fm_hooks_loaded(w))
+        abandon(w, FM_EXIT_APP);
     fm_signals_interrupt(false);
     fm_signals_again(true);
     app_signal_fd = fm_wsgi_signal_fd(&app_signals);
@@ -271,7 +280,7 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
     if (fm_interp_start(&config) != 0)
         return not_started(w, o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER);
     struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, o->root_path, _exit};
-    if (fm_wsgi_init(&wsgi) != 0 || start_threads(w) != 0) {
+    if (fm_wsgi_init(&wsgi) != 0 || (o->gil_timeout > 0 && fm_stacks_prepare() != 0) || start_threads(w) != 0) {
         fm_interp_print_error();
         return not_started(w, FM_EXIT_OTHER);
     }
@@ -279,11 +288,36 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
     fm_interp_release();
     atomic_store(&w->ready, true);
     fm_loop_post(&w->loop, &w->open, 0, NULL);
-    if (!handed->any)
+    if (!handed->any) {
         fm_listen_announce(&w->conns, o);
+        if (w->service.statsd)
+            fm_statsd_workers(w->service.statsd, 1);
+    }
     fm_guard_serve();
     watch(w);
     finish(w);
     fm_info("Drained");
     return FM_EXIT_OK;
+}
+
+int fm_worker_check(const struct fm_options *o, const char *program) FM_UNCHECKED
+{
+    struct fm_interp_config config = {o->venv, o->pythonpath, program, o->args, o->nargs};
+    struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, o->root_path, _exit};
+    int code = FM_EXIT_OK;
+    if (fm_interp_start(&config) != 0)
+        return o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER;
+    if (fm_wsgi_init(&wsgi) != 0 || fm_wsgi_prepare() != 0) {
+        fm_interp_print_error();
+        return FM_EXIT_OTHER;
+    }
+    fm_signals_again(false); /* Python has taken SIGINT */
+    struct fm_wsgi_logging logging = {o->log_config, o->log_config_json, o->log_config_dict, false};
+    if (fm_wsgi_set_up_logging(&logging) != 0)
+        code = FM_EXIT_USAGE;
+    else if (fm_wsgi_load(o->app) != 0)
+        code = FM_EXIT_APP;
+    fm_interp_abandon();
+    fflush(NULL);
+    _exit(code); /* threads that the import has started are not waited for */
 }

@@ -51,6 +51,36 @@ int fm_wsgi_prepare(void)
     return none ? 0 : -1;
 }
 
+/* With pre_request and post_request of the configuration file around it, where there are any (py/hooks.h): so a request
+ * pays nothing where there are none.  Steals app; NULL with an exception set. */
+static PyObject *with_hooks(PyObject *app)
+{
+    PyObject *hooks = Py_XNewRef(PyDict_GetItemString(PyImport_GetModuleDict(), "_fermata_hooks"));
+    if (!hooks)
+        return app;
+    PyObject *wrapped = PyObject_CallMethod(hooks, "wrap", "O", app);
+    Py_DECREF(hooks);
+    Py_DECREF(app);
+    return wrapped;
+}
+
+int fm_wsgi_set_up_logging(const struct fm_wsgi_logging *l)
+{
+    if (!l->config && !l->config_json && !l->config_dict && !l->by_lines)
+        return 0;
+    PyObject *loader = PyImport_ImportModule("_fermata_loader");
+    PyObject *good = loader ? PyObject_CallMethod(loader, "set_up_logging", "zzzi", l->config, l->config_json,
+                                                  l->config_dict, (int)l->by_lines)
+                            : NULL;
+    fm_child_check();
+    if (!good)
+        PyErr_Print();
+    int result = good == Py_True ? 0 : -1;
+    Py_XDECREF(good);
+    Py_XDECREF(loader);
+    return result;
+}
+
 int fm_wsgi_load(const char *spec)
 {
     PyObject *module = PyImport_ImportModule("_fermata_loader");
@@ -65,6 +95,8 @@ int fm_wsgi_load(const char *spec)
         PyErr_Print();
         return -1;
     }
-    fm_wsgi.application = app;
-    return 0;
+    fm_wsgi.application = with_hooks(app);
+    if (!fm_wsgi.application)
+        PyErr_Print();
+    return fm_wsgi.application ? 0 : -1;
 }

@@ -5,15 +5,18 @@
 #include "fermata/wsgi/report.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "fermata/http/request.h"
 #include "fermata/py/error.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
 
 #define MAX 4
+#define ALL ULONG_MAX /* no thread has that */
 
 static struct fm_mutex lock = FM_MUTEX_INIT;
 static pthread_cond_t none_left = PTHREAD_COND_INITIALIZER;
@@ -21,7 +24,7 @@ static unsigned under_way; /* guarded by lock */
 
 struct report {
     unsigned long ident;
-    char what[512];
+    char what[FM_REQUEST_TEXT];
 };
 
 static void leave(void)
@@ -36,7 +39,10 @@ static void *report_main(void *arg) FM_UNCHECKED
 {
     struct report *r = arg;
     PyGILState_STATE state = PyGILState_Ensure();
-    fm_py_log_stack(r->ident, "%s: this is where its step is:", r->what);
+    if (r->ident == ALL)
+        fm_py_log_stacks(r->what);
+    else
+        fm_py_log_stack(r->ident, "%s: this is where its step is:", r->what);
     PyGILState_Release(state);
     free(r);
     leave();
@@ -66,6 +72,8 @@ void fm_report_stack(unsigned long ident, const char *what)
     free(r);
     leave();
 }
+
+void fm_report_stacks(const char *what) { fm_report_stack(ALL, what); }
 
 void fm_report_wait(int seconds)
 {

@@ -13,8 +13,9 @@
 
 struct fm_child { /* a process that runs */
     pid_t pid;    /* 0: none */
-    int ready_fd; /* -1 once it has said that it is ready, or has closed it */
-    struct event *ready_event;
+    unsigned slot;
+    int control_fd; /* this end of the control socket; -1: it has closed its own */
+    struct event *control_event;
     struct fm_counters *counters; /* mapped */
     struct fm_children *of;
 };
@@ -26,8 +27,9 @@ struct fm_children {
     struct fm_handed handed; /* the listening sockets */
     unsigned blocks;         /* of counters in a process */
     struct fm_child all[2 * FM_WORKERS_MAX];
-    struct fm_counters_sum ended; /* what those have counted that are gone */
-    void (*on_ready)(void *ctx, pid_t pid);
+    struct fm_counters_sum ended;            /* what those have counted that are gone */
+    uint64_t ended_requests[FM_WORKERS_MAX]; /* the requests of those, by slot */
+    void (*on_told)(void *ctx, pid_t pid, enum fm_tell what);
     void (*on_exit)(void *ctx, pid_t pid, struct fm_roster_exit how);
     void *ctx;
 };
@@ -46,5 +48,17 @@ void fm_children_count(struct fm_children *c, struct fm_counters_sum *sum) FM_ON
 
 /* What one has; all zero if there is none. */
 void fm_children_count_one(struct fm_children *c, pid_t pid, struct fm_counters_sum *sum) FM_ON_LOOP;
+
+/* How many requests one has answered. */
+uint64_t fm_children_requests(struct fm_children *c, pid_t pid) FM_ON_LOOP;
+
+struct fm_slot_sum {
+    uint64_t requests;   /* of all that have been in the slot */
+    int64_t connections; /* of those that are there */
+};
+void fm_children_count_slot(struct fm_children *c, unsigned slot, struct fm_slot_sum *sum) FM_ON_LOOP;
+
+/* Has the loop of a worker turn. */
+void fm_children_ping(struct fm_children *c, pid_t pid) FM_ON_LOOP;
 
 #endif

@@ -239,7 +239,7 @@ static bool flush(void *ctx, struct fm_task *task, uint64_t since)
     return false;
 }
 
-static const struct fm_sched_ops ops = {poll_events, wake, take_gil, drop_gil, step, flush};
+static const struct fm_sched_ops ops = {poll_events, wake, take_gil, drop_gil, step, flush, NULL};
 
 /* ---- the threads ---- */
 
