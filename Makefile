@@ -98,14 +98,15 @@ help:
 
 # ---- for a minute between two changes ----
 
-QUICK := $(addprefix tests/system/test_,http.py wsgi.py suspension.py command.py loading.py listening.py log_files.py) tests/wsgi_plus/test_wait.py
+QUICK := $(wildcard tests/system/test_http_*.py tests/system/test_wsgi_*.py) \
+	$(addprefix tests/system/test_,suspension.py command.py loading.py listening.py log_files.py) tests/wsgi_plus/test_wait.py
 
 quick: ## format, layers, lint, thread-safety analysis, unit tests, the fast system tests: a minute
 	@$(MAKE) --no-print-directory -j2 format layers lint $(if $(shell command -v clang),tsa) tests
 	@$(MAKE) --no-print-directory unit UNIT_QUIET=1
 	@$(MAKE) --no-print-directory system TESTS='$(QUICK)'
 
-test: all venv ## T=tests/system/test_http.py, or T='... -k keep_alive': these tests, against the build
+test: all venv ## T=tests/system/test_http_requests.py, or T='... -k keep_alive': these tests, against the build
 	FERMATA=$(CURDIR)/$(O)/fermata build/venv/bin/python -m pytest -c tests/pytest.ini -q $(T)
 
 # ---- build ----
@@ -242,7 +243,7 @@ SLOW.coverage := 2
 
 # What is about Python code or the command, and the tables of requests, which the unit tests replay with sanitizers too.
 SKIP.asan := --ignore-glob=*/test_example_* \
-	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py behind_others.py deployment.py reliability.py workflows.py)
+	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py behind_apache.py behind_others.py container.py moving.py deployment.py reliability.py workflows.py)
 SKIP.coverage := --ignore=tests/system/test_hardening.py
 # ThreadSanitizer's runtime has a thread of its own that wakes up, so there is no "idle" to look at.
 SKIP.tsan := $(SKIP.asan) $(addprefix --ignore=tests/system/test_,idle.py large.py)
@@ -303,7 +304,7 @@ tsan: ## all tests with the thread sanitizer
 	$(MAKE) FLAVOR=tsan unit system
 
 # Everything that depends on the version of Python: the rest has been tested with the main one.
-PYTHON_TESTS := $(addprefix tests/system/test_,suspension.py suspension_failures.py wsgi.py threads.py own_modules.py)
+PYTHON_TESTS := $(wildcard tests/system/test_wsgi_*.py) $(addprefix tests/system/test_,suspension.py suspension_failures.py threads.py own_modules.py)
 
 pythons: venv ## builds with every other CPython found, and runs what depends on it
 	@set -e; for p in $$(PYTHON='$(PYTHON)' scripts/pythons); do \

@@ -85,6 +85,13 @@ void fm_signals_first(void)
     }
 }
 
+void fm_signals_forked(void)
+{
+    server_pid = getpid();
+    atomic_store(&noted, 0);
+    atomic_store(&interrupts, 0);
+}
+
 void fm_signals_last(void)
 {
     struct sigaction action;
@@ -92,13 +99,6 @@ void fm_signals_last(void)
         if (sigaction(caught[i], NULL, &action) == 0 && action.sa_handler == on_signal)
             sigaction(caught[i], &before[i], NULL);
     sigaction(SIGPIPE, &before_pipe, NULL);
-}
-
-void fm_signals_forked(void)
-{
-    server_pid = getpid();
-    atomic_store(&noted, 0);
-    atomic_store(&interrupts, 0);
 }
 
 void fm_signals_hold(void) { atomic_store(&held, true); }
