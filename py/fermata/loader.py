@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import io
-import json
 import os
 import signal
 import sys
@@ -72,6 +71,8 @@ def set_up_logging(
     try:
         try:
             _loading = True
+            import json  # not before it is needed: a project may have one of its own
+
             if config_dict:
                 _apply(json.loads(config_dict))
             elif config_json:
