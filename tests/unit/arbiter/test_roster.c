@@ -364,7 +364,7 @@ static void test_stop(void **state)
     fm_roster_resize(&w.r, 1);
     tick();
     fm_roster_stop(&w.r, SIGTERM, w.now);
-    assert_int_equal(w.nsignals, 3); /* who loads is told as well */
+    assert_int_equal(w.nsignals, 3); /* a worker that loads is told as well */
     exits(101, 0);
     exits(103, 0);
     fm_roster_reload(&w.r, w.now);

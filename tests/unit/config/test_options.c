@@ -157,9 +157,11 @@ static void test_environment(void **state)
     assert_int_equal(parse("app"), FM_OPTIONS_RUN);
     assert_int_equal(fm_addr_port(&o.bind[0]), 4711);
     assert_string_equal(o.venv, "/some/venv");
+    assert_true(o.venv_is_active);
     assert_int_equal(parse("--bind 127.0.0.1:1 --venv /other app"), FM_OPTIONS_RUN);
     assert_int_equal(fm_addr_port(&o.bind[0]), 1);
     assert_string_equal(o.venv, "/other");
+    assert_false(o.venv_is_active);
     setenv("PORT", "many", 1);
     check_wrong("app", "PORT is many");
 }
