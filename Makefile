@@ -24,7 +24,7 @@ LAYERS := util net http sched config py wsgi admin server worker arbiter
 SRCS   := $(foreach l,$(LAYERS),$(wildcard src/$(l)/*.c src/$(l)/*/*.c)) src/main.c
 OBJS   := $(SRCS:src/%.c=$(O)/obj/%.o)
 LIBOBJS := $(filter-out $(O)/obj/main.o,$(OBJS))
-NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addprefix $(O)/obj/arbiter/,arbiter.o children.o hooks.o reconfigure.o pages.o supervise.o),$(LIBOBJS))
+NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addprefix $(O)/obj/arbiter/,arbiter.o children.o launch.o zygotes.o hooks.o reconfigure.o pages.o supervise.o),$(LIBOBJS))
 
 SAN.release :=
 SAN.debug   := -DFM_DEBUG
@@ -119,6 +119,8 @@ $(O)/obj/%.o: src/%.c $(PYFACTS) CHANGELOG.md Makefile
 	$(Q)$(CC) $(CPPFLAGS) $(if $(filter src/py/% src/wsgi/%,$<),$(PY_CFLAGS)) $(ALLFLAGS) -MMD -MP -c -o $@ $<
 
 $(O)/obj/wsgi/app.o: $(O)/gen/loader.inc
+$(O)/obj/wsgi/preload.o: $(O)/gen/preload.inc
+$(O)/obj/wsgi/reload.o: $(O)/gen/reload.inc
 $(O)/obj/py/embedded.o: $(O)/gen/settings.inc
 $(O)/obj/py/hooks.o: $(O)/gen/hooks.inc
 

@@ -14,6 +14,7 @@
 #include "fermata/worker/process.h"
 #include "fermata/worker/signals.h"
 #include "fermata/worker/worker.h"
+#include "fermata/worker/zygote.h"
 
 /* A check leaves alone what may be in use. */
 static void only_check(struct fm_options *o)
@@ -56,6 +57,8 @@ int main(int argc, char **argv)
     int code = fm_logs_open(&options, arbiter);
     if (code != 0)
         return code;
+    if (handed.zygote_fd < 0)
+        fm_logs_gather(&options);
     if (!handed.any)
         fm_configure_warn(&options);
     int directory = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC); /* workers begin where this has */
@@ -70,6 +73,12 @@ int main(int argc, char **argv)
         return fm_worker_check(&options, argv[0]);
     if (directory >= 0)
         close(directory);
+    if (handed.zygote_fd >= 0) {
+        code = fm_zygote_run(&options, argv[0], &handed);
+        if (code >= 0)
+            return code;
+        fm_logs_gather(&options); /* in a worker from here on */
+    }
     code = fm_worker_run(&options, argv[0], &handed);
     fm_logs_flush(fm_now() + FM_SEC);
     return code;

@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 import traceback
+from types import TracebackType
 from typing import Any
 
-__all__ = ["load", "prepare", "set_up_logging", "watch_signals"]
+__all__ = ["cause", "failure", "load", "prepare", "set_up_logging", "watch_signals"]
 
 _HERE = "fermata/loader.py"  # what the binary calls it
 _DEFAULT_NAMES = ("application", "app")
@@ -34,6 +35,7 @@ class _Stopped(KeyboardInterrupt):
 
 
 _loading = False
+_failed: tuple[BaseException, TracebackType | None, str] | None = None  # of the last load: why, where, what was said
 
 
 def _stop(_number: int, _frame: object) -> None:
@@ -123,15 +125,34 @@ def load(spec: str) -> Any:
     except _Stopped:
         pass  # the server says so
     except _Refused as reason:
-        print(f"fermata: cannot load {spec!r}: {reason}", file=sys.stderr, flush=True)
+        _fail(reason, None, f"cannot load {spec!r}: {reason}")
     except SystemExit as exit:
-        traceback.print_exc()
-        print(f"fermata: cannot load {spec!r}: it ended with SystemExit({exit.code!r})", file=sys.stderr, flush=True)
+        _fail(exit, exit.__traceback__, f"cannot load {spec!r}: it ended with SystemExit({exit.code!r})")
     except BaseException as error:
-        _print_trimmed(error)
-        said = f"see the traceback above{_advice(spec, error)}"
-        print(f"fermata: cannot load {spec!r}: {said}", file=sys.stderr, flush=True)
+        _fail(error, _trimmed(error), f"cannot load {spec!r}: see the traceback above{_advice(spec, error)}")
     return None
+
+
+def failure() -> str | None:
+    """What the last load has said; None if it has not failed."""
+    if _failed is None:
+        return None
+    error, tb, said = _failed
+    lines = [] if isinstance(error, _Refused) else traceback.format_exception(type(error), error, tb)
+    return f"{''.join(lines)}fermata: {said}\n"
+
+
+def cause() -> BaseException | None:
+    """The exception of it."""
+    return _failed[0] if _failed is not None else None
+
+
+def _fail(error: BaseException, tb: TracebackType | None, said: str) -> None:
+    global _failed
+    _failed = error, tb, said
+    if not isinstance(error, _Refused):
+        traceback.print_exception(type(error), error, tb)
+    print(f"fermata: {said}", file=sys.stderr, flush=True)
 
 
 def watch_signals(fd: int) -> bool | None:
@@ -149,12 +170,12 @@ def watch_signals(fd: int) -> bool | None:
     return before == -1
 
 
-def _print_trimmed(error: BaseException) -> None:
-    """Prints the traceback without the frames of this file and of importlib, which say nothing about the application."""
+def _trimmed(error: BaseException) -> TracebackType | None:
+    """The traceback without the frames of this file and of importlib, which say nothing about the application."""
     tb = error.__traceback__
     while tb is not None and ("importlib" in tb.tb_frame.f_code.co_filename or tb.tb_frame.f_code.co_filename == _HERE):
         tb = tb.tb_next
-    traceback.print_exception(type(error), error, tb)
+    return tb
 
 
 def _load(spec: str) -> Any:

@@ -16,6 +16,7 @@
 #include "fermata/arbiter/roster.h"
 #include "fermata/arbiter/supervise.h"
 #include "fermata/arbiter/usage.h"
+#include "fermata/arbiter/watch.h"
 #include "fermata/server/timeouts.h"
 #include "fermata/util/buf.h"
 #include "fermata/util/clock.h"
@@ -44,6 +45,7 @@ static struct arbiter {
     struct fm_oom oom;
     struct fm_pages pages;
     struct fm_admin *admin; /* or NULL */
+    struct fm_watch *watch; /* with --reload, or NULL */
     int signal_fd, oom_fd;  /* or -1 */
     unsigned gauged;        /* workers, as statsd was told last */
     struct event *signal_event, *tick_event, *oom_event;
@@ -60,8 +62,7 @@ static pid_t start(void *ctx, unsigned slot) FM_UNCHECKED
 
 static void send_signal(void *ctx, pid_t pid, int number)
 {
-    (void)ctx;
-    kill(pid, number);
+    fm_children_signal(&((struct arbiter *)ctx)->children, pid, number);
 }
 
 static void say(void *ctx, int level, const char *text)
@@ -74,11 +75,15 @@ static const struct fm_roster_ops roster_ops = {start, send_signal, say};
 
 /* ---- what happens to workers ---- */
 
+/* A worker of a new generation decides about it: what others are forked from, with --preload, is kept or dropped. */
 static void on_ready(struct arbiter *a, pid_t pid, uint64_t now) FM_ON_LOOP
 {
+    bool proven = a->roster.proven;
     fm_roster_ready(&a->roster, pid, now);
     if (a->roster.proven)
         fm_reconfigure_keep(&a->reconfigure);
+    if (!proven && a->roster.proven)
+        fm_children_keep(&a->children);
 }
 
 static long slot_of(const struct arbiter *a, pid_t pid)
@@ -112,9 +117,17 @@ static void on_ended(void *ctx, pid_t pid, struct fm_roster_exit how)
     fm_assert_on_loop();
     how.out_of_memory = how.signal == SIGKILL && fm_oom_has_killed(&a->oom, now);
     fm_roster_exited(&a->roster, pid, how, now);
-    if (!proven && a->roster.proven) /* not by a worker that was ready: the reload has failed */
+    if (!proven && a->roster.proven) { /* not by a worker that was ready: the reload has failed */
         fm_reconfigure_back(&a->reconfigure);
+        fm_children_drop(&a->children);
+    }
     fm_hook_process_tell(&a->hooks, FM_HOOK_child_exit, pid, slot);
+}
+
+static void on_pid(void *ctx, pid_t before, pid_t now)
+{
+    struct arbiter *a = ctx;
+    fm_roster_renamed(&a->roster, before, now);
 }
 
 static void on_oom(evutil_socket_t fd, short what, void *arg)
@@ -154,10 +167,13 @@ static void resize(struct arbiter *a, int by) FM_ON_LOOP
 static void reopen(struct arbiter *a)
 {
     fm_log_reopen();
-    for (size_t i = 0; i < sizeof a->children.all / sizeof *a->children.all; i++)
-        if (a->children.all[i].pid > 0)
-            kill(a->children.all[i].pid, SIGUSR1);
+    fm_children_reopen(&a->children);
     fm_info("SIGUSR1: the log files are opened anew");
+}
+
+static bool can_reload(const struct arbiter *a)
+{
+    return !a->roster.stopping && (a->roster.ever_ready || a->roster.old_first);
 }
 
 static struct fm_roster_limits limits(const struct fm_options *o)
@@ -174,7 +190,7 @@ static struct fm_roster_limits limits(const struct fm_options *o)
 
 static void start_generation(struct arbiter *a) FM_ON_LOOP
 {
-    fm_info("SIGHUP: reloading: a worker of the new generation is started");
+    fm_children_reload(&a->children); /* first: those that load are told to end by what follows */
     fm_roster_reload(&a->roster, fm_now());
     fm_hook_process_tell(&a->hooks, FM_HOOK_on_reload, 0, 0);
 }
@@ -197,8 +213,10 @@ static void on_config(void *ctx)
 {
     struct arbiter *a = ctx;
     fm_assert_on_loop();
-    if (!a->roster.stopping)
-        start_generation(a);
+    if (!can_reload(a))
+        return;
+    fm_info("Reloading: a worker of the new generation is started");
+    start_generation(a);
 }
 
 static void on_config_failed(void *ctx, const char *why)
@@ -207,15 +225,41 @@ static void on_config_failed(void *ctx, const char *why)
     fm_error("Reload failed: %s; the workers go on", why);
 }
 
-static void reload(struct arbiter *a) FM_ON_LOOP
+/* What workers are to be started with is read first, where there is a file that says it. */
+static void reload(struct arbiter *a, const char *why) FM_ON_LOOP
 {
-    bool can = a->roster.ever_ready && !a->roster.stopping;
-    if (!can)
-        fm_info("SIGHUP: nothing serves yet");
-    else if (a->options->config)
+    if (a->options->config) {
+        fm_info("%s; %s is read again", why, a->options->config);
         fm_reconfigure_start(&a->reconfigure);
-    else
+    } else {
+        fm_info("%s; a worker of the new generation is started", why);
         start_generation(a);
+    }
+}
+
+static void take_reload(struct arbiter *a) FM_ON_LOOP
+{
+    if (can_reload(a))
+        reload(a, "SIGHUP: reloading");
+    else
+        fm_info("SIGHUP: nothing serves yet");
+}
+
+static void on_changed(void *ctx, const char *path)
+{
+    char why[FM_PATH_SIZE + 32];
+    fm_assert_on_loop();
+    snprintf(why, sizeof why, "%s has changed", path);
+    if (can_reload(ctx))
+        reload(ctx, why);
+}
+
+static void on_report(void *ctx, const char *directories, size_t size, const struct timespec *since)
+{
+    struct arbiter *a = ctx;
+    fm_assert_on_loop();
+    if (a->watch)
+        fm_watch_add(a->watch, directories, size, since);
 }
 
 static void take_signal(struct arbiter *a, int number) FM_ON_LOOP
@@ -225,7 +269,7 @@ static void take_signal(struct arbiter *a, int number) FM_ON_LOOP
     case SIGTERM:
     case SIGINT:
     case SIGQUIT: stop(a, number); break;
-    case SIGHUP: reload(a); break;
+    case SIGHUP: take_reload(a); break;
     case SIGUSR1: reopen(a); break;
     case SIGTTIN: resize(a, 1); break;
     case SIGTTOU: resize(a, -1); break;
@@ -320,6 +364,21 @@ static void arm(struct arbiter *a, uint64_t next)
         evtimer_add(a->tick_event, &tv);
 }
 
+/* Where the application is looked for is known before it has been found: it may hang, or not be there. */
+static int start_watch(struct arbiter *a) FM_ON_LOOP
+{
+    char here[FM_PATH_SIZE];
+    struct timespec now;
+    int err;
+    clock_gettime(CLOCK_REALTIME, &now);
+    a->watch = fm_watch_start(a->options, &a->loop, on_changed, a, &err);
+    if (!a->watch)
+        fm_log(FM_LOG_CRITICAL, "--reload: cannot watch files: %s", fm_strerror(err));
+    else if (getcwd(here, sizeof here))
+        fm_watch_add(a->watch, here, strlen(here) + 1, &now);
+    return err;
+}
+
 static void prepare_reload(struct arbiter *a, char **argv, int directory)
 {
     a->reconfigure = (struct fm_reconfigure){.loop = &a->loop,
@@ -368,11 +427,16 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
     err = fm_listen_open(&a->conns, o);
     if (err == 0)
         err = start_admin(a);
+    if (err == 0 && o->reload)
+        err = start_watch(a);
     a->children.loop = &a->loop;
-    a->children.argv = argv;
-    a->children.directory = directory;
+    a->children.launch = (struct fm_launch){argv, directory, o->reload};
+    a->children.preload = o->preload;
+    a->children.reports = o->reload;
+    a->children.on_report = on_report;
     a->children.on_told = on_told;
     a->children.on_exit = on_ended;
+    a->children.on_pid = on_pid;
     a->children.ctx = a;
     for (unsigned i = 0; i < a->conns.nbound; i++)
         a->children.handed.listeners[a->children.handed.nlisteners++] = a->conns.bound[i].listener.fd;
@@ -384,6 +448,7 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
 
 static void tear_down(struct arbiter *a) FM_ON_LOOP
 {
+    fm_watch_stop(a->watch);
     if (a->reconfigure.first) {
         fm_hook_process_fini(&a->hooks);
         fm_reconfigure_fini(&a->reconfigure);
@@ -412,6 +477,7 @@ int fm_arbiter_run(const struct fm_options *o, char **argv, int directory) FM_UN
     a->options = o;
     fm_role_take_loop();
     fm_roster_init(&a->roster, &roster_ops, a, o->workers, &first);
+    a->roster.old_first = o->reload;
     int code = FM_EXIT_OTHER;
     if (set_up(a, argv, directory) == 0) {
         fm_hook_process_tell(&a->hooks, FM_HOOK_on_starting, 0, 0);
@@ -426,6 +492,7 @@ int fm_arbiter_run(const struct fm_options *o, char **argv, int directory) FM_UN
             fm_loop_turn(&a->loop, true);
         }
         gauge_workers(a);
+        fm_children_end(&a->children);
         code = a->roster.killed ? EXIT_KILLED : a->roster.code;
         fm_info("All workers have ended");
         fm_hook_process_tell(&a->hooks, FM_HOOK_on_exit, 0, 0);

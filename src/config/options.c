@@ -57,6 +57,19 @@ static enum fm_options_outcome default_bind(struct fm_options *o)
     return FM_OPTIONS_RUN;
 }
 
+/* For development: a worker beside the process that watches, and no request keeps the old code for long. */
+static void apply_reload(struct fm_options *o)
+{
+    if (!o->reload)
+        return;
+    if (o->workers == 0)
+        o->workers = 1;
+    if (o->graceful_timeout > FM_RELOAD_GRACE)
+        o->graceful_timeout = FM_RELOAD_GRACE;
+    if (o->drain_timeout > FM_RELOAD_GRACE)
+        o->drain_timeout = FM_RELOAD_GRACE;
+}
+
 static enum fm_options_outcome check_ready(struct fm_options *o)
 {
     unsigned most = o->workers ? o->workers : 1;
@@ -168,6 +181,7 @@ static enum fm_options_outcome complete(struct fm_options *o)
     find_venv(o);
     if (check_ready(o) != FM_OPTIONS_RUN || make_absolute(o) != FM_OPTIONS_RUN)
         return FM_OPTIONS_WRONG;
+    apply_reload(o);
     return o->nbinds > 0 ? FM_OPTIONS_RUN : default_bind(o);
 }
 

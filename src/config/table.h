@@ -16,6 +16,15 @@
     X('w', "workers", WORKERS, workers, NULL, "N",                                                                     \
       "processes that serve, with one more that starts and replaces them; auto: one for each processor "               \
       "[$WEB_CONCURRENCY, or one process that does all itself]")                                                       \
+    X(0, "preload", FLAG, preload, NULL, NULL,                                                                         \
+      "with --workers: the application is loaded once, and the workers are forked from there and share its memory")    \
+    X(0, "reload", FLAG, reload, NULL, NULL,                                                                           \
+      "for development: the application is loaded anew when one of its files changes, and what cannot be loaded is a " \
+      "page with the traceback; one worker, unless --workers says otherwise")                                          \
+    X(0, "reload-extra-file", PATTERN, reload_extra, NULL, "PATTERN",                                                  \
+      "files that count as well, with *, ? and [...], or a directory with all below it; repeatable")                   \
+    X(0, "reload-engine", ENGINE, reload_engine, "auto", "ENGINE",                                                     \
+      "how changes are noticed: inotify, poll (twice a second), or auto")                                              \
     X('k', "worker-class", CLASS, app, NULL, "CLASS",                                                                  \
       "taken for gunicorn's sake: there is one kind of worker, for WSGI applications")                                 \
     X(0, "threads", COUNT, threads, "8", "N", "threads that run the application")                                      \

@@ -207,6 +207,16 @@ void fm_interp_flush(void)
     flush("stderr");
 }
 
+void fm_interp_before_fork(void) { PyOS_BeforeFork(); }
+
+void fm_interp_forked(bool child)
+{
+    if (child)
+        PyOS_AfterFork_Child();
+    else
+        PyOS_AfterFork_Parent();
+}
+
 void fm_interp_interrupt(void) { PyErr_SetInterrupt(); }
 
 /* "1234 'worker'"; nothing of a thread that is not waited for: a daemon, the main thread, one of the scheduler. */

@@ -83,6 +83,13 @@ void fm_signals_first(void)
     }
 }
 
+void fm_signals_forked(void)
+{
+    server_pid = getpid();
+    atomic_store(&noted, 0);
+    atomic_store(&interrupts, 0);
+}
+
 void fm_signals_hold(void) { atomic_store(&held, true); }
 
 void fm_signals_again(bool loaded)

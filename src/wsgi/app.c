@@ -64,6 +64,14 @@ static PyObject *with_hooks(PyObject *app)
     return wrapped;
 }
 
+int fm_wsgi_take_hooks(void)
+{
+    fm_wsgi.application = with_hooks(fm_wsgi.application);
+    if (!fm_wsgi.application)
+        PyErr_Print();
+    return fm_wsgi.application ? 0 : -1;
+}
+
 int fm_wsgi_set_up_logging(const struct fm_wsgi_logging *l)
 {
     if (!l->config && !l->config_json && !l->config_dict && !l->by_lines)

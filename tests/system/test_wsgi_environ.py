@@ -56,7 +56,7 @@ def test_environ_has_nothing_else(server):
     facts = environ(server)
     assert [key for key in facts if "plus" in key.lower()] == ["wsgi_plus.version"]
     assert {key for key in facts if key.startswith("HTTP_")} == {"HTTP_HOST"}
-    known = re.compile(r"[A-Z_]+|wsgi\.[a-z_]+|wsgi_plus\.version|\(type\)")
+    known = re.compile(r"[A-Z_]+|wsgi\.[a-z_]+|wsgi_plus\.version|fermata\.request_id|\(type\)")
     assert [key for key in facts if not known.fullmatch(key)] == []
 
 

@@ -23,6 +23,11 @@
 #define FM_LIKE_SEND_TIMEOUT UINT64_MAX
 #define FM_LIKE_GRACEFUL_TIMEOUT UINT64_MAX
 
+#define FM_MAX_RELOAD_EXTRA 64
+#define FM_RELOAD_GRACE (2 * UINT64_C(1000000000)) /* ns that requests have to end in, at most, with --reload */
+
+enum fm_reload_engine { FM_RELOAD_AUTO, FM_RELOAD_INOTIFY, FM_RELOAD_POLL };
+
 struct fm_givens;
 
 struct fm_options {
@@ -37,6 +42,11 @@ struct fm_options {
     unsigned socket_mode; /* of unix sockets */
     int umask;            /* -1: as it is */
     unsigned workers;     /* 0: one process, without an arbiter */
+    bool preload;         /* with workers: they are forked from a process that has loaded the application */
+    bool reload;          /* when files change */
+    enum fm_reload_engine reload_engine;
+    const char *reload_extra[FM_MAX_RELOAD_EXTRA]; /* patterns of glob(3) */
+    unsigned nreload_extra;
     unsigned threads;
     unsigned backlog;
     unsigned worker_connections;

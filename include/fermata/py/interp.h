@@ -40,6 +40,11 @@ void fm_interp_flush(void) FM_NEEDS_GIL;
  * as if the signal had come.  In a signal handler, too. */
 void fm_interp_interrupt(void) FM_ANY_THREAD;
 
+/* Around a fork whose child goes on with this interpreter: CPython's own locks, and what os.register_at_fork has.  The
+ * thread is the only one.  Afterwards in both processes; child says in which this is. */
+void fm_interp_before_fork(void) FM_NEEDS_GIL;
+void fm_interp_forked(bool child) FM_NEEDS_GIL;
+
 /* The Python threads that the interpreter would wait for at its end, for a message.  Appends to text[size], by the
  * kernel's id and by name: "1234 'worker', ...". */
 void fm_interp_name_threads(char *text, size_t size) FM_NEEDS_GIL;

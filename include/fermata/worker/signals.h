@@ -13,6 +13,10 @@
  * exit code 0: nothing has begun. */
 void fm_signals_first(void);
 
+/* In a worker that a zygote has forked, with all signals blocked: it is the server now, and nothing has come yet.  The
+ * handlers stay as they are. */
+void fm_signals_forked(void);
+
 /* From now on the guard takes what is noted. */
 void fm_signals_hold(void);
 

@@ -195,9 +195,28 @@ static void test_wrong(void **state)
     check_wrong("--no-such app", "there is no option --no-such\n");
 }
 
+static void test_reload(void **state)
+{
+    (void)state;
+    parse("--reload --reload-extra-file *.toml --reload-extra-file templates --reload-engine poll app");
+    assert_true(o.reload);
+    assert_int_equal(o.workers, 1);
+    assert_int_equal(o.nreload_extra, 2);
+    assert_string_equal(o.reload_extra[1], "templates");
+    assert_int_equal(o.reload_engine, FM_RELOAD_POLL);
+    assert_true(o.graceful_timeout == FM_RELOAD_GRACE);
+    parse("--reload -w 3 --graceful-timeout 1 app");
+    assert_int_equal(o.workers, 3);
+    assert_true(o.graceful_timeout == UINT64_C(1000000000));
+    assert_int_equal(o.reload_engine, FM_RELOAD_AUTO);
+    check_wrong("--reload-engine fast app", "it takes auto, inotify or poll");
+    check_wrong("--reload-extra-file= app", "it takes a value that is not empty");
+}
+
 static void test_hints(void **state)
 {
     (void)state;
+    check_wrong("--preload-app app", "there is no option --preload-app: it is --preload");
     check_wrong("--certfile x app", "there is no option --certfile: Fermata speaks no TLS");
     check_wrong("-D app", "there is no option -D: it stays in the foreground: use systemd");
     check_wrong("--wrokers 2 app", "there is no option --wrokers, but there is --workers");
@@ -306,7 +325,7 @@ int main(void)
         TEST(test_defaults),         TEST(test_forms),   TEST(test_operands), TEST(test_environment),
         TEST(test_relative_paths),   TEST(test_wrong),   TEST(test_hints),    TEST(test_shown),
         TEST(test_workers),          TEST(test_proxies), TEST(test_ignored),  TEST(test_aliases),
-        TEST(test_command_variable),
+        TEST(test_command_variable), TEST(test_reload),
         TEST(test_supervision),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
