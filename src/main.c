@@ -1,4 +1,6 @@
-/* fermata: the command. */
+/* The command, from its options to its exit code; see main.h. */
+#include "fermata/main.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -7,12 +9,12 @@
 
 #include "fermata/arbiter/arbiter.h"
 #include "fermata/config/options.h"
+#include "fermata/py/interp.h"
+#include "fermata/util/annotate.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/worker/configure.h"
 #include "fermata/worker/logs.h"
-#include "fermata/worker/process.h"
-#include "fermata/worker/signals.h"
 #include "fermata/worker/worker.h"
 #include "fermata/worker/zygote.h"
 
@@ -23,21 +25,22 @@ static void only_check(struct fm_options *o)
     o->capture_output = o->log_syslog = o->has_statsd = false;
 }
 
-static int run_arbiter(const struct fm_options *options, char **argv, int directory)
+static int run_arbiter(const struct fm_options *options, char **argv, int directory) FM_UNCHECKED
 {
+    char **again = fm_interp_again(argv);
+    if (!again)
+        return 1;
     int err = fm_configure_share(options);
     if (err == 0)
-        return fm_arbiter_run(options, argv, directory);
+        return fm_arbiter_run(options, again, directory);
     fprintf(stderr, "fermata: --config %s: %s\n", options->config, fm_strerror(err));
     return 1;
 }
 
-int main(int argc, char **argv)
+int fm_main(int argc, char **argv, bool alone) FM_UNCHECKED
 {
     static struct fm_options options; /* used by threads to the very end */
     struct fm_handed handed;
-    fm_process_streams();
-    fm_process_orphans(fm_signals_first);
     switch (fm_configure(&options, argc, argv)) {
     case FM_OPTIONS_SHOWN: return 0;
     case FM_OPTIONS_WRONG: return 2;
@@ -51,6 +54,8 @@ int main(int argc, char **argv)
         return fflush(stdout) == 0 ? 0 : 1;
     if (options.umask >= 0)
         umask((mode_t)options.umask);
+    if (alone)
+        options.workers = 0;
     bool arbiter = options.workers > 0 && !handed.any && !options.check_config;
     if (options.check_config)
         only_check(&options);

@@ -1,11 +1,10 @@
-"""Finds the application that the command line names.  Compiled into the binary; runs once, on the main thread."""
+"""Finds the application that the command line names.  Compiled into the C code; runs once, on the main thread."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import io
-import json
 import os
 import signal
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 __all__ = ["cause", "failure", "load", "prepare", "set_up_logging", "watch_signals"]
 
-_HERE = "fermata/loader.py"  # what the binary calls it
+_HERE = "<fermata/loader.py>"  # what the C code calls it: no file, which coverage would look for
 _DEFAULT_NAMES = ("application", "app")
 
 # Libraries that put cooperative threads in the place of real ones: the module, its function that says whether it has
@@ -72,11 +71,13 @@ def set_up_logging(
     try:
         try:
             _loading = True
+            import json  # not before it is needed: a project may have one of its own
+
             if config_dict:
-                _apply(json.loads(config_dict))
+                _apply(_from_json(config_dict))
             elif config_json:
                 with open(config_json, encoding="utf-8") as file:
-                    _apply(json.load(file))
+                    _apply(_from_json(file.read()))
             elif config:
                 _apply_ini(config)
         finally:
@@ -90,6 +91,12 @@ def set_up_logging(
             why = why.__cause__
         return False
     return True
+
+
+def _from_json(text: str) -> object:
+    import json  # here, as what follows: only who asks for it is to have it, and a project may have a json.py
+
+    return json.loads(text)
 
 
 def _apply(found: object) -> None:
@@ -118,7 +125,8 @@ def load(spec: str) -> Any:
     try:
         try:
             _loading = True
-            return _load(spec)
+            given = getattr(sys.modules.get("fermata_server"), "_given", {})  # by a script that calls `run`
+            return given.pop(spec) if spec in given else _load(spec)
         finally:
             _loading = False
             _refuse_green_threads()  # which is why the import may have failed
@@ -211,7 +219,11 @@ def _advice(spec: str, error: BaseException) -> str:
         return f"; a module is named without .py: {_of_file(module_name, colon + expression)}"
     if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
         return ""  # the application itself is not there
-    return "" if sys.prefix != sys.base_prefix else "; no virtual environment is in use: --venv DIR names one"
+    if sys.prefix != sys.base_prefix:
+        return ""
+    if "fermata_server" in sys.modules:  # which is installed in one, or not
+        return f"; {sys.executable} is what runs, and no virtual environment's"
+    return "; no virtual environment is in use: --venv DIR names one"
 
 
 def _refuse_green_threads() -> None:

@@ -82,8 +82,9 @@ static enum fm_options_outcome check_ready(struct fm_options *o)
 static void find_venv(struct fm_options *o)
 {
     const char *active = getenv("VIRTUAL_ENV");
-    if (!o->venv)
-        o->venv = active && *active ? active : NULL;
+    o->venv_is_active = !o->venv && active && *active;
+    if (o->venv_is_active)
+        o->venv = active;
 }
 
 /* Absolute paths for what was named relative to where the command was given: --chdir, and the application, change the

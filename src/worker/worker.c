@@ -212,6 +212,8 @@ static void finish(struct fm_worker *w) FM_UNCHECKED
     tear_down(w);
     fm_hooks_end(w);
     fm_wsgi_fini();
+    if (fm_interp_ends_later())
+        return; /* the deadline stays for Python's end, and the loop for those who wake it in vain until then */
     fm_interp_stop();
     if (atomic_load(&fm_forked)) /* in an atexit handler */
         _exit(FM_EXIT_OK);
@@ -296,7 +298,9 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
     w->handed = *handed;
     /* One malloc arena: the leader role wanders from thread to thread, and each thread's own arena would keep what a
      * wave of connections needed (5,000 parked twice: 26.2 and 36.3 MB, with one arena 26.2 and 26.4). */
+#ifdef M_ARENA_MAX /* of glibc */
     mallopt(M_ARENA_MAX, 1);
+#endif
     pthread_atfork(NULL, NULL, fm_fds_in_child);
     fm_descriptors_share(o, &w->max_conns, &w->max_body_files);
     if (set_up(w) != 0)
@@ -321,7 +325,7 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
 
 int fm_worker_check(const struct fm_options *o, const char *program) FM_UNCHECKED
 {
-    struct fm_interp_config config = {o->venv, o->pythonpath, program, o->args, o->nargs};
+    struct fm_interp_config config = {o->venv, o->venv_is_active, o->pythonpath, program, o->args, o->nargs};
     struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, o->root_path, _exit};
     int code = FM_EXIT_OK;
     if (fm_interp_start(&config) != 0)

@@ -42,7 +42,7 @@ void fm_wsgi_check_signals(void) FM_UNCHECKED
 
 int fm_wsgi_prepare(void)
 {
-    PyObject *code = Py_CompileString(fm_loader_source, "fermata/loader.py", Py_file_input);
+    PyObject *code = Py_CompileString(fm_loader_source, "<fermata/loader.py>", Py_file_input);
     PyObject *module = code ? PyImport_ExecCodeModule("_fermata_loader", code) : NULL;
     PyObject *none = module ? PyObject_CallMethod(module, "prepare", NULL) : NULL;
     Py_XDECREF(none);

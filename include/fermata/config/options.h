@@ -75,8 +75,9 @@ struct fm_options {
     const char *root_path; /* "/shop", or NULL */
     char root_text[1024];
     const char *chdir, *pythonpath;
-    const char *venv; /* absolute, as log files are: relative to where the command was given, not to --chdir */
-    char **args;      /* what follows --, without an application that is named there: the application's arguments */
+    const char *venv;    /* absolute, as log files are: relative to where the command was given, not to --chdir */
+    bool venv_is_active; /* it is $VIRTUAL_ENV */
+    char **args;         /* what follows --, without an application that is named there: the application's arguments */
     int nargs;
     enum fm_log_level log_level;
     const char *error_logfile, *access_logfile; /* absolute, or "-" */

@@ -17,6 +17,10 @@ void fm_signals_first(void);
  * handlers stay as they are. */
 void fm_signals_forked(void);
 
+/* The process goes on without a server: what was set before fm_signals_first is set again, but where the application
+ * has set something else. */
+void fm_signals_last(void);
+
 /* From now on the guard takes what is noted. */
 void fm_signals_hold(void);
 

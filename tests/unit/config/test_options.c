@@ -157,9 +157,11 @@ static void test_environment(void **state)
     assert_int_equal(parse("app"), FM_OPTIONS_RUN);
     assert_int_equal(fm_addr_port(&o.bind[0]), 4711);
     assert_string_equal(o.venv, "/some/venv");
+    assert_true(o.venv_is_active);
     assert_int_equal(parse("--bind 127.0.0.1:1 --venv /other app"), FM_OPTIONS_RUN);
     assert_int_equal(fm_addr_port(&o.bind[0]), 1);
     assert_string_equal(o.venv, "/other");
+    assert_false(o.venv_is_active);
     setenv("PORT", "many", 1);
     check_wrong("app", "PORT is many");
 }
@@ -322,11 +324,10 @@ static void test_shown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults),         TEST(test_forms),   TEST(test_operands), TEST(test_environment),
-        TEST(test_relative_paths),   TEST(test_wrong),   TEST(test_hints),    TEST(test_shown),
-        TEST(test_workers),          TEST(test_proxies), TEST(test_ignored),  TEST(test_aliases),
-        TEST(test_command_variable), TEST(test_reload),
-        TEST(test_supervision),
+        TEST(test_defaults),         TEST(test_forms),   TEST(test_operands),    TEST(test_environment),
+        TEST(test_relative_paths),   TEST(test_wrong),   TEST(test_hints),       TEST(test_shown),
+        TEST(test_workers),          TEST(test_proxies), TEST(test_ignored),     TEST(test_aliases),
+        TEST(test_command_variable), TEST(test_reload),  TEST(test_supervision),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
