@@ -92,6 +92,8 @@ static void warn_of_changes(const struct fm_options *was, const struct fm_option
         {"socket-mode", was->socket_mode != is->socket_mode},
         {"admin-bind", was->has_admin != is->has_admin || (is->has_admin && other_address(&was->admin, &is->admin))},
         {"workers", is->workers == 0},
+        {"preload", was->preload != is->preload},
+        {"reload", was->reload != is->reload},
         {"error-logfile", other_text(was->error_logfile, is->error_logfile)},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PRELOAD "each worker imports the application by itself"
 #define TLS "Fermata speaks no TLS; a proxy in front does that"
 #define SUPERVISOR "the supervisor does that (systemd, the container's runtime)"
 #define DAEMON "it stays in the foreground: use systemd, or what else keeps servers running (spec/manual/deployment.md)"
@@ -13,26 +12,16 @@
 #define ERROR_LOG                                                                                                      \
     "the logs are the server's own; see --error-logfile, --access-logformat, --log-syslog and --log-config"
 #define STRICT "malformed requests are refused, always"
-#define RELOAD "start it again when files change (with entr or watchexec, for example)"
 #define HTTP2 "a proxy in front speaks HTTP/2"
 #define ASGI "WSGI and WSGI+ applications are what is served"
 #define DIRTY "there are no dirty workers; futures are what waits for work of other processes"
 #define PASTE "name the application as MODULE[:CALLABLE]"
-#define RECYCLE "workers are not recycled; find the leak, or send SIGHUP to have them replaced"
 
 static const struct {
     const char *name; /* without dashes; one letter for a short one */
     const char *hint;
 } hints[] = {
-    {"preload", PRELOAD},
-    {"preload-app", PRELOAD},
-    {"t", "no worker has to prove that it is alive; --request-timeout is about requests"},
-    {"timeout", "no worker has to prove that it is alive; --request-timeout is about requests"},
-    {"max-requests", RECYCLE},
-    {"max-requests-jitter", RECYCLE},
-    {"reload", RELOAD},
-    {"reload-engine", RELOAD},
-    {"reload-extra-file", RELOAD},
+    {"preload-app", "it is --preload"},
     {"spew", "a debugger or `python -m trace` does that"},
     {"D", DAEMON},
     {"daemon", DAEMON},

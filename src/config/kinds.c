@@ -142,6 +142,27 @@ static const char *parse_mask(int *to, const char *text)
     return NULL;
 }
 
+static const char *parse_engine(enum fm_reload_engine *to, const char *text)
+{
+    static const char *const names[] = {"auto", "inotify", "poll"};
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *to = (enum fm_reload_engine)i;
+            return NULL;
+        }
+    return "takes auto, inotify or poll";
+}
+
+static const char *parse_pattern(struct fm_options *o, const char *text)
+{
+    if (!*text)
+        return "takes a value that is not empty";
+    if (o->nreload_extra == FM_MAX_RELOAD_EXTRA)
+        return "may be given 64 times";
+    o->reload_extra[o->nreload_extra++] = text;
+    return NULL;
+}
+
 static const char *parse_fields(bool *rfc7239, const char *text)
 {
     *rfc7239 = strcmp(text, "forwarded") == 0;
@@ -259,9 +280,9 @@ static const char *check_class(const char *text)
 bool fm_option_is_text(enum fm_option_kind kind)
 {
     static const enum fm_option_kind kinds[] = {
-        KIND_BIND,        KIND_TEXT,     KIND_ENV,    KIND_ROOT,        KIND_LOGFORMAT, KIND_APP,
-        KIND_CLASS,       KIND_ADMIN,    KIND_SYSLOG, KIND_SYSLOG_NAME, KIND_FACILITY,  KIND_STATSD,
-        KIND_STATSD_TEXT, KIND_EXCLUDED, KIND_IDS,    KIND_PATH,        KIND_JSON,
+        KIND_BIND,        KIND_TEXT,    KIND_ENV,      KIND_ROOT,        KIND_LOGFORMAT, KIND_APP,
+        KIND_CLASS,       KIND_ADMIN,   KIND_SYSLOG,   KIND_SYSLOG_NAME, KIND_FACILITY,  KIND_STATSD,
+        KIND_STATSD_TEXT, KIND_PATTERN, KIND_EXCLUDED, KIND_IDS,         KIND_PATH,      KIND_JSON,
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (kinds[i] == kind)
@@ -274,6 +295,7 @@ enum fm_option_lists fm_option_lists(enum fm_option_kind kind)
     switch (kind) {
     case KIND_BIND:
     case KIND_EXCLUDED:
+    case KIND_PATTERN:
     case KIND_ENV: return FM_LIST_REPEATED;
     case KIND_PEERS:
     case KIND_SENDERS:
@@ -312,6 +334,8 @@ const char *fm_option_apply(struct fm_options *o, enum fm_option_kind kind, size
     case KIND_VERSIONS: return parse_versions(field, text);
     case KIND_SENDERS: o->has_proxy_allow_from = true; return fm_peers_parse(field, text);
     case KIND_ROOT: return fm_option_root(o, text);
+    case KIND_PATTERN: return parse_pattern(o, text);
+    case KIND_ENGINE: return parse_engine(field, text);
     case KIND_TEXT:
         if (!*text)
             return "takes a value that is not empty";

@@ -26,6 +26,8 @@
     X(LIMIT)                                                                                                           \
     X(SIZE)                                                                                                            \
     X(BUFFER)                                                                                                          \
+    X(PATTERN)                                                                                                         \
+    X(ENGINE)                                                                                                          \
     X(TEXT)                                                                                                            \
     X(PATH)                                                                                                            \
     X(SYSLOG)                                                                                                          \

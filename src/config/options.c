@@ -57,12 +57,34 @@ static enum fm_options_outcome default_bind(struct fm_options *o)
     return FM_OPTIONS_RUN;
 }
 
+/* For development: a worker beside the process that watches, and no request keeps the old code for long. */
+static void apply_reload(struct fm_options *o)
+{
+    if (!o->reload)
+        return;
+    if (o->workers == 0)
+        o->workers = 1;
+    if (o->graceful_timeout > FM_RELOAD_GRACE)
+        o->graceful_timeout = FM_RELOAD_GRACE;
+    if (o->drain_timeout > FM_RELOAD_GRACE)
+        o->drain_timeout = FM_RELOAD_GRACE;
+}
+
+static enum fm_options_outcome check_ready(struct fm_options *o)
+{
+    unsigned most = o->workers ? o->workers : 1;
+    return o->min_ready > most
+               ? wrong(o, "--min-ready %u: it takes at most the number of --workers, %u", o->min_ready, most)
+               : FM_OPTIONS_RUN;
+}
+
 /* Without --venv it is the active one. */
 static void find_venv(struct fm_options *o)
 {
     const char *active = getenv("VIRTUAL_ENV");
-    if (!o->venv)
-        o->venv = active && *active ? active : NULL;
+    o->venv_is_active = !o->venv && active && *active;
+    if (o->venv_is_active)
+        o->venv = active;
 }
 
 /* Absolute paths for what was named relative to where the command was given: --chdir, and the application, change the
@@ -130,6 +152,7 @@ static enum fm_options_outcome apply_all(struct fm_options *o)
             fm_option_apply(o, option->kind, option->offset, option->fallback);
     }
     o->tcp_user_timeout = FM_LIKE_SEND_TIMEOUT;
+    o->drain_timeout = FM_LIKE_GRACEFUL_TIMEOUT;
     o->umask = -1;
     for (unsigned n = 1; n <= FM_SOURCES; n++)
         for (size_t i = 0; i < g->n; i++) {
@@ -150,13 +173,16 @@ static enum fm_options_outcome complete(struct fm_options *o)
                      o->config ? ", or as wsgi_app in the file" : "");
     if (o->tcp_user_timeout == FM_LIKE_SEND_TIMEOUT)
         o->tcp_user_timeout = o->send_timeout + o->send_timeout / 4; /* --send-timeout comes first, where it can tell */
+    if (o->drain_timeout == FM_LIKE_GRACEFUL_TIMEOUT)
+        o->drain_timeout = o->graceful_timeout;
     if (o->socket_mode == 0)
         o->socket_mode = 0777 & ~(unsigned)(o->umask < 0 ? 0 : o->umask);
     if (!o->has_proxy_allow_from)
         o->proxy_allow_from = o->proxy.trusted;
     find_venv(o);
-    if (make_absolute(o) != FM_OPTIONS_RUN)
+    if (check_ready(o) != FM_OPTIONS_RUN || make_absolute(o) != FM_OPTIONS_RUN)
         return FM_OPTIONS_WRONG;
+    apply_reload(o);
     return o->nbinds > 0 ? FM_OPTIONS_RUN : default_bind(o);
 }
 

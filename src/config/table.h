@@ -16,6 +16,15 @@
     X('w', "workers", WORKERS, workers, NULL, "N",                                                                     \
       "processes that serve, with one more that starts and replaces them; auto: one for each processor "               \
       "[$WEB_CONCURRENCY, or one process that does all itself]")                                                       \
+    X(0, "preload", FLAG, preload, NULL, NULL,                                                                         \
+      "with --workers: the application is loaded once, and the workers are forked from there and share its memory")    \
+    X(0, "reload", FLAG, reload, NULL, NULL,                                                                           \
+      "for development: the application is loaded anew when one of its files changes, and what cannot be loaded is a " \
+      "page with the traceback; one worker, unless --workers says otherwise")                                          \
+    X(0, "reload-extra-file", PATTERN, reload_extra, NULL, "PATTERN",                                                  \
+      "files that count as well, with *, ? and [...], or a directory with all below it; repeatable")                   \
+    X(0, "reload-engine", ENGINE, reload_engine, "auto", "ENGINE",                                                     \
+      "how changes are noticed: inotify, poll (twice a second), or auto")                                              \
     X('k', "worker-class", CLASS, app, NULL, "CLASS",                                                                  \
       "taken for gunicorn's sake: there is one kind of worker, for WSGI applications")                                 \
     X(0, "threads", COUNT, threads, "8", "N", "threads that run the application")                                      \
@@ -35,6 +44,23 @@
     X(0, "drain-delay", SECONDS, drain_delay, "0", "SEC",                                                              \
       "time after SIGTERM in which all is served still, but /readyz says 503 and responses Connection: close")         \
     X(0, "graceful-timeout", SECONDS, graceful_timeout, "30", "SEC", "time for requests to end after SIGTERM")         \
+    X(0, "drain-idle", SECONDS, drain_idle, "1", "SEC",                                                                \
+      "time for an idle connection's next request, for half a head and for a client that was answered, in a drain")    \
+    X(0, "drain-timeout", SECONDS, drain_timeout, NULL, "SEC",                                                         \
+      "time for requests to end in a worker that is replaced [as --graceful-timeout]")                                 \
+    X(0, "drain-workers", MAYBE, drain_workers, "0", "N",                                                              \
+      "replaced workers that may be there at a time; of one more the oldest ends quickly; 0 is as many as --workers")  \
+    X('t', "timeout", SECONDS, timeout, "30", "SEC",                                                                   \
+      "a worker is replaced that does not answer for so long, or whose threads are all in one step for so long "       \
+      "while requests wait; 0 is off")                                                                                 \
+    X(0, "gil-timeout", SECONDS, gil_timeout, "0", "SEC",                                                              \
+      "a worker is replaced in which the GIL is not to be had for so long; 0 is off")                                  \
+    X(0, "max-requests", MAYBE, max_requests, "0", "N", "requests after which a worker is replaced; 0 is off")         \
+    X(0, "max-requests-jitter", MAYBE, max_requests_jitter, "0", "N", "up to so many more, by chance")                 \
+    X(0, "max-worker-memory", SIZE, max_worker_memory, "0", "BYTES",                                                   \
+      "memory of its own with which a worker is replaced; 0 is off")                                                   \
+    X(0, "worker-lifetime", SECONDS, worker_lifetime, "0", "SEC", "time after which a worker is replaced; 0 is off")   \
+    X(0, "min-ready", COUNT, min_ready, "1", "N", "workers with which /readyz says that it is ready")                  \
     X(0, "allow-half-close", FLAG, allow_half_close, NULL, NULL,                                                       \
       "a client that ended its direction still gets the response of a parked request")                                 \
     X(0, "limit-request-line", LIMIT, limits.request_line, "8190", "BYTES", "longest request line; 0 is 16777216")     \

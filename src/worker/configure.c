@@ -116,8 +116,11 @@ static enum fm_options_outcome not_read(struct fm_options *o, int err)
 static enum fm_options_outcome read_file(struct fm_options *o, char **argv)
 {
     struct fm_reader reader;
+    char **again = fm_interp_again(argv);
+    if (!again)
+        return FM_OPTIONS_WRONG;
     int directory = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    int err = directory < 0 ? -errno : fm_reader_start(&reader, argv, directory);
+    int err = directory < 0 ? -errno : fm_reader_start(&reader, again, directory);
     if (directory >= 0)
         close(directory);
     if (err != 0)

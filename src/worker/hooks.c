@@ -63,7 +63,7 @@ void fm_hooks_end(const struct fm_worker *w)
 
 int fm_hooks_be(const struct fm_options *o, const char *program, int fd) FM_UNCHECKED
 {
-    struct fm_interp_config config = {o->venv, o->pythonpath, program, o->args, o->nargs};
+    struct fm_interp_config config = {o->venv, o->venv_is_active, o->pythonpath, program, o->args, o->nargs};
     if (o->umask >= 0)
         umask((mode_t)o->umask);
     fm_log_set_level(o->log_level);

@@ -59,7 +59,7 @@ void fm_reader_end(struct fm_reader *r)
 
 int fm_reader_be(const struct fm_options *o, const char *program, int fd) FM_UNCHECKED
 {
-    struct fm_interp_config config = {o->venv, o->pythonpath, program, o->args, o->nargs};
+    struct fm_interp_config config = {o->venv, o->venv_is_active, o->pythonpath, program, o->args, o->nargs};
     if (fm_interp_start(&config) != 0)
         return 2;
     int code = fm_embedded_settings(o->config, fd);

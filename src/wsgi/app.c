@@ -42,7 +42,7 @@ void fm_wsgi_check_signals(void) FM_UNCHECKED
 
 int fm_wsgi_prepare(void)
 {
-    PyObject *code = Py_CompileString(fm_loader_source, "fermata/loader.py", Py_file_input);
+    PyObject *code = Py_CompileString(fm_loader_source, "<fermata/loader.py>", Py_file_input);
     PyObject *module = code ? PyImport_ExecCodeModule("_fermata_loader", code) : NULL;
     PyObject *none = module ? PyObject_CallMethod(module, "prepare", NULL) : NULL;
     Py_XDECREF(none);
@@ -62,6 +62,14 @@ static PyObject *with_hooks(PyObject *app)
     Py_DECREF(hooks);
     Py_DECREF(app);
     return wrapped;
+}
+
+int fm_wsgi_take_hooks(void)
+{
+    fm_wsgi.application = with_hooks(fm_wsgi.application);
+    if (!fm_wsgi.application)
+        PyErr_Print();
+    return fm_wsgi.application ? 0 : -1;
 }
 
 int fm_wsgi_set_up_logging(const struct fm_wsgi_logging *l)

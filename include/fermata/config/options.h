@@ -21,6 +21,12 @@
 #define FM_MAX_WORKERS 256
 #define FM_PATH_SIZE 4096
 #define FM_LIKE_SEND_TIMEOUT UINT64_MAX
+#define FM_LIKE_GRACEFUL_TIMEOUT UINT64_MAX
+
+#define FM_MAX_RELOAD_EXTRA 64
+#define FM_RELOAD_GRACE (2 * UINT64_C(1000000000)) /* ns that requests have to end in, at most, with --reload */
+
+enum fm_reload_engine { FM_RELOAD_AUTO, FM_RELOAD_INOTIFY, FM_RELOAD_POLL };
 
 struct fm_givens;
 
@@ -36,6 +42,11 @@ struct fm_options {
     unsigned socket_mode; /* of unix sockets */
     int umask;            /* -1: as it is */
     unsigned workers;     /* 0: one process, without an arbiter */
+    bool preload;         /* with workers: they are forked from a process that has loaded the application */
+    bool reload;          /* when files change */
+    enum fm_reload_engine reload_engine;
+    const char *reload_extra[FM_MAX_RELOAD_EXTRA]; /* patterns of glob(3) */
+    unsigned nreload_extra;
     unsigned threads;
     unsigned backlog;
     unsigned worker_connections;
@@ -46,7 +57,14 @@ struct fm_options {
     uint64_t tcp_keepalive, tcp_user_timeout; /* ns; the latter FM_LIKE_SEND_TIMEOUT unless it was given */
     uint64_t keep_alive, header_timeout, body_timeout, send_timeout; /* ns */
     uint64_t request_timeout, queue_timeout, graceful_timeout;       /* ns */
-    uint64_t drain_delay;                                            /* ns */
+    uint64_t drain_delay, drain_idle;                                /* ns */
+    uint64_t drain_timeout;                                          /* ns; FM_LIKE_GRACEFUL_TIMEOUT unless given */
+    unsigned drain_workers;                                          /* 0: as many as workers */
+    uint64_t timeout, gil_timeout;                                   /* ns; 0: off */
+    unsigned max_requests, max_requests_jitter;                      /* 0: off */
+    uint64_t max_worker_memory;                                      /* bytes; 0: off */
+    uint64_t worker_lifetime;                                        /* ns; 0: off */
+    unsigned min_ready;
     bool allow_half_close;
     struct fm_http_limits limits;
     struct fm_proxy_rules proxy;
@@ -57,8 +75,9 @@ struct fm_options {
     const char *root_path; /* "/shop", or NULL */
     char root_text[1024];
     const char *chdir, *pythonpath;
-    const char *venv; /* absolute, as log files are: relative to where the command was given, not to --chdir */
-    char **args;      /* what follows --, without an application that is named there: the application's arguments */
+    const char *venv;    /* absolute, as log files are: relative to where the command was given, not to --chdir */
+    bool venv_is_active; /* it is $VIRTUAL_ENV */
+    char **args;         /* what follows --, without an application that is named there: the application's arguments */
     int nargs;
     enum fm_log_level log_level;
     const char *error_logfile, *access_logfile; /* absolute, or "-" */

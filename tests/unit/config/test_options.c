@@ -157,9 +157,11 @@ static void test_environment(void **state)
     assert_int_equal(parse("app"), FM_OPTIONS_RUN);
     assert_int_equal(fm_addr_port(&o.bind[0]), 4711);
     assert_string_equal(o.venv, "/some/venv");
+    assert_true(o.venv_is_active);
     assert_int_equal(parse("--bind 127.0.0.1:1 --venv /other app"), FM_OPTIONS_RUN);
     assert_int_equal(fm_addr_port(&o.bind[0]), 1);
     assert_string_equal(o.venv, "/other");
+    assert_false(o.venv_is_active);
     setenv("PORT", "many", 1);
     check_wrong("app", "PORT is many");
 }
@@ -195,9 +197,28 @@ static void test_wrong(void **state)
     check_wrong("--no-such app", "there is no option --no-such\n");
 }
 
+static void test_reload(void **state)
+{
+    (void)state;
+    parse("--reload --reload-extra-file *.toml --reload-extra-file templates --reload-engine poll app");
+    assert_true(o.reload);
+    assert_int_equal(o.workers, 1);
+    assert_int_equal(o.nreload_extra, 2);
+    assert_string_equal(o.reload_extra[1], "templates");
+    assert_int_equal(o.reload_engine, FM_RELOAD_POLL);
+    assert_true(o.graceful_timeout == FM_RELOAD_GRACE);
+    parse("--reload -w 3 --graceful-timeout 1 app");
+    assert_int_equal(o.workers, 3);
+    assert_true(o.graceful_timeout == UINT64_C(1000000000));
+    assert_int_equal(o.reload_engine, FM_RELOAD_AUTO);
+    check_wrong("--reload-engine fast app", "it takes auto, inotify or poll");
+    check_wrong("--reload-extra-file= app", "it takes a value that is not empty");
+}
+
 static void test_hints(void **state)
 {
     (void)state;
+    check_wrong("--preload-app app", "there is no option --preload-app: it is --preload");
     check_wrong("--certfile x app", "there is no option --certfile: Fermata speaks no TLS");
     check_wrong("-D app", "there is no option -D: it stays in the foreground: use systemd");
     check_wrong("--wrokers 2 app", "there is no option --wrokers, but there is --workers");
@@ -256,6 +277,32 @@ static void test_command_variable(void **state)
     check_wrong("app", "fermata: $FERMATA_CMD_ARGS has other in it");
 }
 
+static void test_supervision(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("app"), FM_OPTIONS_RUN);
+    assert_int_equal(o.timeout, 30 * FM_SEC);
+    assert_int_equal(o.drain_timeout, o.graceful_timeout);
+    assert_int_equal(o.drain_idle, FM_SEC);
+    assert_int_equal(o.min_ready, 1);
+    assert_true(o.max_requests == 0 && o.max_worker_memory == 0 && o.worker_lifetime == 0 && o.gil_timeout == 0);
+    assert_int_equal(parse("-t 5 -w 4 --max-requests 1000 --max-requests-jitter=50 --max-worker-memory 200000000 "
+                           "--worker-lifetime 3600 --min-ready 2 --drain-timeout 600 --drain-workers 3 app"),
+                     FM_OPTIONS_RUN);
+    assert_int_equal(o.timeout, 5 * FM_SEC);
+    assert_int_equal(o.max_requests, 1000);
+    assert_int_equal(o.max_requests_jitter, 50);
+    assert_int_equal(o.max_worker_memory, 200000000);
+    assert_int_equal(o.worker_lifetime, 3600 * FM_SEC);
+    assert_int_equal(o.min_ready, 2);
+    assert_int_equal(o.drain_timeout, 600 * FM_SEC);
+    assert_int_equal(o.drain_workers, 3);
+    check_wrong("-w 4 --min-ready 5 app", "--min-ready 5: it takes at most the number of --workers, 4");
+    check_wrong("--min-ready 2 app", "--min-ready 2: it takes at most the number of --workers, 1");
+    check_wrong("-t soon app", "--timeout soon: it takes a number of seconds");
+    check_wrong("--max-requests -1 app", "--max-requests -1: it takes");
+}
+
 static void test_shown(void **state)
 {
     (void)state;
@@ -280,7 +327,8 @@ int main(void)
         TEST(test_defaults),         TEST(test_forms),   TEST(test_operands), TEST(test_environment),
         TEST(test_relative_paths),   TEST(test_wrong),   TEST(test_hints),    TEST(test_shown),
         TEST(test_workers),          TEST(test_proxies), TEST(test_ignored),  TEST(test_aliases),
-        TEST(test_command_variable),
+        TEST(test_command_variable), TEST(test_reload),
+        TEST(test_supervision),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
