@@ -71,6 +71,7 @@ static void on_told(void *ctx, pid_t pid, enum fm_tell what)
 {
     struct arbiter *a = ctx;
     uint64_t now = fm_now();
+    fm_assert_on_loop();
     switch (what) {
     case FM_TELL_READY: fm_roster_ready(&a->roster, pid, now); break;
     case FM_TELL_CLIENT: fm_supervise_client(&a->supervisor); break;
