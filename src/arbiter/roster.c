@@ -354,10 +354,18 @@ void fm_roster_ready(struct fm_roster *r, pid_t pid, uint64_t now)
     if (w->generation != r->generation)
         return;
     if (!r->proven && r->generation > 1) {
-        say(r, FM_LOG_INFO, "Worker %u of the new generation is ready; the old ones are replaced one by one", w->slot);
+        say(r, FM_LOG_INFO, "Worker %u of the new generation is ready%s", w->slot,
+            r->old_first ? "" : "; the old ones are replaced one by one");
         r->reload = FM_RELOAD_REPLACING;
     }
     r->proven = true;
+}
+
+void fm_roster_renamed(struct fm_roster *r, pid_t before, pid_t now)
+{
+    struct fm_roster_worker *w = find(r, before);
+    if (w)
+        w->pid = now;
 }
 
 void fm_roster_mark(struct fm_roster *r, pid_t pid, enum fm_worker_reason why, uint64_t now)
@@ -444,14 +452,16 @@ void fm_roster_exited(struct fm_roster *r, pid_t pid, struct fm_roster_exit how,
 
 void fm_roster_reload(struct fm_roster *r, uint64_t now)
 {
-    (void)now;
-    if (r->stopping || !r->ever_ready)
+    if (r->stopping || (!r->ever_ready && !r->old_first))
         return; /* what loads is as new as it can be */
     r->generation++;
     r->proven = false;
     r->reload = FM_RELOAD_LOADING;
     for (unsigned i = 0; i < FM_WORKERS_MAX; i++)
         r->slots[i].delay = r->slots[i].start_at = 0;
+    for (size_t i = 0; i < WORKERS && r->old_first; i++)
+        if (is_staying(&r->workers[i]))
+            drain(r, &r->workers[i], SIGINT, now);
 }
 
 void fm_roster_resize(struct fm_roster *r, int by)

@@ -20,11 +20,24 @@ void fm_conns_init(struct fm_conns *conns, struct fm_service *service, unsigned 
     fm_list_init(&conns->list);
 }
 
+/* A request that came now would wait for a thread, though another worker may have one. */
+static bool is_busy(const struct fm_listener *l)
+{
+    const struct fm_conns *conns = l->owner;
+    unsigned busy, idle;
+    fm_sched_threads(conns->service->sched, &busy, &idle);
+    return idle == 0;
+}
+
 int fm_conns_start(struct fm_conns *conns)
 {
     int err = 0;
-    for (unsigned i = 0; i < conns->nbound && err == 0; i++)
-        err = fm_listener_start(&conns->bound[i].listener, conns->service->loop, FM_T_ACCEPT, fm_conns_accept, conns);
+    for (unsigned i = 0; i < conns->nbound && err == 0; i++) {
+        struct fm_listener *l = &conns->bound[i].listener;
+        l->is_busy = is_busy;
+        l->yield_kind = FM_T_YIELD;
+        err = fm_listener_start(l, conns->service->loop, FM_T_ACCEPT, fm_conns_accept, conns);
+    }
     return err;
 }
 

@@ -82,7 +82,7 @@ static void drain(struct fm_worker *w) FM_ON_LOOP
     start(w, &w->graceful, FM_T_GRACEFUL);
     if (atomic_load(&w->replaced) && allowed(w) > 0)
         start_spread(w, allowed(w) - allowed(w) / SPREAD_PART);
-    atomic_store(&w->service.others_serve, w->handed.any && !w->quick);
+    atomic_store(&w->service.others_serve, w->handed.any && !w->quick && !w->options->reload);
     if (atomic_load(&w->replaced))
         fm_listen_close(&w->conns);
     fm_conns_drain(&w->conns);

@@ -10,6 +10,7 @@
  *  - A worker that is spent (it has served its number of requests, has too much memory, or is old) is replaced as an
  * old one is, one at a time.  A worker that is stuck counts as none that serves: it is replaced beside others that are,
  * and told to end once as many serve without it as are wanted.  Until then both go on as well as they can.
+ *  - Unless it is for development (old_first): then no old one is to answer any more, and requests wait for the new.
  *  - What ends without having been told is started again, after a while that doubles (0.1 s to 30 s) as long as it does
  *    not stay ready for a minute.
  *  - Only where no worker has ever been ready does the end of one end all: there is nothing to lose, and the operator
@@ -114,7 +115,7 @@ struct fm_roster_limits {
 };
 
 struct fm_roster_ops {
-    /* Starts a worker; its pid, or -1 after saying why. */
+    /* Starts a worker; its pid; 0: not now, a tick will follow; -1 after saying why. */
     pid_t (*start)(void *ctx, unsigned slot);
     void (*signal)(void *ctx, pid_t pid, int number);
     /* One sentence for the log. */
@@ -125,6 +126,7 @@ struct fm_roster {
     const struct fm_roster_ops *ops;
     void *ctx;
     struct fm_roster_limits limits;
+    bool old_first; /* a reload ends the old ones at once, and has new ones meanwhile (--reload) */
     unsigned wanted;
     unsigned generation; /* the one that is wanted */
     bool proven;         /* a worker of it has been ready */
@@ -150,6 +152,7 @@ uint64_t fm_roster_tick(struct fm_roster *r, uint64_t now);
 
 /* What has happened.  Each calls for a tick. */
 void fm_roster_ready(struct fm_roster *r, pid_t pid, uint64_t now);
+void fm_roster_renamed(struct fm_roster *r, pid_t before, pid_t now); /* it went by another process's pid until now */
 void fm_roster_exited(struct fm_roster *r, pid_t pid, struct fm_roster_exit how, uint64_t now);
 
 /* A worker that is READY is to be replaced: why is SPENT or STUCK.  What is more urgent than what it was marked for

@@ -25,6 +25,8 @@
     X(LAST, FM_END_LOOP, fm_drain_timeout_last)                                                                        \
     X(LOOK, fm_health_pause(o), fm_health_timeout)                                                                     \
     X(ACCEPT, FM_SEC / 4, fm_listener_retry)                                                                           \
+    /* as long as a process that sleeps takes to accept */                                                             \
+    X(YIELD, 5 * FM_MS, fm_listener_yielded)                                                                           \
     X(ADMIN, o->keep_alive ? o->keep_alive : 5 * FM_SEC, fm_admin_timeout)
 
 #define FM_TIMEOUTS(X) FM_CONN_TIMEOUTS(X) FM_WORKER_TIMEOUTS(X)

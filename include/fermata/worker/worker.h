@@ -41,4 +41,7 @@ struct fm_worker {
  * program is how the command was called.  Returns the exit code. */
 int fm_worker_run(const struct fm_options *o, const char *program, const struct fm_handed *handed);
 
+/* --check-config: starts Python and loads the application, as a worker would, and listens nowhere.  The exit code. */
+int fm_worker_check(const struct fm_options *o, const char *program);
+
 #endif

@@ -364,7 +364,7 @@ static void test_stop(void **state)
     fm_roster_resize(&w.r, 1);
     tick();
     fm_roster_stop(&w.r, SIGTERM, w.now);
-    assert_int_equal(w.nsignals, 3); /* who loads is told as well */
+    assert_int_equal(w.nsignals, 3); /* a worker that loads is told as well */
     exits(101, 0);
     exits(103, 0);
     fm_roster_reload(&w.r, w.now);
@@ -394,6 +394,65 @@ static void test_one_that_does_not_end(void **state)
     assert_int_equal(tick(), UINT64_MAX);
     killed(101, SIGKILL);
     assert_true(fm_roster_is_over(&w.r) && w.r.killed);
+}
+
+/* For development: no old one is to answer any more, and a reload also ends what loads. */
+static void test_old_first(void **state)
+{
+    pid_t told;
+    (void)state;
+    serve(2);
+    w.checked = false;
+    w.r.old_first = true;
+    fm_roster_reload(&w.r, w.now);
+    assert_int_equal(count(FM_WORKER_DRAINING), 2);
+    assert_int_equal(last_signal(&told), SIGINT);
+    tick();
+    assert_int_equal(w.starts, 4); /* both at once */
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    assert_int_equal(w.starts, 6);
+    assert_int_equal(count(FM_WORKER_DRAINING), 4);
+    exits(103, 0);
+    exits(105, 3); /* it is tried again */
+    assert_false(w.r.stopping);
+    w.now = tick();
+    tick();
+    assert_int_equal(w.starts, 7);
+    ready(106);
+    ready(107);
+    assert_int_equal(count(FM_WORKER_READY), 2);
+    begin(1); /* what loads first may hang, too */
+    w.r.old_first = true;
+    tick();
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    assert_int_equal(w.starts, 2);
+    exits(101, 0);
+    assert_false(w.r.stopping);
+    ready(102);
+    assert_int_equal(count(FM_WORKER_READY), 1);
+}
+
+/* One that a zygote is to fork goes by the pid of that one until it is there. */
+static void test_another_pid(void **state)
+{
+    (void)state;
+    serve(2);
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    pid_t zygote = w.last, told;
+    fm_roster_renamed(&w.r, zygote, 900);
+    fm_roster_ready(&w.r, zygote, w.now);
+    assert_int_equal(worker(900)->state, FM_WORKER_LOADING);
+    ready(900);
+    assert_int_equal(worker(900)->state, FM_WORKER_READY);
+    assert_int_equal(last_signal(&told), SIGINT); /* an old one */
+    exits(zygote, 0);
+    assert_int_equal(count(FM_WORKER_READY), 2);
+    fm_roster_renamed(&w.r, 4711, 901); /* none of ours */
+    fm_roster_renamed(&w.r, 0, 902);
+    assert_int_equal(count(FM_WORKER_READY), 2);
 }
 
 static void test_strangers(void **state)
@@ -761,6 +820,8 @@ int main(void)
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_one_that_does_not_end),
         cmocka_unit_test(test_ends_that_go_wrong),
+        cmocka_unit_test(test_old_first),
+        cmocka_unit_test(test_another_pid),
         cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_spent),
         cmocka_unit_test(test_marks_that_say_nothing),

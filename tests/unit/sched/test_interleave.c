@@ -7,7 +7,7 @@
  *
  * Held against each: one leader; never more steps than threads; the GIL held in each step; close() once, never beside
  * a step, for each request that began, and never for others; exactly one fate for each; nothing touched after it is
- * freed; everybody wakes up who has something to do; everything ends.
+ * freed; every thread wakes up that has something to do; everything ends.
  *
  * FM_SIM_SCHEDULES says how many, FM_SIM_SEED repeats a run and FM_SIM_FIRST a schedule of it. */
 #ifndef FM_DEBUG
@@ -54,7 +54,7 @@ enum { CONNS = 4, STEPS = 3, POOL_MOST = 3 };
 
 struct future {
     struct fm_mutex lock;
-    bool done, taken;         /* taken: somebody completes it, or nobody ever will */
+    bool done, taken;         /* taken: a thread completes it, or none ever will */
     struct fm_wait *callback; /* NULL: none yet */
 };
 
@@ -90,7 +90,7 @@ static struct {
     struct fm_loop loop;
     struct fm_monitor monitor;
     struct conn *conn[CONNS];
-    unsigned conns, futures, pending; /* futures that nobody has begun to complete */
+    unsigned conns, futures, pending; /* futures that no thread has begun to complete */
     struct future future[CONNS * 3 * STEPS * 2];
     struct fm_wait wait[CONNS * 3 * STEPS * 2];
     struct fm_mutex gil;
@@ -508,7 +508,7 @@ static bool park(struct conn *c)
     fm_task_park(&c->task, c->wait);
     if (some(32)) { /* add_done_callback raised */
         fm_task_unpark(&c->task, c->wait);
-        c->wait = NULL; /* the future is completed for nobody */
+        c->wait = NULL; /* no request waits for the future */
         return false;
     }
     add_done_callback(c->future, c->wait);

@@ -416,7 +416,7 @@ static void test_another_takes_over(void **state)
         assert_ptr_not_equal(next[i].thread, leader());
         assert_false(next[i].was_inline);
     }
-    for (int i = 0; i < 20; i++) /* nobody is in anybody's way now */
+    for (int i = 0; i < 20; i++) /* no thread is in another's way now */
         fm_monitor_tick(&monitor);
     assert_int_equal(stalls() - stalls_before, 1);
     assert_ptr_equal(stuck.thread, first);
@@ -453,7 +453,7 @@ static void test_the_rest_of_its_batch(void **state)
     leave();
 }
 
-/* One thread for the application, and it blocks: still somebody polls. */
+/* One thread for the application, and it blocks: another still polls. */
 static void test_all_are_blocked(void **state)
 {
     (void)state;
@@ -496,7 +496,7 @@ static void test_all_are_blocked(void **state)
         fm_sched_threads(&sched, &busy, &idle);
         assert_int_equal(busy, 0);
         assert_int_equal(idle, pool);
-        assert_int_equal(pthread_mutex_trylock(&gil), 0); /* nobody keeps it in his sleep */
+        assert_int_equal(pthread_mutex_trylock(&gil), 0); /* no thread keeps it while it sleeps */
         pthread_mutex_unlock(&gil);
         leave();
     }
@@ -628,7 +628,7 @@ static void test_budget(void **state)
         for (unsigned k = 0; k + 1 < size; k++)
             assert_int_equal(push_quick(1), 0); /* so many go to the pool */
         assert_int_equal(budget(), 1);
-        push_quick(1); /* the last one of them wakes both a pool thread and the leader: whoever comes first */
+        push_quick(1); /* the last one of them wakes both a pool thread and the leader: the first one runs it */
         assert_int_equal(budget(), 0);
         WAIT_FOR(idle_threads() == 2);
         assert_int_equal(push_quick(1), 1); /* and the next is run inline */
@@ -851,7 +851,7 @@ static void test_stop(void **state)
     run(3);
     assert_false(fm_sched_has_stopped(&sched));
     assert_false(fm_sched_has_work(&sched));
-    assert_int_equal(fm_sched_join(&sched, fm_now() + 5 * FM_MS), 4); /* nobody has asked them to go */
+    assert_int_equal(fm_sched_join(&sched, fm_now() + 5 * FM_MS), 4); /* they have not been told to go */
     fm_sched_stop(&sched);
     assert_true(fm_sched_has_stopped(&sched));
     assert_true(fm_sched_has_work(&sched)); /* the leader must not sleep again */
