@@ -85,6 +85,7 @@ void fm_signals_first(void)
     }
 }
 
+<<<<<<< HEAD
 void fm_signals_forked(void)
 {
     server_pid = getpid();
@@ -92,6 +93,8 @@ void fm_signals_forked(void)
     atomic_store(&interrupts, 0);
 }
 
+=======
+>>>>>>> t-extension
 void fm_signals_last(void)
 {
     struct sigaction action;
@@ -99,6 +102,16 @@ void fm_signals_last(void)
         if (sigaction(caught[i], NULL, &action) == 0 && action.sa_handler == on_signal)
             sigaction(caught[i], &before[i], NULL);
     sigaction(SIGPIPE, &before_pipe, NULL);
+<<<<<<< HEAD
+=======
+}
+
+void fm_signals_forked(void)
+{
+    server_pid = getpid();
+    atomic_store(&noted, 0);
+    atomic_store(&interrupts, 0);
+>>>>>>> t-extension
 }
 
 void fm_signals_hold(void) { atomic_store(&held, true); }
