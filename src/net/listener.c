@@ -267,8 +267,8 @@ static int accept_some(struct fm_listener *l, int most) FM_ON_LOOP
     return n;
 }
 
-/* This process had no thread for another request, so the others may have the connection, for as long as it takes to wake
- * up.  What they leave is ours. */
+/* This process had no thread for another request, so the others may have the connection, for as long as it takes to
+ * wake up.  What they leave is ours. */
 static void yield(struct fm_listener *l) FM_ON_LOOP
 {
     event_del(l->event);

@@ -1,4 +1,4 @@
-"""Behind a real haproxy with the configuration that spec/manual/deployment.md shows."""
+"""Behind a real haproxy with the configuration that spec/manual/behind-a-proxy.md shows."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Behind a real nginx, as most sites are, with the configuration that spec/manual/deployment.md shows: responses arrive whole, over
-TCP and unix sockets, however its buffers and ours happen to meet; and what that page says of nginx is so."""
+"""Behind a real nginx, as most sites are, with the configuration that spec/manual/behind-a-proxy.md shows: responses arrive
+whole, over TCP and unix sockets, however its buffers and ours happen to meet; and what that page says of nginx is so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Behind a real Apache and a real Caddy, with the configurations that spec/manual/deployment.md shows, and Django behind an nginx
+"""Behind a real Apache and a real Caddy, with the configurations that spec/manual/behind-a-proxy.md shows, and Django behind an nginx
 that ends TLS."""
 
 from __future__ import annotations

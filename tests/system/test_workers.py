@@ -105,6 +105,7 @@ def test_all_serve(site):
     assert {one["slot"] for one in seen.values()} == {"0", "1", "2"}
     assert all(one["handed"] is None and one["multiprocess"] is True for one in seen.values())
     assert {parent(pid) for pid in seen} == {server.pid}
+    assert {Process(pid).threads()[pid] for pid in seen} == {"fermata"}
 
 
 def test_one_worker(site):

@@ -70,8 +70,8 @@ void fm_listener_leave(struct fm_listener *l);
 void fm_listener_refill(struct fm_listener *l) FM_ON_LOOP;
 
 /* Starts accepting on the loop; on_accept owns each fd (non-blocking, close-on-exec).  retry_kind is a kind of
- * l->loop->timers that the caller defined with fm_listener_retry.  is_busy, and yield_kind, with fm_listener_yielded, may
- * be set before. */
+ * l->loop->timers that the caller defined with fm_listener_retry.  is_busy, and yield_kind, with fm_listener_yielded,
+ * may be set before. */
 int fm_listener_start(struct fm_listener *l, struct fm_loop *loop, unsigned retry_kind, fm_accept_fn *on_accept,
                       void *owner) FM_ON_LOOP;
 fm_timer_fn fm_listener_retry, fm_listener_yielded;

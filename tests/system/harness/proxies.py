@@ -1,4 +1,4 @@
-"""Real proxies, with the configurations of spec/manual/deployment.md, and an upstream that closes too early."""
+"""Real proxies, with the configurations that the manual shows, and an upstream that closes too early."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/bin"
 
 
 def shown(name: str, ours: Mapping[str, str]) -> str:
-    """A configuration as the page shows it, with addresses of ours in place of its own."""
-    page = (ROOT / "spec/manual/deployment.md").read_text()
-    (text,) = re.findall(rf"<!-- {name} -->\n```\w+\n(.*?)```", page, re.S)
+    """A configuration as a page of the manual shows it, with addresses of ours in place of its own."""
+    pages = "".join(page.read_text() for page in (ROOT / "spec/manual").glob("*.md"))
+    (text,) = re.findall(rf"<!-- {name} -->\n```\w+\n(.*?)```", pages, re.S)
+    return replaced(text, ours)
+
+
+def replaced(text: str, ours: Mapping[str, str]) -> str:
+    """The text with other words in the places of those, each of which is there once."""
     for old, new in ours.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
@@ -153,6 +158,7 @@ Listen 127.0.0.1:{port}
 {user}
 LoadModule mpm_event_module {modules}/mod_mpm_event.so
 LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule alias_module {modules}/mod_alias.so
 LoadModule proxy_module {modules}/mod_proxy.so
 LoadModule proxy_http_module {modules}/mod_proxy_http.so
 LoadModule headers_module {modules}/mod_headers.so
@@ -163,14 +169,15 @@ ServerLimit 1
 
 
 class Apache(Proxy):
-    """upstream: `unix:PATH|http://app/` or `http://HOST:PORT/`."""
+    """upstream: `unix:PATH|http://app/` or `http://HOST:PORT/`.  text is another site than the one that the page shows."""
 
-    def __init__(self, directory: Path, upstream: str) -> None:
+    def __init__(self, directory: Path, upstream: str = "", text: str | None = None) -> None:
         self.port, self.errors = free_port(), directory / "error.log"
-        ours = {'"unix:/run/app/http|http://app/"': f'"{upstream}"', "*:80": f"127.0.0.1:{self.port}"}
+        text = text or shown("apache", {'"unix:/run/app/http|http://app/"': f'"{upstream}"'})
+        site = replaced(text, {"*:80": f"127.0.0.1:{self.port}"})
         user = "User www-data\nGroup www-data" if os.geteuid() == 0 else ""
         modules = "/usr/lib/apache2/modules"
-        conf = APACHE.format(dir=directory, port=self.port, user=user, modules=modules, shown=shown("apache", ours))
+        conf = APACHE.format(dir=directory, port=self.port, user=user, modules=modules, shown=site)
         (directory / "apache.conf").write_text(conf)
         self.run(directory, "apache2-bin", ["apache2", "-f", str(directory / "apache.conf"), "-DFOREGROUND"])
 

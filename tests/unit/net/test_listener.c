@@ -200,7 +200,7 @@ static void test_path_is_removed(void **state)
     fm_listener_close(&li);
     assert_false(exists());
 
-    int other = open(path, O_CREAT | O_WRONLY, 0600); /* somebody else's by now */
+    int other = open(path, O_CREAT | O_WRONLY, 0600); /* another program's by now */
     close(other);
     fm_listener_close(&li);
     assert_true(exists());
@@ -262,7 +262,7 @@ static void test_mode_of_a_path(void **state)
     umask(before);
 }
 
-/* Whoever has put another socket there meanwhile keeps it. */
+/* A socket that another server has put there meanwhile stays. */
 static void test_path_of_a_successor(void **state)
 {
     (void)state;
@@ -613,7 +613,7 @@ static void test_closed_by_its_owner(void **state)
     close_accepted();
 }
 
-/* ---- numbers that are somebody else's ---- */
+/* ---- numbers of descriptors that are not the listener's ---- */
 
 /* A free number of a standard stream does not become a connection's; the stream is /dev/null then. */
 static void test_standard_stream_closed(void **state)

@@ -1,0 +1,11 @@
+/* The binary: a program that embeds Python. */
+#include "fermata/main.h"
+#include "fermata/worker/process.h"
+#include "fermata/worker/signals.h"
+
+int main(int argc, char **argv)
+{
+    fm_process_streams();
+    fm_process_orphans(fm_signals_first);
+    return fm_main(argc, argv, false);
+}
