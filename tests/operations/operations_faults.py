@@ -28,6 +28,7 @@ class Fault:
     unsuited: tuple[str, ...] = ()  # those in which it makes no sense
     expect: int = 0  # the exit code in the end
     access: str = ""  # the access log: a `file`, a `pipe`
+    options: tuple[str, ...] = ()  # of the server
 
     @property
     def name(self) -> str:
@@ -52,7 +53,7 @@ def fault(*quick: str, **more: Any) -> Callable[[Act], Act]:
 # ---- HUP ----
 
 
-@fault("two", "one", "unix", "limit", "queue")
+@fault("two", "one", "unix", "limit", "queue", "preload")
 def reload(site: Site) -> None:
     before = site.pids()
     for _ in site.times(2, 50):
@@ -188,6 +189,15 @@ def _wanted(site: Site) -> int:
     return wanted
 
 
+@fault("two", "one", options=("--max-requests", "60", "--max-requests-jitter", "20"))
+def recycling(site: Site) -> None:
+    """Workers that have answered enough are replaced, again and again."""
+    for _ in site.times(2, 50):
+        before = site.pids()
+        eventually(lambda b=before: not site.pids() & b, "all are new", within=LONG)
+        site.crowd.go_on()
+
+
 # ---- ends that were not wanted ----
 
 
@@ -203,7 +213,7 @@ def _killed(number: int) -> Act:
     return act
 
 
-fault("two", "one")(_killed(signal.SIGKILL))
+fault("two", "one", "preload")(_killed(signal.SIGKILL))
 fault()(_killed(signal.SIGSEGV))
 
 
@@ -344,7 +354,7 @@ def _ends(number: int) -> Act:
 
 
 # Where the queue of connections is full TCP takes some for made that are not, and nothing tells the server of them.
-fault("two", "one", "unix", "limit", unsuited=("queue",))(_ends(signal.SIGTERM))
+fault("two", "one", "unix", "limit", "preload", unsuited=("queue",))(_ends(signal.SIGTERM))
 fault(unsuited=("queue",))(_ends(signal.SIGINT))
 
 
