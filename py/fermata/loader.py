@@ -71,7 +71,6 @@ def set_up_logging(
     try:
         try:
             _loading = True
-            import json  # not before it is needed: a project may have one of its own
 
             if config_dict:
                 _apply(_from_json(config_dict))
