@@ -10,14 +10,18 @@
 
 #include "fermata/admin/admin.h"
 #include "fermata/arbiter/children.h"
+#include "fermata/arbiter/notices.h"
 #include "fermata/arbiter/roster.h"
 #include "fermata/server/timeouts.h"
 #include "fermata/util/buf.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "fermata/util/version.h"
 #include "fermata/worker/end.h"
 #include "fermata/worker/listen.h"
+#include "fermata/worker/pidfile.h"
+#include "fermata/worker/title.h"
 
 #define SLACK (3 * FM_SEC) /* a worker that does as it is told has ended by itself before it is killed */
 
@@ -30,7 +34,11 @@ static struct arbiter {
     struct fm_conns conns;     /* the listening sockets; no connection is ever accepted here */
     struct fm_children children;
     struct fm_roster roster;
+    struct fm_notices notices;
     struct fm_admin *admin; /* or NULL */
+    struct fm_resumed resumed;
+    struct fm_state state; /* for a program that takes over */
+    struct fm_upgrade upgrade;
     int signal_fd;
     struct event *signal_event, *tick_event;
 } arbiter = {.signal_fd = -1};
@@ -68,6 +76,11 @@ static void on_ended(void *ctx, pid_t pid, struct fm_roster_exit how)
 {
     struct arbiter *a = ctx;
     fm_roster_exited(&a->roster, pid, how, fm_now());
+}
+
+static void on_other(void *ctx, pid_t pid, int status) FM_UNCHECKED
+{
+    fm_upgrade_reaped(&((struct arbiter *)ctx)->upgrade, pid, status);
 }
 
 /* ---- signals ---- */
@@ -110,6 +123,16 @@ static void reload(struct arbiter *a)
     fm_roster_reload(&a->roster, fm_now());
 }
 
+static void upgrade(struct arbiter *a) FM_ON_LOOP
+{
+    if (a->roster.stopping || !a->roster.ever_ready) {
+        fm_info("SIGUSR2: %s", a->roster.stopping ? "all is being stopped" : "nothing serves yet");
+        return;
+    }
+    a->state.admin_fd = a->admin ? fm_admin_fd(a->admin) : -1;
+    fm_upgrade_begin(&a->upgrade, fm_now());
+}
+
 static void take_signal(struct arbiter *a, int number) FM_ON_LOOP
 {
     switch (number) {
@@ -121,7 +144,7 @@ static void take_signal(struct arbiter *a, int number) FM_ON_LOOP
     case SIGUSR1: reopen(a); break;
     case SIGTTIN: resize(a, 1); break;
     case SIGTTOU: resize(a, -1); break;
-    case SIGUSR2: fm_info("SIGUSR2: there is nothing to do for it"); break;
+    case SIGUSR2: upgrade(a); break;
     default: break; /* SIGWINCH */
     }
 }
@@ -238,7 +261,8 @@ static int start_admin(struct arbiter *a) FM_ON_LOOP
         return 0;
     fm_timers_define(&a->loop.timers, FM_T_ACCEPT, FM_SEC / 4, fm_listener_retry);
     fm_timers_define(&a->loop.timers, FM_T_ADMIN, o->keep_alive ? o->keep_alive : 5 * FM_SEC, fm_admin_timeout);
-    a->admin = fm_admin_new(&o->admin, fm_listen_only_ipv6(o, &o->admin), &source);
+    a->admin = a->state.admin_fd >= 0 ? fm_admin_adopt(a->state.admin_fd, &source)
+                                      : fm_admin_new(&o->admin, fm_listen_only_ipv6(o, &o->admin), &source);
     if (!a->admin)
         return FM_EINVAL;
     int err = fm_admin_start(a->admin, &a->loop, FM_T_ADMIN, FM_T_ACCEPT);
@@ -268,6 +292,20 @@ static void arm(struct arbiter *a, uint64_t next)
         evtimer_add(a->tick_event, &tv);
 }
 
+static void prepare(struct arbiter *a, char **argv, int directory)
+{
+    a->children.loop = &a->loop;
+    a->children.argv = argv;
+    a->children.directory = directory;
+    a->children.on_ready = on_ready;
+    a->children.on_exit = on_ended;
+    a->children.on_other = on_other;
+    a->children.ctx = a;
+    fm_children_init(&a->children, a->options->threads + 1);
+    a->state = (struct fm_state){&a->roster, &a->children, &a->conns, -1};
+    a->upgrade = (struct fm_upgrade){.state = &a->state, .argv = argv, .directory = directory};
+}
+
 static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
 {
     const struct fm_options *o = a->options;
@@ -289,19 +327,26 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
         fm_log(FM_LOG_CRITICAL, "cannot start the thread of the log: %s", fm_strerror(err));
         return err;
     }
-    err = fm_listen_open(&a->conns, o);
+    prepare(a, argv, directory);
+    err = a->resumed.any ? fm_state_read(&a->state, a->resumed.state_fd, o) : fm_listen_open(&a->conns, o);
+    if (err == 0 && a->resumed.check)
+        fm_resumed_say_good(&a->resumed);
     if (err == 0)
         err = start_admin(a);
-    a->children.loop = &a->loop;
-    a->children.argv = argv;
-    a->children.directory = directory;
-    a->children.on_ready = on_ready;
-    a->children.on_exit = on_ended;
-    a->children.ctx = a;
+    if (err == 0 && o->pidfile)
+        err = fm_pidfile_write(o->pidfile);
     for (unsigned i = 0; i < a->conns.nbound; i++)
         a->children.handed.listeners[a->children.handed.nlisteners++] = a->conns.bound[i].listener.fd;
-    fm_children_init(&a->children, o->threads + 1);
     return err;
+}
+
+/* The workers that there are serve on; what has happened meanwhile is seen now, and then they are replaced. */
+static void resume(struct arbiter *a) FM_ON_LOOP
+{
+    fm_info("SIGUSR2: this is fermata %s now; the workers are replaced", FM_VERSION);
+    a->notices = (struct fm_notices){.ready = true, .generation = a->roster.generation};
+    fm_children_reap(&a->children);
+    fm_roster_reload(&a->roster, fm_now());
 }
 
 static void tear_down(struct arbiter *a) FM_ON_LOOP
@@ -318,24 +363,37 @@ static void tear_down(struct arbiter *a) FM_ON_LOOP
     fm_loop_fini(&a->loop);
 }
 
-int fm_arbiter_run(const struct fm_options *o, char **argv, int directory) FM_UNCHECKED
+int fm_arbiter_run(const struct fm_options *o, char **argv, int directory,
+                   const struct fm_resumed *resumed) FM_UNCHECKED
 {
     struct arbiter *a = &arbiter;
     uint64_t patience = o->drain_delay + o->graceful_timeout + FM_END_TIME + FM_END_PYTHON + SLACK;
     a->options = o;
+    a->resumed = *resumed;
+    fm_title_set("arbiter", o->name);
     fm_role_take_loop();
     fm_roster_init(&a->roster, &roster_ops, a, o->workers, patience);
     int code = FM_EXIT_OTHER;
     if (set_up(a, argv, directory) == 0) {
         fm_listen_announce(&a->conns, o);
+        if (resumed->any)
+            resume(a);
         while (!fm_roster_is_over(&a->roster)) {
-            arm(a, fm_roster_tick(&a->roster, fm_now()));
+            uint64_t now = fm_now(), due = fm_roster_tick(&a->roster, now);
+            uint64_t notice = fm_notices_tick(&a->notices, &a->roster, now);
+            uint64_t check = fm_upgrade_tick(&a->upgrade, now);
+            due = due < notice ? due : notice;
+            arm(a, due < check ? due : check);
             fm_loop_turn(&a->loop, true);
         }
         code = a->roster.killed ? EXIT_KILLED : a->roster.code;
         fm_info("All workers have ended");
+    } else if (resumed->check) {
+        fm_log_flush(fm_now() + FM_SEC);
+        _exit(FM_EXIT_OTHER); /* the sockets and their paths are the arbiter's, which goes on */
     }
     tear_down(a);
+    fm_pidfile_remove();
     fm_role_drop_loop();
     fm_log_flush(fm_now() + FM_SEC);
     return code;

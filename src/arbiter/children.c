@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -86,6 +87,24 @@ static _Noreturn void become_worker(const struct fm_children *c, const struct fm
     _exit(1);
 }
 
+static int map(struct fm_child *child, size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, child->counters_fd, 0);
+    if (memory == MAP_FAILED)
+        return -errno;
+    child->counters = memory;
+    child->size = size;
+    return 0;
+}
+
+static unsigned blocks_of(const struct fm_child *child) { return (unsigned)(child->size / sizeof *child->counters); }
+
+static int watch(struct fm_child *child)
+{
+    child->ready_event = event_new(child->of->loop->base, child->ready_fd, EV_READ | EV_PERSIST, on_pipe, child);
+    return child->ready_event && event_add(child->ready_event, NULL) == 0 ? 0 : -ENOMEM;
+}
+
 /* The parent's end of what the child is handed.  0 or a negated errno. */
 static int prepare(const struct fm_children *c, struct fm_child *child, struct fm_handed *h)
 {
@@ -93,24 +112,44 @@ static int prepare(const struct fm_children *c, struct fm_child *child, struct f
     h->counters_fd = memfd_create("fermata-counters", MFD_CLOEXEC);
     if (h->counters_fd < 0 || ftruncate(h->counters_fd, (off_t)area(c)) != 0)
         return -errno;
-    void *memory = mmap(NULL, area(c), PROT_READ | PROT_WRITE, MAP_SHARED, h->counters_fd, 0);
-    if (memory == MAP_FAILED)
+    child->counters_fd = fcntl(h->counters_fd, F_DUPFD_CLOEXEC, 0);
+    if (child->counters_fd < 0)
         return -errno;
-    child->counters = memory;
+    int err = map(child, area(c));
+    if (err != 0)
+        return err;
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
         return -errno;
     child->ready_fd = ends[0];
     h->ready_fd = ends[1];
-    child->ready_event = event_new(c->loop->base, child->ready_fd, EV_READ | EV_PERSIST, on_pipe, child);
-    return child->ready_event && event_add(child->ready_event, NULL) == 0 ? 0 : -ENOMEM;
+    return watch(child);
 }
 
-static void forget(struct fm_children *c, struct fm_child *child) FM_ON_LOOP
+static void forget(struct fm_child *child) FM_ON_LOOP
 {
     close_pipe(child);
     if (child->counters)
-        munmap(child->counters, area(c));
-    *child = (struct fm_child){.ready_fd = -1};
+        munmap(child->counters, child->size);
+    if (child->counters_fd >= 0)
+        close(child->counters_fd);
+    *child = (struct fm_child){.ready_fd = -1, .counters_fd = -1};
+}
+
+int fm_children_adopt(struct fm_children *c, pid_t pid, int ready_fd, int counters_fd)
+{
+    struct fm_child *child = find(c, 0);
+    struct stat st;
+    int err = child ? 0 : -ENOSPC;
+    if (!child)
+        return err;
+    *child = (struct fm_child){.pid = pid, .ready_fd = ready_fd, .counters_fd = counters_fd, .of = c};
+    if (fcntl(counters_fd, F_SETFD, FD_CLOEXEC) != 0 || fstat(counters_fd, &st) != 0)
+        return -errno;
+    if (c->same_counters)
+        err = map(child, (size_t)st.st_size);
+    if (err == 0 && ready_fd >= 0)
+        err = fcntl(ready_fd, F_SETFD, FD_CLOEXEC) == 0 ? watch(child) : -errno;
+    return err;
 }
 
 pid_t fm_children_start(struct fm_children *c, unsigned slot)
@@ -119,7 +158,7 @@ pid_t fm_children_start(struct fm_children *c, unsigned slot)
     struct fm_child *child = find(c, 0);
     if (!child)
         return -1; /* the roster has no more places than there are here */
-    *child = (struct fm_child){.ready_fd = -1, .of = c};
+    *child = (struct fm_child){.ready_fd = -1, .counters_fd = -1, .of = c};
     h.slot = slot;
     h.ready_fd = h.counters_fd = -1;
     int err = prepare(c, child, &h);
@@ -139,7 +178,7 @@ pid_t fm_children_start(struct fm_children *c, unsigned slot)
         close(h.counters_fd);
     if (pid < 0) {
         fm_error("cannot start worker %u: %s", slot, fm_strerror(err));
-        forget(c, child);
+        forget(child);
         return -1;
     }
     child->pid = pid;
@@ -154,8 +193,8 @@ static void end(struct fm_children *c, struct fm_child *child, int status) FM_ON
     read_pipe(child); /* it may have been ready for a moment */
     struct fm_roster_exit how = {.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
                                  .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0};
-    fm_counters_add_ended(&c->ended, child->counters, c->blocks);
-    forget(c, child);
+    fm_counters_add_ended(&c->ended, child->counters, blocks_of(child));
+    forget(child);
     c->on_exit(c->ctx, pid, how);
 }
 
@@ -166,6 +205,8 @@ void fm_children_reap(struct fm_children *c)
         struct fm_child *child = find(c, pid);
         if (child)
             end(c, child, status);
+        else if (c->on_other)
+            c->on_other(c->ctx, pid, status);
     }
 }
 
@@ -176,7 +217,7 @@ void fm_children_count(struct fm_children *c, struct fm_counters_sum *sum)
     *sum = c->ended;
     for (size_t i = 0; i < PLACES; i++)
         if (c->all[i].pid > 0)
-            fm_counters_add(sum, c->all[i].counters, c->blocks);
+            fm_counters_add(sum, c->all[i].counters, blocks_of(&c->all[i]));
 }
 
 void fm_children_count_one(struct fm_children *c, pid_t pid, struct fm_counters_sum *sum)
@@ -184,5 +225,5 @@ void fm_children_count_one(struct fm_children *c, pid_t pid, struct fm_counters_
     struct fm_child *child = pid > 0 ? find(c, pid) : NULL;
     memset(sum, 0, sizeof *sum);
     if (child)
-        fm_counters_add(sum, child->counters, c->blocks);
+        fm_counters_add(sum, child->counters, blocks_of(child));
 }

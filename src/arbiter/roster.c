@@ -274,6 +274,7 @@ static void fail_reload(struct fm_roster *r, const struct fm_roster_worker *w, c
     for (size_t i = 0; i < WORKERS; i++) /* those of several ones, if the reload before was not through */
         r->workers[i].generation = r->generation;
     r->proven = true;
+    r->reload_failed = true;
 }
 
 void fm_roster_exited(struct fm_roster *r, pid_t pid, struct fm_roster_exit how, uint64_t now)
@@ -319,6 +320,7 @@ void fm_roster_reload(struct fm_roster *r, uint64_t now)
         return; /* what loads is as new as it can be */
     r->generation++;
     r->proven = false;
+    r->reload_failed = false;
     for (unsigned i = 0; i < FM_WORKERS_MAX; i++)
         r->slots[i] = (struct fm_roster_slot){0, 0};
 }
@@ -335,6 +337,12 @@ void fm_roster_stop(struct fm_roster *r, int number, uint64_t now)
     for (size_t i = 0; i < WORKERS; i++)
         if (r->workers[i].pid > 0 && r->workers[i].state != FM_WORKER_KILLED)
             drain(r, &r->workers[i], number, now);
+}
+
+bool fm_roster_is_reloading(const struct fm_roster *r)
+{
+    struct tally t = tally(r);
+    return r->ever_ready && !r->stopping && (!r->proven || t.old_loading + t.old_ready > 0);
 }
 
 bool fm_roster_is_over(const struct fm_roster *r)

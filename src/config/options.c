@@ -18,12 +18,18 @@
  * KIND is a parse_KIND function below; a field of what it fills.  FLAG options take no argument. */
 #define FM_OPTIONS(X)                                                                                                  \
     X('b', "bind", BIND, bind, NULL, "ADDRESS",                                                                        \
-      "HOST:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME (abstract) to serve on; repeatable "                            \
+      "HOST:PORT, [IPv6]:PORT, unix:PATH, unix:@NAME (abstract) or fd://N (open already) to serve on; repeatable "     \
       "[127.0.0.1:8000, or 0.0.0.0:$PORT if PORT is set]")                                                             \
     X(0, "socket-mode", MODE, socket_mode, NULL, "MODE",                                                               \
       "permissions of unix sockets, octal [777 without the bits of --umask]")                                          \
     X('m', "umask", MASK, umask, NULL, "MASK",                                                                         \
       "permissions that files made by this process do not have, octal [as it is]")                                     \
+    X('u', "user", USER, identity, NULL, "USER",                                                                       \
+      "become this user, by name or number, when all is open; with --workers the workers do [as it is]")               \
+    X('g', "group", GROUP, identity, NULL, "GROUP", "become this group, by name or number [that of --user]")           \
+    X(0, "initgroups", FLAG, identity.initgroups, NULL, NULL, "with all groups that --user is in")                     \
+    X('p', "pid", TEXT, pidfile, NULL, "FILE", "write the number of the process here [none]")                          \
+    X('n', "name", TEXT, name, NULL, "NAME", "what ps shows in titles of processes, beside what each is [none]")       \
     X('w', "workers", WORKERS, workers, NULL, "N",                                                                     \
       "processes that serve, with one more that starts and replaces them "                                             \
       "[$WEB_CONCURRENCY, or one process that does all itself]")                                                       \
@@ -114,6 +120,8 @@ enum kind {
     KIND_ENV,
     KIND_MODE,
     KIND_MASK,
+    KIND_USER,
+    KIND_GROUP,
     KIND_LEVEL,
     KIND_ADMIN,
     KIND_HELP,
@@ -204,13 +212,13 @@ static const char *parse_for(struct fm_addr *to, const char *text, const char *t
 
 static const char *parse_address(struct fm_addr *to, const char *text)
 {
-    return parse_for(to, text, "takes HOST:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME");
+    return parse_for(to, text, "takes HOST:PORT, [IPv6]:PORT, unix:PATH, unix:@NAME or fd://N");
 }
 
 static const char *parse_admin(struct fm_addr *to, const char *text)
 {
     static const char takes[] = "takes HOST:PORT or [IPv6]:PORT";
-    return strncmp(text, "unix:", 5) == 0 ? takes : parse_for(to, text, takes);
+    return strncmp(text, "unix:", 5) == 0 || strncmp(text, "fd:", 3) == 0 ? takes : parse_for(to, text, takes);
 }
 
 static const char *parse_level(enum fm_log_level *to, const char *text)
@@ -328,6 +336,8 @@ static const char *apply(struct fm_options *o, const struct option *opt, const c
     case KIND_ENV: return parse_env(text);
     case KIND_MODE: return parse_mode(field, text);
     case KIND_MASK: return parse_mask(field, text);
+    case KIND_USER: return fm_identity_user(field, text);
+    case KIND_GROUP: return fm_identity_group(field, text);
     case KIND_FLAG: *(bool *)field = true; return NULL;
     case KIND_PEERS: return fm_peers_parse(field, text);
     case KIND_PARTS: return fm_forwarded_parse_parts(field, text);
@@ -477,10 +487,11 @@ static enum fm_options_outcome make_absolute(struct fm_options *o)
         char *to;
     } paths[] = {{"venv", &o->venv, o->venv_path},
                  {"error-logfile", &o->error_logfile, o->error_path},
-                 {"access-logfile", &o->access_logfile, o->access_path}};
+                 {"access-logfile", &o->access_logfile, o->access_path},
+                 {"pid", &o->pidfile, o->pid_path}};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         const char **path = paths[i].path;
-        if (!*path || **path == '/' || (path != &o->venv && strcmp(*path, "-") == 0))
+        if (!*path || **path == '/' || (path != &o->venv && path != &o->pidfile && strcmp(*path, "-") == 0))
             continue;
         if (!getcwd(paths[i].to, FM_PATH_SIZE))
             return wrong("--%s %s: the current directory is gone, or its path too long", paths[i].option, *path);
@@ -536,10 +547,14 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
         o->tcp_user_timeout = o->send_timeout + o->send_timeout / 4; /* --send-timeout comes first, where it can tell */
     if (o->socket_mode == 0)
         o->socket_mode = 0777 & ~(unsigned)(o->umask < 0 ? 0 : o->umask);
+    const char *missing = fm_identity_complete(&o->identity);
+    if (missing)
+        return wrong("%s", missing);
     if (!o->has_proxy_allow_from)
         o->proxy_allow_from = o->proxy.trusted;
     find_venv(o);
     if (find_workers(o) != FM_OPTIONS_RUN || make_absolute(o) != FM_OPTIONS_RUN)
         return FM_OPTIONS_WRONG;
-    return o->nbinds > 0 ? FM_OPTIONS_RUN : default_bind(o);
+    o->has_bind = o->nbinds > 0;
+    return o->has_bind ? FM_OPTIONS_RUN : default_bind(o);
 }

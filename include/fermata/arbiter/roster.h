@@ -82,6 +82,7 @@ struct fm_roster {
     unsigned generation; /* the one that is wanted */
     bool proven;         /* a worker of it has been ready */
     bool ever_ready;
+    bool reload_failed; /* the last one; the generation before goes on */
     bool stopping;
     bool killed;     /* something had to be while stopping */
     int code;        /* to exit with */
@@ -106,6 +107,9 @@ void fm_roster_resize(struct fm_roster *r, int by);
 void fm_roster_stop(struct fm_roster *r, int number, uint64_t now); /* SIGTERM, or SIGQUIT: quickly */
 
 unsigned fm_roster_count(const struct fm_roster *r, enum fm_worker_state state);
+
+/* Workers of an older generation serve, or the new one has not proven itself. */
+bool fm_roster_is_reloading(const struct fm_roster *r);
 
 /* All are gone, as was wanted: the process may end, with r->code. */
 bool fm_roster_is_over(const struct fm_roster *r);

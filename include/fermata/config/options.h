@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "fermata/config/identity.h"
 #include "fermata/http/forwarded.h"
 #include "fermata/http/h1/parser.h"
 #include "fermata/net/addr.h"
@@ -20,11 +21,13 @@ struct fm_options {
     const char *app;
     struct fm_addr bind[FM_MAX_BINDS];
     unsigned nbinds;
+    bool has_bind; /* they were given, rather than the default */
     struct fm_addr admin;
     bool has_admin;
     unsigned socket_mode; /* of unix sockets */
     int umask;            /* -1: as it is */
-    unsigned workers;     /* 0: one process, without an arbiter */
+    struct fm_identity identity;
+    unsigned workers; /* 0: one process, without an arbiter */
     unsigned threads;
     unsigned backlog;
     unsigned worker_connections;
@@ -45,8 +48,10 @@ struct fm_options {
     const char *root_path; /* "/shop", or NULL */
     char root_text[1024];
     const char *chdir, *pythonpath;
-    const char *venv; /* absolute, as log files are: relative to where the command was given, not to --chdir */
-    char **args;      /* what follows --, without an application that is named there: the application's arguments */
+    const char *name;    /* in titles of processes, or NULL */
+    const char *pidfile; /* absolute, or NULL */
+    const char *venv;    /* absolute, as log files are: relative to where the command was given, not to --chdir */
+    char **args;         /* what follows --, without an application that is named there: the application's arguments */
     int nargs;
     enum fm_log_level log_level;
     const char *error_logfile, *access_logfile; /* absolute, or "-" */
@@ -54,7 +59,7 @@ struct fm_options {
     bool access_log_json;
     uint64_t log_buffer; /* bytes, of each log */
     /* Where paths are kept that were given as relative ones. */
-    char venv_path[FM_PATH_SIZE], error_path[FM_PATH_SIZE], access_path[FM_PATH_SIZE];
+    char venv_path[FM_PATH_SIZE], error_path[FM_PATH_SIZE], access_path[FM_PATH_SIZE], pid_path[FM_PATH_SIZE];
 };
 
 enum fm_options_outcome { FM_OPTIONS_RUN, FM_OPTIONS_SHOWN, FM_OPTIONS_WRONG };

@@ -22,6 +22,7 @@
     X(DELAY, o->drain_delay, fm_drain_timeout_delay)                                                                   \
     X(GRACEFUL, o->graceful_timeout, fm_drain_timeout_graceful)                                                        \
     X(LAST, FM_END_LOOP, fm_drain_timeout_last)                                                                        \
+    X(WATCHDOG, fm_notify_watchdog(), fm_worker_timeout_watchdog)                                                      \
     X(ACCEPT, FM_SEC / 4, fm_listener_retry)                                                                           \
     X(ADMIN, o->keep_alive ? o->keep_alive : 5 * FM_SEC, fm_admin_timeout)
 

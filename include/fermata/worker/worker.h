@@ -27,7 +27,7 @@ struct fm_worker {
     atomic_bool ready;                                     /* the application is loaded */
     atomic_bool replaced;                                  /* others accept what waits; written by the guard */
     bool quick, ending;                                    /* see drain.c; loop only */
-    struct fm_timer delay, graceful, last;                 /* loop only */
+    struct fm_timer delay, graceful, last, watchdog;       /* loop only */
     struct fm_event open;                                  /* posted by the main thread */
     struct fm_event leave_event, drain_event, quick_event; /* posted by the guard */
 };
@@ -35,5 +35,8 @@ struct fm_worker {
 /* Binds, or takes over what an arbiter has bound; starts threads, loads the application, serves until a signal, drains.
  * program is how the command was called.  Returns the exit code. */
 int fm_worker_run(const struct fm_options *o, const char *program, const struct fm_handed *handed);
+
+/* Tells the service manager that all is well, if it wants to be told, and goes on to. */
+fm_timer_fn fm_worker_timeout_watchdog;
 
 #endif
