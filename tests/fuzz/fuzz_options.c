@@ -4,7 +4,7 @@
  * Input: the arguments behind the command's name, each ended by NUL.  Names of hosts are not looked up (getaddrinfo
  * knows only numbers here), and --env changes no environment.
  *
- * Covers: src/config/options.c src/config/identity.c src/net/addr.c */
+ * Covers: src/config/options.c src/config/kinds.c src/config/identity.c src/net/addr.c */
 #include <netdb.h>
 #include <stdint.h>
 #include <stdio.h>

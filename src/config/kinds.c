@@ -1,0 +1,226 @@
+/* What options take; see kinds.h. */
+#include "kinds.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "fermata/http/logformat.h"
+#include "fermata/util/clock.h"
+#include "fermata/util/err.h"
+
+/* Each returns NULL, or what the option takes. */
+
+static const char *parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *out)
+{
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)text[0]) || *end || errno || n < min || n > max)
+        return "";
+    *out = n;
+    return NULL;
+}
+
+const char *fm_option_whole(unsigned *to, const char *text, unsigned min, unsigned max)
+{
+    static char takes[64];
+    uint64_t n;
+    if (parse_number(text, min, max, &n)) {
+        snprintf(takes, sizeof takes, "takes a whole number from %u to %u", min, max);
+        return takes;
+    }
+    *to = (unsigned)n;
+    return NULL;
+}
+
+static const char *parse_size(uint64_t *to, const char *text)
+{
+    return parse_number(text, 0, INT64_MAX, to) ? "takes a number of bytes" : NULL;
+}
+
+static const char *parse_buffer(uint64_t *to, const char *text)
+{
+    return parse_number(text, 64 << 10, 1 << 30, to) ? "takes a number of bytes from 65536 to 1073741824" : NULL;
+}
+
+static const char *parse_seconds(uint64_t *to, const char *text)
+{
+    char *end;
+    double s = strtod(text, &end);
+    if (!(isdigit((unsigned char)text[0]) || text[0] == '.') || *end || !(s >= 0 && s <= 1e8) ||
+        strpbrk(text, "xXnNiIeE"))
+        return "takes a number of seconds, such as 30 or 0.5";
+    *to = (uint64_t)(s * 1e9);
+    return NULL;
+}
+
+/* What the kernel takes (TCP_KEEPIDLE). */
+static const char *parse_tcp_seconds(uint64_t *to, const char *text)
+{
+    uint64_t n;
+    if (parse_seconds(&n, text) || n > 32767 * FM_SEC)
+        return "takes a number of seconds up to 32767, such as 15 or 0.5";
+    *to = n;
+    return NULL;
+}
+
+static const char *parse_for(struct fm_addr *to, const char *text, const char *takes)
+{
+    static char why[200];
+    const char *reason = "";
+    if (fm_addr_parse(text, to, &reason) == 0)
+        return NULL;
+    snprintf(why, sizeof why, "%s: %s", takes, reason);
+    return why;
+}
+
+const char *fm_option_address(struct fm_addr *to, const char *text)
+{
+    return parse_for(to, text, "takes HOST:PORT, [IPv6]:PORT, unix:PATH, unix:@NAME or fd://N");
+}
+
+static const char *parse_admin(struct fm_addr *to, const char *text)
+{
+    static const char takes[] = "takes HOST:PORT or [IPv6]:PORT";
+    return strncmp(text, "unix:", 5) == 0 || strncmp(text, "fd:", 3) == 0 ? takes : parse_for(to, text, takes);
+}
+
+static const char *parse_level(enum fm_log_level *to, const char *text)
+{
+    static const struct {
+        const char *name;
+        enum fm_log_level level;
+    } names[] = {{"debug", FM_LOG_DEBUG},  {"info", FM_LOG_INFO},   {"warning", FM_LOG_WARNING},
+                 {"warn", FM_LOG_WARNING}, {"error", FM_LOG_ERROR}, {"critical", FM_LOG_CRITICAL}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcasecmp(text, names[i].name) == 0) {
+            *to = names[i].level;
+            return NULL;
+        }
+    return "takes debug, info, warning, error or critical";
+}
+
+/* As chmod and umask take it; 0o in front is Python's way to say that it is octal. */
+static bool is_octal(const char *text, unsigned *out)
+{
+    unsigned n = 0;
+    text += strncmp(text, "0o", 2) == 0 ? 2 : 0;
+    if (!*text || strlen(text) > 5)
+        return false;
+    for (; *text >= '0' && *text <= '7'; text++)
+        n = n * 8 + (unsigned)(*text - '0');
+    *out = n;
+    return !*text && n <= 0777;
+}
+
+static const char *parse_mode(unsigned *to, const char *text)
+{
+    return is_octal(text, to) && *to > 0 ? NULL : "takes an octal number from 1 to 777";
+}
+
+static const char *parse_mask(int *to, const char *text)
+{
+    unsigned n;
+    if (!is_octal(text, &n))
+        return "takes an octal number from 0 to 777";
+    *to = (int)n;
+    return NULL;
+}
+
+static const char *parse_fields(bool *rfc7239, const char *text)
+{
+    *rfc7239 = strcmp(text, "forwarded") == 0;
+    return *rfc7239 || strcmp(text, "x-forwarded") == 0 ? NULL : "takes x-forwarded or forwarded";
+}
+
+static const char *parse_versions(unsigned *to, const char *text)
+{
+    static const char *const names[] = {"off", "v1", "v2", "auto"}; /* a bit for each version */
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *to = i;
+            return NULL;
+        }
+    return "takes off, v1, v2 or auto";
+}
+
+/* Slashes at its end are left out; of "/" nothing is left. */
+const char *fm_option_root(struct fm_options *o, const char *text)
+{
+    size_t len = strlen(text);
+    while (len > 0 && text[len - 1] == '/')
+        len--;
+    if ((*text && *text != '/') || len >= sizeof o->root_text || strchr(text, '%'))
+        return "takes a path that begins with a slash, as it is without %-escapes, of 1023 bytes at most";
+    memcpy(o->root_text, text, len);
+    o->root_text[len] = '\0';
+    o->root_path = len > 0 ? o->root_text : NULL;
+    return NULL;
+}
+
+static const char *parse_logformat(const char **to, const char *text)
+{
+    const char *why = NULL;
+    fm_logformat_free(fm_logformat_new(text, &why));
+    *to = text;
+    return why;
+}
+
+static const char *parse_env(const char *text)
+{
+    const char *equals = strchr(text, '=');
+    if (!equals || equals == text)
+        return "takes NAME=VALUE";
+    char *name = fm_strndup(text, (size_t)(equals - text));
+    setenv(name, equals + 1, 1);
+    free(name);
+    return NULL;
+}
+
+const char *fm_option_apply(struct fm_options *o, enum fm_option_kind kind, size_t offset, const char *text)
+{
+    void *field = (char *)o + offset;
+    switch (kind) {
+    case KIND_BIND:
+        if (o->nbinds == FM_MAX_BINDS)
+            return "may be given 16 times";
+        const char *why = fm_option_address(&o->bind[o->nbinds], text);
+        o->nbinds += !why;
+        return why;
+    case KIND_ADMIN: o->has_admin = true; return parse_admin(field, text);
+    case KIND_WORKERS: return fm_option_whole(field, text, 1, FM_MAX_WORKERS);
+    case KIND_COUNT: return fm_option_whole(field, text, 1, 1000000);
+    case KIND_MAYBE: return fm_option_whole(field, text, 0, 1000000);
+    case KIND_LIMIT: return fm_option_whole(field, text, 1, 1 << 24);
+    case KIND_SIZE: return parse_size(field, text);
+    case KIND_BUFFER: return parse_buffer(field, text);
+    case KIND_SECONDS: return parse_seconds(field, text);
+    case KIND_TCP_SECONDS: return parse_tcp_seconds(field, text);
+    case KIND_LEVEL: return parse_level(field, text);
+    case KIND_ENV: return parse_env(text);
+    case KIND_MODE: return parse_mode(field, text);
+    case KIND_MASK: return parse_mask(field, text);
+    case KIND_USER: return fm_identity_user(field, text);
+    case KIND_GROUP: return fm_identity_group(field, text);
+    case KIND_FLAG: *(bool *)field = true; return NULL;
+    case KIND_PEERS: return fm_peers_parse(field, text);
+    case KIND_PARTS: return fm_forwarded_parse_parts(field, text);
+    case KIND_FIELDS: return parse_fields(field, text);
+    case KIND_VERSIONS: return parse_versions(field, text);
+    case KIND_SENDERS: o->has_proxy_allow_from = true; return fm_peers_parse(field, text);
+    case KIND_ROOT: return fm_option_root(o, text);
+    case KIND_LOGFORMAT: return parse_logformat(field, text);
+    case KIND_TEXT:
+        if (!*text)
+            return "takes a value that is not empty";
+        *(const char **)field = text;
+        return NULL;
+    case KIND_HELP:
+    case KIND_VERSION: break;
+    }
+    return NULL;
+}

@@ -1,0 +1,90 @@
+/* Every option, once: parsing, --help and the manual's list come from here. */
+#ifndef FERMATA_SRC_CONFIG_TABLE_H
+#define FERMATA_SRC_CONFIG_TABLE_H
+
+/* X(short or 0, "long", KIND, field, default, "ARG", "help")
+ * KIND is one of kinds.h, which says what it takes; field is the one of struct fm_options that it fills.  FLAG options
+ * take no argument. */
+#define FM_OPTIONS(X)                                                                                                  \
+    X('b', "bind", BIND, bind, NULL, "ADDRESS",                                                                        \
+      "HOST:PORT, [IPv6]:PORT, unix:PATH, unix:@NAME (abstract) or fd://N (open already) to serve on; repeatable "     \
+      "[127.0.0.1:8000, or 0.0.0.0:$PORT if PORT is set]")                                                             \
+    X(0, "socket-mode", MODE, socket_mode, NULL, "MODE",                                                               \
+      "permissions of unix sockets, octal [777 without the bits of --umask]")                                          \
+    X('m', "umask", MASK, umask, NULL, "MASK",                                                                         \
+      "permissions that files made by this process do not have, octal [as it is]")                                     \
+    X('u', "user", USER, identity, NULL, "USER",                                                                       \
+      "become this user, by name or number, when all is open; with --workers the workers do [as it is]")               \
+    X('g', "group", GROUP, identity, NULL, "GROUP", "become this group, by name or number [that of --user]")           \
+    X(0, "initgroups", FLAG, identity.initgroups, NULL, NULL, "with all groups that --user is in")                     \
+    X('p', "pid", TEXT, pidfile, NULL, "FILE", "write the number of the process here [none]")                          \
+    X('n', "name", TEXT, name, NULL, "NAME", "what ps shows in titles of processes, beside what each is [none]")       \
+    X('w', "workers", WORKERS, workers, NULL, "N",                                                                     \
+      "processes that serve, with one more that starts and replaces them "                                             \
+      "[$WEB_CONCURRENCY, or one process that does all itself]")                                                       \
+    X(0, "threads", COUNT, threads, "8", "N", "threads that run the application")                                      \
+    X(0, "backlog", COUNT, backlog, "2048", "N", "connections the kernel keeps waiting to be accepted")                \
+    X(0, "worker-connections", COUNT, worker_connections, "10000", "N",                                                \
+      "connections open at once; beyond it accepting pauses")                                                          \
+    X(0, "keep-alive", SECONDS, keep_alive, "5", "SEC", "how long an idle connection is kept")                         \
+    X(0, "header-timeout", SECONDS, header_timeout, "10", "SEC", "time for a whole request head; 0 is off")            \
+    X(0, "body-timeout", SECONDS, body_timeout, "30", "SEC", "time without a byte of the request body; 0 is off")      \
+    X(0, "send-timeout", SECONDS, send_timeout, "30", "SEC", "time without the client taking a byte; 0 is off")        \
+    X(0, "request-timeout", SECONDS, request_timeout, "0", "SEC",                                                      \
+      "time from a complete request to the end of its response; 0 is off")                                             \
+    X(0, "limit-queue", MAYBE, limit_queue, "0", "N",                                                                  \
+      "requests that may wait for a thread; one more is answered 503; 0 is off")                                       \
+    X(0, "queue-timeout", SECONDS, queue_timeout, "0", "SEC",                                                          \
+      "how long a request may wait for a thread until it is answered 503; 0 is off")                                   \
+    X(0, "drain-delay", SECONDS, drain_delay, "0", "SEC",                                                              \
+      "time after SIGTERM in which all is served still, but /readyz says 503 and responses Connection: close")         \
+    X(0, "graceful-timeout", SECONDS, graceful_timeout, "30", "SEC", "time for requests to end after SIGTERM")         \
+    X(0, "allow-half-close", FLAG, allow_half_close, NULL, NULL,                                                       \
+      "a client that ended its direction still gets the response of a parked request")                                 \
+    X(0, "limit-request-line", LIMIT, limits.request_line, "8190", "BYTES", "longest request line")                    \
+    X(0, "limit-request-fields", LIMIT, limits.fields, "100", "N", "most header fields of a request")                  \
+    X(0, "limit-request-field_size", LIMIT, limits.field_size, "8190", "BYTES", "longest header field")                \
+    X(0, "limit-request-body", SIZE, limits.body, "1073741824", "BYTES", "largest request body")                       \
+    X(0, "limit-body-rate", SIZE, limit_body_rate, "500", "BYTES",                                                     \
+      "bytes a second that a request body must come with, over a whole body timeout; 0 is off")                        \
+    X(0, "limit-body-files", COUNT, limit_body_files, "1000", "N",                                                     \
+      "request bodies in temporary files at a time; one more is answered 503")                                         \
+    X(0, "limit-body-disk", SIZE, limit_body_disk, "8589934592", "BYTES",                                              \
+      "bytes of request bodies in temporary files at a time; what is beyond is answered 503")                          \
+    X(0, "tcp-keepalive", TCP_SECONDS, tcp_keepalive, "15", "SEC",                                                     \
+      "silence after which TCP asks whether the client is still there, three times at most; 0 is off")                 \
+    X(0, "tcp-user-timeout", TCP_SECONDS, tcp_user_timeout, NULL, "SEC",                                               \
+      "how long TCP waits for a client's acknowledgement until it ends the connection; 0 is off [a quarter more than " \
+      "the "                                                                                                           \
+      "send timeout]")                                                                                                 \
+    X(0, "forwarded-allow-ips", PEERS, proxy.trusted, "127.0.0.1,::1,unix", "LIST",                                    \
+      "proxies whose headers are believed: addresses, networks, unix for unix sockets, * for all; "                    \
+      "$FORWARDED_ALLOW_IPS if that is set")                                                                           \
+    X(0, "proxy-headers", PARTS, proxy.parts, "proto", "LIST",                                                         \
+      "what they are believed about: some of proto, for, host, port and prefix, or off")                               \
+    X(0, "forwarded-header", FIELDS, proxy.rfc7239, "x-forwarded", "NAME",                                             \
+      "which headers: x-forwarded for X-Forwarded-*, forwarded for RFC 7239's")                                        \
+    X(0, "proxy-protocol", VERSIONS, proxy_protocol, "off", "VERSION",                                                 \
+      "connections begin with a header of the PROXY protocol: v1, v2, auto for both, or off")                          \
+    X(0, "proxy-allow-from", SENDERS, proxy_allow_from, NULL, "LIST",                                                  \
+      "who may send it, as --forwarded-allow-ips [the same]")                                                          \
+    X(0, "root-path", ROOT, root_path, NULL, "PATH",                                                                   \
+      "the path below which the application is: SCRIPT_NAME [$SCRIPT_NAME, or none]")                                  \
+    X(0, "chdir", TEXT, chdir, NULL, "DIR", "change to this directory before the application is loaded")               \
+    X(0, "pythonpath", TEXT, pythonpath, NULL, "DIRS", "directories to put on sys.path, separated by commas")          \
+    X('e', "env", ENV, app, NULL, "NAME=VALUE", "set an environment variable; repeatable")                             \
+    X(0, "venv", TEXT, venv, NULL, "DIR", "virtual environment to use [$VIRTUAL_ENV]")                                 \
+    X(0, "log-level", LEVEL, log_level, "info", "LEVEL", "debug, info, warning, error or critical")                    \
+    X(0, "error-logfile", TEXT, error_logfile, "-", "FILE", "where the log goes; - is standard error")                 \
+    X(0, "access-logfile", TEXT, access_logfile, NULL, "FILE",                                                         \
+      "where a line per request goes; - is standard output [none]")                                                    \
+    X(0, "access-logformat", LOGFORMAT, access_logformat, NULL, "FORMAT",                                              \
+      "what such a line says, with gunicorn's %(NAME)s [the combined format, and how the connection went on]")         \
+    X(0, "access-log-json", FLAG, access_log_json, NULL, NULL, "such a line is an object in JSON")                     \
+    X(0, "log-buffer", BUFFER, log_buffer, "1048576", "BYTES",                                                         \
+      "lines of each log that may wait for its file; what does not fit is dropped and counted")                        \
+    X(0, "admin-bind", ADMIN, admin, NULL, "HOST:PORT", "serve /healthz, /readyz and /metrics here [off]")             \
+    X('h', "help", HELP, app, NULL, NULL, "show this text and exit")                                                   \
+    X('v', "version", VERSION, app, NULL, NULL, "show the version and exit")
+
+#endif
