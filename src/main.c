@@ -11,8 +11,8 @@
 #include "fermata/py/interp.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
-#include "fermata/util/log.h"
 #include "fermata/worker/activation.h"
+#include "fermata/worker/logs.h"
 #include "fermata/worker/notify.h"
 #include "fermata/worker/privileges.h"
 #include "fermata/worker/process.h"
@@ -44,12 +44,10 @@ int main(int argc, char **argv)
     }
     if (options.umask >= 0)
         umask((mode_t)options.umask);
-    fm_log_set_level(options.log_level);
-    int err = fm_log_open(options.error_logfile);
-    if (err != 0) {
-        fprintf(stderr, "fermata: --error-logfile %s: %s\n", options.error_logfile, fm_strerror(err));
-        return 1;
-    }
+    bool arbiter = options.workers > 0 && !handed.any;
+    int code = fm_logs_open(&options, arbiter);
+    if (code != 0)
+        return code;
     fm_notify_take();
     if (resumed.any && options.workers == 0) {
         fputs("fermata: without --workers there is nothing to take over\n", stderr);
@@ -62,11 +60,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "fermata: --chdir %s: %s\n", options.chdir, fm_strerror(-errno));
         return 2;
     }
-    if (options.workers > 0 && !handed.any)
+    if (arbiter)
         return fm_arbiter_run(&options, argv, directory, &resumed);
     if (directory >= 0)
         close(directory);
-    int code = fm_worker_run(&options, argv[0], &handed);
-    fm_log_flush(fm_now() + FM_SEC);
+    code = fm_worker_run(&options, argv[0], &handed);
+    fm_logs_flush(fm_now() + FM_SEC);
     return code;
 }

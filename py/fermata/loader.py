@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
+import json
+import os
 import signal
 import sys
 import traceback
 from typing import Any
 
-__all__ = ["load", "prepare", "watch_signals"]
+__all__ = ["load", "prepare", "set_up_logging", "watch_signals"]
 
 _HERE = "fermata/loader.py"  # what the binary calls it
 _DEFAULT_NAMES = ("application", "app")
@@ -42,6 +45,61 @@ def prepare() -> None:
     """Has Python call _stop on the main thread when the server simulates a SIGINT, which is how it interrupts an import.
     The server then takes the signal itself back."""
     signal.signal(signal.SIGINT, _stop)
+
+
+def set_up_logging(
+    config: str | None, config_json: str | None, config_dict: str | None, by_lines: bool = False
+) -> bool:
+    """Applies what the options say to Python's logging; False after saying on standard error why it cannot be applied.
+
+    As with gunicorn the dictionary comes before the JSON file, which comes before the ini file, in which %(here)s is its
+    directory; loggers that there are stay enabled.
+    """
+    global _loading
+    if by_lines:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(line_buffering=True)
+    option = (
+        "logconfig_dict" if config_dict else f"--log-config-json {config_json}" if config_json else f"--log-config {config}"
+    )
+    try:
+        try:
+            _loading = True
+            if config_dict:
+                _apply(json.loads(config_dict))
+            elif config_json:
+                with open(config_json, encoding="utf-8") as file:
+                    _apply(json.load(file))
+            elif config:
+                _apply_ini(config)
+        finally:
+            _loading = False
+    except _Stopped:
+        return False  # the server says so
+    except Exception as error:
+        why: BaseException | None = error
+        while why is not None:  # logging.config says where, and the cause why
+            print(f"fermata: {option}: {type(why).__name__}: {why}", file=sys.stderr)
+            why = why.__cause__
+        return False
+    return True
+
+
+def _apply(found: object) -> None:
+    from logging.config import dictConfig
+
+    if not isinstance(found, dict):
+        raise TypeError(f"it is a {type(found).__name__}, and takes a dictionary")
+    dictConfig({"version": 1, "disable_existing_loggers": False, **found})
+
+
+def _apply_ini(path: str) -> None:
+    from logging.config import fileConfig
+
+    defaults = {"__file__": path, "here": os.path.dirname(path)}
+    defaults = {name: value.replace("%", "%%") for name, value in defaults.items()}
+    fileConfig(path, defaults=defaults, disable_existing_loggers=False)
 
 
 def load(spec: str) -> Any:

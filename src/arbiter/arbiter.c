@@ -17,9 +17,11 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "fermata/util/statsd.h"
 #include "fermata/util/version.h"
 #include "fermata/worker/end.h"
 #include "fermata/worker/listen.h"
+#include "fermata/worker/logs.h"
 #include "fermata/worker/pidfile.h"
 #include "fermata/worker/title.h"
 
@@ -40,6 +42,7 @@ static struct arbiter {
     struct fm_state state; /* for a program that takes over */
     struct fm_upgrade upgrade;
     int signal_fd;
+    unsigned gauged; /* workers, as statsd was told last */
     struct event *signal_event, *tick_event;
 } arbiter = {.signal_fd = -1};
 
@@ -282,6 +285,17 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     (void)fd, (void)what, (void)arg; /* every turn ticks */
 }
 
+/* As gunicorn counts: all that there are. */
+static void gauge_workers(struct arbiter *a)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < sizeof a->roster.workers / sizeof *a->roster.workers; i++)
+        n += a->roster.workers[i].pid > 0;
+    if (n != a->gauged && fm_logs_statsd())
+        fm_statsd_workers(fm_logs_statsd(), n);
+    a->gauged = n;
+}
+
 static void arm(struct arbiter *a, uint64_t next)
 {
     uint64_t now = fm_now(), in = next > now ? next - now : 0;
@@ -322,11 +336,9 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
         fm_log(FM_LOG_CRITICAL, "cannot take signals: %s", fm_strerror(err));
         return err;
     }
-    err = fm_log_start(o->log_buffer); /* signals are blocked in its thread, too */
-    if (err != 0) {
-        fm_log(FM_LOG_CRITICAL, "cannot start the thread of the log: %s", fm_strerror(err));
+    err = fm_logs_start(o); /* signals are blocked in their threads, too */
+    if (err != 0)
         return err;
-    }
     prepare(a, argv, directory);
     err = a->resumed.any ? fm_state_read(&a->state, a->resumed.state_fd, o) : fm_listen_open(&a->conns, o);
     if (err == 0 && a->resumed.check)
@@ -384,17 +396,19 @@ int fm_arbiter_run(const struct fm_options *o, char **argv, int directory,
             uint64_t check = fm_upgrade_tick(&a->upgrade, now);
             due = due < notice ? due : notice;
             arm(a, due < check ? due : check);
+            gauge_workers(a);
             fm_loop_turn(&a->loop, true);
         }
+        gauge_workers(a);
         code = a->roster.killed ? EXIT_KILLED : a->roster.code;
         fm_info("All workers have ended");
     } else if (resumed->check) {
-        fm_log_flush(fm_now() + FM_SEC);
+        fm_logs_flush(fm_now() + FM_SEC);
         _exit(FM_EXIT_OTHER); /* the sockets and their paths are the arbiter's, which goes on */
     }
     tear_down(a);
     fm_pidfile_remove();
     fm_role_drop_loop();
-    fm_log_flush(fm_now() + FM_SEC);
+    fm_logs_flush(fm_now() + FM_SEC);
     return code;
 }

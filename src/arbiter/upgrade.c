@@ -14,6 +14,7 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "fermata/worker/logs.h"
 #include "fermata/worker/notify.h"
 
 #define CHECK_TIME (20 * FM_SEC)
@@ -121,7 +122,7 @@ static void take_over(struct fm_upgrade *u) FM_ON_LOOP
     int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), fd = fm_state_write(u->state), err = fd;
     if (fd >= 0) {
         fm_info("SIGUSR2: %s takes over", u->argv[0]);
-        fm_log_flush(fm_now() + FM_SEC);
+        fm_logs_flush(fm_now() + FM_SEC);
         make_environment(&e, "go", fd, -1);
         fm_state_keep_open(u->state, true);
         fcntl(fd, F_SETFD, 0);
@@ -183,6 +184,6 @@ bool fm_resumed_take(struct fm_resumed *r)
 void fm_resumed_say_good(const struct fm_resumed *r)
 {
     bool said = write(r->pipe_fd, SAID, strlen(SAID)) == (ssize_t)strlen(SAID);
-    fm_log_flush(fm_now() + FM_SEC);
+    fm_logs_flush(fm_now() + FM_SEC);
     _exit(said ? 0 : 1);
 }

@@ -8,8 +8,8 @@
 #define SUPERVISOR "the supervisor does that (systemd, the container's runtime)"
 #define FORWARDED                                                                                                      \
     "see --proxy-headers and --forwarded-header; X-Forwarded-Ssl and X-Forwarded-Protocol are looked at as well"
-#define STATSD "metrics are for Prometheus, at /metrics of --admin-bind"
-#define ERROR_LOG "the error log is plain lines; --error-logfile and --log-level are its options"
+#define ERROR_LOG                                                                                                      \
+    "the logs are the server's own; see --error-logfile, --access-logformat, --log-syslog and --log-config"
 #define STRICT "malformed requests are refused, always"
 #define RELOAD "start it again when files change (with entr or watchexec, for example)"
 #define PASTE "name the application as MODULE[:CALLABLE]"
@@ -43,22 +43,11 @@ static const struct {
     {"forwarder-headers", FORWARDED},
     {"secure-scheme-headers", FORWARDED},
     {"header-map", "header fields with an underscore are left out, always"},
-    {"disable-redirect-access-to-syslog", "there is no syslog; --access-logfile is a file or standard output"},
     {"log-file", "it is --error-logfile"},
-    {"capture-output", "what is printed goes where standard output and standard error go"},
     {"R", "what is printed goes where standard output and standard error go"},
     {"enable-stdio-inheritance", "what is printed goes where standard output and standard error go"},
     {"logger-class", ERROR_LOG},
-    {"log-config", ERROR_LOG},
-    {"log-config-json", ERROR_LOG},
-    {"log-config-dict", ERROR_LOG},
-    {"log-syslog", ERROR_LOG},
-    {"log-syslog-to", ERROR_LOG},
-    {"log-syslog-prefix", ERROR_LOG},
-    {"log-syslog-facility", ERROR_LOG},
-    {"statsd-host", STATSD},
-    {"statsd-prefix", STATSD},
-    {"dogstatsd-tags", STATSD},
+    {"log-config-dict", "--log-config-json FILE takes such a dictionary"},
     {"keyfile", TLS},
     {"certfile", TLS},
     {"ca-certs", TLS},

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "fermata/http/logformat.h"
 #include "fermata/util/clock.h"
@@ -170,6 +171,40 @@ static const char *parse_logformat(const char **to, const char *text)
     return why;
 }
 
+static const char *parse_excluded(struct fm_options *o, const char *text)
+{
+    if (*text != '/' || strpbrk(text, "?# "))
+        return "takes a path as requests have it, which begins with a slash and has no query";
+    if (o->nexcluded == FM_MAX_EXCLUDED)
+        return "may be given 32 times";
+    o->access_log_exclude[o->nexcluded++] = text;
+    return NULL;
+}
+
+static const char *parse_path(const char **to, const char *text)
+{
+    *to = text;
+    return access(text, R_OK) == 0 ? NULL : "takes a file that can be read";
+}
+
+/* What is about logs. */
+static const char *apply_logs(struct fm_options *o, enum fm_option_kind kind, void *field, const char *text)
+{
+    switch (kind) {
+    case KIND_LEVEL: return parse_level(field, text);
+    case KIND_LOGFORMAT: return parse_logformat(field, text);
+    case KIND_EXCLUDED: return parse_excluded(o, text);
+    case KIND_IDS: return fm_id_rule_parse(field, text);
+    case KIND_BUFFER: return parse_buffer(field, text);
+    case KIND_SYSLOG: return fm_syslog_parse_to(field, text);
+    case KIND_SYSLOG_NAME: return fm_syslog_parse_name(field, text);
+    case KIND_FACILITY: return fm_syslog_parse_facility(field, text);
+    case KIND_STATSD: o->has_statsd = true; return fm_statsd_parse_to(field, text);
+    case KIND_STATSD_TEXT: return fm_statsd_parse_text(field, text);
+    default: return NULL;
+    }
+}
+
 static const char *parse_env(const char *text)
 {
     const char *equals = strchr(text, '=');
@@ -197,10 +232,9 @@ const char *fm_option_apply(struct fm_options *o, enum fm_option_kind kind, size
     case KIND_MAYBE: return fm_option_whole(field, text, 0, 1000000);
     case KIND_LIMIT: return fm_option_whole(field, text, 1, 1 << 24);
     case KIND_SIZE: return parse_size(field, text);
-    case KIND_BUFFER: return parse_buffer(field, text);
     case KIND_SECONDS: return parse_seconds(field, text);
     case KIND_TCP_SECONDS: return parse_tcp_seconds(field, text);
-    case KIND_LEVEL: return parse_level(field, text);
+    case KIND_PATH: return parse_path(field, text);
     case KIND_ENV: return parse_env(text);
     case KIND_MODE: return parse_mode(field, text);
     case KIND_MASK: return parse_mask(field, text);
@@ -213,14 +247,13 @@ const char *fm_option_apply(struct fm_options *o, enum fm_option_kind kind, size
     case KIND_VERSIONS: return parse_versions(field, text);
     case KIND_SENDERS: o->has_proxy_allow_from = true; return fm_peers_parse(field, text);
     case KIND_ROOT: return fm_option_root(o, text);
-    case KIND_LOGFORMAT: return parse_logformat(field, text);
     case KIND_TEXT:
         if (!*text)
             return "takes a value that is not empty";
         *(const char **)field = text;
         return NULL;
     case KIND_HELP:
-    case KIND_VERSION: break;
+    case KIND_VERSION: return NULL;
+    default: return apply_logs(o, kind, field, text);
     }
-    return NULL;
 }

@@ -19,12 +19,20 @@
     X(FIELDS)                                                                                                          \
     X(VERSIONS)                                                                                                        \
     X(SENDERS)                                                                                                         \
+    X(IDS)                                                                                                             \
     X(ROOT)                                                                                                            \
     X(LOGFORMAT)                                                                                                       \
+    X(EXCLUDED)                                                                                                        \
     X(LIMIT)                                                                                                           \
     X(SIZE)                                                                                                            \
     X(BUFFER)                                                                                                          \
     X(TEXT)                                                                                                            \
+    X(PATH)                                                                                                            \
+    X(SYSLOG)                                                                                                          \
+    X(SYSLOG_NAME)                                                                                                     \
+    X(FACILITY)                                                                                                        \
+    X(STATSD)                                                                                                          \
+    X(STATSD_TEXT)                                                                                                     \
     X(ENV)                                                                                                             \
     X(MODE)                                                                                                            \
     X(MASK)                                                                                                            \

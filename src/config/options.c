@@ -157,6 +157,8 @@ static enum fm_options_outcome make_absolute(struct fm_options *o)
     } paths[] = {{"venv", &o->venv, o->venv_path},
                  {"error-logfile", &o->error_logfile, o->error_path},
                  {"access-logfile", &o->access_logfile, o->access_path},
+                 {"log-config", &o->log_config, o->log_config_path},
+                 {"log-config-json", &o->log_config_json, o->log_config_json_path},
                  {"pid", &o->pidfile, o->pid_path}};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         const char **path = paths[i].path;

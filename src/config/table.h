@@ -68,6 +68,8 @@
       "connections begin with a header of the PROXY protocol: v1, v2, auto for both, or off")                          \
     X(0, "proxy-allow-from", SENDERS, proxy_allow_from, NULL, "LIST",                                                  \
       "who may send it, as --forwarded-allow-ips [the same]")                                                          \
+    X(0, "request-id-header", IDS, request_id, "X-Request-ID", "NAME",                                                 \
+      "field of a request that has its id; where it has none that can stand in a log one is made; off is none at all") \
     X(0, "root-path", ROOT, root_path, NULL, "PATH",                                                                   \
       "the path below which the application is: SCRIPT_NAME [$SCRIPT_NAME, or none]")                                  \
     X(0, "chdir", TEXT, chdir, NULL, "DIR", "change to this directory before the application is loaded")               \
@@ -81,8 +83,25 @@
     X(0, "access-logformat", LOGFORMAT, access_logformat, NULL, "FORMAT",                                              \
       "what such a line says, with gunicorn's %(NAME)s [the combined format, and how the connection went on]")         \
     X(0, "access-log-json", FLAG, access_log_json, NULL, NULL, "such a line is an object in JSON")                     \
+    X(0, "access-log-exclude", EXCLUDED, app, NULL, "PATH",                                                            \
+      "requests with this path have no such line, as those of health checks; repeatable")                              \
     X(0, "log-buffer", BUFFER, log_buffer, "1048576", "BYTES",                                                         \
       "lines of each log that may wait for its file; what does not fit is dropped and counted")                        \
+    X(0, "capture-output", FLAG, capture_output, NULL, NULL, "what is printed goes into the file of --error-logfile")  \
+    X(0, "log-config", PATH, log_config, NULL, "FILE",                                                                 \
+      "a file of logging.config that Python's logging is set up with before the application is loaded")                \
+    X(0, "log-config-json", PATH, log_config_json, NULL, "FILE", "the same as a dictionary in JSON")                   \
+    X(0, "log-syslog", FLAG, log_syslog, NULL, NULL, "both logs go to syslog, too")                                    \
+    X(0, "log-syslog-to", SYSLOG, syslog.to, "udp://localhost:514", "ADDRESS",                                         \
+      "udp://HOST:PORT, tcp://HOST:PORT or unix://PATH, with #dgram or #stream behind the path")                       \
+    X(0, "log-syslog-prefix", SYSLOG_NAME, syslog.name, "fermata", "NAME", "what its messages come from")              \
+    X(0, "log-syslog-facility", FACILITY, syslog.facility, "user", "NAME", "user, daemon, local0 and so on")           \
+    X(0, "disable-redirect-access-to-syslog", FLAG, no_access_to_syslog, NULL, NULL,                                   \
+      "only the error log goes to syslog")                                                                             \
+    X(0, "statsd-host", STATSD, statsd.to, NULL, "ADDRESS",                                                            \
+      "send gunicorn's metrics to a statsd: HOST:PORT, or unix://PATH")                                                \
+    X(0, "statsd-prefix", STATSD_TEXT, statsd.prefix, NULL, "TEXT", "what their names begin with, before a dot")       \
+    X(0, "dogstatsd-tags", STATSD_TEXT, statsd.tags, NULL, "TAGS", "NAME:VALUE,... behind each value")                 \
     X(0, "admin-bind", ADMIN, admin, NULL, "HOST:PORT", "serve /healthz, /readyz and /metrics here [off]")             \
     X('h', "help", HELP, app, NULL, NULL, "show this text and exit")                                                   \
     X('v', "version", VERSION, app, NULL, NULL, "show the version and exit")

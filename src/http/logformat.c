@@ -187,18 +187,27 @@ static void pid(struct value *v, const struct fm_access_entry *e)
     set_small(v, "<%ld>", (long)getpid());
 }
 
+static void request_id(struct value *v, const struct fm_access_entry *e)
+{
+    if (e->request && e->request->id_len > 0)
+        set_text(v, fm_request_id(e->request), e->request->id_len);
+}
+
 static void connection(struct value *v, const struct fm_access_entry *e) { set_small(v, "%c", e->end); }
 
 typedef void atom_fn(struct value *v, const struct fm_access_entry *e);
 
 static const struct atom {
-    char name;
+    const char *name;
     atom_fn *get;
 } atoms[] = {
-    {'h', remote},       {'l', none},          {'u', user},    {'t', date},     {'r', request_line},
-    {'m', method},       {'U', path},          {'q', query},   {'H', protocol}, {'s', status},
-    {'B', bytes},        {'b', bytes_or_dash}, {'f', referer}, {'a', agent},    {'T', seconds},
-    {'M', milliseconds}, {'D', microseconds},  {'L', decimal}, {'p', pid},      {'X', connection},
+    {"h", remote},       {"l", none},         {"u", user},
+    {"t", date},         {"r", request_line}, {"m", method},
+    {"U", path},         {"q", query},        {"H", protocol},
+    {"s", status},       {"B", bytes},        {"b", bytes_or_dash},
+    {"f", referer},      {"a", agent},        {"T", seconds},
+    {"M", milliseconds}, {"D", microseconds}, {"L", decimal},
+    {"p", pid},          {"X", connection},   {"request_id", request_id},
 };
 
 /* ---- a format ---- */
@@ -216,10 +225,10 @@ struct fm_logformat {
     struct item items[];
 };
 
-static atom_fn *find_atom(char name)
+static atom_fn *find_atom(const char *name, size_t len)
 {
     for (size_t i = 0; i < sizeof atoms / sizeof *atoms; i++)
-        if (atoms[i].name == name)
+        if (strlen(atoms[i].name) == len && memcmp(atoms[i].name, name, len) == 0)
             return atoms[i].get;
     return NULL;
 }
@@ -233,9 +242,8 @@ static size_t read_atom(const char *p, struct item *item)
     const char *name = p + 2;
     size_t len = (size_t)(close - name);
     *item = (struct item){0};
-    if (len == 1)
-        item->get = find_atom(*name);
-    else if (len > 3 && name[0] == '{' && name[len - 2] == '}' && name[len - 1] == 'i')
+    item->get = find_atom(name, len);
+    if (!item->get && len > 3 && name[0] == '{' && name[len - 2] == '}' && name[len - 1] == 'i')
         *item = (struct item){.is_field = true, .text = name + 1, .len = len - 3};
     return item->get || (item->is_field && fm_is_token(item->text, item->len)) ? (size_t)(close + 2 - p) : 0;
 }
@@ -253,9 +261,8 @@ struct fm_logformat *fm_logformat_new(const char *format, const char **why)
         } else if (len == 0) {
             len = read_atom(p, item);
             if (len == 0) {
-                *why = "takes text with %(NAME)s, where NAME is one of h l u t r m U q H s B b f a T M D L p X, or "
-                       "{Field}i "
-                       "for a field of the request; %% is a percent sign";
+                *why = "takes text with %(NAME)s, where NAME is one of h l u t r m U q H s B b f a T M D L p X "
+                       "request_id, or {Field}i for a field of the request; %% is a percent sign";
                 free(f);
                 return NULL;
             }
@@ -278,10 +285,29 @@ void fm_logformat_free(struct fm_logformat *f) { free(f); }
 
 /* ---- lines ---- */
 
-/* Quotes, backslashes and everything unprintable escaped. */
-static void put_escaped(struct fm_buf *b, const char *p, size_t n)
+#define CLIPPED 400 /* bytes of a text in a line that would be too long */
+
+/* A line that is being made. */
+struct line {
+    struct fm_buf *b;
+    size_t longest; /* bytes that a text may have */
+};
+
+/* Has the text that began at `from` all that it may have? */
+static bool is_full(const struct line *l, size_t from)
 {
-    for (size_t i = 0; i < n; i++) {
+    if (fm_buf_size(l->b) - from < l->longest)
+        return false;
+    fm_buf_puts(l->b, "...");
+    return true;
+}
+
+/* Quotes, backslashes and everything unprintable escaped. */
+static void put_escaped(const struct line *l, const char *p, size_t n)
+{
+    struct fm_buf *b = l->b;
+    size_t from = fm_buf_size(b);
+    for (size_t i = 0; i < n && !is_full(l, from); i++) {
         unsigned char c = (unsigned char)p[i];
         if (c == '"' || c == '\\' || c < 0x20 || c >= 0x7f) {
             char escaped[4];
@@ -294,7 +320,7 @@ static void put_escaped(struct fm_buf *b, const char *p, size_t n)
 }
 
 /* All fields of the name, as one list (RFC 9110, 5.3). */
-static bool put_named_field(struct fm_buf *b, const struct fm_request *r, const struct item *item)
+static bool put_named_field(const struct line *l, const struct fm_request *r, const struct item *item)
 {
     bool any = false;
     for (unsigned i = 0; r && i < r->nfields; i++) {
@@ -302,35 +328,37 @@ static bool put_named_field(struct fm_buf *b, const struct fm_request *r, const 
         if (!fm_ascii_ieq(r->head + f->name_off, f->name_len, item->text, item->len))
             continue;
         if (any)
-            fm_buf_puts(b, ", ");
-        put_escaped(b, r->head + f->value_off, f->value_len);
+            fm_buf_puts(l->b, ", ");
+        put_escaped(l, r->head + f->value_off, f->value_len);
         any = true;
     }
     return any;
 }
 
-static void put_item(struct fm_buf *b, const struct item *item, const struct fm_access_entry *e)
+static void put_item(const struct line *l, const struct item *item, const struct fm_access_entry *e)
 {
     struct value v = {.p = NULL};
     if (item->is_field) {
-        if (!put_named_field(b, e->request, item))
-            fm_buf_puts(b, "-");
+        if (!put_named_field(l, e->request, item))
+            fm_buf_puts(l->b, "-");
     } else if (!item->get) {
-        fm_buf_append(b, item->text, item->len);
+        fm_buf_append(l->b, item->text, item->len);
     } else {
         item->get(&v, e);
         if (v.p && (v.n > 0 || item->get == query))
-            put_escaped(b, v.p, v.n);
+            put_escaped(l, v.p, v.n);
         else
-            fm_buf_puts(b, "-");
+            fm_buf_puts(l->b, "-");
     }
 }
 
 /* RFC 8259, 7.  A byte beyond ASCII is the character of latin-1, as in environ (PEP 3333, "Unicode Issues"). */
-static void put_json_text(struct fm_buf *b, const char *p, size_t n)
+static void put_json_text(const struct line *l, const char *p, size_t n)
 {
+    struct fm_buf *b = l->b;
     fm_buf_puts(b, "\"");
-    for (size_t i = 0; i < n; i++) {
+    size_t from = fm_buf_size(b);
+    for (size_t i = 0; i < n && !is_full(l, from); i++) {
         unsigned char c = (unsigned char)p[i];
         if (c == '"' || c == '\\')
             fm_buf_append(b, (char[]){'\\', (char)c}, 2);
@@ -347,15 +375,25 @@ static const struct json_member {
     atom_fn *get;
     bool is_number;
 } members[] = {
-    {"remote_addr", remote, false},    {"user", user, false},       {"request", request_line, false},
-    {"method", method, false},         {"path", path, false},       {"query", query, false},
-    {"protocol", protocol, false},     {"status", status, true},    {"bytes", bytes, true},
-    {"duration", decimal, true},       {"referer", referer, false}, {"user_agent", agent, false},
+    {"remote_addr", remote, false},
+    {"user", user, false},
+    {"request", request_line, false},
+    {"method", method, false},
+    {"path", path, false},
+    {"query", query, false},
+    {"protocol", protocol, false},
+    {"status", status, true},
+    {"bytes", bytes, true},
+    {"duration", decimal, true},
+    {"referer", referer, false},
+    {"user_agent", agent, false},
     {"connection", connection, false},
+    {"request_id", request_id, false},
 };
 
-static void put_json(struct fm_buf *b, const struct fm_access_entry *e)
+static void put_json(const struct line *l, const struct fm_access_entry *e)
 {
+    struct fm_buf *b = l->b;
     fm_buf_printf(b, "{\"time\": \"%s\"", fm_iso_date());
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
         struct value v = {.p = NULL};
@@ -366,16 +404,32 @@ static void put_json(struct fm_buf *b, const struct fm_access_entry *e)
         else if (members[i].is_number)
             fm_buf_append(b, v.p, v.n);
         else
-            put_json_text(b, v.p, v.n);
+            put_json_text(l, v.p, v.n);
     }
     fm_buf_puts(b, "}");
 }
 
-void fm_logformat_line(const struct fm_logformat *f, struct fm_buf *to, const struct fm_access_entry *e)
+static void put_line(const struct fm_logformat *f, const struct line *l, const struct fm_access_entry *e)
 {
     if (f->json)
-        put_json(to, e);
+        put_json(l, e);
     for (unsigned i = 0; i < f->n; i++)
-        put_item(to, &f->items[i], e);
-    fm_buf_puts(to, "\n");
+        put_item(l, &f->items[i], e);
+    fm_buf_puts(l->b, "\n");
+}
+
+void fm_logformat_line(const struct fm_logformat *f, struct fm_buf *to, const struct fm_access_entry *e, size_t most)
+{
+    struct line l = {to, SIZE_MAX};
+    size_t before = fm_buf_size(to);
+    put_line(f, &l, e);
+    if (fm_buf_size(to) - before <= most || to->failed)
+        return;
+    to->len = to->off + before;
+    l.longest = CLIPPED;
+    put_line(f, &l, e);
+    if (fm_buf_size(to) - before > most && !to->failed) { /* a format of very many texts */
+        to->len = to->off + before + most - 4;
+        fm_buf_puts(to, "...\n");
+    }
 }

@@ -69,6 +69,9 @@ const struct fm_field *fm_request_find(const struct fm_request *r, unsigned id)
 
 void fm_request_describe(const struct fm_request *r, char *text, size_t size)
 {
-    snprintf(text, size, "%.*s %.*s", (int)(r->method.len < 32 ? r->method.len : 32), fm_request_text(r, r->method),
-             (int)(r->path.len < 400 ? r->path.len : 400), fm_request_text(r, r->path));
+    int n =
+        snprintf(text, size, "%.*s %.*s", (int)(r->method.len < 32 ? r->method.len : 32), fm_request_text(r, r->method),
+                 (int)(r->path.len < 400 ? r->path.len : 400), fm_request_text(r, r->path));
+    if (r->id_len > 0 && n > 0 && (size_t)n < size)
+        snprintf(text + n, size - (size_t)n, " (id %.*s)", (int)r->id_len, fm_request_id(r));
 }

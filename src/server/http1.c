@@ -2,17 +2,20 @@
 #include "fermata/server/http1.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "fermata/http/forwarded.h"
 #include "fermata/http/h1/framer.h"
+#include "fermata/http/request_id.h"
 #include "fermata/net/proxy_protocol.h"
 #include "fermata/server/access.h"
 #include "fermata/server/timeouts.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "fermata/util/statsd.h"
 
 #define READ_AHEAD (64 * 1024) /* bytes kept of what a client sends while its request is being served */
 
@@ -113,15 +116,19 @@ static void linger(struct fm_http1 *c) FM_ON_LOOP
 static void log_refusal(struct fm_http1 *c, const struct fm_http_error *error) FM_ON_LOOP
 {
     static struct fm_ratelimit places[FM_REFUSALS_END]; /* one for each reason */
-    char what[256];
+    char what[256], id[FM_ID_MAX + 8] = "";
     bool debug = fm_log_on(FM_LOG_DEBUG);
     const char *remote = *c->remote ? c->remote : "unix";
+    const struct fm_request *r = fm_parser_request(c->parser);
     fm_parser_describe(c->parser, what, sizeof what);
+    if (r && r->id_len > 0)
+        snprintf(id, sizeof id, " (id %.*s)", (int)r->id_len, fm_request_id(r));
     if (debug)
-        fm_debug("refused with %d (%s): %s; from %s: \"%s\"", error->status, error->slug, error->reason, remote, what);
+        fm_debug("refused with %d (%s): %s; from %s: \"%s\"%s", error->status, error->slug, error->reason, remote, what,
+                 id);
     else
-        fm_log_ratelimited(&places[error->id], FM_LOG_WARNING, "refused with %d (%s): %s; from %s: \"%s\"",
-                           error->status, error->slug, error->reason, remote, what);
+        fm_log_ratelimited(&places[error->id], FM_LOG_WARNING, "refused with %d (%s): %s; from %s: \"%s\"%s",
+                           error->status, error->slug, error->reason, remote, what, id);
 }
 
 /* Exactly one answer, and nothing after the error is ever treated as a request. */
@@ -134,6 +141,8 @@ static void refuse(struct fm_http1 *c, const struct fm_http_error *error) FM_ON_
     log_refusal(c, error);
     struct iovec piece = {text, fm_h1_plain(text, error->status, is_head)};
     bool sent = fm_stream_send(&c->stream, &piece, 1, 0) != FM_SENT_GONE;
+    if (c->service->statsd)
+        fm_statsd_request(c->service->statsd, (unsigned)error->status, 0);
     if (c->service->access) {
         struct fm_access_entry e = {.remote = c->remote, .status = (unsigned)error->status, .end = '-'};
         e.request = fm_parser_request(c->parser);
@@ -148,7 +157,8 @@ static void refuse(struct fm_http1 *c, const struct fm_http_error *error) FM_ON_
 static void on_head(struct fm_http1 *c, bool body_is_here) FM_ON_LOOP
 {
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    const struct fm_request *r = fm_parser_request(c->parser);
+    struct fm_request *r = fm_parser_request(c->parser);
+    fm_request_id_give(&c->service->options->request_id, r);
     if (!r->expect_continue || body_is_here || (!r->chunked && r->content_length <= 0))
         return;
     struct iovec piece = {(void *)(uintptr_t)go_on, sizeof go_on - 1};

@@ -12,6 +12,7 @@
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "fermata/util/statsd.h"
 
 _Static_assert(FM_STREAM_BORROW > FM_OUTPUT_HIGH, "a block is borrowed only of a request that is parked then");
 
@@ -158,6 +159,8 @@ static void account(struct fm_exchange *x, bool complete) FM_ON_LOOP
     fm_observe(FM_HG_REQUEST, x->over - x->begun);
     if (x->service->access)
         log_request(x, status, complete);
+    if (x->service->statsd)
+        fm_statsd_request(x->service->statsd, status ? status : 499, x->over - x->begun);
 }
 
 /* The response is with the kernel, or never will be. */
@@ -321,7 +324,7 @@ static enum fm_task_state abort_task(struct fm_exchange *x, bool gone) FM_ON_LOO
 
 static void say_end(struct fm_exchange *x, enum fm_end why, enum fm_task_state found)
 {
-    char what[512];
+    char what[FM_REQUEST_TEXT];
     bool stuck = why == FM_END_DEADLINE && found == FM_TASK_RUNNING;
     if (!stuck && !fm_log_on(FM_LOG_DEBUG))
         return;

@@ -3,15 +3,14 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "fermata/util/clock.h"
 #include "fermata/util/fds.h"
+#include "fermata/util/helper.h"
 
 #define IDLE_SECONDS 10
-#define STACK (256 * 1024)
 
 struct pool { /* of one kind; its lock guards all of it */
     pthread_mutex_t lock;
@@ -82,22 +81,12 @@ static void *serve(void *arg)
     return NULL;
 }
 
-/* One more thread, which takes no signals: they are the main thread's, or the application's.  0 or a negated errno. */
+/* 0 or a negated errno. */
 static int start_thread(struct pool *pool)
 {
-    pthread_attr_t attr;
-    pthread_t thread;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, STACK);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int err = pthread_create(&thread, &attr, serve, pool);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
+    int err = fm_helper_start(serve, pool);
     pool->threads += err == 0;
-    return -err;
+    return err;
 }
 
 int fm_files_submit(enum fm_files_kind kind, struct fm_file_job *job)

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +24,23 @@ static size_t tell_dropped(char *line, size_t size, uint64_t dropped);
 static const struct fm_logfile_kind kind = {"error log", STDERR_FILENO, FM_C_LOST_ERROR,
                                             0,           tell_dropped,  fm_log_not_reopened};
 
+/* ---- the journal ---- */
+
+static bool journal; /* set before any thread starts */
+
+bool fm_log_is_journal(void) { return journal; }
+
+/* $JOURNAL_STREAM is DEVICE:INODE of what standard output or error is connected to. */
+static bool is_journal(const char *path)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    unsigned long long device, inode;
+    struct stat st;
+    return (strcmp(path, "-") == 0 || strcmp(path, "/dev/stderr") == 0) && stream &&
+           sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device &&
+           st.st_ino == inode;
+}
+
 int fm_log_open(const char *path)
 {
     int err;
@@ -30,8 +49,11 @@ int fm_log_open(const char *path)
         return err;
     fm_logfile_close(file, fm_now());
     file = f;
+    journal = is_journal(path);
     return 0;
 }
+
+int fm_log_capture(void) { return file ? fm_logfile_capture(file) : 0; }
 
 int fm_log_start(size_t ring) { return file ? fm_logfile_start(file, ring) : 0; }
 
@@ -55,7 +77,7 @@ static void put_out(const char *p, size_t n)
 
 #define PIECE (16 * 1024) /* of a text that may be of any length */
 
-void fm_log_raw(const char *p, size_t n)
+static void put_pieces(const char *p, size_t n)
 {
     while (n > PIECE) {
         const char *end = memrchr(p, '\n', PIECE);
@@ -67,6 +89,64 @@ void fm_log_raw(const char *p, size_t n)
     if (n > 0)
         put_out(p, n);
 }
+
+/* ---- elsewhere ---- */
+
+static struct {
+    fm_log_tap_fn *fn;
+    void *ctx;
+} taps[FM_LOG_TAPS];
+
+void fm_log_tap(fm_log_tap_fn *fn, void *ctx)
+{
+    unsigned i = 0;
+    while (taps[i].fn)
+        i++;
+    taps[i].fn = fn;
+    taps[i].ctx = ctx;
+}
+
+static void put_elsewhere(enum fm_log_level level, enum fm_log_shape shape, const char *text, size_t n)
+{
+    for (unsigned i = 0; i < FM_LOG_TAPS && taps[i].fn; i++)
+        taps[i].fn(taps[i].ctx, level, shape, text, n);
+}
+
+unsigned fm_log_severity(enum fm_log_level level)
+{
+    static const unsigned char severities[] = {7, 6, 4, 3, 2};
+    return severities[level];
+}
+
+/* Each line is a message of its own in the journal, so each has the priority.  A last one without an end gets one. */
+static void put_journal(unsigned severity, const char *p, size_t n)
+{
+    const char prefix[3] = {'<', (char)('0' + severity), '>'};
+    struct fm_buf b = FM_BUF_INIT;
+    while (n > 0) {
+        const char *end = memchr(p, '\n', n);
+        size_t k = end ? (size_t)(end - p) : n;
+        fm_buf_append(&b, prefix, sizeof prefix);
+        fm_buf_append(&b, p, k);
+        fm_buf_append(&b, "\n", 1);
+        k += end != NULL;
+        p += k;
+        n -= k;
+    }
+    put_pieces(fm_buf_head(&b), fm_buf_size(&b)); /* as much as there was memory for */
+    fm_buf_fini(&b);
+}
+
+void fm_log_raw(const char *p, size_t n)
+{
+    put_elsewhere(FM_LOG_INFO, FM_LOG_RAW, p, n);
+    if (journal)
+        put_journal(FM_SEVERITY_NOTICE, p, n);
+    else
+        put_pieces(p, n);
+}
+
+/* ---- lines ---- */
 
 /* Appends to a line of `size` bytes. */
 struct line {
@@ -120,53 +200,67 @@ static void put_escaped(struct line *l, const char *s)
 #define TEXT_MAX 2048
 #define LINE_SIZE (80 + 4 * TEXT_MAX + 1)
 
-/* The head line, with its end; how long it is.  No memory is allocated: there may be none, and that is what the line
- * says. */
-static size_t __attribute__((format(printf, 3, 0)))
-head_line(char out[LINE_SIZE], enum fm_log_level level, const char *fmt, va_list ap)
+/* A line, with its end: what it says begins at `at`, behind time, pid and level, or the journal's priority.  No memory
+ * is allocated: there may be none, and that is what the line says. */
+struct record {
+    char text[LINE_SIZE];
+    size_t at, len;
+};
+
+static size_t put_head(char out[80], enum fm_log_level level)
 {
-    char text[TEXT_MAX], when[40];
+    char when[40];
     struct timespec now;
     struct tm tm;
+    if (journal)
+        return (size_t)snprintf(out, 80, "<%u>", fm_log_severity(level));
     clock_gettime(CLOCK_REALTIME, &now);
     localtime_r(&now.tv_sec, &tm);
     strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S %z", &tm);
+    int n = snprintf(out, 80, "[%s] [%ld] [%s] ", when, (long)getpid(), level_names[level]);
+    return n > 0 ? (size_t)n : 0;
+}
+
+static void __attribute__((format(printf, 3, 0)))
+make_record(struct record *r, enum fm_log_level level, const char *fmt, va_list ap)
+{
+    char text[TEXT_MAX];
     int n = vsnprintf(text, sizeof text, fmt, ap);
     if (n >= (int)sizeof text)
         memcpy(text + sizeof text - 4, "...", 4);
-    n = snprintf(out, 80, "[%s] [%ld] [%s] ", when, (long)getpid(), level_names[level]);
-    struct line l = {out, n > 0 ? (size_t)n : 0, LINE_SIZE - 1};
+    r->at = put_head(r->text, level);
+    struct line l = {r->text, r->at, LINE_SIZE - 1};
     put_escaped(&l, text);
-    out[l.len++] = '\n';
-    return l.len;
+    r->text[l.len++] = '\n';
+    r->len = l.len;
 }
 
-static size_t __attribute__((format(printf, 3, 4)))
-make_line(char out[LINE_SIZE], enum fm_log_level level, const char *fmt, ...)
+static void __attribute__((format(printf, 3, 4)))
+make_line(struct record *r, enum fm_log_level level, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    size_t n = head_line(out, level, fmt, ap);
+    make_record(r, level, fmt, ap);
     va_end(ap);
-    return n;
 }
 
 static size_t tell_dropped(char *line, size_t size, uint64_t dropped)
 {
-    char whole[LINE_SIZE];
-    size_t n = make_line(whole, FM_LOG_WARNING, "%llu lines of this log were dropped while it could not be written",
-                         (unsigned long long)dropped);
-    n = n < size ? n : size;
-    memcpy(line, whole, n);
+    struct record whole;
+    make_line(&whole, FM_LOG_WARNING, "%llu lines of this log were dropped while it could not be written",
+              (unsigned long long)dropped);
+    size_t n = whole.len < size ? whole.len : size;
+    memcpy(line, whole.text, n);
     return n;
 }
 
 static void __attribute__((format(printf, 2, 0))) log_line(enum fm_log_level level, const char *fmt, va_list ap)
 {
-    char line[LINE_SIZE];
+    struct record r;
     int saved = errno;
-    size_t n = head_line(line, level, fmt, ap);
-    fm_log_raw(line, n);
+    make_record(&r, level, fmt, ap);
+    put_out(r.text, r.len);
+    put_elsewhere(level, FM_LOG_LINE, r.text + r.at, r.len - r.at);
     errno = saved;
 }
 
@@ -209,23 +303,30 @@ void fm_log_ratelimited(struct fm_ratelimit *place, enum fm_log_level level, con
 
 void fm_log_text(enum fm_log_level level, const char *text, size_t len, const char *fmt, ...)
 {
-    char line[LINE_SIZE];
+    struct record r;
     if (!fm_log_on(level))
         return;
     va_list ap;
     va_start(ap, fmt);
-    size_t head = head_line(line, level, fmt, ap);
+    make_record(&r, level, fmt, ap);
     va_end(ap);
     struct fm_buf b = FM_BUF_INIT;
-    fm_buf_append(&b, line, head);
+    fm_buf_append(&b, r.text, r.len);
     fm_buf_append(&b, text, len);
     if (len > 0 && text[len - 1] != '\n')
         fm_buf_append(&b, "\n", 1);
-    if (!b.failed) {
-        fm_log_raw(fm_buf_head(&b), fm_buf_size(&b));
-    } else { /* in pieces, where others may come between */
-        fm_log_raw(line, head);
-        fm_log_raw(text, len);
+    const char *whole = fm_buf_head(&b);
+    size_t n = fm_buf_size(&b);
+    if (b.failed) { /* in pieces, where others may come between */
+        put_out(r.text, r.len);
+        put_pieces(text, len);
+        put_elsewhere(level, FM_LOG_LINE, r.text + r.at, r.len - r.at);
+    } else {
+        put_elsewhere(level, FM_LOG_TEXT, whole + r.at, n - r.at);
+        if (journal)
+            put_journal(fm_log_severity(level), whole + r.at, n - r.at);
+        else
+            put_pieces(whole, n);
     }
     fm_buf_fini(&b);
 }

@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,10 +14,10 @@
 
 #include "fermata/util/clock.h"
 #include "fermata/util/fds.h"
+#include "fermata/util/helper.h"
 #include "fermata/util/owner.h"
 
 #define BATCH (64 * 1024)  /* bytes written at a time to a regular file */
-#define STACK (256 * 1024) /* of the thread */
 #define RETRY (FM_SEC / 2) /* until the next attempt after a write has failed */
 
 struct fm_logfile {
@@ -27,10 +26,11 @@ struct fm_logfile {
     int fd;
     dev_t dev; /* what fd is, to notice that its number has become another file's; a standard stream may */
     ino_t ino;
-    bool is_pipe; /* or a socket, a terminal: others may write to it too, and what is written may be torn apart */
-    bool torn;    /* the last line in the file has no end, because a write failed within it; the thread's */
-    char *batch;  /* being written; the thread's */
-    bool started; /* set once */
+    atomic_bool is_pipe;  /* or a socket, a terminal: only so much of what is written stays together; by the thread */
+    bool captures;        /* standard output and error are dup'ed from fd */
+    bool torn;            /* the last line in the file has no end, because a write failed within it; the thread's */
+    char *batch;          /* being written; the thread's */
+    bool started;         /* set once */
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t work;  /* there is something for the thread */
     pthread_cond_t idle;  /* it has done all */
@@ -43,6 +43,20 @@ struct fm_logfile {
 
 /* ---- opening ---- */
 
+/* Where a file has captured standard output, a dup of what it was.  Set before any thread starts, as `shared`. */
+static int output_before = STDOUT_FILENO;
+static dev_t output_dev;
+static ino_t output_ino;
+static bool shared;
+
+void fm_logfile_share(void) { shared = true; }
+
+static bool is_file(int fd, dev_t dev, ino_t ino)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
+}
+
 static int standard_of(const struct fm_logfile *f)
 {
     static const struct {
@@ -50,12 +64,11 @@ static int standard_of(const struct fm_logfile *f)
         int fd;
     } names[] = {{"/dev/stdout", 1}, {"/dev/stderr", 2},     {"/dev/fd/1", 1},
                  {"/dev/fd/2", 2},   {"/proc/self/fd/1", 1}, {"/proc/self/fd/2", 2}};
-    if (strcmp(f->path, "-") == 0)
-        return f->kind->standard;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    int fd = strcmp(f->path, "-") == 0 ? f->kind->standard : -1;
+    for (size_t i = 0; fd < 0 && i < sizeof names / sizeof *names; i++)
         if (strcmp(f->path, names[i].path) == 0)
-            return names[i].fd;
-    return -1;
+            fd = names[i].fd;
+    return fd == STDOUT_FILENO ? output_before : fd;
 }
 
 /* The descriptor, or a negated errno.  A standard stream is used as it is: a socket could not be opened by its name,
@@ -63,6 +76,8 @@ static int standard_of(const struct fm_logfile *f)
 static int open_path(const struct fm_logfile *f)
 {
     int fd = standard_of(f);
+    if (fd > STDERR_FILENO && !is_file(fd, output_dev, output_ino))
+        return -EBADF; /* the application has closed it */
     if (fd < 0)
         fd = fm_owner_open(f->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY);
     return fd; /* not noted as the server's: a child that the application forks may log */
@@ -70,14 +85,18 @@ static int open_path(const struct fm_logfile *f)
 
 static void close_fd(struct fm_logfile *f)
 {
-    if (f->fd > STDERR_FILENO)
+    if (f->fd > STDERR_FILENO && f->fd != output_before)
         close(f->fd);
     f->fd = -1;
 }
 
+static int capture(int fd) { return dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0 ? -errno : 0; }
+
 static void use(struct fm_logfile *f, int fd)
 {
     struct stat st;
+    if (f->captures)
+        (void)!capture(fd); /* at once, so that nothing that is printed meanwhile is lost; no thread sees them closed */
     close_fd(f);
     f->fd = fd;
     bool known = fstat(fd, &st) == 0;
@@ -114,6 +133,22 @@ struct fm_logfile *fm_logfile_open(const struct fm_logfile_kind *kind, const cha
     return f;
 }
 
+int fm_logfile_capture(struct fm_logfile *f)
+{
+    if (standard_of(f) >= 0)
+        return 0;
+    struct stat st;
+    int before = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    int err = before < 0 || fstat(before, &st) != 0 ? -errno : capture(f->fd);
+    if (err == 0) {
+        output_before = before;
+        output_dev = st.st_dev;
+        output_ino = st.st_ino;
+    }
+    f->captures = err == 0;
+    return err;
+}
+
 /* ---- writing ---- */
 
 static uint64_t count_lines(const char *p, size_t n)
@@ -147,10 +182,7 @@ static size_t write_all(int fd, const char *p, size_t n)
  * is logged must not go there.  True: the file is what it was, or was opened anew. */
 static bool is_ours(struct fm_logfile *f)
 {
-    struct stat st;
-    if (f->fd >= 0 && f->fd <= STDERR_FILENO)
-        return true;
-    if (f->fd >= 0 && fstat(f->fd, &st) == 0 && st.st_dev == f->dev && st.st_ino == f->ino)
+    if (f->fd >= 0 && (f->fd <= STDERR_FILENO || is_file(f->fd, f->dev, f->ino)))
         return true;
     f->fd = -1; /* closed, or another file's: not ours to close */
     int fd = open_path(f);
@@ -206,18 +238,24 @@ void fm_logfile_put(struct fm_logfile *f, const char *p, size_t n)
 
 /* ---- the thread ---- */
 
-/* Copies whole lines out of the ring: as many as fit into `most` bytes, or one that is longer, in parts.  The lock is
- * held. */
+/* Copies whole lines out of the ring: as many as fit into `most` bytes, or a part of one that is longer, which becomes
+ * a line of its own where another process's could come between.  The lock is held. */
 static size_t take(struct fm_logfile *f, size_t most)
 {
     size_t n = f->len < most ? f->len : most, first = n < f->cap - f->head ? n : f->cap - f->head;
     memcpy(f->batch, f->ring + f->head, first);
     memcpy(f->batch + first, f->ring, n - first);
     const char *end = memrchr(f->batch, '\n', n);
+    bool split = !end && n == most && shared && f->is_pipe;
     if (end)
         n = (size_t)(end - f->batch) + 1;
+    if (split)
+        for (n--; n > most - 4 && (f->batch[n] & 0xc0) == 0x80; n--)
+            ; /* not within a character */
     f->head = (f->head + n) % f->cap;
     f->len -= n;
+    if (split)
+        f->batch[n++] = '\n';
     return n;
 }
 
@@ -299,28 +337,17 @@ static void *run(void *arg)
 
 int fm_logfile_start(struct fm_logfile *f, size_t ring)
 {
-    pthread_attr_t attr;
-    pthread_t thread;
-    sigset_t all, before;
     f->cap = ring;
     f->ring = malloc(ring);
     f->batch = malloc(BATCH);
-    int err = f->ring && f->batch ? 0 : ENOMEM;
-    if (err == 0) {
-        sigfillset(&all);
-        pthread_attr_init(&attr);
-        pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-        pthread_attr_setstacksize(&attr, STACK);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        err = pthread_create(&thread, &attr, run, f);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        pthread_attr_destroy(&attr);
-    }
+    int err = f->ring && f->batch ? fm_helper_start(run, f) : -ENOMEM;
     f->started = err == 0;
-    return -err;
+    return err;
 }
 
 /* ---- from outside ---- */
+
+size_t fm_logfile_longest(struct fm_logfile *f) { return shared && f->is_pipe ? PIPE_BUF : SIZE_MAX; }
 
 static void ask(struct fm_logfile *f, bool *what)
 {

@@ -21,6 +21,7 @@
 #include "fermata/server/access.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/log.h"
+#include "fermata/worker/logs.h"
 #include "fermata/worker/pidfile.h"
 #include "fermata/worker/worker.h"
 
@@ -245,6 +246,6 @@ _Noreturn void fm_end_leave(struct fm_worker *w, enum fm_left what, int code)
     say(what, tids, left);
     if (w->service.access)
         fm_access_log_leave(w->service.access, !polling, now + FM_END_LEAVE);
-    fm_log_flush(now + FM_END_LEAVE);
+    fm_logs_flush(now + FM_END_LEAVE);
     _exit(code);
 }

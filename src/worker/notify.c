@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -17,10 +16,10 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
+#include "fermata/util/helper.h"
 #include "fermata/util/log.h"
 
 #define SIZE 512
-#define STACK (64 * 1024)
 
 static struct {
     int fd;
@@ -109,19 +108,9 @@ static void *send_late(void *text)
 /* The manager's queue is full: it takes as long as it takes. */
 static void have_it_sent(const char *text)
 {
-    pthread_attr_t attr;
-    pthread_t thread;
-    sigset_t all, before;
     char *copy = fm_strdup(text);
-    sigfillset(&all);
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, STACK);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (pthread_create(&thread, &attr, send_late, copy) != 0)
+    if (fm_helper_start(send_late, copy) != 0)
         free(copy);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
 }
 
 static bool is_there(void)

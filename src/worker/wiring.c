@@ -12,6 +12,7 @@
 #include "fermata/worker/drain.h"
 #include "fermata/worker/end.h"
 #include "fermata/worker/listen.h"
+#include "fermata/worker/logs.h"
 #include "fermata/worker/notify.h"
 #include "fermata/worker/title.h"
 #include "fermata/wsgi/gateway.h"
@@ -120,12 +121,13 @@ int fm_wiring_make(struct fm_worker *w)
         return err;
     }
     w->loop.ready = sched_ready;
-    w->loop.flush = w->options->access_logfile ? flush_access : NULL;
+    w->loop.flush = fm_logs_has_access(w->options) ? flush_access : NULL;
     w->loop.lost = lost_descriptor;
     w->loop.ready_ctx = w->loop.flush_ctx = w->loop.lost_ctx = w;
     w->service.loop = &w->loop;
     w->service.sched = &w->sched;
     w->service.options = w->options;
+    w->service.statsd = fm_logs_statsd();
     w->service.report_stack = fm_report_stack;
     fm_conns_init(&w->conns, &w->service, w->max_conns, fm_drain_none);
     define_timeouts(&w->loop.timers, w->options);

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "fermata/admin/admin.h"
@@ -23,11 +24,13 @@
 #include "fermata/util/fds.h"
 #include "fermata/util/files.h"
 #include "fermata/util/log.h"
+#include "fermata/util/statsd.h"
 #include "fermata/util/trim.h"
 #include "fermata/util/vital.h"
 #include "fermata/worker/descriptors.h"
 #include "fermata/worker/guard.h"
 #include "fermata/worker/listen.h"
+#include "fermata/worker/logs.h"
 #include "fermata/worker/notify.h"
 #include "fermata/worker/pidfile.h"
 #include "fermata/worker/privileges.h"
@@ -69,24 +72,6 @@ void fm_worker_timeout_watchdog(struct fm_timer *t)
 
 static void stored(void *connection) FM_UNCHECKED { fm_http1_stored(connection); }
 
-static int open_access_log(struct fm_worker *w)
-{
-    const struct fm_options *o = w->options;
-    const char *why;
-    int err;
-    if (!o->access_logfile)
-        return 0;
-    struct fm_logformat *format =
-        o->access_log_json ? fm_logformat_json()
-                           : fm_logformat_new(o->access_logformat ? o->access_logformat : FM_LOGFORMAT_DEFAULT, &why);
-    w->service.access = fm_access_log_open(o->access_logfile, format, o->log_buffer, &err);
-    if (w->service.access)
-        return 0;
-    fm_logformat_free(format);
-    fm_log(FM_LOG_CRITICAL, "--access-logfile %s: %s", o->access_logfile, fm_strerror(err));
-    return err;
-}
-
 /* The threads that know no Python. */
 static int start_helpers(struct fm_worker *w)
 {
@@ -95,14 +80,11 @@ static int start_helpers(struct fm_worker *w)
     fm_files_start();
     fm_spools_start(&w->loop, stored);
     fm_quota_limit_files(w->max_body_files, o->limit_body_disk);
-    err = open_access_log(w);
+    err = fm_logs_open_access(o, &w->service.access);
+    if (err == 0)
+        err = fm_logs_start(o);
     if (err != 0)
         return err;
-    err = fm_log_start(o->log_buffer);
-    if (err != 0) {
-        fm_log(FM_LOG_CRITICAL, "cannot start the thread of the log: %s", fm_strerror(err));
-        return err;
-    }
     err = fm_guard_start(w);
     if (err != 0)
         fm_log(FM_LOG_CRITICAL, "cannot start the thread that takes signals: %s", fm_strerror(err));
@@ -253,9 +235,9 @@ static void finish(struct fm_worker *w) FM_UNCHECKED
 /* The application could not be loaded, and that is the exit code, or was not to be: also where its import has started
  * threads, which nothing could end.  The GIL is held to the last, so that the scheduler's threads do not come back to
  * Python: the import may have changed what threads are there. */
-static _Noreturn void abandon(struct fm_worker *w) FM_UNCHECKED
+static _Noreturn void abandon(struct fm_worker *w, int code) FM_UNCHECKED
 {
-    int code = fm_signals_end_noted() ? FM_EXIT_OK : FM_EXIT_APP;
+    code = fm_signals_end_noted() ? FM_EXIT_OK : code;
     fm_guard_end();
     fm_guard_deadline(fm_now() + FM_END_PYTHON - FM_END_LEAVE, FM_LEFT_PYTHON, code);
     fm_interp_abandon();
@@ -263,7 +245,7 @@ static _Noreturn void abandon(struct fm_worker *w) FM_UNCHECKED
     fm_sched_join(&w->sched, fm_now() + FM_END_TIME);
     tear_down(w);
     fm_pidfile_remove();
-    fm_log_flush(fm_now() + LOG_TIME);
+    fm_logs_flush(fm_now() + LOG_TIME);
     _exit(code);
 }
 
@@ -283,8 +265,15 @@ static void load(struct fm_worker *w) FM_NEEDS_GIL
         fm_interp_print_error();
     fm_signals_again(false); /* Python has taken SIGINT */
     fm_signals_interrupt(true);
-    if (!ready || fm_signals_end_noted() || fm_wsgi_load(w->options->app) != 0)
-        abandon(w);
+    const struct fm_options *o = w->options;
+    struct fm_wsgi_logging logging = {o->log_config, o->log_config_json, o->log_config_dict,
+                                      o->capture_output && strcmp(o->error_logfile, "-") != 0};
+    if (!ready || fm_signals_end_noted())
+        abandon(w, FM_EXIT_APP);
+    if (fm_wsgi_set_up_logging(&logging) != 0)
+        abandon(w, FM_EXIT_USAGE);
+    if (fm_wsgi_load(o->app) != 0)
+        abandon(w, FM_EXIT_APP);
     fm_signals_interrupt(false);
     fm_signals_again(true);
     app_signal_fd = fm_wsgi_signal_fd(&app_signals);
@@ -326,8 +315,11 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
     fm_interp_release();
     atomic_store(&w->ready, true);
     fm_loop_post(&w->loop, &w->open, 0, NULL);
-    if (!handed->any)
+    if (!handed->any) {
         fm_listen_announce(&w->conns, o);
+        if (w->service.statsd)
+            fm_statsd_workers(w->service.statsd, 1);
+    }
     fm_guard_serve();
     watch(w);
     finish(w);

@@ -51,6 +51,23 @@ int fm_wsgi_prepare(void)
     return none ? 0 : -1;
 }
 
+int fm_wsgi_set_up_logging(const struct fm_wsgi_logging *l)
+{
+    if (!l->config && !l->config_json && !l->config_dict && !l->by_lines)
+        return 0;
+    PyObject *loader = PyImport_ImportModule("_fermata_loader");
+    PyObject *good = loader ? PyObject_CallMethod(loader, "set_up_logging", "zzzi", l->config, l->config_json,
+                                                  l->config_dict, (int)l->by_lines)
+                            : NULL;
+    fm_child_check();
+    if (!good)
+        PyErr_Print();
+    int result = good == Py_True ? 0 : -1;
+    Py_XDECREF(good);
+    Py_XDECREF(loader);
+    return result;
+}
+
 int fm_wsgi_load(const char *spec)
 {
     PyObject *module = PyImport_ImportModule("_fermata_loader");

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fermata/http/request.h"
 #include "fermata/py/error.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
@@ -21,7 +22,7 @@ static unsigned under_way; /* guarded by lock */
 
 struct report {
     unsigned long ident;
-    char what[512];
+    char what[FM_REQUEST_TEXT];
 };
 
 static void leave(void)

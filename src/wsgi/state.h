@@ -24,6 +24,7 @@
     X(QUERY_STRING, "QUERY_STRING")                                                                                    \
     X(REMOTE_ADDR, "REMOTE_ADDR")                                                                                      \
     X(REMOTE_PORT, "REMOTE_PORT")                                                                                      \
+    X(REQUEST_ID, "fermata.request_id")                                                                                \
     X(REQUEST_METHOD, "REQUEST_METHOD")                                                                                \
     X(REQUEST_URI, "REQUEST_URI")                                                                                      \
     X(SERVER_NAME, "SERVER_NAME")                                                                                      \
@@ -122,10 +123,11 @@ enum fm_steady {
 #define FM_PORTS 512
 #define FM_KNOWN_NAMES 64
 
-struct fm_environ_cache {         /* environ.c */
-    PyObject *template;           /* NULL until the thread's first request */
-    const char *server;           /* the server_name that the template has, with its port */
-    PyObject *no_input;           /* wsgi.input of a request without a body; borrowed from the template */
+struct fm_environ_cache { /* environ.c */
+    PyObject *template;   /* NULL until the thread's first request */
+    const char *server;   /* the server_name that the template has, with its port */
+    PyObject *id;         /* the last one that was made; borrowed from the template, NULL if that has another one */
+    PyObject *no_input;   /* wsgi.input of a request without a body; borrowed from the template */
     PyObject *steady[FM_S_COUNT]; /* what most requests share with the one before; borrowed from the template */
     /* The last value of each header that clients repeat in every request (and that is no secret): the same string again
      * costs a comparison, and ten thousand parked requests share it. */

@@ -39,7 +39,7 @@ static void take_back(PyThreadState *state)
 
 static void note_cut(struct fm_run *run)
 {
-    char what[512];
+    char what[FM_REQUEST_TEXT];
     if (!run->call->writer.cut || run->warned_cut)
         return;
     run->warned_cut = true;
@@ -364,7 +364,7 @@ static enum step_result run_step(struct fm_run *run, struct fm_thread *thread)
 static void close_iterable(struct fm_run *run) FM_NEEDS_GIL
 {
     PyObject *iterable = run->iterable;
-    char what[512];
+    char what[FM_REQUEST_TEXT];
     if (!iterable || PyList_CheckExact(iterable) || PyTuple_CheckExact(iterable))
         return;
     PyObject *method = PyObject_GetAttr(iterable, fm_wsgi.name[FM_N_close]);
@@ -390,7 +390,7 @@ static void close_iterable(struct fm_run *run) FM_NEEDS_GIL
 /* The exception that is set reached the server: log, and 500 if it can still be said. */
 static enum fm_outcome fail(struct fm_call *call) FM_NEEDS_GIL
 {
-    char what[512];
+    char what[FM_REQUEST_TEXT];
     fm_request_describe(call->request, what, sizeof what);
     if (fm_task_aborted(&call->task) && PyErr_ExceptionMatches(PyExc_ConnectionAbortedError)) {
         PyErr_Clear(); /* what our own write() told the application */

@@ -13,7 +13,7 @@ import time
 import pytest
 from harness.client import Connection, build
 from harness.limits import APPS, LONG, PROMPT, eventually, fermata
-from harness.server import environment
+from harness.server import environment, run
 
 LINE = re.compile(
     r'^(?P<host>\S+) - (?P<user>\S+) \[(?P<time>[^]]+)\] "(?P<request>[^"]*)" (?P<status>\d{3}) (?P<bytes>\d+)'
@@ -311,3 +311,18 @@ def test_basic_user(logged, credentials, user):
     eventually(lambda: path.exists() and path.read_text().count("\n") == 1, "a line")
     assert f" - {user} [" in path.read_text()
     assert "secret" not in path.read_text()
+
+
+def test_paths_that_are_left_out(logged):
+    """The whole path has to be the same; a query does not matter."""
+    server, path = logged("basic", "--access-log-exclude", "/hello", "--access-log-exclude", "/he%6Cth")
+    for target in ("/hello", "/hello?a=b", "/he%6Cth", "/hello/", "/hello2", "/health", "/"):
+        server.get(target)
+    assert [entry["request"].split()[1] for entry in lines(path, 4)] == ["/hello/", "/hello2", "/health", "/"]
+
+
+@pytest.mark.parametrize("wrong", ["healthz", "", "/a?b"])
+def test_paths_that_are_none(wrong):
+    done = run("--access-log-exclude", wrong, "basic")
+    assert done.returncode == 2
+    assert f"--access-log-exclude {wrong}: it takes a path" in done.stderr

@@ -258,7 +258,7 @@ HINTS = {
     ("-D",): "supervisor",
     ("--user", "www"): "supervisor",
     ("-p", "x.pid"): "supervisor",
-    ("--statsd-host", "x"): "/metrics",
+    ("--logger-class", "x"): "--log-syslog",
     ("--secure-scheme-headers", "x"): "--proxy-headers",
     ("--max-requests", "100"): "SIGHUP",
     ("--log-file=-",): "--error-logfile",

@@ -9,10 +9,14 @@
 #include "fermata/config/identity.h"
 #include "fermata/http/forwarded.h"
 #include "fermata/http/h1/parser.h"
+#include "fermata/http/request_id.h"
 #include "fermata/net/addr.h"
 #include "fermata/util/log.h"
+#include "fermata/util/statsd.h"
+#include "fermata/util/syslog.h"
 
 #define FM_MAX_BINDS 16
+#define FM_MAX_EXCLUDED 32
 #define FM_MAX_WORKERS 256
 #define FM_PATH_SIZE 4096
 #define FM_LIKE_SEND_TIMEOUT UINT64_MAX
@@ -45,6 +49,7 @@ struct fm_options {
     unsigned proxy_protocol; /* a bit for each version that is taken: 1, 2 */
     struct fm_peers proxy_allow_from;
     bool has_proxy_allow_from;
+    struct fm_id_rule request_id;
     const char *root_path; /* "/shop", or NULL */
     char root_text[1024];
     const char *chdir, *pythonpath;
@@ -57,9 +62,19 @@ struct fm_options {
     const char *error_logfile, *access_logfile; /* absolute, or "-" */
     const char *access_logformat;               /* or NULL: the default */
     bool access_log_json;
+    const char *access_log_exclude[FM_MAX_EXCLUDED]; /* paths */
+    unsigned nexcluded;
     uint64_t log_buffer; /* bytes, of each log */
+    bool capture_output;
+    const char *log_config, *log_config_json; /* absolute */
+    const char *log_config_dict;              /* gunicorn's logconfig_dict, as JSON; no option sets it */
+    bool log_syslog, no_access_to_syslog;
+    struct fm_syslog_config syslog;
+    bool has_statsd;
+    struct fm_statsd_config statsd;
     /* Where paths are kept that were given as relative ones. */
     char venv_path[FM_PATH_SIZE], error_path[FM_PATH_SIZE], access_path[FM_PATH_SIZE], pid_path[FM_PATH_SIZE];
+    char log_config_path[FM_PATH_SIZE], log_config_json_path[FM_PATH_SIZE];
 };
 
 enum fm_options_outcome { FM_OPTIONS_RUN, FM_OPTIONS_SHOWN, FM_OPTIONS_WRONG };

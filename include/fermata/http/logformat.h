@@ -31,7 +31,8 @@ struct fm_logformat *fm_logformat_json(void);
 
 void fm_logformat_free(struct fm_logformat *f);
 
-/* Appends a line with its end. */
-void fm_logformat_line(const struct fm_logformat *f, struct fm_buf *to, const struct fm_access_entry *e);
+/* Appends a line with its end, of `most` bytes at most (4096 or more): where it would be longer its texts are cut, and
+ * end with "...". */
+void fm_logformat_line(const struct fm_logformat *f, struct fm_buf *to, const struct fm_access_entry *e, size_t most);
 
 #endif

@@ -39,18 +39,24 @@ struct fm_field {
     uint16_t id; /* enum fm_header_id, FM_H_OTHER if not one of them */
 };
 
+#define FM_ID_MADE 32       /* characters of an id that is made */
+#define FM_REQUEST_TEXT 680 /* bytes of what fm_request_describe says */
+
 struct fm_request {
     char *head;
     struct fm_field *fields; /* in the order they came; names with an underscore are not among them */
     uint32_t head_len;
-    uint32_t block; /* bytes of the block with this struct, fields and text */
+    uint32_t block;  /* bytes of the block with this struct, fields and text */
+    uint32_t id_off; /* of the id, into head, or 0: it is made_id */
     uint16_t nfields;
+    uint8_t id_len;         /* 0: it has no id (http/request_id.h) */
     uint8_t minor;          /* HTTP/1.minor, 0 or 1 */
     bool keep_alive;        /* what version and Connection header ask for */
     bool expect_continue;   /* 1.1 and "Expect: 100-continue" */
     bool chunked;           /* Transfer-Encoding: chunked */
     bool is_head;           /* method HEAD */
     bool from_proxy;        /* it has fields that proxies set, which fm_forwarded_read reads */
+    bool sends_id;          /* it has a field X-Request-ID */
     int64_t content_length; /* -1: none was sent */
     struct fm_span method;
     struct fm_span target; /* as sent */
@@ -59,7 +65,14 @@ struct fm_request {
     struct fm_span host;   /* the Host to use: absolute-form's authority wins over the field; len 0 if none (1.0) */
     struct fm_forwarded forwarded; /* what a proxy that is trusted says of it; all zero if none does */
     struct fm_body body;           /* complete before the request is dispatched */
+    char made_id[FM_ID_MADE];
 };
+
+/* id_len characters, not NUL-terminated. */
+static inline const char *fm_request_id(const struct fm_request *r)
+{
+    return r->id_off ? r->head + r->id_off : r->made_id;
+}
 
 static inline const char *fm_request_text(const struct fm_request *r, struct fm_span s) { return r->head + s.off; }
 
@@ -74,7 +87,7 @@ struct fm_request *fm_request_spare(struct fm_request *r);
 /* Frees the request and what it holds; NULL is fine.  A body that was moved out (fm_body_move) is not touched. */
 void fm_request_free(struct fm_request *r);
 
-/* "GET /path" for log lines, cut to size and NUL-terminated, into text. */
+/* "GET /path (id 0123)" for log lines, cut to size (FM_REQUEST_TEXT is enough) and NUL-terminated, into text. */
 void fm_request_describe(const struct fm_request *r, char *text, size_t size);
 
 /* First field with this id, or NULL. */

@@ -12,9 +12,18 @@
 
 struct fm_access_log;
 
-/* "-" is standard output; the ring has so many bytes (util/logfile.h).  The format is the log's from here on, unless it
- * could not be opened: NULL with *err a negated errno. */
-struct fm_access_log *fm_access_log_open(const char *path, struct fm_logformat *format, size_t ring, int *err);
+struct fm_access_config {
+    const char *path; /* "-" is standard output; NULL: there is no file, only the next */
+    /* Where each line goes as well, without its end; or NULL. */
+    void (*also)(const char *line, size_t n);
+    size_t ring; /* bytes (util/logfile.h) */
+    struct fm_logformat *format;
+    const char *const *excluded; /* paths whose requests have no line, as they came; kept */
+    unsigned nexcluded;
+};
+
+/* The format is the log's from here on, unless it could not be opened: NULL with *err a negated errno. */
+struct fm_access_log *fm_access_log_open(const struct fm_access_config *config, int *err);
 
 /* Waits until `until` (fm_now) for the last lines to be written. */
 void fm_access_log_close(struct fm_access_log *a, uint64_t until) FM_ON_LOOP;

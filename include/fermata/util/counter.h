@@ -49,6 +49,8 @@
     X(LOST_ERROR, "fermata_log_dropped_lines_total", "log=\"error\"", "counter",                                       \
       "Log lines dropped because the log could not be written in time.")                                               \
     X(LOST_ACCESS, "fermata_log_dropped_lines_total", "log=\"access\"", "counter", "")                                 \
+    X(LOST_SYSLOG, "fermata_log_dropped_lines_total", "log=\"syslog\"", "counter", "")                                 \
+    X(LOST_STATSD, "fermata_statsd_dropped_total", "", "counter", "Values that were not sent to --statsd-host.")       \
     X(STALLS, "fermata_stalls_total", "", "counter",                                                                   \
       "Times steps that waited or computed held up the event loop and others went on.")
 

@@ -14,9 +14,33 @@ enum fm_log_level { FM_LOG_DEBUG, FM_LOG_INFO, FM_LOG_WARNING, FM_LOG_ERROR, FM_
 
 extern enum fm_log_level fm_log_threshold;
 
-/* Opens path for appending ("-" is standard error).  0 or a negated errno; on failure the old file stays. */
+/* The numbers that syslog and the journal have for levels (RFC 5424, 6.2.1), and one for text of which the level is not
+ * known. */
+#define FM_SEVERITY_NOTICE 5
+unsigned fm_log_severity(enum fm_log_level level);
+
+/* What a record is. */
+enum fm_log_shape {
+    FM_LOG_LINE, /* one line */
+    FM_LOG_TEXT, /* a line with lines below it: a traceback, a stack */
+    FM_LOG_RAW,  /* what an application has written to wsgi.errors; its level says nothing */
+};
+
+/* Where each record goes besides the file, without time, pid and level: called in the thread that logs, which may hold
+ * any leaf lock, so it must not wait or log.  FM_LOG_TAPS at most, before any other thread starts. */
+#define FM_LOG_TAPS 2
+typedef void fm_log_tap_fn(void *ctx, enum fm_log_level level, enum fm_log_shape shape, const char *text, size_t n);
+void fm_log_tap(fm_log_tap_fn *fn, void *ctx);
+
+/* Opens path for appending ("-" is standard error).  0 or a negated errno; on failure the old file stays.  Where that
+ * is the journal ($JOURNAL_STREAM, systemd.exec(5)) lines begin with their priority, "<6>", in place of time, pid and
+ * level, which the journal has itself. */
 int fm_log_open(const char *path);
 void fm_log_set_level(enum fm_log_level level);
+
+/* Has standard output and standard error go where the log goes, also after it was opened anew; no-op where that is
+ * standard error itself.  The access log's standard output is the one that there was.  0 or a negated errno. */
+int fm_log_capture(void);
 
 /* From now on a thread writes, through a ring of so many bytes.  0, or a negated errno, and callers go on writing. */
 int fm_log_start(size_t ring);
@@ -33,6 +57,9 @@ bool fm_log_flush(uint64_t until);
 
 /* Is a message of this level written?  For callers that would have to build an argument. */
 static inline bool fm_log_on(enum fm_log_level level) { return level >= fm_log_threshold; }
+
+/* Is the file the journal? */
+bool fm_log_is_journal(void);
 
 /* One line, with time, pid and level in front, as gunicorn writes them.  Control characters in the text are escaped,
  * so that what a peer sends cannot forge a line. */

@@ -33,8 +33,20 @@ struct fm_logfile_kind {
  * negated errno. */
 struct fm_logfile *fm_logfile_open(const struct fm_logfile_kind *kind, const char *path, int *err);
 
+/* Has the process's standard output and standard error go into the file, from now on and after it was opened anew;
+ * no-op where it is one of them.  A file that is opened later as standard output gets the one that there was.  One file
+ * at most, before any other thread starts.  0 or a negated errno. */
+int fm_logfile_capture(struct fm_logfile *f);
+
 /* From now on a thread writes, with a ring of so many bytes.  0, or a negated errno, and callers go on writing. */
 int fm_logfile_start(struct fm_logfile *f, size_t ring);
+
+/* Other processes write to the same files, or two logs of this one do: a line must be one write, which a pipe keeps
+ * together up to PIPE_BUF bytes; longer ones become several lines.  Before any other thread starts. */
+void fm_logfile_share(void);
+
+/* Bytes that a line may have to be written as one. */
+size_t fm_logfile_longest(struct fm_logfile *f) FM_ANY_THREAD;
 
 /* Whole lines, the last one with its line feed.  Never waits once the file was started. */
 void fm_logfile_put(struct fm_logfile *f, const char *p, size_t n) FM_ANY_THREAD;

@@ -25,6 +25,17 @@ struct fm_wsgi_thread *fm_wsgi_thread_new(void) FM_ANY_THREAD;
  * back.  0, or -1 with an exception set. */
 int fm_wsgi_prepare(void) FM_NEEDS_GIL;
 
+/* What Python's logging and standard streams are set up with before the application is loaded.  Texts may be NULL; the
+ * dictionary comes before the JSON file, which comes before the ini file, as with gunicorn. */
+struct fm_wsgi_logging {
+    const char *config, *config_json; /* files */
+    const char *config_dict;          /* a dictionary of logging.config, as JSON */
+    bool by_lines;                    /* what is printed goes out when its line ends, also where that is a file */
+};
+
+/* 0, or -1 after a message on standard error that names the option. */
+int fm_wsgi_set_up_logging(const struct fm_wsgi_logging *l) FM_NEEDS_GIL;
+
 /* Imports the application MODULE[:CALLABLE].  0, or -1 after the traceback or a message went to standard error; it says
  * nothing where it was interrupted. */
 int fm_wsgi_load(const char *spec) FM_NEEDS_GIL;

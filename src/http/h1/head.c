@@ -168,6 +168,14 @@ static enum fm_refusal note_proxy(struct validation *v, const char *value, const
     return FM_REFUSE_NOTHING;
 }
 
+/* It is read where ids are wanted (http/request_id.h). */
+static enum fm_refusal note_id(struct validation *v, const char *value, const struct fm_field *f)
+{
+    (void)value, (void)f;
+    v->r->sends_id = true;
+    return FM_REFUSE_NOTHING;
+}
+
 typedef enum fm_refusal rule(struct validation *v, const char *value, const struct fm_field *f);
 
 static rule *const rules[FM_H_OTHER + 1] = {
@@ -184,6 +192,7 @@ static rule *const rules[FM_H_OTHER + 1] = {
     [FM_H_X_FORWARDED_PROTO] = note_proxy,
     [FM_H_X_FORWARDED_PROTOCOL] = note_proxy,
     [FM_H_X_FORWARDED_SSL] = note_proxy,
+    [FM_H_X_REQUEST_ID] = note_id,
 };
 
 static enum fm_refusal validate_together(const struct validation *v, const struct fm_http_limits *limits)

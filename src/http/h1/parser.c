@@ -396,7 +396,7 @@ void fm_parser_free(struct fm_parser *p)
 
 int fm_parser_started(const struct fm_parser *p) { return p->request || fm_buf_size(&p->buf) > 0; }
 
-const struct fm_request *fm_parser_request(const struct fm_parser *p) { return p->reported ? p->request : NULL; }
+struct fm_request *fm_parser_request(const struct fm_parser *p) { return p->reported ? p->request : NULL; }
 
 struct fm_spool *fm_parser_spool(const struct fm_parser *p) { return p->request ? p->request->body.spool : NULL; }
 

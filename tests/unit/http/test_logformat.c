@@ -46,7 +46,7 @@ static void check(const char *format, const struct fm_access_entry *e, const cha
     struct fm_logformat *f = fm_logformat_new(format, &why);
     if (!f)
         fail_msg("%s: %s", format, why);
-    fm_logformat_line(f, &line, e);
+    fm_logformat_line(f, &line, e, SIZE_MAX);
     fm_buf_append(&line, "", 1);
     size_t n = strlen(line.data);
     assert_int_equal(line.data[n - 1], '\n');
@@ -64,6 +64,8 @@ static void test_atoms(void **state)
     struct fm_access_entry e = {
         .remote = "192.0.2.1", .request = r, .status = 200, .bytes = 12, .took = 1234567890, .end = '+'};
     char pid[32];
+    memcpy(r->made_id, "an-id", 5);
+    r->id_len = 5;
     sprintf(pid, "<%ld>", (long)getpid());
     const struct {
         const char *format, *expected;
@@ -87,6 +89,7 @@ static void test_atoms(void **state)
         {"%(L)s", "1.234567"},
         {"%(p)s", pid},
         {"%(X)s", "+"},
+        {"%(request_id)s", "an-id"},
         {"%({x-id}i)s", "1, 2"},
         {"%({Referer}i)s", "http://e/\\x22"},
         {"%({Cookie}i)s", "-"},
@@ -109,10 +112,41 @@ static void test_no_request(void **state)
 {
     (void)state;
     struct fm_access_entry e = {.remote = "", .line = "GET\x01", .line_len = 4, .status = 400, .end = '-'};
-    check("%(h)s %(u)s %(m)s %(U)s %(H)s %(b)s %(B)s %(f)s %({X}i)s %(X)s", &e, "- - - - - - 0 - - -");
+    check("%(h)s %(u)s %(m)s %(U)s %(H)s %(b)s %(B)s %(f)s %({X}i)s %(X)s %(request_id)s", &e, "- - - - - - 0 - - - -");
     check("%(r)s", &e, "GET\\x01");
     e.line_len = 0;
     check("%(r)s", &e, "-");
+}
+
+/* Where a line may only have so many bytes its texts are cut, and JSON stays JSON. */
+static void test_long_lines(void **state)
+{
+    (void)state;
+    static char large[9000];
+    const char *why;
+    struct fm_access_entry e = {
+        .remote = "192.0.2.1", .line = large, .line_len = sizeof large, .status = 400, .end = '-'};
+    struct fm_logformat *formats[] = {fm_logformat_json(), fm_logformat_new("%(r)s %(s)s", &why),
+                                      fm_logformat_new("%(r)s%(r)s%(r)s%(r)s%(r)s%(r)s%(r)s%(r)s%(r)s%(r)s%(r)s%(r)s",
+                                                       &why)};
+    static const char *const ends[] = {"\\u0001...\", \"method\": null", "\\x01... 400\n", "...\n"};
+    memset(large, 1, sizeof large);
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        struct fm_buf line = FM_BUF_INIT;
+        fm_buf_puts(&line, "before\n");
+        fm_logformat_line(formats[i], &line, &e, SIZE_MAX);
+        assert_true(fm_buf_size(&line) > 4 * sizeof large);
+        fm_buf_clear(&line);
+        fm_buf_puts(&line, "before\n");
+        fm_logformat_line(formats[i], &line, &e, 4096);
+        assert_true(fm_buf_size(&line) <= 4096 + 7);
+        fm_buf_append(&line, "", 1);
+        assert_int_equal(strncmp(line.data, "before\n", 7), 0);
+        assert_non_null(strstr(line.data, ends[i]));
+        assert_ptr_equal(strchr(line.data + 7, '\n'), line.data + line.len - 2);
+        fm_buf_fini(&line);
+        fm_logformat_free(formats[i]);
+    }
 }
 
 static void test_bad_formats(void **state)
@@ -135,7 +169,7 @@ static void test_json(void **state)
     struct fm_access_entry e = {.remote = "::1", .request = r, .status = 200, .bytes = 12, .took = 2500000, .end = '-'};
     struct fm_logformat *f = fm_logformat_json();
     struct fm_buf line = FM_BUF_INIT;
-    fm_logformat_line(f, &line, &e);
+    fm_logformat_line(f, &line, &e, SIZE_MAX);
     fm_buf_append(&line, "", 1);
     assert_non_null(strstr(line.data, "{\"time\": \"20"));
     assert_non_null(
@@ -143,10 +177,10 @@ static void test_json(void **state)
                "Z\", \"remote_addr\": \"::1\", \"user\": \"anna\", \"request\": \"GET /a%20b?c=d HTTP/1.1\", "
                "\"method\": \"GET\", \"path\": \"/a%20b\", \"query\": \"c=d\", \"protocol\": \"HTTP/1.1\", "
                "\"status\": 200, \"bytes\": 12, \"duration\": 0.002500, \"referer\": \"http://e/\\\"\", "
-               "\"user_agent\": \"wget\\u00ff\\\\\", \"connection\": \"-\"}\n"));
+               "\"user_agent\": \"wget\\u00ff\\\\\", \"connection\": \"-\", \"request_id\": null}\n"));
     fm_buf_clear(&line);
     e = (struct fm_access_entry){.remote = "", .status = 400, .end = '-'};
-    fm_logformat_line(f, &line, &e);
+    fm_logformat_line(f, &line, &e, SIZE_MAX);
     fm_buf_append(&line, "", 1);
     assert_non_null(strstr(line.data, "\"remote_addr\": null, \"user\": null, \"request\": null, \"method\": null"));
     fm_buf_fini(&line);
@@ -157,10 +191,8 @@ static void test_json(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_atoms),
-        cmocka_unit_test(test_no_request),
-        cmocka_unit_test(test_bad_formats),
-        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_atoms), cmocka_unit_test(test_no_request), cmocka_unit_test(test_bad_formats),
+        cmocka_unit_test(test_json),  cmocka_unit_test(test_long_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -327,7 +327,10 @@ static void test_access_log(void **state)
     const char *why;
     int err, fd = mkstemp(path);
     assert_true(fd >= 0);
-    on.service.access = fm_access_log_open(path, fm_logformat_new(FM_LOGFORMAT_DEFAULT, &why), 64 * 1024, &err);
+    struct fm_access_config config = {.path = path,
+                                      .ring = 64 * 1024,
+                                      .format = fm_logformat_new(FM_LOGFORMAT_DEFAULT, &why)};
+    on.service.access = fm_access_log_open(&config, &err);
     assert_non_null(on.service.access);
     begin("GET /seen HTTP/1.1\r\nHost: h\r\n\r\n");
     settle();

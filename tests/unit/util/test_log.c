@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <regex.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -267,6 +268,87 @@ static void test_standard_error(void **state)
     assert_matches(written(), HEAD "\\[INFO\\] here\n$");
 }
 
+/* ---- elsewhere ---- */
+
+static char tapped[8192];
+
+static void tap(void *ctx, enum fm_log_level level, enum fm_log_shape shape, const char *text, size_t n)
+{
+    size_t at = strlen(tapped);
+    snprintf(tapped + at, sizeof tapped - at, "%s %d %d {%.*s}", (const char *)ctx, (int)level, (int)shape, (int)n,
+             text);
+}
+
+/* Each record goes there too, without its head; in a process of its own, for a tap stays. */
+static void log_with_taps(void *arg)
+{
+    (void)arg;
+    fm_log_tap(tap, (void *)(uintptr_t) "a");
+    fm_log_tap(tap, (void *)(uintptr_t) "b");
+    fm_warn("one\n%d", 1);
+    fm_debug("not on");
+    CHECK(strcmp(tapped, "a 2 0 {one\\x0a1\n}b 2 0 {one\\x0a1\n}") == 0);
+    tapped[0] = '\0';
+    fm_log_text(FM_LOG_ERROR, "  two\n", 6, "head");
+    CHECK(strcmp(tapped, "a 3 1 {head\n  two\n}b 3 1 {head\n  two\n}") == 0);
+    tapped[0] = '\0';
+    fm_log_raw("raw\n", 4);
+    CHECK(strcmp(tapped, "a 1 2 {raw\n}b 1 2 {raw\n}") == 0);
+}
+
+static void test_taps(void **state)
+{
+    (void)state;
+    assert_int_equal(status_of(log_with_taps, NULL), 0);
+    assert_matches(written(), HEAD "\\[WARNING\\] one.*\n.*head\n  two\nraw\n$");
+}
+
+static void test_severities(void **state)
+{
+    (void)state;
+    assert_int_equal(fm_log_severity(FM_LOG_DEBUG), 7);
+    assert_int_equal(fm_log_severity(FM_LOG_INFO), 6);
+    assert_int_equal(fm_log_severity(FM_LOG_WARNING), 4);
+    assert_int_equal(fm_log_severity(FM_LOG_ERROR), 3);
+    assert_int_equal(fm_log_severity(FM_LOG_CRITICAL), 2);
+}
+
+/* ---- the journal ---- */
+
+static void log_to_journal(void *arg)
+{
+    struct stat st;
+    char stream[64];
+    dup2(open(path, O_WRONLY | O_APPEND), 2);
+    fstat(2, &st);
+    snprintf(stream, sizeof stream, "%llu:%llu", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino + (arg != NULL));
+    setenv("JOURNAL_STREAM", stream, 1);
+    CHECK(fm_log_open("-") == 0);
+    CHECK(fm_log_is_journal() == (arg == NULL));
+    fm_warn("one");
+    fm_log_text(FM_LOG_ERROR, "  two\n<0>three", 14, "head");
+    fm_log_raw("four\n\n<0>five", 13);
+    fm_log_raw("six\n", 4);
+    CHECK(fm_log_open("/dev/null") == 0 && !fm_log_is_journal());
+}
+
+/* Each line has its priority, and no text can have another one. */
+static void test_journal(void **state)
+{
+    (void)state;
+    assert_int_equal(status_of(log_to_journal, NULL), 0);
+    assert_string_equal(written(), "<4>one\n<3>head\n<3>  two\n<3><0>three\n<5>four\n<5>\n<5><0>five\n<5>six\n");
+}
+
+/* $JOURNAL_STREAM of a service whose standard error has been redirected. */
+static void test_not_the_journal(void **state)
+{
+    (void)state;
+    assert_int_equal(status_of(log_to_journal, path), 0);
+    assert_matches(written(), HEAD "\\[WARNING\\] one\n");
+}
+
 enum { THREADS = 6, EACH = 400 };
 
 static void *log_many(void *arg)
@@ -323,6 +405,10 @@ int main(void)
         TEST(test_errno_stays),
         TEST(test_open),
         TEST(test_standard_error),
+        TEST(test_taps),
+        TEST(test_severities),
+        TEST(test_journal),
+        TEST(test_not_the_journal),
         TEST(test_lines_never_mix),
     };
     no_longer_than(120);

@@ -327,6 +327,101 @@ static void test_threads(void **state)
     fm_logfile_close(f, soon());
 }
 
+/* Where others write to the same pipe, each write is one line or several, whole. */
+static void write_to_shared_pipe(void *arg)
+{
+    int *fd = arg;
+    char name[32], line[10000], text[20000];
+    fm_logfile_share();
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd[1]);
+    int err;
+    f = fm_logfile_open(&kind, name, &err);
+    CHECK(f && fm_logfile_longest(f) == 4096 && fm_logfile_start(f, 1 << 16) == 0);
+    memset(line, 'x', sizeof line);
+    memcpy(line + 4094, "\xe2\x82\xac", 3); /* a character, where it would be cut */
+    line[sizeof line - 2] = '\n';
+    line[sizeof line - 1] = '\0';
+    put(line);
+    put("next\n");
+    fm_logfile_close(f, soon());
+    size_t n = 0, all = strlen(line) + 2 + strlen("next\n"); /* nothing is lost, and there are two ends more */
+    for (ssize_t k; n < all && (k = read(fd[0], text + n, sizeof text - 1 - n)) > 0;)
+        n += (size_t)k;
+    text[n] = '\0';
+    CHECK(n == all);
+    CHECK(text[4094] == '\n' && memcmp(text + 4095, "\xe2\x82\xac", 3) == 0 && text[4095 + 4095] == '\n');
+    CHECK(strcmp(text + n - 7, "x\nnext\n") == 0);
+}
+
+static void test_shared_pipe(void **state)
+{
+    (void)state;
+    int fd[2];
+    assert_int_equal(pipe2(fd, O_CLOEXEC), 0);
+    open_it(path, 0);
+    assert_true(fm_logfile_longest(f) == SIZE_MAX);
+    fm_logfile_close(f, soon());
+    assert_int_equal(status_of(write_to_shared_pipe, fd), 0);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+/* What is printed goes into the file, also into the new one; what is opened as standard output is where that was. */
+static void capture(void *arg)
+{
+    int err;
+    char moved[80];
+    const char *output = arg;
+    snprintf(moved, sizeof moved, "%s.1", path);
+    dup2(open(output, O_WRONLY | O_APPEND | O_CREAT, 0600), 1);
+    f = fm_logfile_open(&kind, path, &err);
+    CHECK(f && fm_logfile_capture(f) == 0 && fm_logfile_start(f, 4096) == 0);
+    struct fm_logfile *access = fm_logfile_open(&kind, "-", &err);
+    CHECK(access && fm_logfile_start(access, 4096) == 0);
+    put("log\n");
+    CHECK(fm_logfile_flush(f, soon()));
+    CHECK(write(1, "out\n", 4) == 4 && write(2, "err\n", 4) == 4);
+    fm_logfile_put(access, "access\n", 7);
+    CHECK(rename(path, moved) == 0);
+    fm_logfile_reopen(f);
+    fm_logfile_reopen(access);
+    CHECK(fm_logfile_flush(f, soon()) && fm_logfile_flush(access, soon()));
+    CHECK(write(1, "new\n", 4) == 4);
+    fm_logfile_put(access, "more\n", 5);
+    fm_logfile_close(access, soon());
+    CHECK(write(2, "end\n", 4) == 4);
+    CHECK(strcmp(content_of(moved), "log\nout\nerr\n") == 0);
+    CHECK(strcmp(content_of(path), "new\nend\n") == 0);
+    CHECK(strcmp(content_of(output), "access\nmore\n") == 0);
+    unlink(moved);
+}
+
+static void test_capture(void **state)
+{
+    (void)state;
+    char output[80];
+    snprintf(output, sizeof output, "%s.out", path);
+    assert_int_equal(status_of(capture, output), 0);
+    unlink(output);
+}
+
+/* A log that is standard error captures nothing. */
+static void capture_nothing(void *arg)
+{
+    int err, fd = open(path, O_WRONLY | O_APPEND);
+    (void)arg;
+    dup2(fd, 1);
+    f = fm_logfile_open(&kind, "/dev/stderr", &err);
+    CHECK(f && fm_logfile_capture(f) == 0 && write(1, "out\n", 4) == 4);
+    CHECK(strcmp(content_of(path), "out\n") == 0);
+}
+
+static void test_capture_of_standard_error(void **state)
+{
+    (void)state;
+    assert_int_equal(status_of(capture_nothing, NULL), 0);
+}
+
 /* A child that the application has forked has no such thread: it writes by itself. */
 static void test_in_a_child(void **state)
 {
@@ -357,6 +452,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_full_disk, start, finish),
         cmocka_unit_test_setup_teardown(test_longer_than_a_batch, start, finish),
         cmocka_unit_test_setup_teardown(test_threads, start, finish),
+        cmocka_unit_test_setup_teardown(test_shared_pipe, start, finish),
+        cmocka_unit_test_setup_teardown(test_capture, start, finish),
+        cmocka_unit_test_setup_teardown(test_capture_of_standard_error, start, finish),
         cmocka_unit_test_setup_teardown(test_in_a_child, start, finish),
         cmocka_unit_test_setup_teardown(test_close_while_full, start, finish), /* last: it leaves its thread behind */
     };

@@ -239,10 +239,66 @@ static void test_ports(void **state)
     }
 }
 
+/* env of a request with this id, as the loop has given it; "" is none. */
+static void identify(struct fm_environ_cache *of, const char *id)
+{
+    struct exchange x;
+    make_call(&x, HEAD "\r\n");
+    struct fm_request *r = x.call.request;
+    r->id_len = (uint8_t)strlen(id);
+    if (r->id_len == FM_ID_MADE)
+        memcpy(r->made_id, id, FM_ID_MADE);
+    else
+        r->id_off = (uint32_t)(strstr(r->head, id) - r->head);
+    py_set("env", fm_environ_new(of, &x.call));
+    drop_call(&x);
+}
+
+#define ID_A "0123456789abcdef0123456789abcdef"
+#define ID_B "fedcba9876543210fedcba9876543210"
+#define ID_C "00112233445566778899aabbccddeeff"
+
+/* The string of the last request is used again only where the application has kept it in no way. */
+static void test_ids(void **state)
+{
+    static const char *const keeps[] = {
+        "kept = env['fermata.request_id']",
+        "kept = env",
+        "kept = {env['fermata.request_id']: 1}",
+        "import sys; kept = sys.intern(env['fermata.request_id'])",
+        "kept = [env['fermata.request_id'], env['fermata.request_id'].upper()]",
+    };
+    (void)state;
+    identify(&mine, ID_A);
+    assert_py("env['fermata.request_id'] == '" ID_A "' and len(env) == 24");
+    PY("env = None");
+    PyObject *before = mine.id;
+    identify(&mine, ID_B);
+    assert_true(mine.id == before); /* nobody had it */
+    assert_py("env['fermata.request_id'] == '" ID_B "'");
+    for (size_t i = 0; i < sizeof keeps / sizeof *keeps; i++) {
+        identify(&mine, ID_B);
+        PY(keeps[i]);
+        PY("shown = repr(kept); env = None");
+        identify(&mine, ID_C);
+        assert_py("repr(kept) == shown and env['fermata.request_id'] == '" ID_C "'");
+        PY("kept = env = None");
+    }
+    /* One that was a key, or interned, and is no more. */
+    identify(&mine, ID_A);
+    PY("table = {env['fermata.request_id']: 1}; del table, env");
+    identify(&mine, ID_B);
+    assert_py("{env['fermata.request_id']: 1}['" ID_B "'] == 1");
+    identify(&mine, "example.net"); /* one that was taken */
+    assert_py("env['fermata.request_id'] == 'example.net'");
+    identify(&mine, ID_A);
+    assert_py("env['fermata.request_id'] == '" ID_A "'");
+}
+
 static int drop(void **state)
 {
     (void)state;
-    PY("env = first = one = None");
+    PY("env = first = one = kept = None");
     fm_environ_fini(&mine);
     fm_environ_fini(&other);
     return mine.template || mine.no_input || mine.steady[0];
@@ -265,6 +321,7 @@ int main(void)
         cmocka_unit_test(test_inputs),
         cmocka_unit_test(test_threads_share_no_template),
         cmocka_unit_test(test_ports),
+        cmocka_unit_test(test_ids),
     };
     start_gateway();
     int failed = cmocka_run_group_tests(tests, NULL, drop);

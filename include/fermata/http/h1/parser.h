@@ -75,7 +75,7 @@ int fm_parser_started(const struct fm_parser *p);
 
 /* The request whose head has been reported; NULL before that.  Owned by the parser.  Stays after an error in the body.
  */
-const struct fm_request *fm_parser_request(const struct fm_parser *p);
+struct fm_request *fm_parser_request(const struct fm_parser *p);
 
 /* The body of the request that is being read, while it goes to a file (http/body.h); else NULL. */
 struct fm_spool *fm_parser_spool(const struct fm_parser *p);
