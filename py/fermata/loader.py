@@ -1,20 +1,20 @@
-"""Finds the application that the command line names.  Compiled into the binary; runs once, on the main thread."""
+"""Finds the application that the command line names.  Compiled into the C code; runs once, on the main thread."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import io
-import json
 import os
 import signal
 import sys
 import traceback
+from types import TracebackType
 from typing import Any
 
-__all__ = ["load", "prepare", "set_up_logging", "watch_signals"]
+__all__ = ["cause", "failure", "load", "prepare", "set_up_logging", "watch_signals"]
 
-_HERE = "fermata/loader.py"  # what the binary calls it
+_HERE = "<fermata/loader.py>"  # what the C code calls it: no file, which coverage would look for
 _DEFAULT_NAMES = ("application", "app")
 
 # Libraries that put cooperative threads in the place of real ones: the module, its function that says whether it has
@@ -34,6 +34,7 @@ class _Stopped(KeyboardInterrupt):
 
 
 _loading = False
+_failed: tuple[BaseException, TracebackType | None, str] | None = None  # of the last load: why, where, what was said
 
 
 def _stop(_number: int, _frame: object) -> None:
@@ -61,16 +62,20 @@ def set_up_logging(
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(line_buffering=True)
     option = (
-        "logconfig_dict" if config_dict else f"--log-config-json {config_json}" if config_json else f"--log-config {config}"
+        "logconfig_dict"
+        if config_dict
+        else f"--log-config-json {config_json}"
+        if config_json
+        else f"--log-config {config}"
     )
     try:
         try:
             _loading = True
             if config_dict:
-                _apply(json.loads(config_dict))
+                _apply(_from_json(config_dict))
             elif config_json:
                 with open(config_json, encoding="utf-8") as file:
-                    _apply(json.load(file))
+                    _apply(_from_json(file.read()))
             elif config:
                 _apply_ini(config)
         finally:
@@ -84,6 +89,12 @@ def set_up_logging(
             why = why.__cause__
         return False
     return True
+
+
+def _from_json(text: str) -> object:
+    import json  # here, as what follows: only who asks for it is to have it, and a project may have a json.py
+
+    return json.loads(text)
 
 
 def _apply(found: object) -> None:
@@ -112,22 +123,42 @@ def load(spec: str) -> Any:
     try:
         try:
             _loading = True
-            return _load(spec)
+            given = getattr(sys.modules.get("fermata_server"), "_given", {})  # by a script that calls `run`
+            return given.pop(spec) if spec in given else _load(spec)
         finally:
             _loading = False
             _refuse_green_threads()  # which is why the import may have failed
     except _Stopped:
         pass  # the server says so
     except _Refused as reason:
-        print(f"fermata: cannot load {spec!r}: {reason}", file=sys.stderr, flush=True)
+        _fail(reason, None, f"cannot load {spec!r}: {reason}")
     except SystemExit as exit:
-        traceback.print_exc()
-        print(f"fermata: cannot load {spec!r}: it ended with SystemExit({exit.code!r})", file=sys.stderr, flush=True)
+        _fail(exit, exit.__traceback__, f"cannot load {spec!r}: it ended with SystemExit({exit.code!r})")
     except BaseException as error:
-        _print_trimmed(error)
-        said = f"see the traceback above{_advice(spec, error)}"
-        print(f"fermata: cannot load {spec!r}: {said}", file=sys.stderr, flush=True)
+        _fail(error, _trimmed(error), f"cannot load {spec!r}: see the traceback above{_advice(spec, error)}")
     return None
+
+
+def failure() -> str | None:
+    """What the last load has said; None if it has not failed."""
+    if _failed is None:
+        return None
+    error, tb, said = _failed
+    lines = [] if isinstance(error, _Refused) else traceback.format_exception(type(error), error, tb)
+    return f"{''.join(lines)}fermata: {said}\n"
+
+
+def cause() -> BaseException | None:
+    """The exception of it."""
+    return _failed[0] if _failed is not None else None
+
+
+def _fail(error: BaseException, tb: TracebackType | None, said: str) -> None:
+    global _failed
+    _failed = error, tb, said
+    if not isinstance(error, _Refused):
+        traceback.print_exception(type(error), error, tb)
+    print(f"fermata: {said}", file=sys.stderr, flush=True)
 
 
 def watch_signals(fd: int) -> bool | None:
@@ -145,12 +176,12 @@ def watch_signals(fd: int) -> bool | None:
     return before == -1
 
 
-def _print_trimmed(error: BaseException) -> None:
-    """Prints the traceback without the frames of this file and of importlib, which say nothing about the application."""
+def _trimmed(error: BaseException) -> TracebackType | None:
+    """The traceback without the frames of this file and of importlib, which say nothing about the application."""
     tb = error.__traceback__
     while tb is not None and ("importlib" in tb.tb_frame.f_code.co_filename or tb.tb_frame.f_code.co_filename == _HERE):
         tb = tb.tb_next
-    traceback.print_exception(type(error), error, tb)
+    return tb
 
 
 def _load(spec: str) -> Any:
@@ -186,7 +217,11 @@ def _advice(spec: str, error: BaseException) -> str:
         return f"; a module is named without .py: {_of_file(module_name, colon + expression)}"
     if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
         return ""  # the application itself is not there
-    return "" if sys.prefix != sys.base_prefix else "; no virtual environment is in use: --venv DIR names one"
+    if sys.prefix != sys.base_prefix:
+        return ""
+    if "fermata_server" in sys.modules:  # which is installed in one, or not
+        return f"; {sys.executable} is what runs, and no virtual environment's"
+    return "; no virtual environment is in use: --venv DIR names one"
 
 
 def _refuse_green_threads() -> None:

@@ -92,9 +92,9 @@ static int answer_to(struct admin_conn *c, const struct fm_request *r, struct fm
         return 405;
     }
     if (is(r, r->path, "/healthz")) {
-        bool healthy = !source->healthy || source->healthy(source->ctx);
-        fm_buf_puts(body, healthy ? "ok\n" : "not listening\n");
-        return healthy ? 200 : 503;
+        const char *why = source->why_ill ? source->why_ill(source->ctx) : NULL;
+        fm_buf_printf(body, "%s\n", why ? why : "ok");
+        return why ? 503 : 200;
     }
     if (is(r, r->path, "/readyz")) {
         fm_buf_puts(body, ready ? "ok\n" : "not ready\n");

@@ -10,8 +10,14 @@
 
 #include "fermata/admin/admin.h"
 #include "fermata/arbiter/children.h"
+#include "fermata/arbiter/hooks.h"
 #include "fermata/arbiter/notices.h"
+#include "fermata/arbiter/pages.h"
+#include "fermata/arbiter/reconfigure.h"
 #include "fermata/arbiter/roster.h"
+#include "fermata/arbiter/supervise.h"
+#include "fermata/arbiter/usage.h"
+#include "fermata/arbiter/watch.h"
 #include "fermata/server/timeouts.h"
 #include "fermata/util/buf.h"
 #include "fermata/util/clock.h"
@@ -19,6 +25,7 @@
 #include "fermata/util/log.h"
 #include "fermata/util/statsd.h"
 #include "fermata/util/version.h"
+#include "fermata/worker/configure.h"
 #include "fermata/worker/end.h"
 #include "fermata/worker/listen.h"
 #include "fermata/worker/logs.h"
@@ -37,26 +44,33 @@ static struct arbiter {
     struct fm_children children;
     struct fm_roster roster;
     struct fm_notices notices;
-    struct fm_admin *admin; /* or NULL */
     struct fm_resumed resumed;
     struct fm_state state; /* for a program that takes over */
     struct fm_upgrade upgrade;
-    int signal_fd;
-    unsigned gauged; /* workers, as statsd was told last */
-    struct event *signal_event, *tick_event;
-} arbiter = {.signal_fd = -1};
+    struct fm_reconfigure reconfigure;
+    struct fm_hook_process hooks;
+    struct fm_supervisor supervisor;
+    struct fm_oom oom;
+    struct fm_pages pages;
+    struct fm_admin *admin; /* or NULL */
+    struct fm_watch *watch; /* with --reload, or NULL */
+    int signal_fd, oom_fd;  /* or -1 */
+    unsigned gauged;        /* workers, as statsd was told last */
+    struct event *signal_event, *tick_event, *oom_event;
+} arbiter = {.signal_fd = -1, .oom_fd = -1};
 
 /* ---- the roster's operations ---- */
 
 static pid_t start(void *ctx, unsigned slot) FM_UNCHECKED
 {
-    return fm_children_start(&((struct arbiter *)ctx)->children, slot);
+    struct arbiter *a = ctx;
+    fm_hook_process_tell(&a->hooks, FM_HOOK_pre_fork, 0, slot);
+    return fm_children_start(&a->children, slot);
 }
 
 static void send_signal(void *ctx, pid_t pid, int number)
 {
-    (void)ctx;
-    kill(pid, number);
+    fm_children_signal(&((struct arbiter *)ctx)->children, pid, number);
 }
 
 static void say(void *ctx, int level, const char *text)
@@ -69,16 +83,67 @@ static const struct fm_roster_ops roster_ops = {start, send_signal, say};
 
 /* ---- what happens to workers ---- */
 
-static void on_ready(void *ctx, pid_t pid)
+/* A worker of a new generation decides about it: what others are forked from, with --preload, is kept or dropped. */
+static void on_ready(struct arbiter *a, pid_t pid, uint64_t now) FM_ON_LOOP
+{
+    bool proven = a->roster.proven;
+    fm_roster_ready(&a->roster, pid, now);
+    if (a->roster.proven)
+        fm_reconfigure_keep(&a->reconfigure);
+    if (!proven && a->roster.proven)
+        fm_children_keep(&a->children);
+}
+
+static long slot_of(const struct arbiter *a, pid_t pid)
+{
+    for (size_t i = 0; i < sizeof a->roster.workers / sizeof *a->roster.workers; i++)
+        if (a->roster.workers[i].pid == pid)
+            return a->roster.workers[i].slot;
+    return 0;
+}
+
+static void on_told(void *ctx, pid_t pid, enum fm_tell what)
 {
     struct arbiter *a = ctx;
-    fm_roster_ready(&a->roster, pid, fm_now());
+    uint64_t now = fm_now();
+    fm_assert_on_loop();
+    switch (what) {
+    case FM_TELL_READY: on_ready(a, pid, now); break;
+    case FM_TELL_CLIENT: fm_supervise_client(&a->supervisor); break;
+    case FM_TELL_REQUESTS: fm_roster_mark(&a->roster, pid, FM_WHY_REQUESTS, now); break;
+    case FM_TELL_EXHAUSTED: fm_roster_mark(&a->roster, pid, FM_WHY_EXHAUSTED, now); break;
+    case FM_TELL_GIL: fm_roster_mark(&a->roster, pid, FM_WHY_GIL, now); break;
+    }
 }
 
 static void on_ended(void *ctx, pid_t pid, struct fm_roster_exit how)
 {
     struct arbiter *a = ctx;
-    fm_roster_exited(&a->roster, pid, how, fm_now());
+    bool proven = a->roster.proven;
+    long slot = slot_of(a, pid);
+    uint64_t now = fm_now();
+    fm_assert_on_loop();
+    how.out_of_memory = how.signal == SIGKILL && fm_oom_has_killed(&a->oom, now);
+    fm_roster_exited(&a->roster, pid, how, now);
+    if (!proven && a->roster.proven) { /* not by a worker that was ready: the reload has failed */
+        fm_reconfigure_back(&a->reconfigure);
+        fm_children_drop(&a->children);
+    }
+    fm_hook_process_tell(&a->hooks, FM_HOOK_child_exit, pid, slot);
+}
+
+static void on_pid(void *ctx, pid_t before, pid_t now)
+{
+    struct arbiter *a = ctx;
+    fm_roster_renamed(&a->roster, before, now);
+}
+
+static void on_oom(evutil_socket_t fd, short what, void *arg)
+{
+    struct arbiter *a = arg;
+    (void)what;
+    fm_assert_on_loop();
+    fm_oom_changed(&a->oom, fd, fm_now());
 }
 
 static void on_other(void *ctx, pid_t pid, int status) FM_UNCHECKED
@@ -97,33 +162,117 @@ static void stop(struct arbiter *a, int number) FM_ON_LOOP
         fm_info("Stopping: the workers are told to end");
     atomic_store(&a->service.leaving, true);
     atomic_store(&a->service.draining, true);
+    fm_supervise_stop(&a->supervisor);
     for (unsigned i = 0; i < a->conns.nbound; i++)
         fm_listener_leave(&a->conns.bound[i].listener);
     /* SIGINT tells a worker that others go on. */
     fm_roster_stop(&a->roster, number == SIGQUIT || again ? SIGQUIT : SIGTERM, fm_now());
 }
 
-static void resize(struct arbiter *a, int by)
+static void resize(struct arbiter *a, int by) FM_ON_LOOP
 {
     unsigned before = a->roster.wanted;
     fm_roster_resize(&a->roster, by);
     fm_info("%u workers are wanted, %u were", a->roster.wanted, before);
+    fm_hook_process_tell(&a->hooks, FM_HOOK_nworkers_changed, (long)a->roster.wanted, (long)before);
 }
 
 static void reopen(struct arbiter *a)
 {
     fm_log_reopen();
-    for (size_t i = 0; i < sizeof a->children.all / sizeof *a->children.all; i++)
-        if (a->children.all[i].pid > 0)
-            kill(a->children.all[i].pid, SIGUSR1);
+    fm_children_reopen(&a->children);
     fm_info("SIGUSR1: the log files are opened anew");
 }
 
-static void reload(struct arbiter *a)
+static bool can_reload(const struct arbiter *a)
 {
-    bool can = a->roster.ever_ready && !a->roster.stopping;
-    fm_info(can ? "SIGHUP: reloading: a worker of the new generation is started" : "SIGHUP: nothing serves yet");
+    return !a->roster.stopping && (a->roster.ever_ready || a->roster.old_first);
+}
+
+static struct fm_roster_limits limits(const struct fm_options *o)
+{
+    uint64_t quick = FM_END_TIME + FM_END_PYTHON + SLACK;
+    return (struct fm_roster_limits){
+        .stop = o->drain_delay + o->graceful_timeout + quick,
+        .replaced = o->drain_timeout + quick,
+        .quick = quick,
+        .lifetime = o->worker_lifetime,
+        .draining = o->drain_workers ? o->drain_workers : o->workers,
+    };
+}
+
+static void start_generation(struct arbiter *a) FM_ON_LOOP
+{
+    fm_children_reload(&a->children); /* first: those that load are told to end by what follows */
     fm_roster_reload(&a->roster, fm_now());
+    fm_hook_process_tell(&a->hooks, FM_HOOK_on_reload, 0, 0);
+}
+
+static void on_options(void *ctx, const struct fm_options *to)
+{
+    struct arbiter *a = ctx;
+    unsigned before = a->roster.wanted;
+    fm_assert_on_loop();
+    if (to->workers > 0)
+        fm_roster_resize(&a->roster, (int)to->workers - (int)before);
+    a->roster.limits = limits(to);
+    a->options = a->service.options = a->supervisor.options = a->pages.options = to;
+    fm_hook_process_renew(&a->hooks, to->hooks);
+    if (a->roster.wanted != before)
+        fm_hook_process_tell(&a->hooks, FM_HOOK_nworkers_changed, (long)a->roster.wanted, (long)before);
+}
+
+static void on_config(void *ctx)
+{
+    struct arbiter *a = ctx;
+    fm_assert_on_loop();
+    if (!can_reload(a))
+        return;
+    fm_info("Reloading: a worker of the new generation is started");
+    start_generation(a);
+}
+
+static void on_config_failed(void *ctx, const char *why)
+{
+    (void)ctx;
+    fm_error("Reload failed: %s; the workers go on", why);
+}
+
+/* What workers are to be started with is read first, where there is a file that says it. */
+static void reload(struct arbiter *a, const char *why) FM_ON_LOOP
+{
+    if (a->options->config) {
+        fm_info("%s; %s is read again", why, a->options->config);
+        fm_reconfigure_start(&a->reconfigure);
+    } else {
+        fm_info("%s; a worker of the new generation is started", why);
+        start_generation(a);
+    }
+}
+
+static void take_reload(struct arbiter *a) FM_ON_LOOP
+{
+    if (can_reload(a))
+        reload(a, "SIGHUP: reloading");
+    else
+        fm_info("SIGHUP: nothing serves yet");
+}
+
+static void on_changed(void *ctx, const char *path)
+{
+    char why[FM_PATH_SIZE + 32];
+    fm_assert_on_loop();
+    snprintf(why, sizeof why, "%s has changed", path);
+    if (can_reload(ctx))
+        reload(ctx, why);
+}
+
+static void on_report(void *ctx, const char *directories, size_t size, const struct timespec *since)
+{
+    struct arbiter *a = ctx;
+    fm_assert_on_loop();
+    if (a->watch)
+        fm_watch_add(a->watch, directories, size, since);
 }
 
 static void upgrade(struct arbiter *a) FM_ON_LOOP
@@ -133,6 +282,10 @@ static void upgrade(struct arbiter *a) FM_ON_LOOP
         return;
     }
     a->state.admin_fd = a->admin ? fm_admin_fd(a->admin) : -1;
+    if (fm_children_expects(&a->children)) {
+        fm_info("SIGUSR2: a worker is just about to be forked; try again");
+        return;
+    }
     fm_upgrade_begin(&a->upgrade, fm_now());
 }
 
@@ -143,7 +296,7 @@ static void take_signal(struct arbiter *a, int number) FM_ON_LOOP
     case SIGTERM:
     case SIGINT:
     case SIGQUIT: stop(a, number); break;
-    case SIGHUP: reload(a); break;
+    case SIGHUP: take_reload(a); break;
     case SIGUSR1: reopen(a); break;
     case SIGTTIN: resize(a, 1); break;
     case SIGTTOU: resize(a, -1); break;
@@ -186,82 +339,15 @@ static int take_signals(struct arbiter *a)
 
 /* ---- the admin port ---- */
 
-static bool is_ready(void *ctx)
-{
-    struct arbiter *a = ctx;
-    return !a->roster.stopping && fm_roster_count(&a->roster, FM_WORKER_READY) > 0;
-}
-
-static void count(void *ctx, struct fm_counters_sum *sum) FM_UNCHECKED
-{
-    fm_children_count(&((struct arbiter *)ctx)->children, sum);
-}
-
-static void count_threads(void *ctx, unsigned *busy, unsigned *idle) FM_UNCHECKED
-{
-    struct arbiter *a = ctx;
-    struct fm_counters_sum sum;
-    fm_children_count(&a->children, &sum);
-    unsigned all = a->options->threads *
-                   (fm_roster_count(&a->roster, FM_WORKER_READY) + fm_roster_count(&a->roster, FM_WORKER_DRAINING));
-    unsigned running = (unsigned)sum.cell[FM_C_IN_RUNNING];
-    *busy = running < all ? running : all;
-    *idle = all - *busy;
-}
-
-static void put_metrics(void *ctx, struct fm_buf *to)
-{
-    const struct arbiter *a = ctx;
-    fm_buf_puts(to, "# HELP fermata_workers Workers, by what they do.\n# TYPE fermata_workers gauge\n");
-    for (unsigned i = 0; i < FM_WORKER_STATE_COUNT; i++)
-        fm_buf_printf(to, "fermata_workers{state=\"%s\"} %u\n", fm_worker_state_name((enum fm_worker_state)i),
-                      fm_roster_count(&a->roster, (enum fm_worker_state)i));
-    fm_buf_printf(to,
-                  "# HELP fermata_workers_wanted Workers that there ought to be.\n# TYPE fermata_workers_wanted gauge\n"
-                  "fermata_workers_wanted %u\n",
-                  a->roster.wanted);
-}
-
-/* One object for each worker, as it is now. */
-static void put_workers(void *ctx, struct fm_buf *to) FM_UNCHECKED
-{
-    struct arbiter *a = ctx;
-    const char *comma = "";
-    uint64_t now = fm_now();
-    fm_buf_printf(to, "{\"wanted\": %u, \"generation\": %u, \"workers\": [", a->roster.wanted, a->roster.generation);
-    for (size_t i = 0; i < sizeof a->roster.workers / sizeof *a->roster.workers; i++) {
-        const struct fm_roster_worker *w = &a->roster.workers[i];
-        struct fm_counters_sum sum;
-        if (w->pid <= 0)
-            continue;
-        fm_children_count_one(&a->children, w->pid, &sum);
-        uint64_t ms = (now - w->since) / FM_MS, requests = 0;
-        for (unsigned c = FM_C_REQ_1XX; c <= FM_C_REQ_NONE; c++)
-            requests += sum.cell[c];
-        fm_buf_printf(to,
-                      "%s\n{\"slot\": %u, \"pid\": %ld, \"generation\": %u, \"state\": \"%s\", \"since\": %llu.%03llu, "
-                      "\"requests\": %llu, \"connections\": %lld, \"parked\": %lld}",
-                      comma, w->slot, (long)w->pid, w->generation, fm_worker_state_name((enum fm_worker_state)w->state),
-                      (unsigned long long)(ms / 1000), (unsigned long long)(ms % 1000), (unsigned long long)requests,
-                      (long long)sum.cell[FM_C_CONNS],
-                      (long long)sum.cell[FM_C_IN_PARKED_FUTURE] + (long long)sum.cell[FM_C_IN_PARKED_CLIENT]);
-        comma = ",";
-    }
-    fm_buf_puts(to, "]}\n");
-}
-
 static int start_admin(struct arbiter *a) FM_ON_LOOP
 {
     const struct fm_options *o = a->options;
-    struct fm_admin_source source = {.ready = is_ready,
-                                     .threads = count_threads,
-                                     .ctx = a,
-                                     .counters = count,
-                                     .more_metrics = put_metrics,
-                                     .workers = put_workers};
+    struct fm_admin_source source;
     char url[FM_ADDR_TEXT];
     if (!o->has_admin)
         return 0;
+    a->pages = (struct fm_pages){o, &a->roster, &a->children};
+    fm_pages_source(&a->pages, &source);
     fm_timers_define(&a->loop.timers, FM_T_ACCEPT, FM_SEC / 4, fm_listener_retry);
     fm_timers_define(&a->loop.timers, FM_T_ADMIN, o->keep_alive ? o->keep_alive : 5 * FM_SEC, fm_admin_timeout);
     a->admin = a->state.admin_fd >= 0 ? fm_admin_adopt(a->state.admin_fd, &source)
@@ -296,6 +382,8 @@ static void gauge_workers(struct arbiter *a)
     a->gauged = n;
 }
 
+static uint64_t sooner(uint64_t one, uint64_t other) { return one < other ? one : other; }
+
 static void arm(struct arbiter *a, uint64_t next)
 {
     uint64_t now = fm_now(), in = next > now ? next - now : 0;
@@ -306,14 +394,58 @@ static void arm(struct arbiter *a, uint64_t next)
         evtimer_add(a->tick_event, &tv);
 }
 
-static void prepare(struct arbiter *a, char **argv, int directory)
+/* Where the application is looked for is known before it has been found: it may hang, or not be there. */
+static int start_watch(struct arbiter *a) FM_ON_LOOP
+{
+    char here[FM_PATH_SIZE];
+    struct timespec now;
+    int err;
+    clock_gettime(CLOCK_REALTIME, &now);
+    a->watch = fm_watch_start(a->options, &a->loop, on_changed, a, &err);
+    if (!a->watch)
+        fm_log(FM_LOG_CRITICAL, "--reload: cannot watch files: %s", fm_strerror(err));
+    else if (getcwd(here, sizeof here))
+        fm_watch_add(a->watch, here, strlen(here) + 1, &now);
+    return err;
+}
+
+static void prepare_reload(struct arbiter *a, char **argv, int directory)
+{
+    a->reconfigure = (struct fm_reconfigure){.loop = &a->loop,
+                                             .argv = argv,
+                                             .directory = directory,
+                                             .first = a->options,
+                                             .on_options = on_options,
+                                             .on_read = on_config,
+                                             .on_failed = on_config_failed,
+                                             .ctx = a};
+    fm_reconfigure_init(&a->reconfigure);
+    a->hooks =
+        (struct fm_hook_process){.loop = &a->loop, .argv = argv, .directory = directory, .hooks = a->options->hooks};
+    fm_hook_process_init(&a->hooks);
+}
+
+/* Where the kernel tells of kills.  Without it they are told when a worker has ended. */
+static void watch_memory(struct arbiter *a) FM_ON_LOOP
+{
+    fm_oom_init(&a->oom);
+    a->oom_fd = fm_oom_watch(&a->oom);
+    a->oom_event = a->oom_fd >= 0 ? event_new(a->loop.base, a->oom_fd, EV_READ | EV_PERSIST, on_oom, a) : NULL;
+    if (a->oom_event)
+        event_add(a->oom_event, NULL);
+}
+
+static void prepare(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
 {
     a->children.loop = &a->loop;
-    a->children.argv = argv;
-    a->children.directory = directory;
-    a->children.on_ready = on_ready;
+    a->children.launch = (struct fm_launch){argv, directory, a->options->reload};
+    a->children.preload = a->options->preload;
+    a->children.reports = a->options->reload;
+    a->children.on_report = on_report;
+    a->children.on_told = on_told;
     a->children.on_exit = on_ended;
     a->children.on_other = on_other;
+    a->children.on_pid = on_pid;
     a->children.ctx = a;
     fm_children_init(&a->children, a->options->threads + 1);
     a->state = (struct fm_state){&a->roster, &a->children, &a->conns, -1};
@@ -347,9 +479,13 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
         err = start_admin(a);
     if (err == 0 && o->pidfile)
         err = fm_pidfile_write(o->pidfile);
+    if (err == 0 && o->reload)
+        err = start_watch(a);
     for (unsigned i = 0; i < a->conns.nbound; i++)
         a->children.handed.listeners[a->children.handed.nlisteners++] = a->conns.bound[i].listener.fd;
-    return err;
+    prepare_reload(a, argv, directory);
+    watch_memory(a);
+    return err == 0 ? fm_supervise_start(&a->supervisor, o, &a->children, &a->roster, &a->conns, &a->loop) : err;
 }
 
 /* The workers that there are serve on; what has happened meanwhile is seen now, and then they are replaced. */
@@ -363,15 +499,25 @@ static void resume(struct arbiter *a) FM_ON_LOOP
 
 static void tear_down(struct arbiter *a) FM_ON_LOOP
 {
+    fm_watch_stop(a->watch);
+    if (a->reconfigure.first) {
+        fm_hook_process_fini(&a->hooks);
+        fm_reconfigure_fini(&a->reconfigure);
+    }
     fm_admin_free(a->admin);
+    fm_supervise_stop(&a->supervisor);
     fm_loop_reap(&a->loop);
     fm_listen_close(&a->conns);
     if (a->signal_event)
         event_free(a->signal_event);
     if (a->tick_event)
         event_free(a->tick_event);
+    if (a->oom_event)
+        event_free(a->oom_event);
     if (a->signal_fd >= 0)
         close(a->signal_fd);
+    if (a->oom_fd >= 0)
+        close(a->oom_fd);
     fm_loop_fini(&a->loop);
 }
 
@@ -379,29 +525,35 @@ int fm_arbiter_run(const struct fm_options *o, char **argv, int directory,
                    const struct fm_resumed *resumed) FM_UNCHECKED
 {
     struct arbiter *a = &arbiter;
-    uint64_t patience = o->drain_delay + o->graceful_timeout + FM_END_TIME + FM_END_PYTHON + SLACK;
+    struct fm_roster_limits first = limits(o);
     a->options = o;
     a->resumed = *resumed;
     fm_title_set("arbiter", o->name);
     fm_role_take_loop();
-    fm_roster_init(&a->roster, &roster_ops, a, o->workers, patience);
+    fm_roster_init(&a->roster, &roster_ops, a, o->workers, &first);
+    a->roster.old_first = o->reload;
     int code = FM_EXIT_OTHER;
     if (set_up(a, argv, directory) == 0) {
+        fm_hook_process_tell(&a->hooks, FM_HOOK_on_starting, 0, 0);
+        fm_hook_process_wait(&a->hooks, a->signal_fd); /* it may make what workers need */
         fm_listen_announce(&a->conns, o);
+        fm_hook_process_tell(&a->hooks, FM_HOOK_when_ready, 0, 0);
         if (resumed->any)
             resume(a);
         while (!fm_roster_is_over(&a->roster)) {
-            uint64_t now = fm_now(), due = fm_roster_tick(&a->roster, now);
-            uint64_t notice = fm_notices_tick(&a->notices, &a->roster, now);
-            uint64_t check = fm_upgrade_tick(&a->upgrade, now);
-            due = due < notice ? due : notice;
-            arm(a, due < check ? due : check);
+            uint64_t now = fm_now(), next = fm_supervise_tick(&a->supervisor, now);
+            next = sooner(next, fm_roster_tick(&a->roster, now));
+            next = sooner(next, fm_notices_tick(&a->notices, &a->roster, now));
+            arm(a, sooner(next, fm_upgrade_tick(&a->upgrade, now)));
             gauge_workers(a);
             fm_loop_turn(&a->loop, true);
         }
         gauge_workers(a);
+        fm_children_end(&a->children);
         code = a->roster.killed ? EXIT_KILLED : a->roster.code;
         fm_info("All workers have ended");
+        fm_hook_process_tell(&a->hooks, FM_HOOK_on_exit, 0, 0);
+        fm_hook_process_wait(&a->hooks, -1);
     } else if (resumed->check) {
         fm_logs_flush(fm_now() + FM_SEC);
         _exit(FM_EXIT_OTHER); /* the sockets and their paths are the arbiter's, which goes on */

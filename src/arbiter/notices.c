@@ -17,14 +17,14 @@ static void describe(const struct fm_roster *r, bool reloading, char *text, size
     else
         snprintf(text, size, "%u of %u workers are ready%s", ready, r->wanted,
                  reloading          ? "; reloading"
-                 : r->reload_failed ? "; the last reload has failed, and the workers of before go on"
+                 : r->reload == FM_RELOAD_FAILED ? "; the last reload has failed, and the workers of before go on"
                                     : "");
 }
 
 static void tell_changes(struct fm_notices *n, const struct fm_roster *r, bool reloading, uint64_t now)
 {
     if (r->stopping && !n->stopping)
-        fm_notify_stopping(r->patience);
+        fm_notify_stopping(r->limits.stop);
     else if (r->ever_ready && !n->ready && !r->stopping)
         fm_notify("READY=1");
     else if (reloading && (!n->reloading || r->generation != n->generation))

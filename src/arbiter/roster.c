@@ -21,7 +21,27 @@ static const char *const names[] = {
 #undef X
 };
 
+enum kind { FINE, SPENT, STUCK, TOLD };
+
+static const struct {
+    const char *name;
+    enum kind kind;
+    const char *sentence;
+} reasons[] = {
+#define X(id, name, kind, sentence) {name, kind, sentence},
+    FM_WORKER_REASONS(X)
+#undef X
+};
+
 const char *fm_worker_state_name(enum fm_worker_state state) { return names[state]; }
+
+const char *fm_worker_reason_name(enum fm_worker_reason why) { return reasons[why].name; }
+
+const char *fm_reload_name(enum fm_reload reload)
+{
+    static const char *const all[] = {"none", "loading", "replacing", "done", "failed"};
+    return all[reload];
+}
 
 static void __attribute__((format(printf, 3, 4))) say(struct fm_roster *r, int level, const char *format, ...)
 {
@@ -33,10 +53,16 @@ static void __attribute__((format(printf, 3, 4))) say(struct fm_roster *r, int l
     r->ops->say(r->ctx, level, text);
 }
 
-void fm_roster_init(struct fm_roster *r, const struct fm_roster_ops *ops, void *ctx, unsigned wanted, uint64_t patience)
+void fm_roster_init(struct fm_roster *r, const struct fm_roster_ops *ops, void *ctx, unsigned wanted,
+                    const struct fm_roster_limits *limits)
 {
-    *r = (struct fm_roster){
-        .ops = ops, .ctx = ctx, .wanted = wanted, .patience = patience, .generation = 1, .random = 1};
+    *r = (struct fm_roster){.ops = ops,
+                            .ctx = ctx,
+                            .wanted = wanted,
+                            .limits = *limits,
+                            .generation = 1,
+                            .random = 1,
+                            .slots_used = wanted};
 }
 
 /* ---- workers ---- */
@@ -67,9 +93,13 @@ static struct fm_roster_worker *find(struct fm_roster *r, pid_t pid)
     return NULL;
 }
 
-static bool is_current(const struct fm_roster *r, const struct fm_roster_worker *w)
-{
-    return w->generation == r->generation;
+/* What a worker that stays counts as: one of those that are wanted, one to be replaced, or none at all. */
+enum class { CURRENT, OLD, LOST };
+
+static enum class class_of(const struct fm_roster *r, const struct fm_roster_worker *w) {
+    enum kind kind = reasons[w->why].kind; return kind == STUCK                                     ? LOST
+                                                  : kind == SPENT || w->generation != r->generation ? OLD
+                                                                                                    : CURRENT;
 }
 
 /* It counts as one that serves, or will. */
@@ -80,7 +110,8 @@ static bool is_staying(const struct fm_roster_worker *w)
 
 struct tally {
     unsigned loading, ready;         /* of the generation that is wanted */
-    unsigned old_loading, old_ready; /* of others */
+    unsigned old_loading, old_ready; /* of others, or spent */
+    unsigned stuck;
 };
 
 static struct tally tally(const struct fm_roster *r)
@@ -90,13 +121,21 @@ static struct tally tally(const struct fm_roster *r)
         const struct fm_roster_worker *w = &r->workers[i];
         if (!is_staying(w))
             continue;
-        bool ready = w->state == FM_WORKER_READY, current = is_current(r, w);
-        t.loading += !ready && current;
-        t.ready += ready && current;
-        t.old_loading += !ready && !current;
-        t.old_ready += ready && !current;
+        bool ready = w->state == FM_WORKER_READY;
+        enum class class = class_of(r, w);
+        t.loading += !ready && class == CURRENT;
+        t.ready += ready && class == CURRENT;
+        t.old_loading += !ready && class == OLD;
+        t.old_ready += ready && class == OLD;
+        t.stuck += class == LOST;
     }
     return t;
+}
+
+unsigned fm_roster_serving(const struct fm_roster *r)
+{
+    struct tally t = tally(r);
+    return t.ready + t.old_ready;
 }
 
 unsigned fm_roster_count(const struct fm_roster *r, enum fm_worker_state state)
@@ -111,25 +150,51 @@ unsigned fm_roster_count(const struct fm_roster *r, enum fm_worker_state state)
 
 static void drain(struct fm_roster *r, struct fm_roster_worker *w, int number, uint64_t now)
 {
+    uint64_t time = number == SIGINT ? r->limits.replaced : number == SIGTERM ? r->limits.stop : r->limits.quick;
     if (w->state == FM_WORKER_LOADING || w->state == FM_WORKER_READY) {
         move(w, FM_WORKER_DRAINING, now);
-        w->kill_at = now + r->patience;
+        w->kill_at = UINT64_MAX;
     }
+    if (w->state == FM_WORKER_DRAINING && now + time < w->kill_at)
+        w->kill_at = now + time; /* told again: no later than before */
+    w->quick = w->quick || number == SIGQUIT;
     r->ops->signal(r->ctx, w->pid, number);
 }
 
-/* The one that came last of those that stay and are (not) of the generation; one that still loads first. */
-static struct fm_roster_worker *last_of(struct fm_roster *r, bool current)
+/* The one that came last of those that stay and are of the class; one that still loads first. */
+static struct fm_roster_worker *last_of(struct fm_roster *r, enum class class)
 {
     struct fm_roster_worker *last = NULL;
     for (size_t i = 0; i < WORKERS; i++) {
         struct fm_roster_worker *w = &r->workers[i];
-        if (!is_staying(w) || is_current(r, w) != current)
+        if (!is_staying(w) || class_of(r, w) != class)
             continue;
         if (!last || (w->state < last->state) || (w->state == last->state && w->slot > last->slot))
             last = w;
     }
     return last;
+}
+
+/* Where too many drain beside those that serve, the one that has for longest has had its time. */
+static void end_crowd(struct fm_roster *r, uint64_t now)
+{
+    for (;;) {
+        struct fm_roster_worker *first = NULL;
+        unsigned n = 0;
+        for (size_t i = 0; i < WORKERS; i++) {
+            struct fm_roster_worker *w = &r->workers[i];
+            if (w->pid <= 0 || w->state != FM_WORKER_DRAINING || w->quick)
+                continue;
+            n++;
+            if (!first || w->since < first->since)
+                first = w;
+        }
+        if (r->limits.draining == 0 || n <= r->limits.draining)
+            return;
+        say(r, FM_LOG_WARNING, "Worker %u (pid %ld) is told to end quickly: %u drain, and %u may (--drain-workers)",
+            first->slot, (long)first->pid, n, r->limits.draining);
+        drain(r, first, SIGQUIT, now);
+    }
 }
 
 static void kill_late(struct fm_roster *r, uint64_t now, uint64_t *next)
@@ -154,7 +219,7 @@ static void kill_late(struct fm_roster *r, uint64_t now, uint64_t *next)
 static bool has_current(const struct fm_roster *r, unsigned slot)
 {
     for (size_t i = 0; i < WORKERS; i++)
-        if (is_staying(&r->workers[i]) && is_current(r, &r->workers[i]) && r->workers[i].slot == slot)
+        if (is_staying(&r->workers[i]) && class_of(r, &r->workers[i]) == CURRENT && r->workers[i].slot == slot)
             return true;
     return false;
 }
@@ -221,22 +286,56 @@ static void end_spare(struct fm_roster *r, uint64_t now)
     for (;;) {
         struct tally t = tally(r);
         struct fm_roster_worker *w = NULL;
-        if (t.old_loading > 0 || (t.old_ready > 0 && t.ready + t.old_ready > r->wanted && t.ready > 0))
-            w = last_of(r, false);
+        unsigned serving = t.ready + t.old_ready;
+        if (t.stuck > 0 && serving >= r->wanted)
+            w = last_of(r, LOST);
+        else if (t.old_loading > 0 || (t.old_ready > 0 && serving > r->wanted && t.ready > 0))
+            w = last_of(r, OLD);
         else if (t.ready + t.loading > r->wanted)
-            w = last_of(r, true);
+            w = last_of(r, CURRENT);
         if (!w)
             return;
+        if (w->why == FM_WHY_NOTHING)
+            w->why = w->generation != r->generation ? FM_WHY_RELOAD : FM_WHY_FEWER;
         drain(r, w, SIGINT, now); /* at once: the others go on accepting */
     }
+}
+
+/* Those that are old enough.  They are replaced one at a time, so that it does not matter that they are of one age. */
+static void retire(struct fm_roster *r, uint64_t now, uint64_t *next)
+{
+    for (size_t i = 0; i < WORKERS && r->limits.lifetime > 0; i++) {
+        const struct fm_roster_worker *w = &r->workers[i];
+        if (w->pid <= 0 || w->state != FM_WORKER_READY || w->why != FM_WHY_NOTHING)
+            continue;
+        uint64_t until = w->since + r->limits.lifetime;
+        if (until <= now)
+            fm_roster_mark(r, w->pid, FM_WHY_LIFETIME, now);
+        else
+            *next = until < *next ? until : *next;
+    }
+}
+
+static void look_at_reload(struct fm_roster *r)
+{
+    if (r->reload != FM_RELOAD_REPLACING)
+        return;
+    for (size_t i = 0; i < WORKERS; i++)
+        if (is_staying(&r->workers[i]) && r->workers[i].generation != r->generation)
+            return;
+    r->reload = FM_RELOAD_DONE;
+    say(r, FM_LOG_INFO, "Reloaded: all workers are of the new generation");
 }
 
 uint64_t fm_roster_tick(struct fm_roster *r, uint64_t now)
 {
     uint64_t next = UINT64_MAX;
     if (!r->stopping) {
+        retire(r, now, &next);
         end_spare(r, now);
         start_missing(r, now, &next);
+        end_crowd(r, now);
+        look_at_reload(r);
     }
     kill_late(r, now, &next);
     return next;
@@ -249,19 +348,43 @@ void fm_roster_ready(struct fm_roster *r, pid_t pid, uint64_t now)
     struct fm_roster_worker *w = find(r, pid);
     if (!w || w->state != FM_WORKER_LOADING)
         return; /* told to end in the very moment */
+    w->boot = now > w->since ? now - w->since : 1;
     move(w, FM_WORKER_READY, now);
     w->was_ready = r->ever_ready = true;
-    if (!is_current(r, w))
+    if (w->generation != r->generation)
         return;
-    if (!r->proven && r->generation > 1)
-        say(r, FM_LOG_INFO, "Worker %u of the new generation is ready; the old ones are replaced one by one", w->slot);
+    if (!r->proven && r->generation > 1) {
+        say(r, FM_LOG_INFO, "Worker %u of the new generation is ready%s", w->slot,
+            r->old_first ? "" : "; the old ones are replaced one by one");
+        r->reload = FM_RELOAD_REPLACING;
+    }
     r->proven = true;
 }
 
-static void describe(struct fm_roster_exit how, char *text, size_t size)
+void fm_roster_renamed(struct fm_roster *r, pid_t before, pid_t now)
+{
+    struct fm_roster_worker *w = find(r, before);
+    if (w)
+        w->pid = now;
+}
+
+void fm_roster_mark(struct fm_roster *r, pid_t pid, enum fm_worker_reason why, uint64_t now)
+{
+    struct fm_roster_worker *w = find(r, pid);
+    (void)now;
+    if (!w || w->state != FM_WORKER_READY || reasons[why].kind <= reasons[w->why].kind || reasons[why].kind == TOLD)
+        return;
+    w->why = (uint8_t)why;
+    r->replaced[why]++;
+    say(r, reasons[why].kind == STUCK ? FM_LOG_ERROR : FM_LOG_INFO,
+        "Worker %u (pid %ld) %s; another one takes its place", w->slot, (long)w->pid, reasons[why].sentence);
+}
+
+void fm_roster_describe(struct fm_roster_exit how, char *text, size_t size)
 {
     if (how.signal)
-        snprintf(text, size, "was ended by signal %d (%s)", how.signal, strsignal(how.signal));
+        snprintf(text, size, "was ended by signal %d (%s)%s", how.signal, strsignal(how.signal),
+                 how.out_of_memory ? ", for want of memory" : "");
     else
         snprintf(text, size, "has exited with %d", how.code);
 }
@@ -274,7 +397,20 @@ static void fail_reload(struct fm_roster *r, const struct fm_roster_worker *w, c
     for (size_t i = 0; i < WORKERS; i++) /* those of several ones, if the reload before was not through */
         r->workers[i].generation = r->generation;
     r->proven = true;
-    r->reload_failed = true;
+    r->reload = FM_RELOAD_FAILED;
+    snprintf(r->reload_failed, sizeof r->reload_failed, "worker %u %s", w->slot, how);
+}
+
+/* What its slot remembers of it. */
+static void remember(struct fm_roster *r, const struct fm_roster_worker *w, struct fm_roster_exit how, uint64_t now)
+{
+    struct fm_roster_slot *s = &r->slots[w->slot];
+    s->last = w->pid;
+    s->how = how;
+    s->ended_at = now;
+    s->why = w->why;
+    s->exits += is_staying(w);
+    r->out_of_memory += how.out_of_memory;
 }
 
 void fm_roster_exited(struct fm_roster *r, pid_t pid, struct fm_roster_exit how, uint64_t now)
@@ -284,8 +420,9 @@ void fm_roster_exited(struct fm_roster *r, pid_t pid, struct fm_roster_exit how,
     if (!found)
         return;
     struct fm_roster_worker w = *found;
+    remember(r, &w, how, now);
     found->pid = 0;
-    describe(how, text, sizeof text);
+    fm_roster_describe(how, text, sizeof text);
     if (!is_staying(&w)) { /* as it was told */
         bool well = how.code == 0 || w.state == FM_WORKER_KILLED || !w.was_ready;
         say(r, well ? FM_LOG_INFO : FM_LOG_ERROR, "Worker %u (pid %ld) %s", w.slot, (long)w.pid, text);
@@ -299,7 +436,7 @@ void fm_roster_exited(struct fm_roster *r, pid_t pid, struct fm_roster_exit how,
             (long)w.pid, text);
         fm_roster_stop(r, SIGTERM, now);
         r->code = how.code > 0 ? how.code : 1;
-    } else if (is_current(r, &w) && !r->proven && t.old_ready > 0) {
+    } else if (w.generation == r->generation && !r->proven && t.old_ready + t.stuck > 0) {
         fail_reload(r, &w, text);
     } else {
         if (w.was_ready && now - w.since >= FORGOTTEN)
@@ -315,34 +452,39 @@ void fm_roster_exited(struct fm_roster *r, pid_t pid, struct fm_roster_exit how,
 
 void fm_roster_reload(struct fm_roster *r, uint64_t now)
 {
-    (void)now;
-    if (r->stopping || !r->ever_ready)
+    if (r->stopping || (!r->ever_ready && !r->old_first))
         return; /* what loads is as new as it can be */
     r->generation++;
     r->proven = false;
-    r->reload_failed = false;
+    r->reload = FM_RELOAD_LOADING;
     for (unsigned i = 0; i < FM_WORKERS_MAX; i++)
-        r->slots[i] = (struct fm_roster_slot){0, 0};
+        r->slots[i].delay = r->slots[i].start_at = 0;
+    for (size_t i = 0; i < WORKERS && r->old_first; i++)
+        if (is_staying(&r->workers[i]))
+            drain(r, &r->workers[i], SIGINT, now);
 }
 
 void fm_roster_resize(struct fm_roster *r, int by)
 {
     long wanted = (long)r->wanted + by;
     r->wanted = wanted < 1 ? 1 : wanted > FM_WORKERS_MAX ? FM_WORKERS_MAX : (unsigned)wanted;
+    r->slots_used = r->wanted > r->slots_used ? r->wanted : r->slots_used;
 }
 
 void fm_roster_stop(struct fm_roster *r, int number, uint64_t now)
 {
     r->stopping = true;
     for (size_t i = 0; i < WORKERS; i++)
-        if (r->workers[i].pid > 0 && r->workers[i].state != FM_WORKER_KILLED)
+        if (r->workers[i].pid > 0 && r->workers[i].state != FM_WORKER_KILLED) {
+            if (is_staying(&r->workers[i]))
+                r->workers[i].why = FM_WHY_STOP;
             drain(r, &r->workers[i], number, now);
+        }
 }
 
 bool fm_roster_is_reloading(const struct fm_roster *r)
 {
-    struct tally t = tally(r);
-    return r->ever_ready && !r->stopping && (!r->proven || t.old_loading + t.old_ready > 0);
+    return !r->stopping && (r->reload == FM_RELOAD_LOADING || r->reload == FM_RELOAD_REPLACING);
 }
 
 bool fm_roster_is_over(const struct fm_roster *r)

@@ -24,16 +24,16 @@
 
 static void write_roster(FILE *f, const struct fm_roster *r)
 {
-    fprintf(f, "roster %u %u %d %d %d %" PRIu32 "\n", r->wanted, r->generation, r->proven, r->ever_ready,
-            r->reload_failed, r->random);
+    fprintf(f, "roster %u %u %d %d %u %" PRIu32 "\n", r->wanted, r->generation, r->proven, r->ever_ready,
+            (unsigned)r->reload, r->random);
     for (unsigned i = 0; i < COUNT_OF(r->slots); i++)
         if (r->slots[i].delay > 0)
             fprintf(f, "slot %u %" PRIu64 " %" PRIu64 "\n", i, r->slots[i].delay, r->slots[i].start_at);
     for (unsigned i = 0; i < COUNT_OF(r->workers); i++) {
         const struct fm_roster_worker *w = &r->workers[i];
         if (w->pid > 0)
-            fprintf(f, "worker %ld %u %u %u %d %" PRIu64 " %" PRIu64 "\n", (long)w->pid, w->slot, w->generation,
-                    w->state, w->was_ready, w->since, w->kill_at);
+            fprintf(f, "worker %ld %u %u %u %d %" PRIu64 " %" PRIu64 " %u %d %" PRIu64 "\n", (long)w->pid, w->slot, w->generation,
+                    w->state, w->was_ready, w->since, w->kill_at, w->why, w->quick, w->boot);
     }
 }
 
@@ -46,7 +46,7 @@ static void write_children(FILE *f, const struct fm_children *c)
     putc('\n', f);
     for (unsigned i = 0; i < COUNT_OF(c->all); i++)
         if (c->all[i].pid > 0)
-            fprintf(f, "child %ld %d %d\n", (long)c->all[i].pid, c->all[i].ready_fd, c->all[i].counters_fd);
+            fprintf(f, "child %ld %u %d %d\n", (long)c->all[i].pid, c->all[i].slot, c->all[i].control_fd, c->all[i].counters_fd);
 }
 
 /* A path may have any byte in it, so it is written in hexadecimal digits. */
@@ -91,19 +91,21 @@ int fm_state_write(const struct fm_state *s)
 static bool read_roster(struct fm_state *s, const char *text)
 {
     struct fm_roster *r = s->roster;
-    int proven, ever, failed;
-    if (sscanf(text, "%u %u %d %d %d %" SCNu32, &r->wanted, &r->generation, &proven, &ever, &failed, &r->random) != 6)
+    int proven, ever;
+    unsigned reload;
+    if (sscanf(text, "%u %u %d %d %u %" SCNu32, &r->wanted, &r->generation, &proven, &ever, &reload, &r->random) != 6)
         return false;
     r->proven = proven;
     r->ever_ready = ever;
-    r->reload_failed = failed;
+    r->reload = reload <= FM_RELOAD_FAILED ? (enum fm_reload)reload : FM_RELOAD_NONE;
+    r->slots_used = r->wanted;
     return r->wanted >= 1 && r->wanted <= FM_WORKERS_MAX;
 }
 
 static bool read_slot(struct fm_state *s, const char *text)
 {
     unsigned i;
-    struct fm_roster_slot slot;
+    struct fm_roster_slot slot = {0};
     if (sscanf(text, "%u %" SCNu64 " %" SCNu64, &i, &slot.delay, &slot.start_at) != 3 || i >= FM_WORKERS_MAX)
         return false;
     s->roster->slots[i] = slot;
@@ -115,12 +117,14 @@ static bool read_worker(struct fm_state *s, const char *text)
     struct fm_roster *r = s->roster;
     struct fm_roster_worker w = {0};
     long pid;
-    unsigned state;
-    int was_ready;
-    if (sscanf(text, "%ld %u %u %u %d %" SCNu64 " %" SCNu64, &pid, &w.slot, &w.generation, &state, &was_ready, &w.since,
-               &w.kill_at) != 7 ||
-        pid <= 0 || w.slot >= FM_WORKERS_MAX || state >= FM_WORKER_STATE_COUNT)
+    unsigned state, why;
+    int was_ready, quick;
+    if (sscanf(text, "%ld %u %u %u %d %" SCNu64 " %" SCNu64 " %u %d %" SCNu64, &pid, &w.slot, &w.generation, &state,
+               &was_ready, &w.since, &w.kill_at, &why, &quick, &w.boot) != 10 ||
+        pid <= 0 || w.slot >= FM_WORKERS_MAX || state >= FM_WORKER_STATE_COUNT || why >= FM_WHY_COUNT)
         return false;
+    w.why = (uint8_t)why;
+    w.quick = quick;
     w.pid = (pid_t)pid;
     w.state = (uint8_t)state;
     w.was_ready = was_ready;
@@ -135,9 +139,10 @@ static bool read_worker(struct fm_state *s, const char *text)
 static bool read_child(struct fm_state *s, const char *text) FM_ON_LOOP
 {
     long pid;
-    int ready_fd, counters_fd;
-    return sscanf(text, "%ld %d %d", &pid, &ready_fd, &counters_fd) == 3 && pid > 0 &&
-           fm_children_adopt(s->children, (pid_t)pid, ready_fd, counters_fd) == 0;
+    unsigned slot;
+    int control_fd, counters_fd;
+    return sscanf(text, "%ld %u %d %d", &pid, &slot, &control_fd, &counters_fd) == 4 && pid > 0 &&
+           fm_children_adopt(s->children, (pid_t)pid, slot, control_fd, counters_fd) == 0;
 }
 
 /* Where the two programs count different things, counters begin anew, as for a server that was started again. */
@@ -244,7 +249,7 @@ void fm_state_keep_open(const struct fm_state *s, bool open)
         keep(s->conns->bound[i].listener.fd, open);
     for (size_t i = 0; i < COUNT_OF(s->children->all); i++)
         if (s->children->all[i].pid > 0) {
-            keep(s->children->all[i].ready_fd, open);
+            keep(s->children->all[i].control_fd, open);
             keep(s->children->all[i].counters_fd, open);
         }
     keep(s->admin_fd, open);

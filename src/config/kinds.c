@@ -12,6 +12,7 @@
 #include "fermata/http/logformat.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
+#include "processors.h"
 
 /* Each returns NULL, or what the option takes. */
 
@@ -36,6 +37,15 @@ const char *fm_option_whole(unsigned *to, const char *text, unsigned min, unsign
     }
     *to = (unsigned)n;
     return NULL;
+}
+
+/* 0 is as much as there can be, as with gunicorn. */
+static const char *parse_limit(unsigned *to, const char *text)
+{
+    const char *takes = fm_option_whole(to, text, 0, 1 << 24);
+    if (!takes && *to == 0)
+        *to = 1 << 24;
+    return takes;
 }
 
 static const char *parse_size(uint64_t *to, const char *text)
@@ -132,6 +142,27 @@ static const char *parse_mask(int *to, const char *text)
     return NULL;
 }
 
+static const char *parse_engine(enum fm_reload_engine *to, const char *text)
+{
+    static const char *const names[] = {"auto", "inotify", "poll"};
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *to = (enum fm_reload_engine)i;
+            return NULL;
+        }
+    return "takes auto, inotify or poll";
+}
+
+static const char *parse_pattern(struct fm_options *o, const char *text)
+{
+    if (!*text)
+        return "takes a value that is not empty";
+    if (o->nreload_extra == FM_MAX_RELOAD_EXTRA)
+        return "may be given 64 times";
+    o->reload_extra[o->nreload_extra++] = text;
+    return NULL;
+}
+
 static const char *parse_fields(bool *rfc7239, const char *text)
 {
     *rfc7239 = strcmp(text, "forwarded") == 0;
@@ -205,15 +236,72 @@ static const char *apply_logs(struct fm_options *o, enum fm_option_kind kind, vo
     }
 }
 
-static const char *parse_env(const char *text)
+static const char *check_env(const char *text)
 {
     const char *equals = strchr(text, '=');
-    if (!equals || equals == text)
-        return "takes NAME=VALUE";
-    char *name = fm_strndup(text, (size_t)(equals - text));
-    setenv(name, equals + 1, 1);
+    return !equals || equals == text ? "takes NAME=VALUE" : NULL;
+}
+
+void fm_option_set_env(const char *text)
+{
+    size_t n = strcspn(text, "=");
+    char *name = fm_strndup(text, n);
+    setenv(name, text + n + 1, 1);
     free(name);
+}
+
+static const char *parse_flag(bool *to, const char *text)
+{
+    *to = !text || strcasecmp(text, "true") == 0 || strcmp(text, "1") == 0;
+    return *to || strcasecmp(text, "false") == 0 || strcmp(text, "0") == 0 ? NULL : "takes true or false";
+}
+
+/* "auto", or how many. */
+static const char *parse_workers(unsigned *to, const char *text)
+{
+    if (strcmp(text, "auto") != 0)
+        return fm_option_whole(to, text, 1, FM_MAX_WORKERS) ? "takes a whole number from 1 to 256, or auto" : NULL;
+    *to = fm_processors(FM_MAX_WORKERS);
     return NULL;
+}
+
+/* The names of classes for asyncio applications; any other one of gunicorn's is for what is served here. */
+static const char *check_class(const char *text)
+{
+    static const char *const others[] = {"uvicorn", "asgi", "hypercorn", "aiohttp"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strcasestr(text, others[i]))
+            return "takes a class for WSGI, and does nothing with it; ASGI and other asyncio applications are not "
+                   "served "
+                   "here: keep them on uvicorn, or wrap them (a2wsgi.ASGIMiddleware)";
+    return NULL;
+}
+
+bool fm_option_is_text(enum fm_option_kind kind)
+{
+    static const enum fm_option_kind kinds[] = {
+        KIND_BIND,        KIND_TEXT,    KIND_ENV,      KIND_ROOT,        KIND_LOGFORMAT, KIND_APP,
+        KIND_CLASS,       KIND_ADMIN,   KIND_SYSLOG,   KIND_SYSLOG_NAME, KIND_FACILITY,  KIND_STATSD,
+        KIND_STATSD_TEXT, KIND_PATTERN, KIND_EXCLUDED, KIND_IDS,         KIND_PATH,      KIND_JSON,
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (kinds[i] == kind)
+            return true;
+    return false;
+}
+
+enum fm_option_lists fm_option_lists(enum fm_option_kind kind)
+{
+    switch (kind) {
+    case KIND_BIND:
+    case KIND_EXCLUDED:
+    case KIND_PATTERN:
+    case KIND_ENV: return FM_LIST_REPEATED;
+    case KIND_PEERS:
+    case KIND_SENDERS:
+    case KIND_PARTS: return FM_LIST_JOINED;
+    default: return FM_LIST_REFUSED;
+    }
 }
 
 const char *fm_option_apply(struct fm_options *o, enum fm_option_kind kind, size_t offset, const char *text)
@@ -227,31 +315,37 @@ const char *fm_option_apply(struct fm_options *o, enum fm_option_kind kind, size
         o->nbinds += !why;
         return why;
     case KIND_ADMIN: o->has_admin = true; return parse_admin(field, text);
-    case KIND_WORKERS: return fm_option_whole(field, text, 1, FM_MAX_WORKERS);
+    case KIND_WORKERS: return parse_workers(field, text);
     case KIND_COUNT: return fm_option_whole(field, text, 1, 1000000);
     case KIND_MAYBE: return fm_option_whole(field, text, 0, 1000000);
-    case KIND_LIMIT: return fm_option_whole(field, text, 1, 1 << 24);
+    case KIND_LIMIT: return parse_limit(field, text);
     case KIND_SIZE: return parse_size(field, text);
     case KIND_SECONDS: return parse_seconds(field, text);
     case KIND_TCP_SECONDS: return parse_tcp_seconds(field, text);
     case KIND_PATH: return parse_path(field, text);
-    case KIND_ENV: return parse_env(text);
+    case KIND_ENV: return check_env(text);
     case KIND_MODE: return parse_mode(field, text);
     case KIND_MASK: return parse_mask(field, text);
     case KIND_USER: return fm_identity_user(field, text);
     case KIND_GROUP: return fm_identity_group(field, text);
-    case KIND_FLAG: *(bool *)field = true; return NULL;
+    case KIND_FLAG: return parse_flag(field, text);
+    case KIND_CLASS: return check_class(text);
     case KIND_PEERS: return fm_peers_parse(field, text);
     case KIND_PARTS: return fm_forwarded_parse_parts(field, text);
     case KIND_FIELDS: return parse_fields(field, text);
     case KIND_VERSIONS: return parse_versions(field, text);
     case KIND_SENDERS: o->has_proxy_allow_from = true; return fm_peers_parse(field, text);
     case KIND_ROOT: return fm_option_root(o, text);
+    case KIND_PATTERN: return parse_pattern(o, text);
+    case KIND_ENGINE: return parse_engine(field, text);
     case KIND_TEXT:
         if (!*text)
             return "takes a value that is not empty";
         *(const char **)field = text;
         return NULL;
+    case KIND_APP:
+    case KIND_JSON: *(const char **)field = text; return NULL;
+    case KIND_IGNORED:
     case KIND_HELP:
     case KIND_VERSION: return NULL;
     default: return apply_logs(o, kind, field, text);

@@ -20,8 +20,19 @@
     X('p', "pid", TEXT, pidfile, NULL, "FILE", "write the number of the process here [none]")                          \
     X('n', "name", TEXT, name, NULL, "NAME", "what ps shows in titles of processes, beside what each is [none]")       \
     X('w', "workers", WORKERS, workers, NULL, "N",                                                                     \
-      "processes that serve, with one more that starts and replaces them "                                             \
+      "processes that serve, with one more that starts and replaces them; auto: one for each processor "               \
       "[$WEB_CONCURRENCY, or one process that does all itself]")                                                       \
+    X(0, "preload", FLAG, preload, NULL, NULL,                                                                         \
+      "with --workers: the application is loaded once, and the workers are forked from there and share its memory")    \
+    X(0, "reload", FLAG, reload, NULL, NULL,                                                                           \
+      "for development: the application is loaded anew when one of its files changes, and what cannot be loaded is a " \
+      "page with the traceback; one worker, unless --workers says otherwise")                                          \
+    X(0, "reload-extra-file", PATTERN, reload_extra, NULL, "PATTERN",                                                  \
+      "files that count as well, with *, ? and [...], or a directory with all below it; repeatable")                   \
+    X(0, "reload-engine", ENGINE, reload_engine, "auto", "ENGINE",                                                     \
+      "how changes are noticed: inotify, poll (twice a second), or auto")                                              \
+    X('k', "worker-class", CLASS, app, NULL, "CLASS",                                                                  \
+      "taken for gunicorn's sake: there is one kind of worker, for WSGI applications")                                 \
     X(0, "threads", COUNT, threads, "8", "N", "threads that run the application")                                      \
     X(0, "backlog", COUNT, backlog, "2048", "N", "connections the kernel keeps waiting to be accepted")                \
     X(0, "worker-connections", COUNT, worker_connections, "10000", "N",                                                \
@@ -39,11 +50,28 @@
     X(0, "drain-delay", SECONDS, drain_delay, "0", "SEC",                                                              \
       "time after SIGTERM in which all is served still, but /readyz says 503 and responses Connection: close")         \
     X(0, "graceful-timeout", SECONDS, graceful_timeout, "30", "SEC", "time for requests to end after SIGTERM")         \
+    X(0, "drain-idle", SECONDS, drain_idle, "1", "SEC",                                                                \
+      "time for an idle connection's next request, for half a head and for a client that was answered, in a drain")    \
+    X(0, "drain-timeout", SECONDS, drain_timeout, NULL, "SEC",                                                         \
+      "time for requests to end in a worker that is replaced [as --graceful-timeout]")                                 \
+    X(0, "drain-workers", MAYBE, drain_workers, "0", "N",                                                              \
+      "replaced workers that may be there at a time; of one more the oldest ends quickly; 0 is as many as --workers")  \
+    X('t', "timeout", SECONDS, timeout, "30", "SEC",                                                                   \
+      "a worker is replaced that does not answer for so long, or whose threads are all in one step for so long "       \
+      "while requests wait; 0 is off")                                                                                 \
+    X(0, "gil-timeout", SECONDS, gil_timeout, "0", "SEC",                                                              \
+      "a worker is replaced in which the GIL is not to be had for so long; 0 is off")                                  \
+    X(0, "max-requests", MAYBE, max_requests, "0", "N", "requests after which a worker is replaced; 0 is off")         \
+    X(0, "max-requests-jitter", MAYBE, max_requests_jitter, "0", "N", "up to so many more, by chance")                 \
+    X(0, "max-worker-memory", SIZE, max_worker_memory, "0", "BYTES",                                                   \
+      "memory of its own with which a worker is replaced; 0 is off")                                                   \
+    X(0, "worker-lifetime", SECONDS, worker_lifetime, "0", "SEC", "time after which a worker is replaced; 0 is off")   \
+    X(0, "min-ready", WORKERS, min_ready, "1", "N", "workers with which /readyz says that it is ready")                \
     X(0, "allow-half-close", FLAG, allow_half_close, NULL, NULL,                                                       \
       "a client that ended its direction still gets the response of a parked request")                                 \
-    X(0, "limit-request-line", LIMIT, limits.request_line, "8190", "BYTES", "longest request line")                    \
-    X(0, "limit-request-fields", LIMIT, limits.fields, "100", "N", "most header fields of a request")                  \
-    X(0, "limit-request-field_size", LIMIT, limits.field_size, "8190", "BYTES", "longest header field")                \
+    X(0, "limit-request-line", LIMIT, limits.request_line, "8190", "BYTES", "longest request line; 0 is 16777216")     \
+    X(0, "limit-request-fields", LIMIT, limits.fields, "100", "N", "most header fields of a request; 0 is 16777216")   \
+    X(0, "limit-request-field_size", LIMIT, limits.field_size, "8190", "BYTES", "longest header field; 0 is 16777216") \
     X(0, "limit-request-body", SIZE, limits.body, "1073741824", "BYTES", "largest request body")                       \
     X(0, "limit-body-rate", SIZE, limit_body_rate, "500", "BYTES",                                                     \
       "bytes a second that a request body must come with, over a whole body timeout; 0 is off")                        \
@@ -103,7 +131,58 @@
     X(0, "statsd-prefix", STATSD_TEXT, statsd.prefix, NULL, "TEXT", "what their names begin with, before a dot")       \
     X(0, "dogstatsd-tags", STATSD_TEXT, statsd.tags, NULL, "TAGS", "NAME:VALUE,... behind each value")                 \
     X(0, "admin-bind", ADMIN, admin, NULL, "HOST:PORT", "serve /healthz, /readyz and /metrics here [off]")             \
+    X('c', "config", TEXT, config, NULL, "FILE",                                                                       \
+      "read options from this file: Python with gunicorn's names and hooks, or TOML; python:MODULE is a module "       \
+      "[none]")                                                                                                        \
+    X(0, "check-config", FLAG, check_config, NULL, NULL,                                                               \
+      "check all options and load the application, then exit: 0, 2 or 3")                                              \
+    X(0, "print-config", FLAG, print_config, NULL, NULL,                                                               \
+      "show each option's value and where it comes from, as a file in TOML, then exit")                                \
     X('h', "help", HELP, app, NULL, NULL, "show this text and exit")                                                   \
     X('v', "version", VERSION, app, NULL, NULL, "show the version and exit")
+
+/* X(option, setting): what the option is called in a file, where that is not its name with underscores. */
+#define FM_OPTION_SETTINGS(X)                                                                                          \
+    X("access-logfile", "accesslog")                                                                                   \
+    X("access-logformat", "access_log_format")                                                                         \
+    X("error-logfile", "errorlog")                                                                                     \
+    X("log-level", "loglevel")                                                                                         \
+    X("log-config", "logconfig")                                                                                       \
+    X("log-config-json", "logconfig_json")                                                                             \
+    X("log-syslog", "syslog")                                                                                          \
+    X("log-syslog-to", "syslog_addr")                                                                                  \
+    X("log-syslog-prefix", "syslog_prefix")                                                                            \
+    X("log-syslog-facility", "syslog_facility")                                                                        \
+    X("keep-alive", "keepalive")                                                                                       \
+    X("env", "raw_env")                                                                                                \
+    X("pid", "pidfile")                                                                                                \
+    X("name", "proc_name")                                                                                             \
+    X("preload", "preload_app")                                                                                        \
+    X("reload-extra-file", "reload_extra_files")                                                                       \
+    X("proxy-allow-from", "proxy_allow_ips")
+
+/* X(spelling, option): other ways to write it, on the command line and in a file. */
+#define FM_OPTION_ALIASES(X)                                                                                           \
+    X("log-file", "error-logfile")                                                                                     \
+    X("access-log-format", "access-logformat")                                                                         \
+    X("limit-request-field-size", "limit-request-field_size")                                                          \
+    X("trusted-proxies", "forwarded-allow-ips")
+
+/* X(short or 0, "long", "ARG" or NULL, "why"): options of gunicorn's that are taken, and do nothing, because nothing is
+ * lost by that. */
+#define FM_OPTIONS_IGNORED(X)                                                                                          \
+    X(0, "worker-tmp-dir", "DIR", "no worker has to prove that it is alive by a file")                                 \
+    X(0, "no-sendfile", NULL, "sendfile is only used where that is the same")                                          \
+    X(0, "sendfile", NULL, "sendfile is only used where that is the same")                                             \
+    X(0, "reuse-port", NULL, "workers share the sockets of --bind")                                                    \
+    X(0, "no-control-socket", NULL, "there is none")                                                                   \
+    X(0, "control-socket-disable", NULL, "there is none")                                                              \
+    X(0, "control-socket", "PATH", "there is none")                                                                    \
+    X(0, "control-socket-mode", "MODE", "there is none")                                                               \
+    X('R', "enable-stdio-inheritance", NULL, "standard streams are inherited")                                         \
+    X(0, "suppress-ragged-eofs", NULL, "it is about TLS")                                                              \
+    X(0, "do-handshake-on-connect", NULL, "it is about TLS")                                                           \
+    X(0, "http-parser", "NAME", "there is one")                                                                        \
+    X(0, "default-proc-name", "NAME", "see --name")
 
 #endif

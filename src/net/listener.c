@@ -319,26 +319,54 @@ static void go_to_the_end(struct fm_listener *l) FM_ON_LOOP
     resume(l);
 }
 
-static void on_acceptable(evutil_socket_t fd, short events, void *arg)
+/* Accepts what waits, `most` of it.  How many, or -1 if accepting pauses, for want of something. */
+static int accept_some(struct fm_listener *l, int most) FM_ON_LOOP
 {
-    struct fm_listener *l = arg;
-    (void)fd, (void)events;
-    fm_assert_on_loop();
-    for (int i = 0; i < (l->shared ? 1 : ACCEPTS_PER_WAKE) && l->wanted && l->fd >= 0; i++) {
+    int n = 0;
+    while (n < most && l->wanted && l->fd >= 0) {
         int err = accept_one(l);
+        n += err == 0;
+        if (err == -EAGAIN)
+            break;
         if (err == 0)
             continue;
-        if (err == -EAGAIN)
-            return;
         if (!l->complained) /* near its limit it works now and then */
             fm_error_ratelimited("accept: %s; accepting pauses and tries again", fm_strerror(err));
         l->complained = true;
         event_del(l->event);
         fm_timer_start(&l->loop->timers, &l->retry, l->retry_kind, fm_loop_now(l->loop));
+        return -1;
+    }
+    return n;
+}
+
+/* This process had no thread for another request, so the others may have the connection, for as long as it takes to
+ * wake up.  What they leave is ours. */
+static void yield(struct fm_listener *l) FM_ON_LOOP
+{
+    event_del(l->event);
+    fm_timer_start(&l->loop->timers, &l->retry, l->yield_kind, fm_loop_now(l->loop));
+}
+
+static void on_acceptable(evutil_socket_t fd, short events, void *arg)
+{
+    struct fm_listener *l = arg;
+    (void)fd, (void)events;
+    fm_assert_on_loop();
+    if (l->shared && l->is_busy && l->is_busy(l)) {
+        yield(l);
         return;
     }
-    if (l->shared && l->wanted && l->fd >= 0)
+    if (accept_some(l, l->shared ? 1 : ACCEPTS_PER_WAKE) > 0 && l->shared && l->wanted && l->fd >= 0)
         go_to_the_end(l);
+}
+
+void fm_listener_yielded(struct fm_timer *t)
+{
+    struct fm_listener *l = FM_LIST_ENTRY(t, struct fm_listener, retry);
+    fm_assert_on_loop();
+    if (accept_some(l, ACCEPTS_PER_WAKE) >= 0 && l->wanted && l->fd >= 0)
+        resume(l);
 }
 
 void fm_listener_retry(struct fm_timer *t)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "fermata/util/clock.h"
+#include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
 #include "fermata/util/log.h"
@@ -155,6 +156,7 @@ static bool must_not_sleep(struct fm_loop *l)
 
 void fm_loop_turn(struct fm_loop *l, bool block)
 {
+    fm_count(FM_C_TURNS);
     fm_loop_visit(l);
     arm(l, fm_timers_run(&l->timers, fm_loop_now(l)));
     flush(l);

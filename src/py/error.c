@@ -148,3 +148,44 @@ void fm_py_log_stack(unsigned long ident, const char *fmt, ...)
     Py_XDECREF(frames);
     Py_XDECREF(sys);
 }
+
+/* "fermata-1", or "?". */
+static void name_of(PyObject *threads, PyObject *ident, char *name, size_t size)
+{
+    snprintf(name, size, "?");
+    for (Py_ssize_t i = 0; threads && PyList_Check(threads) && i < PyList_GET_SIZE(threads); i++) {
+        PyObject *thread = Py_NewRef(PyList_GET_ITEM(threads, i)); /* a new list: no other thread knows it */
+        PyObject *its = PyObject_GetAttrString(thread, "ident"), *text = PyObject_GetAttrString(thread, "name");
+        const char *utf8 = text && PyUnicode_Check(text) ? PyUnicode_AsUTF8(text) : NULL;
+        if (utf8 && its && PyObject_RichCompareBool(its, ident, Py_EQ) == 1)
+            snprintf(name, size, "%s", utf8);
+        PyErr_Clear();
+        Py_XDECREF(text);
+        Py_XDECREF(its);
+        Py_DECREF(thread);
+    }
+}
+
+void fm_py_log_stacks(const char *what)
+{
+    char head[1024], name[100];
+    PyObject *sys = PyImport_ImportModule("sys"), *module = PyImport_ImportModule("threading");
+    PyObject *frames = sys ? PyObject_CallMethod(sys, "_current_frames", NULL) : NULL;
+    PyObject *threads = module ? PyObject_CallMethod(module, "enumerate", NULL) : NULL;
+    PyObject *own = module ? PyObject_CallMethod(module, "get_ident", NULL) : NULL;
+    PyObject *ident, *frame; /* borrowed; the dictionary is a copy that no other thread knows */
+    PyErr_Clear();
+    for (Py_ssize_t at = 0; frames && PyDict_Check(frames) && PyDict_Next(frames, &at, &ident, &frame);) {
+        if (own && PyObject_RichCompareBool(own, ident, Py_EQ) == 1)
+            continue;
+        name_of(threads, ident, name, sizeof name);
+        snprintf(head, sizeof head, "%s: this is where thread %s is:", what, name);
+        log_lines(FM_LOG_WARNING, head, format_with("format_stack", "(O)", frame));
+    }
+    PyErr_Clear();
+    Py_XDECREF(own);
+    Py_XDECREF(threads);
+    Py_XDECREF(frames);
+    Py_XDECREF(module);
+    Py_XDECREF(sys);
+}

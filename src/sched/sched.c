@@ -11,6 +11,7 @@
 #include "fermata/sched/sched.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -37,7 +38,7 @@ struct fm_thread *fm_thread_self(void) { return self; }
 int fm_sched_init(struct fm_sched *c, unsigned pool, const struct fm_sched_ops *ops, void *ctx)
 {
     pthread_condattr_t monotonic;
-    *c = (struct fm_sched){.ops = ops, .ctx = ctx, .pool = pool};
+    *c = (struct fm_sched){.ops = ops, .ctx = ctx, .pool = pool, .busy_from = UINT_MAX};
     c->monitor_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (c->monitor_fd < 0)
         return -errno;
@@ -163,6 +164,9 @@ unsigned fm_sched_waiting(struct fm_sched *c)
     return unstarted > idle ? unstarted - idle : 0;
 }
 
+/* The leader has not seen yet that so many threads are in a step. */
+static bool is_news(const struct fm_sched *c) FM_REQUIRES(c->lock) { return c->running >= c->busy_from && !c->busy; }
+
 static bool would_run_inline(const struct fm_sched *c) FM_REQUIRES(c->lock)
 {
     return fm_runq_length(&c->runq) > 0 && c->budget == 0 && c->running < c->pool;
@@ -173,7 +177,7 @@ bool fm_sched_has_work(struct fm_sched *c)
     if (fm_thread_on_loop && fm_runq_length(&c->incoming) > 0)
         return true;
     fm_mutex_lock(&c->lock);
-    bool work = would_run_inline(c) || c->stop;
+    bool work = would_run_inline(c) || is_news(c) || c->stop;
     fm_mutex_unlock(&c->lock);
     return work;
 }
@@ -218,16 +222,21 @@ static void run_task(struct fm_thread *h, struct fm_task *t)
     fm_observe(FM_HG_QUEUE_WAIT, begin > t->queued_at ? begin - t->queued_at : 0);
     fm_task_move(t, FM_TASK_QUEUED, FM_TASK_RUNNING);
     fm_thread_take(h, t);
+    atomic_store_explicit(&h->since, begin & ~(uint64_t)FM_FOR_GIL, memory_order_relaxed);
     c->ops->step(c->ctx, h, t);
+    atomic_store_explicit(&h->since, 0, memory_order_relaxed);
     if (h->now == begin)
         h->now = fm_now();
     fm_observe(FM_HG_STEP, h->now - begin);
 }
 
-static void ensure_gil(struct fm_thread *h)
+/* `now` is when it begins to wait for it. */
+static void ensure_gil(struct fm_thread *h, uint64_t now)
 {
-    if (!h->has_gil)
-        h->sched->ops->take_gil(h->sched->ctx, h);
+    if (h->has_gil)
+        return;
+    atomic_store_explicit(&h->since, now | FM_FOR_GIL, memory_order_relaxed);
+    h->sched->ops->take_gil(h->sched->ctx, h);
     h->has_gil = true;
 }
 
@@ -274,7 +283,7 @@ static void begin_batch(struct fm_sched *c, struct fm_thread *h, uint64_t now, u
     atomic_store_explicit(&c->inline_since, now | FM_FOR_GIL, memory_order_relaxed);
     atomic_store(&c->inline_thread, h);
     fm_sched_watch(c);
-    ensure_gil(h);
+    ensure_gil(h, now);
     h->now = fm_now();
     h->until = h->now + BATCH;
     fm_waits_enter(&h->waits, h->now, others);
@@ -336,12 +345,15 @@ static void leader_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->
 {
     if (c->budget > 0)
         wake_searcher(c); /* it finds what a leader that stalled has left */
-    bool block = !would_run_inline(c);
+    bool block = !would_run_inline(c), busy = c->running >= c->busy_from, changed = busy != c->busy;
+    c->busy = busy;
     c->handing_off = c->budget > 0;
     fm_mutex_unlock(&c->lock);
     fm_waits_leave(&h->waits, h->now);
     leave_gil(h);
     fm_role_take_loop();
+    if (changed && c->ops->busy)
+        c->ops->busy(c->ctx, busy);
     c->ops->poll(c->ctx, block);
     fm_role_drop_loop();
     fm_mutex_lock(&c->lock);
@@ -369,8 +381,12 @@ static void pool_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lo
         c->pool_turns++;
         if (c->budget > 0)
             wake_searcher(c);
+        bool news = is_news(c);
         fm_mutex_unlock(&c->lock);
-        ensure_gil(h);
+        if (news)
+            c->ops->wake(c->ctx); /* a leader that looks later finds it by itself (fm_sched_has_work) */
+        if (!h->has_gil)
+            ensure_gil(h, fm_now());
         h->now = fm_now();
         run_task(h, t);
         fm_mutex_lock(&c->lock);
@@ -516,6 +532,23 @@ void fm_sched_watch(struct fm_sched *c)
 {
     if (atomic_load(&c->monitor_asleep) && atomic_exchange(&c->monitor_asleep, 0))
         fm_sched_look_after(c, atomic_load_explicit(&c->watch_after, memory_order_relaxed));
+}
+
+void fm_sched_watch_from(struct fm_sched *c, unsigned threads) { c->busy_from = threads; }
+
+void fm_sched_ages(struct fm_sched *c, uint64_t before, struct fm_sched_ages *ages)
+{
+    *ages = (struct fm_sched_ages){.gil_since = UINT64_MAX};
+    fm_mutex_lock(&c->lock);
+    ages->waiting = fm_runq_length(&c->runq) + fm_runq_length(&c->incoming);
+    fm_mutex_unlock(&c->lock);
+    for (unsigned i = 0; i <= c->pool; i++) {
+        uint64_t since = atomic_load_explicit(&c->threads[i].since, memory_order_relaxed);
+        uint64_t began = since & ~(uint64_t)FM_FOR_GIL;
+        ages->old += since != 0 && began <= before;
+        if ((since & FM_FOR_GIL) && began < ages->gil_since)
+            ages->gil_since = began;
+    }
 }
 
 void fm_sched_threads(struct fm_sched *c, unsigned *busy, unsigned *idle)

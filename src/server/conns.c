@@ -20,11 +20,24 @@ void fm_conns_init(struct fm_conns *conns, struct fm_service *service, unsigned 
     fm_list_init(&conns->list);
 }
 
+/* A request that came now would wait for a thread, though another worker may have one. */
+static bool is_busy(const struct fm_listener *l)
+{
+    const struct fm_conns *conns = l->owner;
+    unsigned busy, idle;
+    fm_sched_threads(conns->service->sched, &busy, &idle);
+    return idle == 0;
+}
+
 int fm_conns_start(struct fm_conns *conns)
 {
     int err = 0;
-    for (unsigned i = 0; i < conns->nbound && err == 0; i++)
-        err = fm_listener_start(&conns->bound[i].listener, conns->service->loop, FM_T_ACCEPT, fm_conns_accept, conns);
+    for (unsigned i = 0; i < conns->nbound && err == 0; i++) {
+        struct fm_listener *l = &conns->bound[i].listener;
+        l->is_busy = is_busy;
+        l->yield_kind = FM_T_YIELD;
+        err = fm_listener_start(l, conns->service->loop, FM_T_ACCEPT, fm_conns_accept, conns);
+    }
     return err;
 }
 
@@ -52,7 +65,7 @@ static void on_closed(struct fm_http1 *c)
         accept_rest(conns);
         if (conns->count == 0)
             conns->on_none(conns);
-    } else if (conns->count + 1 == conns->most) {
+    } else if (conns->count + 1 == conns->most && !conns->paused) {
         want(conns, true);
     }
 }
@@ -85,6 +98,8 @@ void fm_conns_accept(struct fm_listener *l, int fd, const union fm_sockaddr *fro
     fm_count(FM_C_CONNS);
     if (++conns->count >= conns->most)
         want(conns, false);
+    if (conns->count == 1 && conns->service->on_client)
+        conns->service->on_client(conns->service);
 }
 
 /* Calls fn with each; it may close that one, in whose place others may then be accepted, at the end of the list. */
@@ -99,12 +114,32 @@ static void walk(struct fm_conns *conns, void (*fn)(struct fm_http1 *c)) FM_ON_L
 static void drain_one(struct fm_http1 *c) FM_UNCHECKED { fm_http1_drain(c); }
 static void expire_one(struct fm_http1 *c) FM_UNCHECKED { fm_http1_expire(c); }
 
+void fm_conns_pause(struct fm_conns *conns, bool paused)
+{
+    conns->paused = paused;
+    if (!atomic_load(&conns->service->draining))
+        want(conns, !paused && conns->count < conns->most);
+}
+
 void fm_conns_drain(struct fm_conns *conns)
 {
     accept_rest(conns);
     walk(conns, drain_one);
     if (conns->count == 0)
         conns->on_none(conns);
+}
+
+unsigned fm_conns_streams(struct fm_conns *conns, unsigned most)
+{
+    unsigned n = 0;
+    for (struct fm_list *node = conns->list.next, *next; node != &conns->list; node = next) {
+        next = node->next;
+        if (!fm_http1_is_streaming(of_node(node)))
+            continue;
+        if (n++ < most)
+            fm_http1_expire(of_node(node));
+    }
+    return n;
 }
 
 void fm_conns_expire(struct fm_conns *conns) { walk(conns, expire_one); }

@@ -157,6 +157,8 @@ static void account(struct fm_exchange *x, bool complete) FM_ON_LOOP
     unsigned status = x->status ? x->status : fm_writer_head_left(w) ? w->resp.status : 0, class = status / 100;
     fm_count(class >= 1 && class <= 5 ? (enum fm_counter)(FM_C_REQ_1XX + class - 1) : FM_C_REQ_NONE);
     fm_observe(FM_HG_REQUEST, x->over - x->begun);
+    if (++x->service->served == x->service->enough)
+        x->service->on_enough(x->service);
     if (x->service->access)
         log_request(x, status, complete);
     if (x->service->statsd)
@@ -256,6 +258,14 @@ struct fm_request *fm_exchange_close(struct fm_exchange *x)
 {
     fm_loop_cancel(x->service->loop, &x->finished); /* posted only where the threads have left in haste */
     return x->call.request ? fm_exchange_drop(x) : NULL;
+}
+
+bool fm_exchange_is_streaming(struct fm_exchange *x)
+{
+    fm_mutex_lock(&x->stream->lock);
+    bool sent = x->call.request && x->stream->sent > x->sent_before;
+    fm_mutex_unlock(&x->stream->lock);
+    return sent;
 }
 
 /* ---- ended from outside ---- */

@@ -11,7 +11,6 @@
 
 const char *fm_strerror(int err)
 {
-    static __thread char text[128];
     switch (err) {
     case FM_OK: return "no error";
     case FM_EAGAIN: return "not ready";
@@ -19,7 +18,7 @@ const char *fm_strerror(int err)
     case FM_ELIMIT: return "over a limit";
     case FM_ECLOSED: return "connection closed";
     case FM_EBUSY: return "another thread is at it";
-    default: return strerror_r(-err, text, sizeof text); /* the GNU one: returns the text */
+    default: return strerror(-err); /* a text of its own for each number that there is, in any libc */
     }
 }
 

@@ -9,6 +9,20 @@
 
 #define WORTH_IT (32L * 1024 * 1024) /* bytes */
 
+#ifdef __GLIBC__
+
+/* Of glibc 2.33: what is built with an older one takes it where there is one. */
+#if !__GLIBC_PREREQ(2, 33)
+struct mallinfo2 {
+    size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
+};
+struct mallinfo2 mallinfo2(void);
+#endif
+#pragma weak mallinfo2
+
+/* Bytes that are allocated; 0 if that is not known. */
+static long in_use(void) { return mallinfo2 ? (long)mallinfo2().uordblks : 0; }
+
 /* Resident bytes of the process: the second number of its statm; 0 if that cannot be read. */
 static long resident(void)
 {
@@ -29,7 +43,7 @@ void fm_trim(void)
 {
     static long floor; /* what was resident after the last time, or less since */
     static long most;  /* in use at any of the quiet moments since */
-    long used = (long)mallinfo2().uordblks, now = resident();
+    long used = in_use(), now = resident();
     most = used > most ? used : most;
     if (now > floor + WORTH_IT || most > used + WORTH_IT) {
         malloc_trim(0);
@@ -39,3 +53,9 @@ void fm_trim(void)
         floor = now;
     }
 }
+
+#else /* other libcs give memory back by themselves, or not at all */
+
+void fm_trim(void) {}
+
+#endif

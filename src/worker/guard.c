@@ -22,6 +22,7 @@ enum stage { STARTING, SERVING, ENDING, OVER };
 
 static struct {
     pthread_t thread;
+    bool started; /* the main thread's */
     struct fm_worker *worker;
     struct fm_mutex lock; /* guards what follows; held while signals are taken, for which nothing waits */
     enum stage stage;
@@ -136,7 +137,8 @@ int fm_guard_start(struct fm_worker *w)
     pthread_attr_setstacksize(&attr, STACK);
     int err = pthread_create(&guard.thread, &attr, guard_main, NULL);
     pthread_attr_destroy(&attr);
-    if (err == 0)
+    guard.started = err == 0;
+    if (guard.started)
         fm_signals_hold();
     return -err;
 }
@@ -184,6 +186,9 @@ void fm_guard_deadline(uint64_t until, enum fm_left what, int code)
 
 void fm_guard_stop(void)
 {
+    if (!guard.started)
+        return;
+    guard.started = false;
     fm_mutex_lock(&guard.lock);
     guard.stage = OVER;
     fm_mutex_unlock(&guard.lock);

@@ -85,6 +85,11 @@ int fm_logs_open(const struct fm_options *o, bool arbiter)
         fprintf(stderr, "fermata: --error-logfile %s: %s\n", o->error_logfile, fm_strerror(err));
         return FM_EXIT_OTHER;
     }
+    return 0;
+}
+
+void fm_logs_gather(const struct fm_options *o)
+{
     if (o->log_syslog) {
         logs.syslog_config = o->syslog;
         logs.syslog_config.trouble = syslog_trouble;
@@ -97,7 +102,6 @@ int fm_logs_open(const struct fm_options *o, bool arbiter)
         logs.statsd = fm_statsd_new(&logs.statsd_config);
         fm_log_tap(to_statsd, logs.statsd);
     }
-    return 0;
 }
 
 int fm_logs_start(const struct fm_options *o)

@@ -77,7 +77,10 @@ int fm_privileges_drop(const struct fm_identity *who)
 {
     if (!differs(who))
         return 0;
+    int death = 0;
+    prctl(PR_GET_PDEATHSIG, &death);
     int err = become(who);
+    prctl(PR_SET_PDEATHSIG, death); /* a change of the user takes it away */
     if (err != 0)
         fm_log(FM_LOG_CRITICAL, "cannot become user %ld and group %ld: %s",
                who->has_user ? (long)who->uid : (long)getuid(), (long)who->gid, fm_strerror(err));

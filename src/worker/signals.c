@@ -17,6 +17,7 @@ static const int caught[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2,
 #define ENDING (FM_SIGNAL(SIGTERM) | FM_SIGNAL(SIGINT) | FM_SIGNAL(SIGQUIT))
 
 static pid_t server_pid;
+static struct sigaction before[NCAUGHT], before_pipe; /* what was set when we came */
 static sem_t wanted;
 static atomic_uint noted; /* these are lock-free, so a handler may use them */
 static atomic_uint interrupts;
@@ -74,13 +75,30 @@ void fm_signals_first(void)
     if (server_pid == 0)
         sem_init(&wanted, 0, 0);
     server_pid = getpid();
+    sigaction(SIGPIPE, NULL, &before_pipe);
     signal(SIGPIPE, SIG_IGN);
     for (size_t i = 0; i < NCAUGHT; i++) {
-        struct sigaction before;
-        bool nohup = caught[i] == SIGHUP && sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
+        sigaction(caught[i], NULL, &before[i]);
+        bool nohup = caught[i] == SIGHUP && before[i].sa_handler == SIG_IGN;
         if (!nohup)
             catch (caught[i], 0); /* what is being imported shall be interrupted */
     }
+}
+
+void fm_signals_forked(void)
+{
+    server_pid = getpid();
+    atomic_store(&noted, 0);
+    atomic_store(&interrupts, 0);
+}
+
+void fm_signals_last(void)
+{
+    struct sigaction action;
+    for (size_t i = 0; i < NCAUGHT; i++)
+        if (sigaction(caught[i], NULL, &action) == 0 && action.sa_handler == on_signal)
+            sigaction(caught[i], &before[i], NULL);
+    sigaction(SIGPIPE, &before_pipe, NULL);
 }
 
 void fm_signals_hold(void) { atomic_store(&held, true); }

@@ -1,6 +1,9 @@
 /* What ties the parts of a worker together; see worker/wiring.h. */
 #include "fermata/worker/wiring.h"
 
+#include <sys/random.h>
+#include <unistd.h>
+
 #include "fermata/admin/admin.h"
 #include "fermata/py/interp.h"
 #include "fermata/server/access.h"
@@ -9,8 +12,10 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "fermata/worker/control.h"
 #include "fermata/worker/drain.h"
 #include "fermata/worker/end.h"
+#include "fermata/worker/health.h"
 #include "fermata/worker/listen.h"
 #include "fermata/worker/logs.h"
 #include "fermata/worker/notify.h"
@@ -61,7 +66,9 @@ static bool flush_held(void *ctx, struct fm_task *task, uint64_t since)
     return fm_writer_flush(&FM_LIST_ENTRY(task, struct fm_call, task)->writer, since);
 }
 
-static const struct fm_sched_ops sched_ops = {poll_loop, wake_loop, take_gil, drop_gil, step, flush_held};
+static void be_busy(void *ctx, bool busy) FM_UNCHECKED { fm_health_busy(ctx, busy); }
+
+static const struct fm_sched_ops sched_ops = {poll_loop, wake_loop, take_gil, drop_gil, step, flush_held, be_busy};
 
 void fm_wiring_pool_thread(void *worker, unsigned index) FM_UNCHECKED
 {
@@ -84,7 +91,8 @@ static void flush_access(void *ctx) FM_UNCHECKED
 static bool lost_descriptor(void *ctx, int fd) FM_UNCHECKED
 {
     struct fm_worker *w = ctx;
-    return fm_listen_lost(&w->conns, fd) || fm_conns_lost(&w->conns, fd) || (w->admin && fm_admin_lost(w->admin, fd));
+    return fm_listen_lost(&w->conns, fd) || fm_conns_lost(&w->conns, fd) || (w->admin && fm_admin_lost(w->admin, fd)) ||
+           fm_control_lost(w, fd);
 }
 
 static void define_timeouts(struct fm_timers *ts, const struct fm_options *o)
@@ -96,17 +104,54 @@ static void define_timeouts(struct fm_timers *ts, const struct fm_options *o)
 
 /* ---- admin's ---- */
 
-static bool is_healthy(void *ctx) FM_UNCHECKED { return fm_listen_is_open(&((struct fm_worker *)ctx)->conns); }
+/* NULL, or why it is not. */
+static const char *why_ill(void *ctx) FM_UNCHECKED
+{
+    struct fm_worker *w = ctx;
+    return w->exhausted                    ? "all threads are busy for longer than --timeout, and requests wait"
+           : w->no_gil                     ? "the GIL is not to be had"
+           : !fm_listen_is_open(&w->conns) ? "not listening"
+                                           : NULL;
+}
 
 static bool is_ready(void *ctx)
 {
     struct fm_worker *w = ctx;
-    return atomic_load(&w->ready) && !atomic_load(&w->service.leaving) && is_healthy(w);
+    return atomic_load(&w->ready) && !atomic_load(&w->service.leaving) && !why_ill(w);
 }
 
 static void count_threads(void *ctx, unsigned *busy, unsigned *idle)
 {
     fm_sched_threads(&((struct fm_worker *)ctx)->sched, busy, idle);
+}
+
+/* ---- recycling ---- */
+
+static void be_enough(struct fm_service *service) FM_UNCHECKED
+{
+    fm_handed_tell(&FM_LIST_ENTRY(service, struct fm_worker, service)->handed, FM_TELL_REQUESTS);
+}
+
+/* Workers that were started together do not serve the same number. */
+static uint64_t enough(const struct fm_options *o)
+{
+    uint64_t random = 0;
+    if (o->max_requests > 0 && getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random)
+        random = fm_now() ^ (uint64_t)getpid();
+    return o->max_requests > 0 ? o->max_requests + random % ((uint64_t)o->max_requests_jitter + 1) : 0;
+}
+
+/* ---- the arbiter's ---- */
+
+/* So that it looks whether the loop turns; it goes on looking for as long as this is not said again. */
+static void have_client(struct fm_service *service) FM_UNCHECKED
+{
+    struct fm_worker *w = FM_LIST_ENTRY(service, struct fm_worker, service);
+    uint64_t now = fm_loop_now(&w->loop);
+    if (w->told_at != 0 && now - w->told_at < FM_HANDED_PAUSE(w->options->timeout))
+        return;
+    w->told_at = now;
+    fm_handed_tell(&w->handed, FM_TELL_CLIENT);
 }
 
 /* ---- making it ---- */
@@ -129,16 +174,20 @@ int fm_wiring_make(struct fm_worker *w)
     w->service.options = w->options;
     w->service.statsd = fm_logs_statsd();
     w->service.report_stack = fm_report_stack;
+    w->service.on_enough = be_enough;
+    w->service.on_client = w->handed.any && w->options->timeout > 0 ? have_client : NULL;
+    w->service.enough = enough(w->options);
     fm_conns_init(&w->conns, &w->service, w->max_conns, fm_drain_none);
     define_timeouts(&w->loop.timers, w->options);
     fm_drain_init(w);
+    fm_health_init(w);
     return 0;
 }
 
 int fm_wiring_admin(struct fm_worker *w) FM_UNCHECKED
 {
     const struct fm_options *o = w->options;
-    struct fm_admin_source source = {.ready = is_ready, .threads = count_threads, .ctx = w, .healthy = is_healthy};
+    struct fm_admin_source source = {.ready = is_ready, .threads = count_threads, .ctx = w, .why_ill = why_ill};
     if (!o->has_admin)
         return 0;
     w->admin = fm_admin_new(&o->admin, fm_listen_only_ipv6(o, &o->admin), &source);

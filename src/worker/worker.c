@@ -27,9 +27,12 @@
 #include "fermata/util/statsd.h"
 #include "fermata/util/trim.h"
 #include "fermata/util/vital.h"
+#include "fermata/worker/control.h"
+#include "fermata/worker/hooks.h"
 #include "fermata/worker/descriptors.h"
 #include "fermata/worker/guard.h"
 #include "fermata/worker/listen.h"
+#include "fermata/worker/load.h"
 #include "fermata/worker/logs.h"
 #include "fermata/worker/notify.h"
 #include "fermata/worker/pidfile.h"
@@ -38,7 +41,9 @@
 #include "fermata/worker/title.h"
 #include "fermata/worker/wiring.h"
 #include "fermata/wsgi/gateway.h"
+#include "fermata/wsgi/reload.h"
 #include "fermata/wsgi/report.h"
+#include "fermata/wsgi/stacks.h"
 
 #define LOG_TIME FM_SEC /* for the last lines of a log */
 
@@ -52,6 +57,7 @@ static void on_open(struct fm_event *event)
     fm_assert_on_loop();
     if (fm_conns_start(&FM_LIST_ENTRY(event, struct fm_worker, open)->conns) != 0)
         fm_die("cannot watch a listening socket");
+    fm_control_start(FM_LIST_ENTRY(event, struct fm_worker, open));
     fm_handed_say_ready(&FM_LIST_ENTRY(event, struct fm_worker, open)->handed);
     if (atomic_load(&FM_LIST_ENTRY(event, struct fm_worker, open)->service.leaving))
         return; /* told to end meanwhile */
@@ -100,6 +106,19 @@ static void check_tmpdir(void)
                 fm_body_dir(), fm_strerror(err));
 }
 
+/* What only an arbiter can do.  Such options come along in what people have written for gunicorn, which has one always.
+ */
+static void say_what_is_for_workers(const struct fm_options *o)
+{
+    static const char text[] = "without --workers there is no other process that could take over: %s has no effect";
+    if (o->max_requests > 0)
+        fm_warn(text, "--max-requests");
+    if (o->max_worker_memory > 0)
+        fm_warn(text, "--max-worker-memory");
+    if (o->worker_lifetime > 0)
+        fm_warn(text, "--worker-lifetime");
+}
+
 static int open_sockets(struct fm_worker *w)
 {
     int err;
@@ -109,6 +128,8 @@ static int open_sockets(struct fm_worker *w)
             fm_log(FM_LOG_CRITICAL, "cannot share counters with the arbiter: %s", fm_strerror(err));
         return err == 0 ? fm_listen_adopt(&w->conns, w->options, w->handed.listeners, w->handed.nlisteners) : err;
     }
+    say_what_is_for_workers(w->options);
+    say_what_is_for_workers(w->options);
     err = fm_wiring_admin(w);
     if (err == 0)
         err = fm_listen_open(&w->conns, w->options);
@@ -202,6 +223,7 @@ static void tear_down(struct fm_worker *w) FM_UNCHECKED
     while (fm_loop_visit(&w->loop))
         ; /* parts of files and bodies that were over when their connections had ended */
     fm_admin_free(w->admin);
+    fm_control_stop(w);
     fm_loop_reap(&w->loop);
     fm_listen_close(&w->conns);
     fm_access_log_close(w->service.access, fm_now() + LOG_TIME);
@@ -223,7 +245,10 @@ static void finish(struct fm_worker *w) FM_UNCHECKED
     fm_interp_acquire();
     fm_interp_join();
     tear_down(w);
+    fm_hooks_end(w);
     fm_wsgi_fini();
+    if (fm_interp_ends_later())
+        return; /* the deadline stays for Python's end, and the loop for those who wake it in vain until then */
     fm_interp_stop();
     if (atomic_load(&fm_forked)) /* in an atexit handler */
         _exit(FM_EXIT_OK);
@@ -260,23 +285,46 @@ static int not_started(struct fm_worker *w, int code) FM_UNCHECKED
 /* A signal to end interrupts it: the process ends then. */
 static void load(struct fm_worker *w) FM_NEEDS_GIL
 {
-    bool ready = fm_wsgi_prepare() == 0;
-    if (!ready)
-        fm_interp_print_error();
-    fm_signals_again(false); /* Python has taken SIGINT */
+    bool ready = fm_load_prepare();
     fm_signals_interrupt(true);
     const struct fm_options *o = w->options;
-    struct fm_wsgi_logging logging = {o->log_config, o->log_config_json, o->log_config_dict,
-                                      o->capture_output && strcmp(o->error_logfile, "-") != 0};
-    if (!ready || fm_signals_end_noted())
-        abandon(w, FM_EXIT_APP);
-    if (fm_wsgi_set_up_logging(&logging) != 0)
-        abandon(w, FM_EXIT_USAGE);
-    if (fm_wsgi_load(o->app) != 0)
-        abandon(w, FM_EXIT_APP);
+    int code = ready && !fm_signals_end_noted()
+                   ? fm_load_logging(o, o->capture_output && strcmp(o->error_logfile, "-") != 0)
+                   : FM_EXIT_APP;
+    if (code == FM_EXIT_OK && !fm_hooks_begin(w))
+        code = FM_EXIT_APP;
+    if (code == FM_EXIT_OK)
+        code = fm_load_app(o);
+    if (code == FM_EXIT_OK && !fm_hooks_loaded(w))
+        code = FM_EXIT_APP;
+    if (code != FM_EXIT_OK)
+        abandon(w, code);
     fm_signals_interrupt(false);
+}
+
+/* Python, the pool threads, the application.  One that a zygote has forked has the first and the last of them; threads
+ * are not copied by a fork.  FM_EXIT_OK with the GIL held, or the exit code after a message. */
+static int start_python(struct fm_worker *w, const char *program) FM_UNCHECKED
+{
+    int code = w->handed.loaded ? FM_EXIT_OK : fm_load_start(w->options, program);
+    if (code != FM_EXIT_OK)
+        return code;
+    if ((w->options->gil_timeout > 0 && fm_stacks_prepare() != 0) || start_threads(w) != 0) {
+        fm_interp_print_error();
+        return FM_EXIT_OTHER;
+    }
+    if (!w->handed.loaded)
+        load(w);
+    else if (!fm_hooks_begin(w) || fm_wsgi_take_hooks() != 0 || !fm_hooks_loaded(w))
+        abandon(w, FM_EXIT_APP);
+    if (w->handed.report_fd >= 0) {
+        fm_wsgi_report(w->handed.report_fd);
+        fm_fds_close(w->handed.report_fd);
+        w->handed.report_fd = -1;
+    }
     fm_signals_again(true);
     app_signal_fd = fm_wsgi_signal_fd(&app_signals);
+    return FM_EXIT_OK;
 }
 
 /* A server by itself keeps the command line that it was started with, unless it was given a name. */
@@ -298,20 +346,16 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
     set_title(w);
     /* One malloc arena: the leader role wanders from thread to thread, and each thread's own arena would keep what a
      * wave of connections needed (5,000 parked twice: 26.2 and 36.3 MB, with one arena 26.2 and 26.4). */
+#ifdef M_ARENA_MAX /* of glibc */
     mallopt(M_ARENA_MAX, 1);
+#endif
     pthread_atfork(NULL, NULL, fm_fds_in_child);
     fm_descriptors_share(o, &w->max_conns, &w->max_body_files);
     if (set_up(w) != 0)
         return not_started(w, FM_EXIT_OTHER);
-    struct fm_interp_config config = {o->venv, o->pythonpath, program, o->args, o->nargs};
-    if (fm_interp_start(&config) != 0)
-        return not_started(w, o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER);
-    struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, o->root_path, _exit};
-    if (fm_wsgi_init(&wsgi) != 0 || start_threads(w) != 0) {
-        fm_interp_print_error();
-        return not_started(w, FM_EXIT_OTHER);
-    }
-    load(w);
+    int code = start_python(w, program);
+    if (code != FM_EXIT_OK)
+        return not_started(w, code);
     fm_interp_release();
     atomic_store(&w->ready, true);
     fm_loop_post(&w->loop, &w->open, 0, NULL);
@@ -326,4 +370,26 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
     fm_pidfile_remove();
     fm_info("Drained");
     return FM_EXIT_OK;
+}
+
+int fm_worker_check(const struct fm_options *o, const char *program) FM_UNCHECKED
+{
+    struct fm_interp_config config = {o->venv, o->venv_is_active, o->pythonpath, program, o->args, o->nargs};
+    struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, o->root_path, _exit};
+    int code = FM_EXIT_OK;
+    if (fm_interp_start(&config) != 0)
+        return o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER;
+    if (fm_wsgi_init(&wsgi) != 0 || fm_wsgi_prepare() != 0) {
+        fm_interp_print_error();
+        return FM_EXIT_OTHER;
+    }
+    fm_signals_again(false); /* Python has taken SIGINT */
+    struct fm_wsgi_logging logging = {o->log_config, o->log_config_json, o->log_config_dict, false};
+    if (fm_wsgi_set_up_logging(&logging) != 0)
+        code = FM_EXIT_USAGE;
+    else if (fm_wsgi_load(o->app) != 0)
+        code = FM_EXIT_APP;
+    fm_interp_abandon();
+    fflush(NULL);
+    _exit(code); /* threads that the import has started are not waited for */
 }

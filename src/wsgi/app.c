@@ -42,13 +42,34 @@ void fm_wsgi_check_signals(void) FM_UNCHECKED
 
 int fm_wsgi_prepare(void)
 {
-    PyObject *code = Py_CompileString(fm_loader_source, "fermata/loader.py", Py_file_input);
+    PyObject *code = Py_CompileString(fm_loader_source, "<fermata/loader.py>", Py_file_input);
     PyObject *module = code ? PyImport_ExecCodeModule("_fermata_loader", code) : NULL;
     PyObject *none = module ? PyObject_CallMethod(module, "prepare", NULL) : NULL;
     Py_XDECREF(none);
     Py_XDECREF(module);
     Py_XDECREF(code);
     return none ? 0 : -1;
+}
+
+/* With pre_request and post_request of the configuration file around it, where there are any (py/hooks.h): so a request
+ * pays nothing where there are none.  Steals app; NULL with an exception set. */
+static PyObject *with_hooks(PyObject *app)
+{
+    PyObject *hooks = Py_XNewRef(PyDict_GetItemString(PyImport_GetModuleDict(), "_fermata_hooks"));
+    if (!hooks)
+        return app;
+    PyObject *wrapped = PyObject_CallMethod(hooks, "wrap", "O", app);
+    Py_DECREF(hooks);
+    Py_DECREF(app);
+    return wrapped;
+}
+
+int fm_wsgi_take_hooks(void)
+{
+    fm_wsgi.application = with_hooks(fm_wsgi.application);
+    if (!fm_wsgi.application)
+        PyErr_Print();
+    return fm_wsgi.application ? 0 : -1;
 }
 
 int fm_wsgi_set_up_logging(const struct fm_wsgi_logging *l)
@@ -82,6 +103,8 @@ int fm_wsgi_load(const char *spec)
         PyErr_Print();
         return -1;
     }
-    fm_wsgi.application = app;
-    return 0;
+    fm_wsgi.application = with_hooks(app);
+    if (!fm_wsgi.application)
+        PyErr_Print();
+    return fm_wsgi.application ? 0 : -1;
 }

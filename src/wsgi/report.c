@@ -5,6 +5,7 @@
 #include "fermata/wsgi/report.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 #include "fermata/util/log.h"
 
 #define MAX 4
+#define ALL ULONG_MAX /* no thread has that */
 
 static struct fm_mutex lock = FM_MUTEX_INIT;
 static pthread_cond_t none_left = PTHREAD_COND_INITIALIZER;
@@ -37,7 +39,10 @@ static void *report_main(void *arg) FM_UNCHECKED
 {
     struct report *r = arg;
     PyGILState_STATE state = PyGILState_Ensure();
-    fm_py_log_stack(r->ident, "%s: this is where its step is:", r->what);
+    if (r->ident == ALL)
+        fm_py_log_stacks(r->what);
+    else
+        fm_py_log_stack(r->ident, "%s: this is where its step is:", r->what);
     PyGILState_Release(state);
     free(r);
     leave();
@@ -67,6 +72,8 @@ void fm_report_stack(unsigned long ident, const char *what)
     free(r);
     leave();
 }
+
+void fm_report_stacks(const char *what) { fm_report_stack(ALL, what); }
 
 void fm_report_wait(int seconds)
 {

@@ -32,6 +32,11 @@ class Routes:
         self.table[function.__name__.strip("_").replace("_", "-")] = function
         return function
 
+    def include(self, other: Routes) -> None:
+        """Answers what the other table answers as well: of an application that is in several files."""
+        assert not self.table.keys() & other.table.keys()
+        self.table |= other.table
+
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[Any]:
         name = environ["PATH_INFO"].lstrip("/").partition("/")[0]
         function = self.table.get(name)

@@ -21,6 +21,12 @@ if how.exists():
         time.sleep(3600)
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if action == "syntax":
+        compile("def", "broken.py", "exec")
+    if action == "import":
+        import no_such_module_as_this  # noqa: F401
+    while action == "hold" and how.exists():
+        time.sleep(0.01)
 
 app = Routes()
 
@@ -63,5 +69,8 @@ def park(environ, start_response):
 
 @app.route
 def slow(environ, start_response):
-    time.sleep(float(arguments(environ)["seconds"]))
+    """Takes a thread, for so many seconds or until a file is there no more."""
+    time.sleep(float(arguments(environ).get("seconds", 0)))
+    while os.path.exists(arguments(environ).get("until", "")):
+        time.sleep(0.02)
     return text(start_response, str(os.getpid()))

@@ -4,7 +4,8 @@
  * Input: the arguments behind the command's name, each ended by NUL.  Names of hosts are not looked up (getaddrinfo
  * knows only numbers here), and --env changes no environment.
  *
- * Covers: src/config/options.c src/config/kinds.c src/config/identity.c src/net/addr.c */
+ * Covers: src/config/options.c src/config/given.c src/config/names.c src/config/kinds.c src/config/identity.c
+ * src/net/addr.c */
 #include <netdb.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -79,6 +80,8 @@ static void check_run(const struct fm_options *o)
 {
     const uint64_t seconds = 100000000ull * 1000000000;
     const uint32_t limit = 1 << 24;
+    if (o->config)
+        return; /* what the command reads then makes it whole */
     bool good = o->app && *o->app && is_within(o->nbinds, 1, FM_MAX_BINDS) && is_within(o->threads, 1, 1000000) &&
                 is_within(o->backlog, 1, 1000000) && is_within(o->worker_connections, 1, 1000000) &&
                 o->keep_alive <= seconds && o->header_timeout <= seconds && o->body_timeout <= seconds &&
@@ -131,6 +134,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (first.outcome == FM_OPTIONS_RUN &&
         memcmp(&first.options.limits, &again.options.limits, sizeof first.options.limits) != 0)
         fuzz_fail("parsed twice, the limits differ");
+    fm_options_free(&first.options);
+    fm_options_free(&again.options);
     free(first.out);
     free(first.err);
     free(again.out);

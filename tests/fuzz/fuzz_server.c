@@ -159,7 +159,7 @@ static bool flush(void *ctx, struct fm_task *task, uint64_t since)
     (void)ctx;
     return fm_writer_flush(&FM_LIST_ENTRY(task, struct fm_call, task)->writer, since);
 }
-static const struct fm_sched_ops sched_ops = {poll_both, wake, take_gil, drop_gil, step, flush};
+static const struct fm_sched_ops sched_ops = {poll_both, wake, take_gil, drop_gil, step, flush, NULL};
 
 static void load_app(void)
 {

@@ -1,69 +1,18 @@
-"""Behind a real haproxy with the configuration that spec/manual/deployment.md shows."""
+"""Behind a real haproxy with the configuration that spec/manual/behind-a-proxy.md shows."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from harness.limits import LONG, eventually, timeout
-from harness.proxies import Closing, free_port, shown
+from harness.proxies import Closing, Haproxy
 
 pytestmark = [timeout(120)]
-
-
-class Haproxy:
-    """It, in front of an upstream whose admin port it asks; without one it takes the upstream for well."""
-
-    def __init__(self, directory: Path, upstream: int, admin: int | None) -> None:
-        self.port = free_port()
-        check = "check port 8001 inter 2s fall 2"
-        ours = {
-            "bind :80": f"bind 127.0.0.1:{self.port}",
-            "10.0.0.1:8000": f"127.0.0.1:{upstream}",
-            check: f"check port {admin} inter 100ms fall 2" if admin else "",
-        }
-        (directory / "haproxy.cfg").write_text(shown("haproxy", ours))
-        program = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/bin")
-        assert program, "there is no haproxy: scripts/install-deps check"
-        self.log = directory / "haproxy.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [program, "-db", "-f", str(directory / "haproxy.cfg")],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        eventually(self.listens, "haproxy listens", within=LONG)
-
-    def listens(self) -> bool:
-        try:
-            self.connect().close()
-        except OSError:
-            assert self.process.poll() is None, self.log.read_text()
-            return False
-        return True
-
-    def connect(self) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONG)
-        connection.connect()
-        return connection
-
-    def status(self, target: str) -> int:
-        connection = self.connect()
-        connection.request("GET", target)
-        status = connection.getresponse().status
-        connection.close()
-        return status
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(LONG)
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
-"""Behind a real nginx, as most sites are, with the configuration that spec/manual/deployment.md shows: responses arrive whole, over
-TCP and unix sockets, however its buffers and ours happen to meet; and what that page says of nginx is so."""
+"""Behind a real nginx, as most sites are, with the configuration that spec/manual/behind-a-proxy.md shows: responses arrive
+whole, over TCP and unix sockets, however its buffers and ours happen to meet; and what that page says of nginx is so."""
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,65 +14,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from harness.limits import LONG, eventually, timeout
-from harness.proxies import Closing, free_port, shown
+from harness.limits import timeout
+from harness.proxies import Closing, Nginx
 
 pytestmark = [timeout(120)]
-
-CONF = """
-daemon off;
-master_process off;
-pid {dir}/nginx.pid;
-error_log {dir}/error.log;
-worker_processes 1;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    client_body_temp_path {dir}/body;
-    proxy_temp_path {dir}/proxy;
-    fastcgi_temp_path {dir}/fastcgi;
-    uwsgi_temp_path {dir}/uwsgi;
-    scgi_temp_path {dir}/scgi;
-    {shown}
-}}
-"""
-
-
-class Nginx:
-    def __init__(self, directory: Path, upstream: str, user: str | None = None) -> None:
-        self.dir = directory
-        self.port = free_port()
-        ours = {"unix:/run/app/http": upstream, "listen 80;": f"listen 127.0.0.1:{self.port};"}
-        conf = CONF.format(dir=directory, shown=shown("nginx", ours))
-        (directory / "nginx.conf").write_text(conf)
-        program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/bin")
-        assert program, "there is no nginx: scripts/install-deps check"
-        self.process = subprocess.Popen(
-            [program, "-p", str(directory), "-c", str(directory / "nginx.conf"), "-e", str(directory / "error.log")],
-            stdin=subprocess.DEVNULL,
-            user=user,
-        )
-        eventually(self.listens, "nginx listens", within=LONG)
-
-    def listens(self) -> bool:
-        try:
-            self.connect().close()
-        except OSError:
-            assert self.process.poll() is None, (self.dir / "error.log").read_text()
-            return False
-        return True
-
-    def connect(self) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONG)
-        connection.connect()
-        return connection
-
-    def log(self) -> str:
-        return (self.dir / "error.log").read_text()
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(LONG)
 
 
 @pytest.fixture(params=["tcp", "unix"])

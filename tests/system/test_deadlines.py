@@ -114,7 +114,7 @@ def test_deadline_while_running(server, key):
         assert answer.status == 504
         assert answer.header("Connection") == "close"
         assert c.ended() == "eof"  # the response is complete: its end does not wait for the step
-        reported = server.wait_log(r"GET /watched\b[\s\S]*suspend\.py", start=start).group(0)
+        reported = server.wait_log(r"GET /watched\b[\s\S]*suspend\w*\.py", start=start).group(0)
         assert "wait_gate" in server.log(start), reported
         server.admin.wait("fermata_requests_in_flight", 1, state="running")
         assert hits(server, "running") == before + 1
@@ -130,7 +130,7 @@ def test_deadline_of_a_step_that_went_on_without_parking(server, key):
     start = server.log_size()
     with server.begin(f"/done-meanwhile-then-block?key={key}") as c:
         assert c.read_response().status == 504
-        server.wait_log(r"GET /done-meanwhile-then-block\b[\s\S]*suspend\.py[\s\S]*wait_gate", start=start)
+        server.wait_log(r"GET /done-meanwhile-then-block\b[\s\S]*suspend\w*\.py[\s\S]*wait_gate", start=start)
         server.call("probe.open_gate", key)
 
 

@@ -1,4 +1,4 @@
-"""What spec/manual/deployment.md shows besides the configurations of proxies (test_behind_*.py)."""
+"""What spec/manual/deployment.md shows, and behind-a-proxy.md besides the configurations of proxies (test_behind_*.py)."""
 
 from __future__ import annotations
 

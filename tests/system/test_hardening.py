@@ -1,23 +1,36 @@
-"""How the release binary is built: what makes it hard to abuse a defect in it."""
+"""How the release binary, or the extension module, is built: what makes it hard to abuse a defect in it."""
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
-from harness.limits import SANITIZED, fermata
+from harness.limits import EXTENSION, SANITIZED, fermata
 
 pytestmark = pytest.mark.skipif(SANITIZED or not shutil.which("readelf"), reason="of the release build, by readelf")
 
 
+def built() -> Path:
+    spec = importlib.util.find_spec("fermata_server._server") if EXTENSION else None
+    return Path(spec.origin) if spec and spec.origin else fermata()
+
+
 def readelf(*options: str) -> str:
-    return subprocess.run(["readelf", "-W", *options, fermata()], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(["readelf", "-W", *options, built()], check=True, capture_output=True, text=True).stdout
 
 
 def test_position_independent():
-    """The program is loaded at a random address."""
-    assert "DYN (Position-Independent Executable file)" in readelf("-h")
+    """It is loaded at a random address."""
+    assert f"DYN ({'Shared object' if EXTENSION else 'Position-Independent Executable'} file)" in readelf("-h")
+
+
+def test_no_path_of_a_distribution():
+    """The linker looks into those by itself, and Debian's policy does not want them named."""
+    named = [line for line in readelf("-d").splitlines() if "RUNPATH" in line or "RPATH" in line]
+    assert not any("[/usr/lib" in line or ":/usr/lib" in line for line in named)
 
 
 def test_relocations_are_read_only():

@@ -10,8 +10,11 @@ import venv
 from pathlib import Path
 
 import pytest
-from harness.limits import APPS, LONG, PROMPT, fermata
+from harness.limits import APPS, EXTENSION, LONG, PROMPT, fermata
 from harness.server import environment, virtualenv
+
+# The extension module has the environment that it is installed in: test_extension.py.
+embedded = pytest.mark.skipif(EXTENSION, reason="of the binary, which can take any environment")
 
 
 def about(server):
@@ -71,7 +74,9 @@ def test_module_and_callable(launch, target, answer):
         ("loading/shop", r"not of a module: loading\.shop$"),
         ("/srv/shop/about.py:app", r"not of a module: --chdir /srv/shop about:app$"),
         ("../about:app", r"not of a module: --chdir \.\. about:app$"),
-        ("loading.broken_import", r"above; no virtual environment is in use: --venv DIR names one$"),
+        pytest.param(
+            "loading.broken_import", r"above; no virtual environment is in use: --venv DIR names one$", marks=embedded
+        ),
         ("loading.no_such_module", r": see the traceback above$"),
         ("loading.broken", r": see the traceback above$"),
     ],
@@ -203,6 +208,7 @@ def test_env(launch):
     assert [facts["environ"].get(name) for name in ("FIRST", "SECOND", "EMPTY")] == ["1", "a=b", ""]
 
 
+@embedded
 @pytest.mark.parametrize("how", ["option", "variable"])
 def test_virtual_environment(launch, tmp_path, how):
     """--venv DIR and VIRTUAL_ENV: its packages and its prefix, as its own python has them."""
@@ -229,6 +235,7 @@ def test_virtual_environment(launch, tmp_path, how):
     assert facts["base_prefix"] != facts["prefix"]
 
 
+@embedded
 def test_relative_virtual_environment(launch, tmp_path):
     """A relative --venv, and VIRTUAL_ENV, are relative to where the command was given, not to --chdir."""
     venv.create(tmp_path / "env", with_pip=False, symlinks=True)
@@ -244,6 +251,7 @@ def change_home(folder: Path, line: str) -> None:
     config.write_text(re.sub("(?m)^home = .*$", line, config.read_text()))
 
 
+@embedded
 @pytest.mark.parametrize("how", ["option", "variable"])
 def test_virtual_environment_of_another_build(launch, tmp_path, how):
     """One that was made with another Python of the same minor version has modules that do not fit: exit code 2, and the
@@ -265,6 +273,7 @@ def test_virtual_environment_of_another_build(launch, tmp_path, how):
     assert about(launch("about", *options, **more))["prefix"] == str(folder)
 
 
+@embedded
 def test_virtual_environment_whose_home_is_a_link(launch, tmp_path):
     """Its home may be another name of the directory, or have links to the same Python: it fits."""
     folder = tmp_path / "env"
@@ -275,6 +284,7 @@ def test_virtual_environment_whose_home_is_a_link(launch, tmp_path):
     assert launch("about", "--venv", str(folder)).get("/").status == 200
 
 
+@embedded
 @pytest.mark.parametrize("text", [None, "version = 3.11\n", "home =\n", "homes = /usr/bin\n"])
 def test_virtual_environment_without_a_home(launch, tmp_path, text):
     """What has no pyvenv.cfg that names its home is none: exit code 2."""
@@ -288,6 +298,7 @@ def test_virtual_environment_without_a_home(launch, tmp_path, text):
     assert f"--venv {folder}" in server.log() and "pyvenv.cfg" in server.log()
 
 
+@embedded
 def test_option_venv_wins_over_the_variable(launch, tmp_path):
     """--venv is what counts when VIRTUAL_ENV says something else."""
     for name in ("one", "two"):

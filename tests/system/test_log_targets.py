@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness.client import Connection, build
-from harness.limits import APPS, LONG, PROMPT, eventually, fermata
+from harness.limits import APPS, LONG, eventually, fermata
 from harness.server import environment, run
 
 MESSAGE = re.compile(

@@ -43,9 +43,24 @@ def test_the_server_has_these_metrics(launch: Callable[..., Server]) -> None:
     assert metrics.labels("fermata_refused_requests_total", "reason") == reasons
 
 
+WORKERS = re.findall(r"^\| `(fermata_workers?\w*)` \| (\w+) \| (.*?) \|", METRICS, re.M)
+
+
+def test_with_workers_there_are_these_in_addition(launch: Callable[..., Server]) -> None:
+    server = launch("basic", "--workers", "1", admin=True)
+    metrics = server.admin.metrics()
+    assert {name: kind for name, kind, _ in WORKERS} == {
+        name: kind for name, kind in metrics.types.items() if name.startswith("fermata_worker")
+    }
+    for name, _, labels in WORKERS:
+        label, _, values = labels.partition(": ")
+        if values:
+            assert metrics.labels(name, label.strip("`")) == set(values.split(", ")), name
+
+
 def test_metrics_that_the_prose_names() -> None:
-    """Each is in the table."""
-    known = {row[0].strip("`") for row in table("metrics")}
+    """Each is in a table."""
+    known = {row[0].strip("`") for row in table("metrics")} | {name for name, _, _ in WORKERS}
     named = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\bfermata_\w+", METRICS)}
     assert named <= known
 

@@ -341,7 +341,7 @@ def test_callbacks_are_short_and_run_no_application(server, key):
     held = [server.begin(f"/park?key={key}{i}", timeout=LONG) for i in range(number)]
     try:
         server.admin.wait_in_flight("parked_future", number, within=LONG)
-        completed, seconds = server.call("suspend.complete_in_the_loop", key, timeout=LONG)
+        completed, seconds = server.call("suspend_life.complete_in_the_loop", key, timeout=LONG)
         assert completed == number
         assert seconds < PROMPT
         for i, c in enumerate(held):
@@ -357,7 +357,7 @@ def test_completing_while_holding_a_lock(single, key):
     """S10: a thread that completes a future while it holds a lock that the application needs neither waits nor deadlocks."""
     with single.begin(f"/needs-lock?key={key}") as c:
         single.admin.wait_in_flight("parked_future", 1)
-        assert single.call("suspend.complete_holding_the_lock", key) < PROMPT
+        assert single.call("suspend_life.complete_holding_the_lock", key) < PROMPT
         assert c.read_response().text == "got the lock"
 
 

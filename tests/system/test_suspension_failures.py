@@ -61,7 +61,7 @@ def test_failure_is_thrown_in_at_the_yield(server, key, kind):
     if "cancelled" in kind:
         assert events[0][1][0].startswith("concurrent.futures")
     server.wait_log(
-        rf"Error handling request GET /fails.*[\s\S]*Traceback[\s\S]*suspend\.py[\s\S]*{error_of(kind)}", start=start
+        rf"Error handling request GET /fails.*[\s\S]*Traceback[\s\S]*suspend\w*\.py[\s\S]*{error_of(kind)}", start=start
     )
 
 
@@ -103,7 +103,7 @@ def test_failure_that_many_share(server, key, how):
             first = first or answer
             assert (answer.status, answer.body) == (first.status, first.body), f"request {i}"
     assert first.status == (200 if how == "caught" else 500)
-    assert server.call("suspend.share_length", key) == 1  # as it was when it was raised
+    assert server.call("suspend_many.share_length", key) == 1  # as it was when it was raised
     found = tracebacks(server.log(start))
     if how != "caught":
         assert len(found) == 1000
@@ -117,7 +117,7 @@ def test_failure_that_many_share_at_once(server, key):
         assert c.read_response().status == 200
     for c in held:
         c.close()
-    assert server.call("suspend.share_length", key) == 1
+    assert server.call("suspend_many.share_length", key) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

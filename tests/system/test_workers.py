@@ -18,6 +18,7 @@ from harness.burst import Burst
 from harness.client import Connection, NoResponse, Truncated
 from harness.limits import APPS, LONG, PROMPT, SANITIZED, TSAN, eventually, fermata, timeout
 from harness.process import Process
+from harness.workers import pids, wait_ready, workers_of
 
 pytestmark = [timeout(120)]
 
@@ -35,25 +36,6 @@ def site(launch, tmp_path):
         return server
 
     return start
-
-
-def workers_of(server) -> list[dict]:
-    return json.loads(server.admin.get("/workers").text)["workers"]
-
-
-def pids(server, state: str = "ready") -> set[int]:
-    return {w["pid"] for w in workers_of(server) if w["state"] == state}
-
-
-def wait_ready(server, number: int, besides: set[int] = frozenset()) -> set[int]:
-    """When so many are ready that are not among `besides`, and no others are there."""
-
-    def settled():
-        all_of_them = workers_of(server)
-        found = pids(server)
-        return found if len(found) == number == len(all_of_them) and not found & besides else None
-
-    return eventually(settled, f"{number} workers are ready", within=LONG)
 
 
 def who(server) -> dict:
@@ -123,6 +105,7 @@ def test_all_serve(site):
     assert {one["slot"] for one in seen.values()} == {"0", "1", "2"}
     assert all(one["handed"] is None and one["multiprocess"] is True for one in seen.values())
     assert {parent(pid) for pid in seen} == {server.pid}
+    assert {Process(pid).threads()[pid] for pid in seen} == {"fermata"}
 
 
 def test_one_worker(site):
@@ -141,6 +124,32 @@ def test_accepts_are_even(site):
     counts: Counter[int] = Counter(who(server)["pid"] for _ in range(400))
     assert len(counts) == 4
     assert min(counts.values()) >= 20, counts  # without its place behind the others one has nearly all of them
+
+
+def test_a_worker_whose_threads_are_all_busy_gets_hardly_any(site, tmp_path):
+    """A connection that it accepted would wait for a thread while another worker has one.  It takes one only if no other
+    wakes up in time."""
+    server = site("--threads", "1")
+    until = tmp_path / "until"
+    until.touch()
+    with contextlib.ExitStack() as stack:
+        stuck = stack.enter_context(server.begin(f"/slow?until={until}", timeout=LONG))
+        eventually(lambda: server.admin.metrics().in_flight("running") == 1, "its thread is taken")
+        asked = []
+        for _ in range(40):
+            asked.append(stack.enter_context(server.begin("/slow", timeout=LONG)))
+            asked[-1].readable(1)
+        until.unlink()
+        busy = stuck.read_response().text
+        assert Counter(c.read_response().text for c in asked)[busy] <= 10  # half of them, if it did not let others go first
+
+
+def test_workers_that_are_all_busy_accept(site):
+    """What none has a thread for is accepted and waits for one."""
+    server = site("--threads", "1")
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(server.begin("/slow?seconds=0.5", timeout=LONG)) for _ in range(6)]
+        assert {c.read_response().status for c in held} == {200}
 
 
 def test_variable(launch):

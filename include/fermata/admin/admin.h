@@ -17,7 +17,7 @@ struct fm_admin_source { /* what the page asks the server; any thread, never blo
     bool (*ready)(void *ctx);
     void (*threads)(void *ctx, unsigned *busy, unsigned *idle);
     void *ctx;
-    bool (*healthy)(void *ctx); /* or NULL: it always is */
+    const char *(*why_ill)(void *ctx); /* NULL, or why /healthz is to say 503; the function or NULL: it never is */
     /* Each of these may be NULL: */
     void (*counters)(void *ctx, struct fm_counters_sum *sum); /* else those of this process */
     void (*more_metrics)(void *ctx, struct fm_buf *to);       /* what follows on the metrics page */

@@ -7,17 +7,23 @@
  * our own doing.
  *  - A reload starts one worker of the new generation and waits for it.  If that one ends before it is ready, the
  * reload has failed and the old generation stays as it is.
+ *  - A worker that is spent (it has served its number of requests, has too much memory, or is old) is replaced as an
+ * old one is, one at a time.  A worker that is stuck counts as none that serves: it is replaced beside others that are,
+ * and told to end once as many serve without it as are wanted.  Until then both go on as well as they can.
+ *  - Unless it is for development (old_first): then no old one is to answer any more, and requests wait for the new.
  *  - What ends without having been told is started again, after a while that doubles (0.1 s to 30 s) as long as it does
  *    not stay ready for a minute.
  *  - Only where no worker has ever been ready does the end of one end all: there is nothing to lose, and the operator
  * sees why.
- *  - What was told to end and has not by its deadline is killed.
+ *  - What was told to end and has not by its deadline is killed.  Where more drain than may, the one that has for
+ * longest is told to end quickly.
  *
  * Times are nanoseconds of fm_now.  One thread. */
 #ifndef FERMATA_ARBITER_ROSTER_H
 #define FERMATA_ARBITER_ROSTER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -45,29 +51,71 @@ enum fm_worker_state {
     X(READY, DRAINING)   /* replaced, one too many, or all are to stop */                                              \
     X(DRAINING, KILLED)  /* its deadline has passed */
 
+/* X(ID, "name", KIND, "sentence"): why a worker is to be replaced, or was told to end.  KIND: FINE, it is not; SPENT
+ * and STUCK, a READY one is to be replaced, "Worker 1 SENTENCE"; TOLD, it is DRAINING for nothing of its own. */
+#define FM_WORKER_REASONS(X)                                                                                           \
+    X(NOTHING, "", FINE, "")                                                                                           \
+    X(REQUESTS, "max-requests", SPENT, "has served its number of requests (--max-requests)")                           \
+    X(MEMORY, "max-worker-memory", SPENT, "has more memory than it may (--max-worker-memory)")                         \
+    X(LIFETIME, "worker-lifetime", SPENT, "has been there for long enough (--worker-lifetime)")                        \
+    X(EXHAUSTED, "exhausted", STUCK,                                                                                   \
+      "has had all threads in one step each for too long, and requests wait "                                          \
+      "(--timeout)")                                                                                                   \
+    X(GIL, "gil", STUCK, "could not have the GIL for too long (--gil-timeout)")                                        \
+    X(SILENT, "silent", STUCK, "has not answered for too long: its event loop does not turn (--timeout)")              \
+    X(RELOAD, "reload", TOLD, "")                                                                                      \
+    X(FEWER, "fewer workers", TOLD, "")                                                                                \
+    X(STOP, "stop", TOLD, "")
+
+enum fm_worker_reason {
+#define X(id, ...) FM_WHY_##id,
+    FM_WORKER_REASONS(X)
+#undef X
+        FM_WHY_COUNT,
+};
+
 struct fm_roster_worker {
     pid_t pid; /* 0: no worker here */
     unsigned slot;
     unsigned generation;
     uint8_t state; /* enum fm_worker_state */
+    uint8_t why;   /* enum fm_worker_reason */
     bool was_ready;
+    bool quick;       /* DRAINING: told not to wait for its requests */
     uint64_t since;   /* when it came into this state */
+    uint64_t boot;    /* how long it took to be ready; 0: it is not yet */
     uint64_t kill_at; /* DRAINING */
+};
+
+/* How a worker ended. */
+struct fm_roster_exit {
+    int code;           /* if it exited, else -1 */
+    int signal;         /* that it was ended by, or 0 */
+    bool out_of_memory; /* the kernel says that it killed for want of memory */
 };
 
 struct fm_roster_slot {
     uint64_t delay;    /* the last one; 0: none */
     uint64_t start_at; /* not before */
+    unsigned exits;    /* that were not asked for */
+    pid_t last;        /* the worker that ended last; 0: none has, and the next three say nothing */
+    struct fm_roster_exit how;
+    uint64_t ended_at;
+    uint8_t why; /* that it was to end, enum fm_worker_reason */
 };
 
-/* How a worker ended. */
-struct fm_roster_exit {
-    int code;   /* if it exited, else -1 */
-    int signal; /* that it was ended by, or 0 */
+enum fm_reload { FM_RELOAD_NONE, FM_RELOAD_LOADING, FM_RELOAD_REPLACING, FM_RELOAD_DONE, FM_RELOAD_FAILED };
+
+struct fm_roster_limits {
+    uint64_t stop;     /* from being told to end to being killed, when all are */
+    uint64_t replaced; /* ... when others go on */
+    uint64_t quick;    /* ... when it is to wait for nothing */
+    uint64_t lifetime; /* of a worker that is ready; 0: no limit */
+    unsigned draining; /* how many may at a time, while others go on; 0: any number */
 };
 
 struct fm_roster_ops {
-    /* Starts a worker; its pid, or -1 after saying why. */
+    /* Starts a worker; its pid; 0: not now, a tick will follow; -1 after saying why. */
     pid_t (*start)(void *ctx, unsigned slot);
     void (*signal)(void *ctx, pid_t pid, int number);
     /* One sentence for the log. */
@@ -77,29 +125,40 @@ struct fm_roster_ops {
 struct fm_roster {
     const struct fm_roster_ops *ops;
     void *ctx;
-    uint64_t patience; /* from being told to end to being killed */
+    struct fm_roster_limits limits;
+    bool old_first; /* a reload ends the old ones at once, and has new ones meanwhile (--reload) */
     unsigned wanted;
     unsigned generation; /* the one that is wanted */
     bool proven;         /* a worker of it has been ready */
     bool ever_ready;
     bool reload_failed; /* the last one; the generation before goes on */
     bool stopping;
-    bool killed;     /* something had to be while stopping */
-    int code;        /* to exit with */
-    uint32_t random; /* for jitter */
+    bool killed;                     /* something had to be while stopping */
+    int code;                        /* to exit with */
+    unsigned slots_used;             /* the most that were ever wanted */
+    uint64_t replaced[FM_WHY_COUNT]; /* how many workers were to be, by why */
+    uint64_t out_of_memory;          /* how many ended for want of memory */
+    enum fm_reload reload;
+    char reload_failed[128]; /* why it has */
+    uint32_t random;         /* for jitter */
     struct fm_roster_slot slots[FM_WORKERS_MAX];
     struct fm_roster_worker workers[2 * FM_WORKERS_MAX];
 };
 
 void fm_roster_init(struct fm_roster *r, const struct fm_roster_ops *ops, void *ctx, unsigned wanted,
-                    uint64_t patience);
+                    const struct fm_roster_limits *limits);
 
 /* Does what is due, and says when to call next: UINT64_MAX when something happens. */
 uint64_t fm_roster_tick(struct fm_roster *r, uint64_t now);
 
 /* What has happened.  Each calls for a tick. */
 void fm_roster_ready(struct fm_roster *r, pid_t pid, uint64_t now);
+void fm_roster_renamed(struct fm_roster *r, pid_t before, pid_t now); /* it went by another process's pid until now */
 void fm_roster_exited(struct fm_roster *r, pid_t pid, struct fm_roster_exit how, uint64_t now);
+
+/* A worker that is READY is to be replaced: why is SPENT or STUCK.  What is more urgent than what it was marked for
+ * before takes its place; anything else is passed over. */
+void fm_roster_mark(struct fm_roster *r, pid_t pid, enum fm_worker_reason why, uint64_t now);
 
 /* What is wanted. */
 void fm_roster_reload(struct fm_roster *r, uint64_t now);
@@ -110,10 +169,17 @@ unsigned fm_roster_count(const struct fm_roster *r, enum fm_worker_state state);
 
 /* Workers of an older generation serve, or the new one has not proven itself. */
 bool fm_roster_is_reloading(const struct fm_roster *r);
+/* How many are READY and not stuck. */
+unsigned fm_roster_serving(const struct fm_roster *r);
 
 /* All are gone, as was wanted: the process may end, with r->code. */
 bool fm_roster_is_over(const struct fm_roster *r);
 
 const char *fm_worker_state_name(enum fm_worker_state state);
+const char *fm_worker_reason_name(enum fm_worker_reason why);
+const char *fm_reload_name(enum fm_reload reload);
+
+/* "has exited with 3", "was ended by signal 9 (Killed), for want of memory". */
+void fm_roster_describe(struct fm_roster_exit how, char *text, size_t size);
 
 #endif

@@ -40,8 +40,12 @@ struct fm_listener {
     int pinned; /* the path, open, once the socket is left: so that no other one gets its inode; or -1 */
     struct fm_loop *loop;
     struct event *event;
-    struct fm_timer retry; /* after EMFILE and the like */
+    struct fm_timer retry; /* after EMFILE and the like, or when others had their chance */
     unsigned retry_kind;
+    /* With `shared`, on the loop: has this process nothing to serve another connection with, so that others had better
+     * take it?  They have for it what the timer of yield_kind takes, then it is accepted here.  NULL: never. */
+    bool (*is_busy)(const struct fm_listener *l);
+    unsigned yield_kind;
     bool wanted; /* accepting is not paused by its owner */
     bool shared; /* other processes accept from it as well: one connection a wake, so that each gets its share */
     bool lent;   /* it was open when this process began, and goes on to be open elsewhere when this process has ended */
@@ -71,10 +75,11 @@ void fm_listener_leave(struct fm_listener *l);
 void fm_listener_refill(struct fm_listener *l) FM_ON_LOOP;
 
 /* Starts accepting on the loop; on_accept owns each fd (non-blocking, close-on-exec).  retry_kind is a kind of
- * l->loop->timers that the caller defined with fm_listener_retry. */
+ * l->loop->timers that the caller defined with fm_listener_retry.  is_busy, and yield_kind, with fm_listener_yielded,
+ * may be set before. */
 int fm_listener_start(struct fm_listener *l, struct fm_loop *loop, unsigned retry_kind, fm_accept_fn *on_accept,
                       void *owner) FM_ON_LOOP;
-fm_timer_fn fm_listener_retry;
+fm_timer_fn fm_listener_retry, fm_listener_yielded;
 
 /* Pauses or resumes accepting. */
 void fm_listener_want(struct fm_listener *l, bool wanted) FM_ON_LOOP;

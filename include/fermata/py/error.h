@@ -13,4 +13,7 @@ void fm_py_log_exception(enum fm_log_level level, const char *fmt, ...) FM_NEEDS
 /* Logs where each Python thread that runs `ident` is: a stack without an exception. */
 void fm_py_log_stack(unsigned long ident, const char *fmt, ...) FM_NEEDS_GIL __attribute__((format(printf, 2, 3)));
 
+/* The same for each thread but the calling one, behind a line each: what, and the thread's name. */
+void fm_py_log_stacks(const char *what) FM_NEEDS_GIL;
+
 #endif

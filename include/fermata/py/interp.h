@@ -1,4 +1,5 @@
-/* The embedded interpreter: started and ended here, and only here is known that we started it.
+/* The interpreter.  In the binary it is embedded, started and ended here (py/embed.c); the extension module is loaded
+ * into one that runs already and goes on afterwards (py/host.c).  Only these two files know which it is.
  *
  * Main thread only, unless said otherwise. */
 #ifndef FERMATA_PY_INTERP_H
@@ -11,6 +12,7 @@
 
 struct fm_interp_config {
     const char *venv;       /* directory of a virtual environment, or NULL */
+    bool venv_is_active;    /* which is not asked for, but the one of the shell that the command was given in */
     const char *pythonpath; /* directories to put in front of sys.path, separated by commas or colons, or NULL */
     const char *program;    /* becomes sys.argv[0] */
     char *const *args;      /* and these the rest of it */
@@ -20,14 +22,23 @@ struct fm_interp_config {
 /* "3.11.7": of the library in use. */
 const char *fm_interp_version(void);
 
-/* Starts Python; the calling thread holds the GIL afterwards.  What the server itself needs of the standard library is
- * imported before the current directory is on sys.path, so that a project's own signal.py is not taken for it.  0, or
- * FM_EINVAL after a message in the log. */
+/* Starts Python, or makes the one that runs what the command line asks for; the calling thread holds the GIL
+ * afterwards. What the server itself needs of the standard library is imported before the current directory is on
+ * sys.path, so that a project's own signal.py is not taken for it.  0, or FM_EINVAL after a message in the log. */
 int fm_interp_start(const struct fm_interp_config *config) FM_TAKES_GIL;
 
 /* Ends Python: atexit handlers run, non-daemon threads of the application are waited for.  0, or -1 if flushing
  * standard streams failed. */
 int fm_interp_stop(void) FM_DROPS_GIL;
+
+/* Does Python end, with the process, after the caller has returned to it?  Then it does not call fm_interp_stop, and
+ * leaves what threads of the application may touch until then. */
+bool fm_interp_ends_later(void);
+
+/* The arguments with which this same command is executed anew, by execve of /proc/self/exe or of the first of them.
+ * They are argv, or kept as long as the process.  NULL after a message in the log.  The caller holds the GIL if there
+ * is one yet. */
+char **fm_interp_again(char **argv);
 
 /* Runs what atexit handlers would do at the end, and flushes standard streams; threads go on and are not waited for.
  * The process is to exit then, without fm_interp_stop. */
@@ -39,6 +50,11 @@ void fm_interp_flush(void) FM_NEEDS_GIL;
 /* Has the handler that the application, or the gateway before it, has set for SIGINT be called on the main thread soon,
  * as if the signal had come.  In a signal handler, too. */
 void fm_interp_interrupt(void) FM_ANY_THREAD;
+
+/* Around a fork whose child goes on with this interpreter: CPython's own locks, and what os.register_at_fork has.  The
+ * thread is the only one.  Afterwards in both processes; child says in which this is. */
+void fm_interp_before_fork(void) FM_NEEDS_GIL;
+void fm_interp_forked(bool child) FM_NEEDS_GIL;
 
 /* The Python threads that the interpreter would wait for at its end, for a message.  Appends to text[size], by the
  * kernel's id and by name: "1234 'worker', ...". */

@@ -43,20 +43,26 @@ struct fm_sched_ops {
      * still is.  Called by the monitor, with thread->lock held, so the step cannot end meanwhile; must not block.
      */
     bool (*flush)(void *ctx, struct fm_task *task, uint64_t since);
+    /* Or NULL.  Called by the leader when the number of threads in a step has come to that of fm_sched_watch_from
+     * (busy), or is below it again: on the loop, before it polls. */
+    void (*busy)(void *ctx, bool busy);
 };
 
 enum fm_order { FM_ORDER_NONE, FM_ORDER_SEARCH, FM_ORDER_LEADER };
 
 struct fm_thread { /* one pool thread */
     struct fm_sched *sched;
-    unsigned index;        /* 0 .. P */
-    int tid;               /* kernel's thread id, for its clock */
-    bool has_gil;          /* its own */
-    void *user;            /* for the owner of the scheduler: struct fm_wsgi_thread */
-    uint64_t now;          /* its own: when the step began, or was last seen to do something (fm_thread_tick) */
-    uint64_t until;        /* its own: when it should poll again, as leader */
-    uint64_t watched;      /* its own: when it has set the monitor's timer last */
-    struct fm_task *task;  /* its own: the step that runs here, or NULL */
+    unsigned index;   /* 0 .. P */
+    int tid;          /* kernel's thread id, for its clock */
+    bool has_gil;     /* its own */
+    void *user;       /* for the owner of the scheduler: struct fm_wsgi_thread */
+    uint64_t now;     /* its own: when the step began, or was last seen to do something (fm_thread_tick) */
+    uint64_t until;   /* its own: when it should poll again, as leader */
+    uint64_t watched; /* its own: when it has set the monitor's timer last */
+    _Atomic uint64_t
+        since;            /* when its step has begun; with FM_FOR_GIL: when it has begun to wait for the GIL for one; 0:
+                             neither.  Written by the thread, read by the loop, relaxed: it is compared with seconds */
+    struct fm_task *task; /* its own: the step that runs here, or NULL */
     struct fm_waits waits; /* its own: of the steps that it runs as leader */
     pthread_cond_t order_changed;
     enum fm_order order;         /* scheduler's lock */
@@ -87,6 +93,8 @@ struct fm_sched {
     unsigned budget_size;  /* how large the last one was */
     unsigned inline_tasks; /* since the last stall */
     unsigned pool_turns;   /* grows when a pool thread begins or ends a step */
+    unsigned busy_from;    /* see fm_sched_watch_from */
+    bool busy;             /* the leader has seen that so many are in a step, and not yet that they are not */
     pthread_cond_t all_gone;
     /* For the monitor; see sched/monitor.h. */
     struct fm_thread *_Atomic inline_thread; /* the leader while it runs steps, or waits for the GIL in order to */
@@ -164,6 +172,18 @@ struct fm_thread *fm_thread_self(void);
  * from inline_since: an idle thread becomes the leader, and where it was a step the next tasks are handed off.  False
  * if it has gone on meanwhile, or no thread is idle. */
 bool fm_sched_promote(struct fm_sched *c, struct fm_thread *held_up, uint64_t since) FM_ANY_THREAD;
+
+/* From now on ops->busy is called when so many threads are in a step.  Before any of them runs. */
+void fm_sched_watch_from(struct fm_sched *c, unsigned threads);
+
+struct fm_sched_ages {
+    unsigned old;     /* threads that have been in one step, or waited for the GIL for one, since `before` or longer */
+    unsigned waiting; /* tasks in the run queue */
+    uint64_t gil_since; /* since when the one has waited that waits for the GIL for longest; UINT64_MAX: none does */
+};
+
+/* How long steps have been under way. */
+void fm_sched_ages(struct fm_sched *c, uint64_t before, struct fm_sched_ages *ages) FM_ON_LOOP;
 
 /* Threads in a step and threads waiting, for the metrics. */
 void fm_sched_threads(struct fm_sched *c, unsigned *busy, unsigned *idle) FM_ANY_THREAD;

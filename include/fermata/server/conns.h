@@ -23,6 +23,7 @@ struct fm_conns {
     unsigned nbound;
     unsigned most; /* connections at a time; accepting pauses then */
     unsigned count;
+    bool paused;                             /* accepting is, by the owner */
     struct fm_list list;                     /* fm_http1.node */
     void (*on_none)(struct fm_conns *conns); /* in a drain: there is none any more */
 };
@@ -37,10 +38,16 @@ int fm_conns_start(struct fm_conns *conns) FM_ON_LOOP;
 /* on_accept of the listeners, whose owner is the set. */
 fm_accept_fn fm_conns_accept;
 
+/* Accepts nothing until it is told to go on; what a drain accepts it accepts. */
+void fm_conns_pause(struct fm_conns *conns, bool paused) FM_ON_LOOP;
+
 /* The drain has begun (service->draining is set): accepts what has arrived before, as far as there is room, and more of
  * it whenever a connection is gone; each ends when what has arrived is answered.  on_none is called when the last is
  * gone, also at once. */
 void fm_conns_drain(struct fm_conns *conns) FM_ON_LOOP;
+
+/* Ends `most` of those whose response is under way, oldest first.  How many there were. */
+unsigned fm_conns_streams(struct fm_conns *conns, unsigned most) FM_ON_LOOP;
 
 /* The graceful timeout has passed: ends what each is doing. */
 void fm_conns_expire(struct fm_conns *conns) FM_ON_LOOP;

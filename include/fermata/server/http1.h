@@ -82,6 +82,12 @@ int fm_http1_new(struct fm_http1 **made, struct fm_service *service, int fd, con
 /* The drain begins: an idle connection ends, a busy one when what has arrived is answered. */
 void fm_http1_drain(struct fm_http1 *c) FM_ON_LOOP;
 
+/* Is its response under way? */
+static inline bool fm_http1_is_streaming(struct fm_http1 *c) FM_ON_LOOP
+{
+    return c->state == FM_HTTP1_BUSY && fm_exchange_is_streaming(&c->exchange);
+}
+
 /* The graceful timeout has passed: whatever it does ends now (503 if no head has left). */
 void fm_http1_expire(struct fm_http1 *c) FM_ON_LOOP;
 

@@ -57,6 +57,9 @@ void fm_exchange_begin(struct fm_exchange *x, struct fm_request *request) FM_ON_
 /* In on_over: gives the request back.  The writer keeps nothing after a complete response. */
 struct fm_request *fm_exchange_drop(struct fm_exchange *x) FM_ON_LOOP;
 
+/* Has some of the response been sent, and is more of it to come? */
+bool fm_exchange_is_streaming(struct fm_exchange *x) FM_ON_LOOP;
+
 /* The connection closes: the same where a request is left (no thread has it any more), else NULL; on_over will not be
  * called. */
 struct fm_request *fm_exchange_close(struct fm_exchange *x) FM_ON_LOOP;

@@ -14,9 +14,12 @@ struct fm_statsd;
 struct fm_service { /* set before any thread starts, but for the flags; outlives all connections */
     struct fm_loop *loop;
     struct fm_sched *sched;
-    const struct fm_options *options; /* timeouts and limits among them */
-    struct fm_access_log *access;     /* or NULL */
-    struct fm_statsd *statsd;         /* or NULL */
+    const struct fm_options *options;              /* timeouts and limits among them */
+    struct fm_access_log *access;                  /* or NULL */
+    struct fm_statsd *statsd;                      /* or NULL */
+    uint64_t served, enough;                       /* requests; when there are enough of them; 0: never.  Loop only */
+    void (*on_enough)(struct fm_service *service); /* once, on the loop */
+    void (*on_client)(struct fm_service *service); /* there is one, and was none; on the loop; or NULL */
     /* Logs where the thread (fm_call.thread) is, for `what` has waited for it in vain.  Never waits; or NULL. */
     void (*report_stack)(unsigned long thread, const char *what);
     atomic_bool leaving;  /* responses say that the connection ends; written by the guard */

@@ -16,14 +16,18 @@
     X(QUEUE, o->queue_timeout, fm_exchange_timeout_queue)                                                              \
     X(LINGER, 5 * FM_SEC, fm_http1_timeout_linger)                                                                     \
     /* in a drain: for half a head, the first request, a client that was answered */                                   \
-    X(DRAIN, FM_SEC, fm_http1_timeout_drain)
+    X(DRAIN, o->drain_idle ? o->drain_idle : 1, fm_http1_timeout_drain)
 
 #define FM_WORKER_TIMEOUTS(X)                                                                                          \
     X(DELAY, o->drain_delay, fm_drain_timeout_delay)                                                                   \
     X(GRACEFUL, o->graceful_timeout, fm_drain_timeout_graceful)                                                        \
+    X(SPREAD, FM_SEC, fm_drain_timeout_spread) /* drain.c has it shorter */                                            \
     X(LAST, FM_END_LOOP, fm_drain_timeout_last)                                                                        \
     X(WATCHDOG, fm_notify_watchdog(), fm_worker_timeout_watchdog)                                                      \
+    X(LOOK, fm_health_pause(o), fm_health_timeout)                                                                     \
     X(ACCEPT, FM_SEC / 4, fm_listener_retry)                                                                           \
+    /* as long as a process that sleeps takes to accept */                                                             \
+    X(YIELD, 5 * FM_MS, fm_listener_yielded)                                                                           \
     X(ADMIN, o->keep_alive ? o->keep_alive : 5 * FM_SEC, fm_admin_timeout)
 
 #define FM_TIMEOUTS(X) FM_CONN_TIMEOUTS(X) FM_WORKER_TIMEOUTS(X)

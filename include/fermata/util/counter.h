@@ -51,6 +51,7 @@
     X(LOST_ACCESS, "fermata_log_dropped_lines_total", "log=\"access\"", "counter", "")                                 \
     X(LOST_SYSLOG, "fermata_log_dropped_lines_total", "log=\"syslog\"", "counter", "")                                 \
     X(LOST_STATSD, "fermata_statsd_dropped_total", "", "counter", "Values that were not sent to --statsd-host.")       \
+    X(TURNS, "fermata_loop_turns_total", "", "counter", "Turns of the event loop.")                                    \
     X(STALLS, "fermata_stalls_total", "", "counter",                                                                   \
       "Times steps that waited or computed held up the event loop and others went on.")
 

@@ -13,7 +13,7 @@ enum fm_err {
     FM_EBUSY = -4005,   /* another thread is at it, and says when it is done */
 };
 
-/* A text for err: one of ours or a negated errno.  Any thread; the text is static or thread-local. */
+/* A text for err: one of ours or a negated errno.  Any thread; the text is static. */
 const char *fm_strerror(int err);
 
 /* Ends the process with a message: out of memory, or a broken invariant in what is not worth recovering. */

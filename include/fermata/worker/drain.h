@@ -4,7 +4,10 @@
  *                     that sends requests here learns that it shall not
  *   then the drain    what has arrived is accepted, no more at a time than ever, read and answered; idle connections
  *                     end; nothing new begins
- *   graceful timeout  what is left is answered 503 or broken off, and has FM_END_LOOP for its last steps */
+ *   graceful timeout  what is left is answered 503 or broken off, and has FM_END_LOOP for its last steps
+ *
+ * A worker that is replaced has --drain-timeout instead of the last, and its responses that are under way end one after
+ * another in the last part of it. */
 #ifndef FERMATA_WORKER_DRAIN_H
 #define FERMATA_WORKER_DRAIN_H
 
@@ -28,6 +31,6 @@ void fm_drain_init(struct fm_worker *w);
 /* fm_conns.on_none: the last connection is gone while it drains, which is the end. */
 void fm_drain_none(struct fm_conns *conns) FM_ON_LOOP;
 
-fm_timer_fn fm_drain_timeout_delay, fm_drain_timeout_graceful, fm_drain_timeout_last;
+fm_timer_fn fm_drain_timeout_delay, fm_drain_timeout_graceful, fm_drain_timeout_last, fm_drain_timeout_spread;
 
 #endif

@@ -27,7 +27,7 @@ uint64_t fm_guard_end(void);
 /* The process exits with `code`, for want of `what`, unless the main thread sets another deadline before. */
 void fm_guard_deadline(uint64_t until, enum fm_left what, int code);
 
-/* Ends the thread. */
+/* Ends the thread, if there is one. */
 void fm_guard_stop(void);
 
 #endif

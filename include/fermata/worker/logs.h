@@ -11,10 +11,13 @@
 
 struct fm_statsd;
 
-/* Opens the error log; syslog and statsd gather from now on.  An arbiter prints nothing, so its standard streams stay
+/* Opens the error log.  An arbiter prints nothing, so its standard streams stay
  * as they are, for its workers' sake.  Main thread, before any other.  0, or the exit code after a message on stderr.
  */
 int fm_logs_open(const struct fm_options *o, bool arbiter);
+
+/* Syslog and statsd gather from now on.  Not in a zygote, whose workers would all send what it has gathered. */
+void fm_logs_gather(const struct fm_options *o);
 
 /* Starts their threads.  0, or a negated errno after a message in the log. */
 int fm_logs_start(const struct fm_options *o);

@@ -13,6 +13,14 @@
  * exit code 0: nothing has begun. */
 void fm_signals_first(void);
 
+/* In a worker that a zygote has forked, with all signals blocked: it is the server now, and nothing has come yet.  The
+ * handlers stay as they are. */
+void fm_signals_forked(void);
+
+/* The process goes on without a server: what was set before fm_signals_first is set again, but where the application
+ * has set something else. */
+void fm_signals_last(void);
+
 /* From now on the guard takes what is noted. */
 void fm_signals_hold(void);
 

@@ -40,6 +40,10 @@ int fm_wsgi_set_up_logging(const struct fm_wsgi_logging *l) FM_NEEDS_GIL;
  * nothing where it was interrupted. */
 int fm_wsgi_load(const char *spec) FM_NEEDS_GIL;
 
+/* In a worker that was forked after fm_wsgi_load: the hooks around a request, which it has loaded since.  0, or -1
+ * after the traceback. */
+int fm_wsgi_take_hooks(void) FM_NEEDS_GIL;
+
 /* A descriptor that becomes readable when a signal has come that the application has a handler for, in whichever
  * thread; -1 if it sees to it itself (signal.set_wakeup_fd), or has no *handlers.  Once, after fm_wsgi_load. */
 int fm_wsgi_signal_fd(bool *handlers) FM_NEEDS_GIL;

@@ -7,6 +7,9 @@
 /* Logs where the Python thread `ident` is, as soon as the GIL can be had: by a short-lived thread of its own. */
 void fm_report_stack(unsigned long ident, const char *what) FM_NO_GIL;
 
+/* The same for each thread that Python knows, one report after another. */
+void fm_report_stacks(const char *what) FM_NO_GIL;
+
 /* Waits until no report is under way, at most `seconds`: before the interpreter ends. */
 void fm_report_wait(int seconds) FM_NO_GIL;
 

@@ -1,6 +1,8 @@
 /* The arbiter's decisions (arbiter/roster.c): workers that load, serve, drain, hang and die, against reloads, resizes, a
  * stop, and workers that cannot be started.
  *
+ * A ready worker may be found to be spent, or stuck (`marks`): then it is to be replaced.
+ *
  * The arbiter has one thread, so what it does on one event, with the tick after it, is one step.  Time stands still: a
  * wait before a start (`waits`) and a deadline pass at any moment.  A worker may hang while it loads and while it drains;
  * at rest nothing else can happen, and what is there then must be what is wanted. */
@@ -23,12 +25,17 @@
 #ifndef HANGS
 #define HANGS 1
 #endif
+#ifndef MARKS
+#define MARKS 0
+#endif
 #define PLACES (2 * MOST + 1)
 
 mtype = { GONE, LOADING, READY, DRAINING, KILLED };
 
 mtype state[PLACES] = GONE;
 byte slot[PLACES], generation[PLACES];
+byte mark[PLACES];   /* of a ready worker: 1, it is spent; 2, it is stuck */
+byte marks = MARKS;
 bool waits[MOST];    /* a slot whose next start is put off */
 bool hangs[PLACES]; /* it does not end as it is told */
 byte hanging = HANGS;
@@ -37,30 +44,42 @@ byte wanted = WANTED, current, proven_generation;
 bool proven, ever_ready, stopping;
 byte crashes = CRASHES, reloads = RELOADS, resizes = RESIZES;
 
-byte loading, ready, old_loading, old_ready, last, at_once, i, s, free;
+byte loading, ready, old_loading, old_ready, stuck, serving, last, at_once, i, s, free;
 bool there;
+
+/* class_of */
+#ifdef FAULT_SPENT_IS_CURRENT
+#define CURRENT(k) (generation[k] == current && mark[k] != 2)
+#else
+#define CURRENT(k) (generation[k] == current && mark[k] == 0)
+#endif
+#define LOST(k) (mark[k] == 2)
+#define OLD(k) (!CURRENT(k) && !LOST(k))
+#define STAYS(k) (state[k] == LOADING || state[k] == READY)
 
 inline tally()
 {
-    loading = 0; ready = 0; old_loading = 0; old_ready = 0;
+    loading = 0; ready = 0; old_loading = 0; old_ready = 0; stuck = 0;
     for (i : 0 .. PLACES - 1) {
         if
-        :: state[i] == LOADING && generation[i] == current -> loading++
-        :: state[i] == LOADING && generation[i] != current -> old_loading++
-        :: state[i] == READY && generation[i] == current -> ready++
-        :: state[i] == READY && generation[i] != current -> old_ready++
+        :: state[i] == LOADING && CURRENT(i) -> loading++
+        :: state[i] == LOADING && OLD(i) -> old_loading++
+        :: state[i] == READY && CURRENT(i) -> ready++
+        :: state[i] == READY && OLD(i) -> old_ready++
+        :: state[i] == READY && LOST(i) -> stuck++
         :: else
         fi
     }
 }
 
-/* last_of: of the generation that is wanted, or of others; one that loads first, then the one of the last slot. */
-inline find_last(of_current)
+/* last_of: of those that are wanted (0), to be replaced (1), or stuck (2); one that loads first, then the one of the
+ * last slot. */
+inline find_last(class)
 {
     last = PLACES;
     for (i : 0 .. PLACES - 1) {
         if
-        :: (state[i] == LOADING || state[i] == READY) && ((generation[i] == current) == of_current) ->
+        :: STAYS(i) && ((class == 0 && CURRENT(i)) || (class == 1 && OLD(i)) || (class == 2 && LOST(i))) ->
             if
             :: last == PLACES -> last = i
             :: last < PLACES && state[i] == LOADING && state[last] == READY -> last = i
@@ -81,11 +100,12 @@ inline be_told(k)
     fi
 }
 
-/* Told to end. Unless all stop, a ready one goes only where as many as are wanted stay. */
+/* Told to end. Unless all stop, a ready one goes only where as many as are wanted stay, that are not stuck. */
 inline drain(k)
 {
     if
-    :: state[k] == READY && !stopping -> assert(ready + old_ready > wanted)
+    :: state[k] == READY && !stopping && mark[k] != 2 -> assert(ready + old_ready > wanted)
+    :: state[k] == READY && !stopping && mark[k] == 2 -> assert(ready + old_ready >= wanted)
     :: else
     fi;
     be_told(k)
@@ -96,16 +116,29 @@ inline end_spare()
     do
     :: tally();
         last = PLACES;
-        if
-#ifdef FAULT_DRAIN_FIRST
-        :: old_loading > 0 || old_ready > 0 -> find_last(false)
+#ifdef FAULT_STUCK_SERVES
+        serving = ready + old_ready + stuck;
 #else
-        :: old_loading > 0 || (old_ready > 0 && ready > 0 && ready + old_ready > wanted) -> find_last(false)
+        serving = ready + old_ready;
+#endif
+        if
+#ifdef FAULT_STUCK_AT_ONCE
+        :: stuck > 0 -> find_last(2)
+#elif !defined(FAULT_STUCK_KEPT)
+        :: stuck > 0 && serving >= wanted -> find_last(2)
 #endif
         :: else ->
             if
-            :: ready + loading > wanted -> find_last(true)
-            :: else
+#ifdef FAULT_DRAIN_FIRST
+            :: old_loading > 0 || old_ready > 0 -> find_last(1)
+#else
+            :: old_loading > 0 || (old_ready > 0 && ready > 0 && serving > wanted) -> find_last(1)
+#endif
+            :: else ->
+                if
+                :: ready + loading > wanted -> find_last(0)
+                :: else
+                fi
             fi
         fi;
         if
@@ -125,7 +158,8 @@ inline start_in(n)
         fi
     }
     if
-    :: free < PLACES && !waits[n] -> state[free] = LOADING; slot[free] = n; generation[free] = current; loading++
+    :: free < PLACES && !waits[n] -> state[free] = LOADING; slot[free] = n; generation[free] = current;
+        mark[free] = 0; loading++
     :: else
     fi
 }
@@ -137,7 +171,7 @@ inline start_missing()
     for (s : 0 .. MOST - 1) {
         there = false;
         for (i : 0 .. PLACES - 1) {
-            there = there || ((state[i] == LOADING || state[i] == READY) && generation[i] == current && slot[i] == s)
+            there = there || (STAYS(i) && CURRENT(i) && slot[i] == s)
         }
         if
         :: s < wanted && !there && loading < at_once && loading + ready < wanted -> start_in(s)
@@ -168,13 +202,11 @@ inline stop()
 /* fm_roster_exited, of one that was not told to. */
 inline crashed(k)
 {
-    old_ready = 0; /* of generations that serve; the newest of them */
-    last = 0;
     state[k] = GONE;
     tally();
     if
     :: !ever_ready -> stop()
-    :: ever_ready && generation[k] == current && !proven && old_ready > 0 -> /* fail_reload */
+    :: ever_ready && generation[k] == current && !proven && old_ready + stuck > 0 -> /* fail_reload */
 #ifndef FAULT_NO_FALLBACK
         for (i : 0 .. PLACES - 1) {
             generation[i] = current
@@ -182,7 +214,9 @@ inline crashed(k)
 #endif
         proven = true;
         tally();
-        assert(ready > 0) /* what goes on is what serves */
+        for (i : 0 .. PLACES - 1) {
+            assert(state[i] == GONE || generation[i] == current) /* what goes on is what is wanted */
+        }
     :: else -> waits[slot[k]] = true
     fi
 }
@@ -198,13 +232,23 @@ inline crashed(k)
     :: atomic { state[k] == LOADING -> be_ready(k); tick() }                                                           \
     :: atomic { (state[k] == DRAINING && !hangs[k]) || state[k] == KILLED -> state[k] = GONE; tick() }                 \
     :: atomic { state[k] == DRAINING -> KILL(k) } /* its deadline has passed */                                        \
-    :: atomic { (state[k] == LOADING || state[k] == READY) && crashes > 0 -> crashes--; crashed(k); tick() }
+    :: atomic { STAYS(k) && crashes > 0 -> crashes--; crashed(k); tick() }                                             \
+    :: atomic { state[k] == READY && mark[k] < 2 && marks > 0 -> marks--; be_marked(k); tick() }
 
 inline be_ready(k)
 {
     state[k] = READY;
     ever_ready = true;
     proven = proven || generation[k] == current
+}
+
+/* fm_roster_mark */
+inline be_marked(k)
+{
+    if
+    :: mark[k] == 0 -> mark[k] = 1
+    :: mark[k] = 2
+    fi
 }
 
 inline reload()
@@ -252,8 +296,11 @@ active proctype at_rest()
             assert(state[i] != DRAINING && state[i] != KILLED)
         }
         if
-        :: stopping -> assert(loading + ready + old_loading + old_ready == 0)
-        :: else -> assert(ready == wanted && loading + old_loading + old_ready == 0)
+        :: stopping -> assert(loading + ready + old_loading + old_ready + stuck == 0)
+        :: else -> assert(ready == wanted && loading + old_loading + old_ready + stuck == 0);
+            for (i : 0 .. PLACES - 1) {
+                assert(state[i] == GONE || mark[i] == 0)
+            }
         fi
     }
 }

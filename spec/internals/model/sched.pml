@@ -31,7 +31,7 @@
 /* Also: STOP: the scheduler may be stopped at any time. */
 
 #define THREADS (POOL + 1)
-#define NOBODY 255
+#define NO_THREAD 255
 
 /* ---- struct fm_sched: the scheduler's lock ---- */
 
@@ -48,7 +48,7 @@ byte alive = THREADS;
 
 /* ---- atomics, and what only the leader uses ---- */
 
-byte inline_thread = NOBODY;
+byte inline_thread = NO_THREAD;
 bool monitor_asleep, monitor_fd;
 bool asleep, wake_fd; /* net/loop.h */
 byte nincoming; /* requests that have not begun: what goes on comes from elsewhere here */
@@ -293,7 +293,7 @@ proctype thread(byte h)
                 :: next == INLINE
                 :: next == 0 && leader == h ->
                     batch = 0;
-                    inline_thread = NOBODY;
+                    inline_thread = NO_THREAD;
                     running--;
                     turn();
                     break
@@ -368,7 +368,7 @@ end:
 inline look()
 {
     stuck_thread = inline_thread;
-    watching = stuck_thread != NOBODY;
+    watching = stuck_thread != NO_THREAD;
     if
     :: watching ->
         atomic {
@@ -380,7 +380,7 @@ inline look()
 #endif
                 nidle--;
                 leader = idle[nidle];
-                inline_thread = NOBODY;
+                inline_thread = NO_THREAD;
                 if
                 :: budget = BUDGET /* hand_off */
                 :: true
@@ -389,7 +389,7 @@ inline look()
                 idle[nidle] = 0
             :: else
             fi;
-            stuck_thread = NOBODY
+            stuck_thread = NO_THREAD
         }
     :: else
     fi
@@ -398,7 +398,7 @@ inline look()
 /* The main thread: looks, and sleeps.  monitor_fd is a timer, which expires sooner or later. */
 proctype monitor()
 {
-    byte stuck_thread = NOBODY;
+    byte stuck_thread = NO_THREAD;
     bool watching;
     do
     :: stop -> break

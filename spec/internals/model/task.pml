@@ -96,7 +96,7 @@ bool deadline, graceful, last; /* timers that run */
 bool patience;
 bool half_closed, told_gone;   /* c->ended, s->broken */
 byte requests = REQUESTS;
-bool answered;   /* x->status: the server's own answer; whoever claimed the writer */
+bool answered;   /* x->status: the server's own answer; of the process that claimed the writer */
 bool broken_off; /* x->outcome; the holder's, then the loop's */
 byte blocks = BLOCKS;
 bool draining, stop;
@@ -114,13 +114,13 @@ bool alive = true; /* the memory of connection, exchange and task */
 byte serial;       /* which request that memory is for */
 bool in_app;       /* application code runs */
 bool closed;       /* close() has been called */
-bool unwanted;     /* somebody has ended this request */
+bool unwanted;     /* the client, a deadline or the drain has ended this request */
 bool torn_down;    /* tear_down is over */
 bool exited;       /* the process has exited without its threads */
 byte calling;      /* completers that hold the GIL */
 bool main_has_gil;
 
-/* Whoever looks at the task on behalf of request n. */
+/* A process looks at the task on behalf of request n. */
 #define touch(n) assert(alive && serial == (n))
 
 /* ---- sched/task.c ---- */
@@ -379,7 +379,7 @@ run_step:
         :: wakeup == NONE
         fi;
 next:
-        atomic { /* the application goes on to its next item, unless nobody wants it any more */
+        atomic { /* the application goes on to its next item, unless its client does not want it any more */
             touch(mine);
             if
             :: word & ABORT -> result = ABORTED
@@ -460,7 +460,7 @@ next:
             move(mine, RUNNING, DONE)
 #else
             atomic { /* finish() */
-                assert(result != ABORTED || unwanted || gone); /* nobody's request is cut off */
+                assert(result != ABORTED || unwanted || gone); /* no request is cut off that a client waits for */
                 broken_off = result == ABORTED;
                 move(mine, RUNNING, DONE)
             };
@@ -903,7 +903,7 @@ proctype main_thread()
     fi;
     atomic { calling == 0 -> main_has_gil = true }; /* fm_interp_acquire */
 #ifndef FAULT_QUEUE_LEFT
-    if /* fm_sched_run_rest: the last steps that nobody has got round to */
+    if /* fm_sched_run_rest: the last steps that no thread has got round to */
     :: atomic { in_queue -> in_queue = false; mine = serial; move(mine, QUEUED, RUNNING) };
         if
         :: atomic { wakeup != NONE -> w = wakeup; wakeup = NONE; disarm(w) }

@@ -10,12 +10,13 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from .client import Connection, NoResponse, Response
 from .limits import LONG
 from .server import Server
+from .sites import Site
 
 BOUNDARY = "----the-boundary-of-the-tests"
 
 
 class Browser:
-    def __init__(self, server: Server, host: str = "site.example") -> None:
+    def __init__(self, server: Server | Site, host: str = "site.example") -> None:
         self.server, self.host = server, host
         self.cookies: dict[str, str] = {}
         self.page = Response("1.1", 0, "", [])

@@ -126,9 +126,13 @@ class Connection:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             if source is not None:
                 self.sock.bind((source, 0))
+            if isinstance(address, str):
+                # A queue that is full is waited for, as by TCP; a socket that does not block, as those with a timeout, fails.
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout) + 1, 0))
+                self.sock.connect("\0" + address[1:] if address.startswith("@") else address)
             self.sock.settimeout(timeout)
-            abstract = isinstance(address, str) and address.startswith("@")
-            self.sock.connect("\0" + address[1:] if abstract else address)
+            if not isinstance(address, str):
+                self.sock.connect(address)
             if not isinstance(address, str):
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except BaseException:

@@ -28,8 +28,19 @@ QUIET = 0.3  # how long to watch that something does not happen
 
 
 def fermata() -> Path:
-    """The binary under test."""
+    """The command under test: the binary, or the extension module's, as it is installed in an environment."""
     return (ROOT / (os.environ.get("FERMATA") or "build/fermata")).resolve()
+
+
+def is_script(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return file.read(2) == b"#!"
+
+
+# The extension module runs in the Python of its environment; these tests then run in that environment as well.
+EXTENSION = is_script(fermata())
 
 
 TSAN = "tsan" in fermata().parts  # whose runtime has a thread of its own, and keeps signals back for a while

@@ -15,6 +15,9 @@
 #include "fermata/util/clock.h"
 
 #define PATIENCE (40 * FM_SEC)
+#define LONG (100 * FM_SEC)
+#define QUICK (5 * FM_SEC)
+#define DRAINING 3
 
 static struct world {
     struct fm_roster r;
@@ -58,8 +61,8 @@ static void signal_one(void *ctx, pid_t pid, int number)
 {
     (void)ctx;
     const struct fm_roster_worker *one = worker(pid);
-    if (w.checked && !w.r.stopping && number != SIGKILL && one->was_ready)
-        assert_true(count(FM_WORKER_READY) >= w.r.wanted);
+    if (w.checked && !w.r.stopping && number == SIGINT && one->was_ready)
+        assert_true(fm_roster_serving(&w.r) >= w.r.wanted);
     if (w.nsignals < 4096) {
         w.signals[w.nsignals].pid = pid;
         w.signals[w.nsignals++].number = number;
@@ -74,14 +77,18 @@ static void say(void *ctx, int level, const char *text)
 
 static const struct fm_roster_ops ops = {start, signal_one, say};
 
-static void begin(unsigned wanted)
+static void begin_with(unsigned wanted, uint64_t lifetime)
 {
+    struct fm_roster_limits limits = {
+        .stop = PATIENCE, .replaced = LONG, .quick = QUICK, .lifetime = lifetime, .draining = DRAINING};
     memset(&w, 0, sizeof w);
     w.now = FM_SEC;
     w.last = 100;
     w.checked = true;
-    fm_roster_init(&w.r, &ops, NULL, wanted, PATIENCE);
+    fm_roster_init(&w.r, &ops, NULL, wanted, &limits);
 }
+
+static void begin(unsigned wanted) { begin_with(wanted, 0); }
 
 static uint64_t tick(void) { return fm_roster_tick(&w.r, w.now); }
 
@@ -93,13 +100,19 @@ static void ready(pid_t pid)
 
 static void exits(pid_t pid, int code)
 {
-    fm_roster_exited(&w.r, pid, (struct fm_roster_exit){code, 0}, w.now);
+    fm_roster_exited(&w.r, pid, (struct fm_roster_exit){code, 0, false}, w.now);
+    tick();
+}
+
+static void mark(pid_t pid, enum fm_worker_reason why)
+{
+    fm_roster_mark(&w.r, pid, why, w.now);
     tick();
 }
 
 static void killed(pid_t pid, int number)
 {
-    fm_roster_exited(&w.r, pid, (struct fm_roster_exit){-1, number}, w.now);
+    fm_roster_exited(&w.r, pid, (struct fm_roster_exit){-1, number, false}, w.now);
     tick();
 }
 
@@ -263,7 +276,7 @@ static void test_reload_that_fails(void **state)
     assert_non_null(strstr(w.said, "Reload failed"));
     assert_int_equal(count(FM_WORKER_READY), 3);
     assert_int_equal(w.nsignals, 0);
-    assert_true(w.r.reload_failed && !fm_roster_is_reloading(&w.r));
+    assert_true(w.r.reload == FM_RELOAD_FAILED && !fm_roster_is_reloading(&w.r));
     assert_int_equal(tick(), UINT64_MAX); /* no second try */
     killed(101, SIGKILL);                 /* and supervision goes on */
     w.now = tick();
@@ -378,7 +391,7 @@ static void test_stop(void **state)
     fm_roster_resize(&w.r, 1);
     tick();
     fm_roster_stop(&w.r, SIGTERM, w.now);
-    assert_int_equal(w.nsignals, 3); /* who loads is told as well */
+    assert_int_equal(w.nsignals, 3); /* a worker that loads is told as well */
     exits(101, 0);
     exits(103, 0);
     fm_roster_reload(&w.r, w.now);
@@ -398,7 +411,8 @@ static void test_one_that_does_not_end(void **state)
     fm_roster_stop(&w.r, SIGTERM, w.now);
     uint64_t next = tick();
     assert_int_equal(next - w.now, PATIENCE);
-    fm_roster_stop(&w.r, SIGQUIT, w.now); /* again: the deadline stays */
+    w.now += FM_SEC;
+    fm_roster_stop(&w.r, SIGTERM, w.now); /* again: the deadline stays */
     assert_int_equal(tick(), next);
     w.now = next;
     tick();
@@ -409,6 +423,65 @@ static void test_one_that_does_not_end(void **state)
     assert_true(fm_roster_is_over(&w.r) && w.r.killed);
 }
 
+/* For development: no old one is to answer any more, and a reload also ends what loads. */
+static void test_old_first(void **state)
+{
+    pid_t told;
+    (void)state;
+    serve(2);
+    w.checked = false;
+    w.r.old_first = true;
+    fm_roster_reload(&w.r, w.now);
+    assert_int_equal(count(FM_WORKER_DRAINING), 2);
+    assert_int_equal(last_signal(&told), SIGINT);
+    tick();
+    assert_int_equal(w.starts, 4); /* both at once */
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    assert_int_equal(w.starts, 6);
+    assert_int_equal(count(FM_WORKER_DRAINING), 4);
+    exits(103, 0);
+    exits(105, 3); /* it is tried again */
+    assert_false(w.r.stopping);
+    w.now = tick();
+    tick();
+    assert_int_equal(w.starts, 7);
+    ready(106);
+    ready(107);
+    assert_int_equal(count(FM_WORKER_READY), 2);
+    begin(1); /* what loads first may hang, too */
+    w.r.old_first = true;
+    tick();
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    assert_int_equal(w.starts, 2);
+    exits(101, 0);
+    assert_false(w.r.stopping);
+    ready(102);
+    assert_int_equal(count(FM_WORKER_READY), 1);
+}
+
+/* One that a zygote is to fork goes by the pid of that one until it is there. */
+static void test_another_pid(void **state)
+{
+    (void)state;
+    serve(2);
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    pid_t zygote = w.last, told;
+    fm_roster_renamed(&w.r, zygote, 900);
+    fm_roster_ready(&w.r, zygote, w.now);
+    assert_int_equal(worker(900)->state, FM_WORKER_LOADING);
+    ready(900);
+    assert_int_equal(worker(900)->state, FM_WORKER_READY);
+    assert_int_equal(last_signal(&told), SIGINT); /* an old one */
+    exits(zygote, 0);
+    assert_int_equal(count(FM_WORKER_READY), 2);
+    fm_roster_renamed(&w.r, 4711, 901); /* none of ours */
+    fm_roster_renamed(&w.r, 0, 902);
+    assert_int_equal(count(FM_WORKER_READY), 2);
+}
+
 static void test_strangers(void **state)
 {
     (void)state;
@@ -416,8 +489,244 @@ static void test_strangers(void **state)
     exits(4711, 1); /* an orphan that came to process 1 */
     fm_roster_ready(&w.r, 4711, w.now);
     fm_roster_ready(&w.r, 0, w.now);
-    fm_roster_exited(&w.r, 0, (struct fm_roster_exit){0, 0}, w.now);
+    fm_roster_exited(&w.r, 0, (struct fm_roster_exit){0, 0, false}, w.now);
     assert_int_equal(count(FM_WORKER_READY), 1);
+}
+
+/* ---- those that are to be replaced ---- */
+
+/* New first, one at a time, in the same slot. */
+static void test_spent(void **state)
+{
+    (void)state;
+    pid_t told;
+    serve(3);
+    mark(102, FM_WHY_REQUESTS);
+    mark(101, FM_WHY_MEMORY);
+    assert_int_equal(w.starts, 4);
+    assert_int_equal(w.nsignals, 0);
+    assert_int_equal(fm_roster_serving(&w.r), 3); /* they serve until then */
+    ready(104);
+    assert_int_equal(last_signal(&told), SIGINT);
+    assert_int_equal(told, 102);
+    assert_int_equal(w.nsignals, 1);
+    assert_int_equal(w.starts, 5);
+    ready(105);
+    assert_int_equal(last_signal(&told), SIGINT);
+    assert_int_equal(told, 101);
+    assert_int_equal(w.nsignals, 2);
+    exits(101, 0);
+    exits(102, 0);
+    assert_int_equal(tick(), UINT64_MAX);
+    assert_int_equal(w.starts, 5);
+    assert_int_equal(w.r.replaced[FM_WHY_REQUESTS], 1);
+    assert_int_equal(w.r.slots[1].why, FM_WHY_REQUESTS);
+    assert_int_equal(w.r.slots[1].exits, 0);
+}
+
+static void test_marks_that_say_nothing(void **state)
+{
+    (void)state;
+    begin(2);
+    tick();
+    mark(101, FM_WHY_REQUESTS); /* loads still */
+    ready(101);
+    ready(102);
+    mark(101, FM_WHY_RELOAD);
+    mark(101, FM_WHY_NOTHING);
+    mark(4711, FM_WHY_SILENT);
+    assert_int_equal(w.starts, 2);
+    mark(101, FM_WHY_SILENT);
+    mark(101, FM_WHY_MEMORY); /* less urgent */
+    assert_int_equal(worker(101)->why, FM_WHY_SILENT);
+    assert_non_null(strstr(w.said, "does not turn"));
+}
+
+/* The replacement of a spent one does not come up: it goes on serving, and others are tried ever more seldom. */
+static void test_spent_and_broken(void **state)
+{
+    (void)state;
+    serve(1);
+    mark(101, FM_WHY_REQUESTS);
+    for (int i = 0; i < 5; i++) {
+        exits(w.last, 3);
+        assert_int_equal(worker(101)->state, FM_WORKER_READY);
+        assert_int_equal(fm_roster_serving(&w.r), 1);
+        uint64_t next = tick();
+        assert_true(next > w.now);
+        w.now = next;
+        tick();
+    }
+    ready(w.last);
+    assert_int_equal(worker(101)->state, FM_WORKER_DRAINING);
+    assert_int_equal(w.r.slots[0].exits, 5);
+}
+
+/* One that is stuck serves nobody: it is replaced though another is being, and goes when as many serve as are wanted.
+ */
+static void test_stuck(void **state)
+{
+    (void)state;
+    pid_t told;
+    serve(3);
+    mark(101, FM_WHY_EXHAUSTED);
+    mark(102, FM_WHY_SILENT);
+    assert_int_equal(fm_roster_serving(&w.r), 1);
+    assert_int_equal(w.starts, 5); /* both at once */
+    ready(104);
+    assert_int_equal(w.nsignals, 0); /* two serve, three are wanted */
+    ready(105);
+    assert_int_equal(w.nsignals, 2);
+    last_signal(&told);
+    assert_true(told == 101 || told == 102);
+    uint64_t next = tick();
+    assert_int_equal(next - w.now, LONG);
+    w.now = next;
+    tick();
+    assert_int_equal(worker(101)->state, FM_WORKER_KILLED);
+    assert_int_equal(worker(102)->state, FM_WORKER_KILLED);
+    assert_false(w.r.killed); /* that is for the exit code of a stop */
+}
+
+static void test_the_only_one_is_stuck(void **state)
+{
+    (void)state;
+    serve(1);
+    mark(101, FM_WHY_GIL);
+    assert_int_equal(w.starts, 2);
+    assert_int_equal(w.nsignals, 0);
+    exits(102, 3); /* what would replace it cannot be loaded: it may get on again */
+    assert_false(w.r.stopping);
+    assert_int_equal(worker(101)->state, FM_WORKER_READY);
+    w.now = tick();
+    tick();
+    assert_int_equal(w.starts, 3);
+    ready(103);
+    assert_int_equal(worker(101)->state, FM_WORKER_DRAINING);
+}
+
+/* A reload whose first worker fails while all old ones are stuck has failed as any other. */
+static void test_stuck_in_a_reload(void **state)
+{
+    (void)state;
+    serve(2);
+    mark(101, FM_WHY_EXHAUSTED);
+    mark(102, FM_WHY_EXHAUSTED);
+    exits(103, 3);
+    exits(104, 3);
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    exits(w.last, 3);
+    assert_int_equal(w.r.reload, FM_RELOAD_FAILED);
+    assert_int_equal(worker(101)->generation, w.r.generation);
+}
+
+static void test_lifetime(void **state)
+{
+    (void)state;
+    begin_with(2, 60 * FM_SEC);
+    tick();
+    ready(101);
+    w.now += FM_SEC;
+    ready(102);
+    uint64_t next = tick();
+    assert_int_equal(next - w.now, 59 * FM_SEC);
+    w.now = next;
+    tick();
+    assert_int_equal(worker(101)->why, FM_WHY_LIFETIME);
+    assert_int_equal(w.starts, 3);
+    w.now += 5 * FM_SEC; /* both are old, and one at a time is replaced */
+    tick();
+    assert_int_equal(w.starts, 3);
+    ready(103);
+    assert_int_equal(w.starts, 4);
+    ready(104);
+    exits(101, 0);
+    exits(102, 0);
+    assert_int_equal(tick() - w.now, 60 * FM_SEC);
+}
+
+/* Old workers with requests that do not end must not become ever more. */
+static void test_too_many_drain(void **state)
+{
+    (void)state;
+    pid_t told;
+    serve(1);
+    for (int i = 0; i < DRAINING + 1; i++) {
+        fm_roster_reload(&w.r, w.now);
+        tick();
+        w.now += FM_SEC;
+        ready(w.last);
+    }
+    assert_int_equal(count(FM_WORKER_DRAINING), DRAINING + 1);
+    assert_int_equal(last_signal(&told), SIGQUIT);
+    assert_int_equal(told, 101);
+    assert_int_equal(worker(101)->kill_at, w.now + QUICK);
+    assert_false(worker(102)->quick);
+    int before = w.nsignals;
+    tick();
+    assert_int_equal(w.nsignals, before);
+    exits(101, 0);
+    assert_int_equal(count(FM_WORKER_DRAINING), DRAINING);
+}
+
+/* A stop leaves those that drain already no more time than the others. */
+static void test_stop_while_draining(void **state)
+{
+    (void)state;
+    serve(1);
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    ready(102);
+    assert_int_equal(worker(101)->kill_at, w.now + LONG);
+    assert_int_equal(worker(101)->why, FM_WHY_RELOAD);
+    fm_roster_stop(&w.r, SIGTERM, w.now);
+    assert_int_equal(worker(101)->kill_at, w.now + PATIENCE);
+    assert_int_equal(worker(102)->why, FM_WHY_STOP);
+    fm_roster_stop(&w.r, SIGQUIT, w.now);
+    assert_int_equal(worker(101)->kill_at, w.now + QUICK);
+}
+
+static void test_what_is_remembered(void **state)
+{
+    (void)state;
+    char text[100];
+    begin(2);
+    tick();
+    w.now += 3 * FM_SEC;
+    ready(101);
+    ready(102);
+    assert_int_equal(worker(101)->boot, 3 * FM_SEC);
+    fm_roster_exited(&w.r, 102, (struct fm_roster_exit){-1, SIGKILL, true}, w.now);
+    const struct fm_roster_slot *s = &w.r.slots[1];
+    assert_int_equal(s->last, 102);
+    assert_int_equal(s->exits, 1);
+    assert_true(s->how.out_of_memory && s->delay > 0 && s->start_at > w.now);
+    assert_int_equal(w.r.out_of_memory, 1);
+    fm_roster_describe(s->how, text, sizeof text);
+    assert_non_null(strstr(text, "for want of memory"));
+    fm_roster_reload(&w.r, w.now);
+    assert_int_equal(s->last, 102); /* the wait is forgotten, and what was is not */
+    assert_int_equal(s->start_at, 0);
+}
+
+static void test_the_result_of_a_reload(void **state)
+{
+    (void)state;
+    serve(2);
+    assert_string_equal(fm_reload_name(w.r.reload), "none");
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    assert_string_equal(fm_reload_name(w.r.reload), "loading");
+    ready(103);
+    assert_string_equal(fm_reload_name(w.r.reload), "replacing");
+    ready(104);
+    assert_string_equal(fm_reload_name(w.r.reload), "done");
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    exits(105, 3);
+    assert_string_equal(fm_reload_name(w.r.reload), "failed");
+    assert_string_equal(w.r.reload_failed, "worker 0 has exited with 3");
 }
 
 /* ---- whatever happens ---- */
@@ -443,18 +752,22 @@ static const struct fm_roster_worker *any_worker(void)
 static void happen(void)
 {
     const struct fm_roster_worker *one = any_worker();
-    switch (dice(12)) {
+    switch (dice(13)) {
     case 0: fm_roster_reload(&w.r, w.now); break;
     case 1: fm_roster_resize(&w.r, dice(2) ? 1 : -1); break;
     case 2: w.refuse = (int)dice(3); break;
     case 3:
         if (one)
-            fm_roster_exited(&w.r, one->pid, (struct fm_roster_exit){-1, SIGKILL}, w.now);
+            fm_roster_exited(&w.r, one->pid, (struct fm_roster_exit){-1, SIGKILL, false}, w.now);
         break;
     case 4:
     case 5:
         if (one && one->state >= FM_WORKER_DRAINING)
-            fm_roster_exited(&w.r, one->pid, (struct fm_roster_exit){0, 0}, w.now);
+            fm_roster_exited(&w.r, one->pid, (struct fm_roster_exit){0, 0, false}, w.now);
+        break;
+    case 12:
+        if (one)
+            fm_roster_mark(&w.r, one->pid, (enum fm_worker_reason)dice(FM_WHY_COUNT), w.now);
         break;
     case 6: w.now += dice(100) * FM_SEC; break;
     default:
@@ -473,7 +786,7 @@ static void settle(void)
         for (size_t k = 0; k < sizeof w.r.workers / sizeof *w.r.workers; k++) {
             const struct fm_roster_worker *one = &w.r.workers[k];
             if (one->pid > 0 && one->state >= FM_WORKER_DRAINING) {
-                fm_roster_exited(&w.r, one->pid, (struct fm_roster_exit){0, 0}, w.now);
+                fm_roster_exited(&w.r, one->pid, (struct fm_roster_exit){0, 0, false}, w.now);
                 any = true;
             } else if (one->pid > 0 && one->state == FM_WORKER_LOADING) {
                 fm_roster_ready(&w.r, one->pid, w.now);
@@ -502,9 +815,14 @@ static void test_whatever_happens(void **state)
         assert_false(w.r.stopping); /* one was ready, so nothing ends all */
         settle();
         assert_int_equal(count(FM_WORKER_READY), w.r.wanted);
+        assert_int_equal(fm_roster_serving(&w.r), w.r.wanted);
+        assert_int_not_equal(w.r.reload, FM_RELOAD_LOADING);
+        assert_int_not_equal(w.r.reload, FM_RELOAD_REPLACING);
         for (size_t i = 0; i < sizeof w.r.workers / sizeof *w.r.workers; i++)
-            if (w.r.workers[i].pid > 0)
+            if (w.r.workers[i].pid > 0) {
                 assert_int_equal(w.r.workers[i].generation, w.r.generation);
+                assert_int_equal(w.r.workers[i].why, FM_WHY_NOTHING);
+            }
         fm_roster_stop(&w.r, SIGTERM, w.now);
         settle();
         assert_true(fm_roster_is_over(&w.r));
@@ -530,7 +848,20 @@ int main(void)
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_one_that_does_not_end),
         cmocka_unit_test(test_ends_that_go_wrong),
+        cmocka_unit_test(test_old_first),
+        cmocka_unit_test(test_another_pid),
         cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_spent),
+        cmocka_unit_test(test_marks_that_say_nothing),
+        cmocka_unit_test(test_spent_and_broken),
+        cmocka_unit_test(test_stuck),
+        cmocka_unit_test(test_the_only_one_is_stuck),
+        cmocka_unit_test(test_stuck_in_a_reload),
+        cmocka_unit_test(test_lifetime),
+        cmocka_unit_test(test_too_many_drain),
+        cmocka_unit_test(test_stop_while_draining),
+        cmocka_unit_test(test_what_is_remembered),
+        cmocka_unit_test(test_the_result_of_a_reload),
         cmocka_unit_test(test_whatever_happens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,6 +28,7 @@ static enum fm_options_outcome parse(const char *words)
     for (char *word = strtok_r(text, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
         argv[argc++] = word;
     FILE *out = stdout, *err = stderr;
+    fm_options_free(&o);
     free(said);
     stdout = stderr = open_memstream(&said, &n);
     enum fm_options_outcome outcome = fm_options_parse(&o, argc, argv, "3.99");
@@ -53,6 +54,8 @@ static int start(void **state)
     unsetenv("WEB_CONCURRENCY");
     unsetenv("FORWARDED_ALLOW_IPS");
     unsetenv("SCRIPT_NAME");
+    unsetenv("FERMATA_CMD_ARGS");
+    unsetenv("GUNICORN_CMD_ARGS");
     return 0;
 }
 
@@ -188,9 +191,11 @@ static void test_environment(void **state)
     assert_int_equal(parse("app"), FM_OPTIONS_RUN);
     assert_int_equal(fm_addr_port(&o.bind[0]), 4711);
     assert_string_equal(o.venv, "/some/venv");
+    assert_true(o.venv_is_active);
     assert_int_equal(parse("--bind 127.0.0.1:1 --venv /other app"), FM_OPTIONS_RUN);
     assert_int_equal(fm_addr_port(&o.bind[0]), 1);
     assert_string_equal(o.venv, "/other");
+    assert_false(o.venv_is_active);
     setenv("PORT", "many", 1);
     check_wrong("app", "PORT is many");
 }
@@ -226,14 +231,110 @@ static void test_wrong(void **state)
     check_wrong("--no-such app", "there is no option --no-such\n");
 }
 
+static void test_reload(void **state)
+{
+    (void)state;
+    parse("--reload --reload-extra-file *.toml --reload-extra-file templates --reload-engine poll app");
+    assert_true(o.reload);
+    assert_int_equal(o.workers, 1);
+    assert_int_equal(o.nreload_extra, 2);
+    assert_string_equal(o.reload_extra[1], "templates");
+    assert_int_equal(o.reload_engine, FM_RELOAD_POLL);
+    assert_true(o.graceful_timeout == FM_RELOAD_GRACE);
+    parse("--reload -w 3 --graceful-timeout 1 app");
+    assert_int_equal(o.workers, 3);
+    assert_true(o.graceful_timeout == UINT64_C(1000000000));
+    assert_int_equal(o.reload_engine, FM_RELOAD_AUTO);
+    check_wrong("--reload-engine fast app", "it takes auto, inotify or poll");
+    check_wrong("--reload-extra-file= app", "it takes a value that is not empty");
+}
+
 static void test_hints(void **state)
 {
     (void)state;
-    check_wrong("--preload app", "there is no option --preload: each worker imports");
-    check_wrong("-kgevent app", "there is no option -kgevent: there is one kind of worker");
+    check_wrong("--preload-app app", "there is no option --preload-app: it is --preload");
+    check_wrong("--certfile x app", "there is no option --certfile: Fermata speaks no TLS");
+    check_wrong("-D app", "there is no option -D: it stays in the foreground: use systemd");
+    check_wrong("--wrokers 2 app", "there is no option --wrokers, but there is --workers");
+    check_wrong("--no-such-thing app", "there is no option --no-such-thing\n");
     assert_non_null(fm_options_hint("--keepalive=2"));
     assert_null(fm_options_hint("--w")); /* letters are short options */
     assert_null(fm_options_hint("--bind"));
+}
+
+/* What has no effect here is taken without a word. */
+static void test_ignored(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("-k gevent --worker-tmp-dir /dev/shm --no-sendfile --reuse-port --no-control-socket -R app"),
+                     FM_OPTIONS_RUN);
+    assert_string_equal(said, "");
+    assert_int_equal(parse("app --worker-class=sync"), FM_OPTIONS_RUN);
+    check_wrong("-kuvicorn.workers.UvicornWorker app",
+                "--worker-class uvicorn.workers.UvicornWorker: it takes a class for "
+                "WSGI");
+    check_wrong("--worker-tmp-dir", "--worker-tmp-dir takes an argument: DIR");
+}
+
+static void test_aliases(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("--log-file - --limit-request-field-size 5 --access-log-format x app"), FM_OPTIONS_RUN);
+    assert_int_equal(o.limits.field_size, 5);
+    assert_string_equal(o.access_logformat, "x");
+    assert_int_equal(parse("--limit-request-line 0 app"), FM_OPTIONS_RUN);
+    assert_int_equal(o.limits.request_line, 1 << 24);
+}
+
+static void test_command_variable(void **state)
+{
+    (void)state;
+    setenv("GUNICORN_CMD_ARGS", "--threads 3 --bind 127.0.0.1:1 --access-logformat '%(h)s \"a b\"' --keep-alive\t4", 1);
+    assert_int_equal(parse("app"), FM_OPTIONS_RUN);
+    assert_int_equal(o.threads, 3);
+    assert_int_equal(o.keep_alive, 4 * FM_SEC);
+    assert_string_equal(o.access_logformat, "%(h)s \"a b\"");
+    assert_int_equal(fm_addr_port(&o.bind[0]), 1);
+    assert_int_equal(parse("--bind 127.0.0.1:2 app --threads 4"), FM_OPTIONS_RUN);
+    assert_int_equal(o.nbinds, 1);
+    assert_int_equal(fm_addr_port(&o.bind[0]), 2);
+    assert_int_equal(o.threads, 4);
+    setenv("FERMATA_CMD_ARGS", "--threads 5", 1); /* and the other one is not looked at */
+    assert_int_equal(parse("app"), FM_OPTIONS_RUN);
+    assert_int_equal(o.threads, 5);
+    assert_int_equal(fm_addr_port(&o.bind[0]), 8000);
+    setenv("FERMATA_CMD_ARGS", "--threads x", 1);
+    check_wrong("app", "fermata: $FERMATA_CMD_ARGS: --threads x: it takes a whole number");
+    setenv("FERMATA_CMD_ARGS", "--nothing", 1);
+    check_wrong("app", "fermata: $FERMATA_CMD_ARGS: there is no option --nothing");
+    setenv("FERMATA_CMD_ARGS", "other", 1);
+    check_wrong("app", "fermata: $FERMATA_CMD_ARGS has other in it");
+}
+
+static void test_supervision(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("app"), FM_OPTIONS_RUN);
+    assert_int_equal(o.timeout, 30 * FM_SEC);
+    assert_int_equal(o.drain_timeout, o.graceful_timeout);
+    assert_int_equal(o.drain_idle, FM_SEC);
+    assert_int_equal(o.min_ready, 1);
+    assert_true(o.max_requests == 0 && o.max_worker_memory == 0 && o.worker_lifetime == 0 && o.gil_timeout == 0);
+    assert_int_equal(parse("-t 5 -w 4 --max-requests 1000 --max-requests-jitter=50 --max-worker-memory 200000000 "
+                           "--worker-lifetime 3600 --min-ready 2 --drain-timeout 600 --drain-workers 3 app"),
+                     FM_OPTIONS_RUN);
+    assert_int_equal(o.timeout, 5 * FM_SEC);
+    assert_int_equal(o.max_requests, 1000);
+    assert_int_equal(o.max_requests_jitter, 50);
+    assert_int_equal(o.max_worker_memory, 200000000);
+    assert_int_equal(o.worker_lifetime, 3600 * FM_SEC);
+    assert_int_equal(o.min_ready, 2);
+    assert_int_equal(o.drain_timeout, 600 * FM_SEC);
+    assert_int_equal(o.drain_workers, 3);
+    check_wrong("-w 4 --min-ready 5 app", "--min-ready 5: it takes at most the number of --workers, 4");
+    check_wrong("--min-ready 2 app", "--min-ready 2: it takes at most the number of --workers, 1");
+    check_wrong("-t soon app", "--timeout soon: it takes a number of seconds");
+    check_wrong("--max-requests -1 app", "--max-requests -1: it takes");
 }
 
 static void test_shown(void **state)
@@ -244,6 +345,12 @@ static void test_shown(void **state)
     assert_int_equal(parse("--threads 2 -h"), FM_OPTIONS_SHOWN);
     assert_non_null(strstr(said, "  -b, --bind ADDRESS "));
     assert_non_null(strstr(said, "threads that run the application [8]\n"));
+    assert_int_equal(parse("--help=man"), FM_OPTIONS_SHOWN);
+    assert_non_null(strstr(said, ".TH FERMATA 1"));
+    assert_non_null(strstr(said, "\\-\\-limit\\-request\\-field_size"));
+    assert_int_equal(parse("--help=settings"), FM_OPTIONS_SHOWN);
+    assert_non_null(strstr(said, "| `--access-logfile` | `accesslog` |"));
+    check_wrong("--help=more", "--help=more: it takes man");
 }
 
 #define TEST(name) cmocka_unit_test_setup(name, start)
@@ -251,9 +358,12 @@ static void test_shown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults),       TEST(test_forms),   TEST(test_operands), TEST(test_environment),
-        TEST(test_relative_paths), TEST(test_wrong),   TEST(test_hints),    TEST(test_shown),
-        TEST(test_workers),        TEST(test_proxies), TEST(test_identity), TEST(test_descriptors),
+        TEST(test_defaults),         TEST(test_forms),   TEST(test_operands), TEST(test_environment),
+        TEST(test_relative_paths),   TEST(test_wrong),   TEST(test_hints),    TEST(test_shown),
+        TEST(test_workers),          TEST(test_proxies), TEST(test_ignored),  TEST(test_aliases),
+        TEST(test_command_variable), TEST(test_reload),
+        TEST(test_supervision), TEST(test_identity),
+        TEST(test_descriptors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

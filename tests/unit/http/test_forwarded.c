@@ -1,4 +1,4 @@
-/* Whom is believed about a request's client, scheme, host, port and prefix, and who tries to be. */
+/* Which peers are believed about a request's client, scheme, host, port and prefix, and which try to be. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

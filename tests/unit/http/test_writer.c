@@ -1,4 +1,5 @@
-/* The writer: framing, corking, and who may still say something, with a sink that writes down what it is given. */
+/* The writer: framing, corking, and which side may still say something, with a sink that writes down what it is given.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -187,7 +188,7 @@ static void test_two_blocks_are_chunked(void **state)
     assert_true(w.framer.keep);
 }
 
-/* Who knows how much there will be says it before: then several blocks are no chunks. */
+/* A caller that knows how much there will be says it before: then several blocks are no chunks. */
 static void test_expected_length(void **state)
 {
     (void)state;
@@ -742,7 +743,7 @@ static void test_file_after_a_block_1_0(void **state)
     close(fd);
 }
 
-/* ---- who may still say something ---- */
+/* ---- which side may still say something ---- */
 
 static void test_claim_before_anything(void **state)
 {

@@ -15,7 +15,7 @@
 #include "fermata/util/log.h"
 #include "loopback.h"
 
-enum { RETRY };
+enum { RETRY, YIELD };
 
 static const struct fm_listener_options how = {.backlog = 16, .keepalive = 7, .user_timeout = 9000};
 
@@ -67,6 +67,7 @@ static int start(void **state)
     if (fm_loop_init(&l) != 0)
         return -1;
     fm_timers_define(&l.timers, RETRY, 20 * FM_MS, fm_listener_retry);
+    fm_timers_define(&l.timers, YIELD, 5 * FM_MS, fm_listener_yielded);
     return 0;
 }
 
@@ -199,7 +200,7 @@ static void test_path_is_removed(void **state)
     fm_listener_close(&li);
     assert_false(exists());
 
-    int other = open(path, O_CREAT | O_WRONLY, 0600); /* somebody else's by now */
+    int other = open(path, O_CREAT | O_WRONLY, 0600); /* another program's by now */
     close(other);
     fm_listener_close(&li);
     assert_true(exists());
@@ -261,7 +262,7 @@ static void test_mode_of_a_path(void **state)
     umask(before);
 }
 
-/* Whoever has put another socket there meanwhile keeps it. */
+/* A socket that another server has put there meanwhile stays. */
 static void test_path_of_a_successor(void **state)
 {
     (void)state;
@@ -572,6 +573,58 @@ static void test_want_before_start_and_after_close(void **state)
     turn_a_while(&l);
 }
 
+static bool busy;
+
+static bool is_busy(const struct fm_listener *li)
+{
+    CHECK(li->owner == &accepted);
+    return busy;
+}
+
+/* Two of the same socket, as in two processes: the one that is busy takes what the other does not want. */
+static void test_busy_one_lets_others_go_first(void **state)
+{
+    (void)state;
+    struct fm_listener li, other;
+    struct fm_addr addr = parsed("127.0.0.1:0");
+    int fd[8];
+    memset(&accepted, 0, sizeof accepted);
+    open_at(&li, &addr);
+    assert_int_equal(fm_listener_adopt(&other, dup(li.fd), &how), 0);
+    li.shared = true;
+    li.is_busy = other.is_busy = is_busy;
+    li.yield_kind = other.yield_kind = YIELD;
+    assert_int_equal(fm_listener_start(&li, &l, RETRY, on_accept, &accepted), 0);
+    busy = true;
+    for (int i = 0; i < 4; i++)
+        fd[i] = connected(&li);
+    fm_loop_turn(&l, true);
+    assert_int_equal(accepted.n, 0); /* it has let them */
+    TURN_UNTIL(&l, accepted.n == 4);
+    close_accepted();
+    other.owner = &accepted;
+    int taken = accept(other.fd, NULL, NULL); /* none has come since */
+    assert_true(taken < 0 && errno == EAGAIN);
+    fd[4] = connected(&li);
+    TURN_UNTIL(&l, li.retry.node.next != &li.retry.node);
+    taken = accept(other.fd, NULL, NULL);
+    assert_true(taken >= 0);
+    turn_a_while(&l);
+    assert_int_equal(accepted.n, 0); /* the other one has it */
+    fd[5] = connected(&li);          /* and it goes on */
+    TURN_UNTIL(&l, accepted.n == 1);
+    busy = false;
+    fd[6] = connected(&li);
+    fd[7] = connected(&li);
+    TURN_UNTIL(&l, accepted.n == 3);
+    for (int i = 0; i < 8; i++)
+        close(fd[i]);
+    close(taken);
+    close_accepted();
+    fm_listener_close(&other);
+    fm_listener_close(&li);
+}
+
 static void test_closed_by_its_owner(void **state)
 {
     (void)state;
@@ -588,7 +641,7 @@ static void test_closed_by_its_owner(void **state)
     close_accepted();
 }
 
-/* ---- numbers that are somebody else's ---- */
+/* ---- numbers of descriptors that are not the listener's ---- */
 
 /* A free number of a standard stream does not become a connection's; the stream is /dev/null then. */
 static void test_standard_stream_closed(void **state)
@@ -861,6 +914,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_finish, start, finish),
         cmocka_unit_test_setup_teardown(test_pause_and_resume, start, finish),
         cmocka_unit_test_setup_teardown(test_want_before_start_and_after_close, start, finish),
+        cmocka_unit_test_setup_teardown(test_busy_one_lets_others_go_first, start, finish),
         cmocka_unit_test_setup_teardown(test_closed_by_its_owner, start, finish),
         cmocka_unit_test_setup_teardown(test_standard_stream_closed, start, finish),
         cmocka_unit_test_setup_teardown(test_number_of_another, start, finish),

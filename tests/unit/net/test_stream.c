@@ -34,7 +34,7 @@ static int peer;
 static void stop_in_callback(struct end *x)
 {
     fm_stream_fini(&x->s);
-    memset(&x->s, 0xdd, sizeof x->s); /* who looks at it now sees that */
+    memset(&x->s, 0xdd, sizeof x->s); /* code that looks at it now sees that */
     x->freed = true;
 }
 

@@ -1,4 +1,4 @@
-/* Threads under a controlled interleaving: fibers of one thread, of which a seeded generator says who goes on.
+/* Threads under a controlled interleaving: fibers of one thread, of which a seeded generator says which goes on.
  *
  * A .c file of the product is compiled into the test after this header: its mutexes, condition variables, eventfds,
  * clock and sequentially consistent atomics become calls of the functions here, each a point where another fiber may go
@@ -9,8 +9,8 @@
  * it.  Signals of a condition variable wake any of its waiters; waits end without a signal now and then, and weak
  * exchanges fail without a reason, as both may.
  *
- * Time is part of it.  Where a test wants to know that somebody is lost, any amount passes at any moment.  Where it
- * wants to know that somebody is late (sim.timed), time stands still while a fiber can go on, apart from a microsecond
+ * Time is part of it.  Where a test wants to know that a fiber is lost, any amount passes at any moment.  Where it
+ * wants to know that a fiber is late (sim.timed), time stands still while a fiber can go on, apart from a microsecond
  * each time that the clock is read, and then goes on to the next moment that a fiber or a timer waits for: each has a
  * processor of its own.  A fiber sleeps, computes, or is kept from its processor for a while (sim_spend), which its
  * thread's clock and its state tell the product. */
@@ -120,7 +120,7 @@ static struct {
     int64_t lowest;     /* priority so far */
     unsigned switch_in; /* a random walk changes fibers at one in so many points; 0: by priorities */
     unsigned change_at[4];
-    bool changed; /* since the last choice: somebody else may be able to go on */
+    bool changed; /* since the last choice: another fiber may be able to go on */
     uint64_t eventfd[SIM_EVENTFDS];
     uint64_t timer[SIM_EVENTFDS]; /* when it expires; 0: it is not set */
     unsigned eventfds;
@@ -180,12 +180,12 @@ static bool sim_can_go_on(struct sim_fiber *f)
     return may;
 }
 
-/* Nobody can go on: time does, to the next moment that somebody waits for.  False if there is none. */
+/* No fiber can go on: time does, to the next moment that one waits for.  False if there is none. */
 static bool sim_pass_time(void)
 {
     uint64_t next = sim_next_event();
     if (next <= sim.now)
-        next = UINT64_MAX; /* it has come, and nobody looks */
+        next = UINT64_MAX; /* it has come, and no fiber looks */
     for (unsigned i = 0; i < sim.count; i++)
         if (!sim.fiber[i].ended && !sim.fiber[i].waits_for && sim.fiber[i].wakes_at && sim.fiber[i].wakes_at < next)
             next = sim.fiber[i].wakes_at;
@@ -228,7 +228,7 @@ static int sim_choose(void)
     return (int)best;
 }
 
-/* Goes on with whoever it is the turn of. */
+/* Goes on with the fiber whose turn it is. */
 static void sim_switch(void)
 {
     unsigned from = sim.current;
@@ -236,7 +236,7 @@ static void sim_switch(void)
     if (to < 0) {
         for (unsigned i = 0; i < sim.count; i++)
             if (!sim.fiber[i].ended)
-                sim_fail("somebody can go on", __FILE__, __LINE__);
+                sim_fail("a fiber can go on", __FILE__, __LINE__);
     }
     if (to == (int)from)
         return;
@@ -312,7 +312,7 @@ static void __attribute__((unused)) sim_spend(enum sim_spending how, uint64_t ns
 
 /* ---- memory ---- */
 
-/* Frees it for the product; it is kept until the schedule ends, so that whoever touches it is caught. */
+/* Frees it for the product; it is kept until the schedule ends, so that a fiber that touches it is caught. */
 static void __attribute__((unused)) sim_free(void *memory, size_t size)
 {
     SIM_CHECK(sim.nfreed < SIM_FREED);

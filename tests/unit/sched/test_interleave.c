@@ -7,7 +7,7 @@
  *
  * Held against each: one leader; never more steps than threads; the GIL held in each step; close() once, never beside
  * a step, for each request that began, and never for others; exactly one fate for each; nothing touched after it is
- * freed; everybody wakes up who has something to do; everything ends.
+ * freed; every thread wakes up that has something to do; everything ends.
  *
  * FM_SIM_SCHEDULES says how many, FM_SIM_SEED repeats a run and FM_SIM_FIRST a schedule of it. */
 #ifndef FM_DEBUG
@@ -54,7 +54,7 @@ enum { CONNS = 4, STEPS = 3, POOL_MOST = 3 };
 
 struct future {
     struct fm_mutex lock;
-    bool done, taken;         /* taken: somebody completes it, or nobody ever will */
+    bool done, taken;         /* taken: a thread completes it, or none ever will */
     struct fm_wait *callback; /* NULL: none yet */
 };
 
@@ -90,7 +90,7 @@ static struct {
     struct fm_loop loop;
     struct fm_monitor monitor;
     struct conn *conn[CONNS];
-    unsigned conns, futures, pending; /* futures that nobody has begun to complete */
+    unsigned conns, futures, pending; /* futures that no thread has begun to complete */
     struct future future[CONNS * 3 * STEPS * 2];
     struct fm_wait wait[CONNS * 3 * STEPS * 2];
     struct fm_mutex gil;
@@ -98,13 +98,14 @@ static struct {
     unsigned polling, in_step, threads_left;
     unsigned events; /* from outside that are still to come, beside requests */
     bool stop_early, draining, over;
+    bool busy;         /* as the leader has been told */
     bool never_begins; /* the application cannot be loaded: stopped by the main thread, without a connection */
     /* fates */
     unsigned begun, closed, accepted, finished, taken_back, dropped;
 } w;
 
 static struct {
-    uint64_t schedules, requests, parks, woken, writes, stalls, aborts, taken_back, sleeps, stopped_early;
+    uint64_t schedules, requests, parks, woken, writes, stalls, aborts, taken_back, sleeps, stopped_early, busy;
 } sum;
 
 static void sim_save(struct sim_fiber *f)
@@ -449,12 +450,31 @@ static bool nobody_waits(const void *arg)
            w.sched.stop;
 }
 
-/* Gives up the GIL in the middle of a step, as a call that blocks does: for a while, or until others are served. */
+/* So many threads are in a step that the leader has to know of it. */
+static bool leader_knows(const void *arg)
+{
+    (void)arg;
+    return w.busy || w.sched.running < w.sched.busy_from || w.sched.stop;
+}
+
+static void be_busy(void *ctx, bool busy)
+{
+    (void)ctx;
+    SIM_CHECK(w.polling == 0 && fm_thread_on_loop && w.busy != busy);
+    w.busy = busy;
+    sim.changed = true;
+    sum.busy += busy;
+}
+
+/* Gives up the GIL in the middle of a step, as a call that blocks does: for a while, or until others are served, or
+ * until the leader knows how many block. */
 static void block(struct conn *c, struct fm_thread *thread)
 {
     drop_gil(NULL, thread);
     if (some(2)) {
         sim_wait_until(nobody_waits, NULL);
+    } else if (some(2)) {
+        sim_wait_until(leader_knows, NULL);
     } else {
         do
             sim_yield();
@@ -488,7 +508,7 @@ static bool park(struct conn *c)
     fm_task_park(&c->task, c->wait);
     if (some(32)) { /* add_done_callback raised */
         fm_task_unpark(&c->task, c->wait);
-        c->wait = NULL; /* the future is completed for nobody */
+        c->wait = NULL; /* no request waits for the future */
         return false;
     }
     add_done_callback(c->future, c->wait);
@@ -575,7 +595,7 @@ static void step(void *ctx, struct fm_thread *thread, struct fm_task *task)
     fm_loop_post(&w.loop, &c->finished, 0, &c->urgent);
 }
 
-static const struct fm_sched_ops ops = {poll_loop, wake_loop, take_gil, drop_gil, step, flush_held};
+static const struct fm_sched_ops ops = {poll_loop, wake_loop, take_gil, drop_gil, step, flush_held, be_busy};
 
 static void thread_main(void *arg) FM_UNCHECKED
 {
@@ -652,6 +672,7 @@ static void set_up(void)
     w.loop.ready = loop_ready;
     w.loop.wake_fd = sim_eventfd();
     SIM_CHECK(fm_sched_init(&w.sched, w.pool, &ops, &w) == 0);
+    fm_sched_watch_from(&w.sched, 1 + (unsigned)sim_random(w.pool + 1)); /* at one more than there can be: never */
     w.threads_left = w.pool + 1;
     w.conns = 1 + (unsigned)sim_random(CONNS);
     w.events = (unsigned)sim_random(4);
@@ -731,7 +752,7 @@ int main(void)
         return 0;
     /* What never happened was not tested. */
     return sum.parks && sum.woken && sum.writes && sum.stalls && found_waiting && sum.aborts && sum.taken_back &&
-                   sum.stopped_early
+                   sum.stopped_early && sum.busy
                ? 0
                : 1;
 }

@@ -1,8 +1,8 @@
-/* The scheduler and the monitor, as they are, under a controlled interleaving in which time is kept: is everybody late?
+/* The scheduler and the monitor, as they are, under a controlled interleaving in which time is kept: are requests late?
  *
  * Clients send requests to a scheduler of a few threads, each the next one when it has its answer; steps sleep without
  * the GIL, compute with it, compute while the machine is busy, or wait once for long; or hundreds of continuations come
- * at once.  Where nobody is lost everybody can still be late, which test_interleave.c does not see.
+ * at once.  Where no request is lost all can still be late, which test_interleave.c does not see.
  *
  * Held against each schedule: the loop is polled every few milliseconds; steps that wait run side by side, in not much
  * more time than it takes with all threads; steps that compute are never handed off, also where they are kept from the
@@ -32,7 +32,7 @@ enum { POOL = 4, CLIENTS = 16, CONTINUATIONS = 300 };
     X(STUCK, 16, 200, FM_MS / 20, FM_MS / 100, FM_MS / 50)     /* quick ones; now and then one that waits for long */  \
     X(CONTINUE_COMPUTE, 1, 40, FM_MS * 5, FM_MS, FM_MS * 2)    /* quick ones, and continuations that compute */        \
     X(CONTINUE_SLEEP, 1, 40, FM_MS * 5, FM_MS, FM_MS * 2)      /* ... or wait, and come all at once */                 \
-    X(GIL_TAKEN, 16, 100, FM_MS / 20, FM_MS / 100, FM_MS / 50) /* quick ones, while somebody else has the GIL */       \
+    X(GIL_TAKEN, 16, 100, FM_MS / 20, FM_MS / 100, FM_MS / 50) /* quick ones, while another thread has the GIL */      \
     X(STEADY, 16, 1000, FM_MS / 50, FM_MS / 50, FM_MS / 25)    /* quick ones, one after the other */                   \
     X(SELDOM, 1, 20, FM_MS * 60, FM_MS / 100, FM_MS / 5)       /* quick ones, one at a time */
 
@@ -239,7 +239,7 @@ static bool flush(void *ctx, struct fm_task *task, uint64_t since)
     return false;
 }
 
-static const struct fm_sched_ops ops = {poll_events, wake, take_gil, drop_gil, step, flush};
+static const struct fm_sched_ops ops = {poll_events, wake, take_gil, drop_gil, step, flush, NULL};
 
 /* ---- the threads ---- */
 

@@ -72,7 +72,8 @@ static unsigned tick_to_sleep(void)
     return 0;
 }
 
-/* At the first sight of calm whoever has something to watch must say so; it is quiet when nobody has for a while. */
+/* At the first sight of calm a thread that has something to watch must say so; when none has for a while it is quiet.
+ */
 static void test_sleeps_when_calm(void **state)
 {
     (void)state;
@@ -83,7 +84,7 @@ static void test_sleeps_when_calm(void **state)
     assert_true(fm_monitor_tick(&monitor) == UINT64_MAX);
     assert_int_equal(sched.monitor_asleep, 1);
     assert_false(woken());
-    assert_int_equal(flushed.calls, 0); /* nobody holds anything */
+    assert_int_equal(flushed.calls, 0); /* no thread holds anything */
 }
 
 /* Not at once: most steps are over by then. */
@@ -154,7 +155,7 @@ static void test_held_output_keeps_it_awake(void **state)
     fm_thread_release(&sched.threads[1]);
 }
 
-/* The leader puts the monitor's timer off, but not where somebody's output would have to wait for that. */
+/* The leader puts the monitor's timer off, but not where a response's output would have to wait for that. */
 static void test_held_output_is_not_put_off(void **state)
 {
     (void)state;
@@ -213,7 +214,7 @@ static atomic_uint released_looks;
 static bool look_at(void *ctx, struct fm_task *task, uint64_t since)
 {
     (void)ctx, (void)since;
-    CHECK(task->queued_at == 1); /* whoever releases changes it afterwards: the thread sanitizer looks, too */
+    CHECK(task->queued_at == 1); /* the thread that releases changes it afterwards: the thread sanitizer looks, too */
     atomic_fetch_add(&released_looks, 1);
     return true;
 }
@@ -382,7 +383,7 @@ static void test_a_leader_that_moves_on_stays(void **state)
     assert_ptr_equal(sched.leader, &sched.threads[0]);
 }
 
-/* Others have the GIL, and will give it up: that is no stall.  If they do not, at least somebody must poll. */
+/* Others have the GIL, and will give it up: that is no stall.  If they do not, another thread must at least poll. */
 static void test_waiting_for_the_gil(void **state)
 {
     (void)state;

@@ -124,7 +124,19 @@ static bool flush(void *ctx, struct fm_task *task, uint64_t since)
     return false;
 }
 
-static const struct fm_sched_ops ops = {poll_events, wake, take_gil, drop_gil, step, flush};
+static unsigned watch_from; /* of the next scheduler; 0: it is not watched */
+static atomic_bool is_busy;
+static atomic_uint tells;
+
+static void be_busy(void *ctx, bool busy)
+{
+    CHECK(ctx == &sched && fm_thread_on_loop && !my_gil);
+    CHECK(busy != atomic_load(&is_busy));
+    atomic_store(&is_busy, busy);
+    atomic_fetch_add(&tells, 1);
+}
+
+static const struct fm_sched_ops ops = {poll_events, wake, take_gil, drop_gil, step, flush, be_busy};
 
 /* ---- what steps do ---- */
 
@@ -221,6 +233,10 @@ static void init(unsigned pool)
     atomic_store(&at_gate, 0);
     assert_int_equal(fm_sched_init(&sched, pool, &ops, &sched), 0);
     fm_monitor_init(&monitor, &sched);
+    atomic_store(&is_busy, false);
+    atomic_store(&tells, 0);
+    if (watch_from > 0)
+        fm_sched_watch_from(&sched, watch_from);
     nthreads = 0;
 }
 
@@ -400,7 +416,7 @@ static void test_another_takes_over(void **state)
         assert_ptr_not_equal(next[i].thread, leader());
         assert_false(next[i].was_inline);
     }
-    for (int i = 0; i < 20; i++) /* nobody is in anybody's way now */
+    for (int i = 0; i < 20; i++) /* no thread is in another's way now */
         fm_monitor_tick(&monitor);
     assert_int_equal(stalls() - stalls_before, 1);
     assert_ptr_equal(stuck.thread, first);
@@ -437,7 +453,7 @@ static void test_the_rest_of_its_batch(void **state)
     leave();
 }
 
-/* One thread for the application, and it blocks: still somebody polls. */
+/* One thread for the application, and it blocks: another still polls. */
 static void test_all_are_blocked(void **state)
 {
     (void)state;
@@ -480,10 +496,73 @@ static void test_all_are_blocked(void **state)
         fm_sched_threads(&sched, &busy, &idle);
         assert_int_equal(busy, 0);
         assert_int_equal(idle, pool);
-        assert_int_equal(pthread_mutex_trylock(&gil), 0); /* nobody keeps it in his sleep */
+        assert_int_equal(pthread_mutex_trylock(&gil), 0); /* no thread keeps it while it sleeps */
         pthread_mutex_unlock(&gil);
         leave();
     }
+}
+
+static struct fm_sched_ages ages_now(void)
+{
+    struct fm_sched_ages ages;
+    fm_sched_ages(&sched, fm_now(), &ages);
+    return ages;
+}
+
+/* The leader says that all threads are in a step, also where it slept when the last of them began; and that they are
+ * not any more. */
+static void test_busy_is_told(void **state)
+{
+    (void)state;
+    for (unsigned pool = 1; pool < MOST; pool++) {
+        struct job blocked[MOST], last;
+        watch_from = pool;
+        run(pool);
+        watch_from = 0;
+        for (unsigned i = 0; i < pool; i++) {
+            assert_false(atomic_load(&is_busy));
+            job_init(&blocked[i], block);
+            push(&blocked[i]);
+            TICK_UNTIL(atomic_load(&at_gate) == i + 1);
+        }
+        TICK_UNTIL(atomic_load(&is_busy));
+        assert_int_equal(atomic_load(&tells), 1);
+        assert_int_equal(ages_now().old, pool);
+        assert_int_equal(ages_now().waiting, 0);
+        assert_int_equal(ages_now().gil_since, UINT64_MAX);
+        job_init(&last, NULL);
+        push(&last);
+        assert_int_equal(ages_now().waiting, 1);
+        atomic_store(&gate_open, true);
+        WAIT_FOR(atomic_load(&done) == pool + 1);
+        WAIT_FOR(atomic_load(&sleeping));
+        wake(&sched);
+        WAIT_FOR(!atomic_load(&is_busy));
+        assert_int_equal(ages_now().old, 0);
+        leave();
+    }
+}
+
+/* A thread that waits for the GIL is one that may be stuck. */
+static void test_the_wait_for_the_gil(void **state)
+{
+    (void)state;
+    struct job j;
+    watch_from = 1;
+    run(2);
+    watch_from = 0;
+    uint64_t before = fm_now();
+    pthread_mutex_lock(&gil);
+    job_init(&j, NULL);
+    push(&j);
+    TICK_UNTIL(ages_now().gil_since != UINT64_MAX);
+    TICK_UNTIL(atomic_load(&is_busy)); /* of another leader: the first waits */
+    assert_true(ages_now().gil_since + 1 >= before);
+    assert_int_equal(ages_now().old, 1);
+    pthread_mutex_unlock(&gil);
+    WAIT_FOR(atomic_load(&done) == 1);
+    WAIT_FOR(ages_now().gil_since == UINT64_MAX);
+    leave();
 }
 
 /* The same without a leader that is held up: a budget brings all to the pool. */
@@ -549,7 +628,7 @@ static void test_budget(void **state)
         for (unsigned k = 0; k + 1 < size; k++)
             assert_int_equal(push_quick(1), 0); /* so many go to the pool */
         assert_int_equal(budget(), 1);
-        push_quick(1); /* the last one of them wakes both a pool thread and the leader: whoever comes first */
+        push_quick(1); /* the last one of them wakes both a pool thread and the leader: the first one runs it */
         assert_int_equal(budget(), 0);
         WAIT_FOR(idle_threads() == 2);
         assert_int_equal(push_quick(1), 1); /* and the next is run inline */
@@ -772,7 +851,7 @@ static void test_stop(void **state)
     run(3);
     assert_false(fm_sched_has_stopped(&sched));
     assert_false(fm_sched_has_work(&sched));
-    assert_int_equal(fm_sched_join(&sched, fm_now() + 5 * FM_MS), 4); /* nobody has asked them to go */
+    assert_int_equal(fm_sched_join(&sched, fm_now() + 5 * FM_MS), 4); /* they have not been told to go */
     fm_sched_stop(&sched);
     assert_true(fm_sched_has_stopped(&sched));
     assert_true(fm_sched_has_work(&sched)); /* the leader must not sleep again */
@@ -912,6 +991,8 @@ int main(void)
         cmocka_unit_test(test_another_takes_over),
         cmocka_unit_test(test_the_rest_of_its_batch),
         cmocka_unit_test(test_all_are_blocked),
+        cmocka_unit_test(test_busy_is_told),
+        cmocka_unit_test(test_the_wait_for_the_gil),
         cmocka_unit_test(test_pool_runs_side_by_side),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_the_budget_ends_with_a_backlog),

@@ -1,4 +1,4 @@
-/* The task: who may move it where, and that parking, firing and aborting never lose or double it. */
+/* The task: which thread may move it where, and that parking, firing and aborting never lose or double it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -228,7 +228,7 @@ static void test_forbidden_moves(void **state)
                 fail_msg("%s to %s", names[from], names[to]);
 }
 
-/* Every build: whoever moves a task holds it, so it knows where it is. */
+/* Every build: the thread that moves a task holds it, so it knows where it is. */
 static void test_moving_from_where_it_is_not(void **state)
 {
     (void)state;
@@ -591,7 +591,7 @@ static void test_abort_before_letting_go(void **state)
     }
 }
 
-/* The future is done, so it would not park: who is gone is only noted, until it would. */
+/* The future is done, so it would not park: that the client is gone is only noted, until it would. */
 static void test_gone_but_woken(void **state)
 {
     (void)state;
@@ -932,7 +932,7 @@ struct request {
     struct fm_mutex lock;
     struct fm_wait *wait; /* parked on this one */
     atomic_int held;
-    unsigned steps, parks; /* the holder's: the thread sanitizer sees who is no holder */
+    unsigned steps, parks; /* the holder's: the thread sanitizer sees a thread that is no holder */
 };
 
 static struct request requests[TASKS];

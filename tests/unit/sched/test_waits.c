@@ -1,5 +1,5 @@
 /* Which steps of the leader count as waiting: short ones that sleep do; those that compute do not, nor those that are
- * kept from the processor, nor those that nobody waits for. */
+ * kept from the processor, nor those during which no request waits. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -90,7 +90,7 @@ static void test_nor_is_being_without_a_processor(void **state)
     sched_setaffinity(0, sizeof all, &all);
 }
 
-static void test_nobody_waits_for_them(void **state)
+static void test_nor_where_no_request_waits(void **state)
 {
     (void)state;
     wanted = false;
@@ -134,7 +134,7 @@ static void test_polling_that_finds_more_at_once(void **state)
     assert_int_equal(found, 1);
     start(NULL);
     wanted = false;
-    for (unsigned i = 0; i < LONG; i++) { /* one client, who must be waited for */
+    for (unsigned i = 0; i < LONG; i++) { /* one client, which must be waited for */
         fm_waits_enter(&waits, fm_now(), others);
         assert_false(one(doze));
         fm_waits_leave(&waits, fm_now());
@@ -159,7 +159,7 @@ int main(void)
         cmocka_unit_test_setup(test_short_waits_are_found, start),
         cmocka_unit_test_setup(test_computing_is_no_waiting, start),
         cmocka_unit_test_setup(test_nor_is_being_without_a_processor, start),
-        cmocka_unit_test_setup(test_nobody_waits_for_them, start),
+        cmocka_unit_test_setup(test_nor_where_no_request_waits, start),
         cmocka_unit_test_setup(test_not_while_others_come_and_go, start),
         cmocka_unit_test_setup(test_polling_is_no_waiting, start),
         cmocka_unit_test_setup(test_polling_that_finds_more_at_once, start),

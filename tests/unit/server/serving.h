@@ -55,7 +55,8 @@ static void step(void *ctx, struct fm_thread *thread, struct fm_task *task)
     on.step(call);
 }
 
-static const struct fm_sched_ops serving_ops = {nothing_polls, nothing_wakes, no_gil, no_gil, step, nothing_corked};
+static const struct fm_sched_ops serving_ops = {nothing_polls, nothing_wakes,  no_gil, no_gil,
+                                                step,          nothing_corked, NULL};
 
 static void on_report(unsigned long thread, const char *what)
 {

@@ -87,6 +87,32 @@ static void test_accepts(void **state)
     assert_int_equal(nones, 0);
 }
 
+static unsigned firsts;
+
+static void on_client(struct fm_service *service)
+{
+    assert_ptr_equal(service, &on.service);
+    firsts++;
+}
+
+/* The first client after there was none is told of, and no other. */
+static void test_the_first_one(void **state)
+{
+    (void)state;
+    firsts = 0;
+    on.service.on_client = on_client;
+    for (unsigned i = 0; i < 3; i++)
+        dial(i);
+    TURN_UNTIL(&on.loop, conns.count == 3);
+    assert_int_equal(firsts, 1);
+    for (unsigned i = 0; i < 3; i++)
+        hang_up(i);
+    TURN_UNTIL(&on.loop, conns.count == 0);
+    dial(3);
+    TURN_UNTIL(&on.loop, conns.count == 1);
+    assert_int_equal(firsts, 2);
+}
+
 static void test_limit(void **state)
 {
     (void)state;
@@ -190,15 +216,108 @@ static void test_expire(void **state)
     TURN_UNTIL(&on.loop, nones > 0);
 }
 
+static void test_pause(void **state)
+{
+    (void)state;
+    fm_conns_pause(&conns, true);
+    dial(0);
+    turn_a_while(&on.loop);
+    assert_int_equal(conns.count, 0);
+    fm_conns_pause(&conns, false);
+    TURN_UNTIL(&on.loop, conns.count == 1);
+}
+
+/* The limit is reached, or not any more, while accepting is paused. */
+static void test_pause_and_limit(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        dial(i);
+    TURN_UNTIL(&on.loop, conns.count == 2);
+    fm_conns_pause(&conns, true);
+    fm_conns_pause(&conns, false);
+    turn_a_while(&on.loop);
+    assert_int_equal(conns.count, 2);
+    fm_conns_pause(&conns, true);
+    hang_up(0);
+    TURN_UNTIL(&on.loop, conns.count == 1);
+    turn_a_while(&on.loop);
+    assert_int_equal(conns.count, 1);
+    fm_conns_pause(&conns, false);
+    TURN_UNTIL(&on.loop, conns.count == 2);
+}
+
+/* What a drain accepts is accepted, paused or not. */
+static void test_pause_and_drain(void **state)
+{
+    (void)state;
+    fm_conns_pause(&conns, true);
+    dial(0);
+    say(&clients[0], GET);
+    drain();
+    assert_int_equal(conns.count, 1);
+    fm_conns_pause(&conns, false);
+    settle();
+    assert_int_equal(responses(&clients[0]), 1);
+}
+
+/* Sends the first block of a response where a stream was asked for, and waits for ever. */
+static void begin_to_stream(struct fm_call *call)
+{
+    const char *why;
+    struct fm_response r = {.length = -1};
+    if (!fm_task_aborted(&call->task) && strcmp(on.target, "/stream") == 0) {
+        assert_int_equal(fm_response_start(&r, "200 OK", 6, &why), 0);
+        assert_int_equal(fm_writer_set_response(&call->writer, &r), 0);
+        fm_writer_block(&call->writer, "data", 4, false);
+        fm_writer_flush(&call->writer, UINT64_MAX);
+        fm_response_fini(&r);
+    }
+    wait_for_ever(call);
+}
+
+static void test_streams(void **state)
+{
+    (void)state;
+    unsigned ended = 0;
+    on.step = begin_to_stream;
+    for (unsigned i = 0; i < CLIENTS; i++)
+        dial(i);
+    TURN_UNTIL(&on.loop, conns.count == CLIENTS);
+    for (unsigned i = 0; i < 3; i++) {
+        say(&clients[i], "GET /stream HTTP/1.1\r\nHost: h\r\n\r\n");
+        settle();
+        assert_true(has_status(&clients[i], 200));
+    }
+    say(&clients[3], GET); /* has sent nothing yet; the last has said nothing */
+    settle();
+    assert_int_equal(fm_conns_streams(&conns, 0), 3);
+    assert_int_equal(fm_conns_streams(&conns, 2), 3);
+    settle();
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        hear(&clients[i]);
+        ended += clients[i].at_end;
+    }
+    assert_int_equal(ended, 2);
+    assert_int_equal(fm_conns_streams(&conns, 5), 1);
+    settle();
+    assert_int_equal(fm_conns_streams(&conns, 5), 0);
+    assert_int_equal(conns.count, 2);
+    hang_up(3);
+    settle();
+    assert_int_equal(conns.count, 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, finish)
 #define TEST_OF_TWO(name) cmocka_unit_test_setup_teardown(name, start_with_two, finish)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_accepts),       TEST_OF_TWO(test_limit), TEST(test_lost_descriptor),
-        TEST(test_drain_of_none), TEST(test_drain),        TEST_OF_TWO(test_drain_beyond_the_limit),
-        TEST(test_expire),
+        TEST(test_accepts),         TEST_OF_TWO(test_limit), TEST(test_lost_descriptor),
+        TEST(test_drain_of_none),   TEST(test_drain),        TEST_OF_TWO(test_drain_beyond_the_limit),
+        TEST(test_expire),          TEST(test_pause),        TEST_OF_TWO(test_pause_and_limit),
+        TEST(test_pause_and_drain), TEST(test_streams),      TEST(test_the_first_one),
     };
     no_longer_than(120);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* Log files behind a thread: nobody who logs waits, lines are whole, and what is lost is counted and told. */
+/* Log files behind a thread: a thread that logs never waits, lines are whole, and what is lost is counted and told. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -107,7 +107,7 @@ static void test_cannot_be_opened(void **state)
     assert_int_equal(err, -ENOENT);
 }
 
-/* A pipe that nobody reads: nobody waits, whole lines are dropped and counted, and told when it is read. */
+/* A pipe without a reader: threads that log do not wait; whole lines are dropped, counted, and told when it is read. */
 static void test_full_pipe(void **state)
 {
     (void)state;
@@ -152,7 +152,7 @@ static void test_full_pipe(void **state)
     fclose(reader);
 }
 
-/* The end does not wait for a reader who does not come. */
+/* The end does not wait for a reader that does not come. */
 static void test_close_while_full(void **state)
 {
     (void)state;
@@ -162,7 +162,7 @@ static void test_close_while_full(void **state)
     snprintf(name, sizeof name, "/proc/self/fd/%d", fd[1]);
     open_it(name, 1 << 20);
     for (int i = 0; i < 40000; i++)
-        put("nobody reads this\n");
+        put("this is not read\n");
     fm_logfile_close(f, fm_now() + FM_SEC / 10);
     close(fd[0]); /* SIGPIPE is ignored: the thread ends by itself */
     close(fd[1]);

@@ -149,7 +149,7 @@ static void test_cannot_register(void **state)
     Py_DECREF(odd);
 }
 
-/* Another thread completes it while this one parks: whoever is first, the task is woken once. */
+/* Another thread completes it while this one parks: the task is woken once, by the first of the two. */
 static void test_against_another_thread(void **state)
 {
     (void)state;

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
+from concurrent.futures import Future
 
 import pep3333
 import probe
 import suspend
 from routes import TEXT, Routes, arguments, text
+from suspend_futures import done
 from wsgi_plus import WSGIPlusWarning, validated, validator, wait
 
 warnings.simplefilter("always", WSGIPlusWarning)  # to the log, where the tests look for it
@@ -112,7 +114,7 @@ def stream(environ, start_response):
     start_response("200 OK", TEXT)
     try:
         for _ in range(int(asked["n"])):
-            future = suspend.Future()
+            future = Future()
             threading.Thread(target=future.set_result, args=[b"." * 65536]).start()
             yield future
             yield future.result()
@@ -125,9 +127,9 @@ def upload(environ, start_response):
     """Reads in several steps."""
     f = environ["wsgi.input"]
     size = len(f.read(10))
-    yield suspend.done()
+    yield done()
     size += len(f.readline())
-    yield suspend.done()
+    yield done()
     size += sum(map(len, f))
     return (yield from text(start_response, str(size)))
 
@@ -206,7 +208,7 @@ def stringifying(app):
 def textual(environ, start_response):
     """Wrong: yields text after a suspension."""
     start_response("200 OK", TEXT)
-    yield suspend.done()
+    yield done()
     yield "text"
 
 

@@ -1,0 +1,158 @@
+/* The pages of the arbiter's admin port; see arbiter/pages.h. */
+#include "fermata/arbiter/pages.h"
+
+#include "fermata/util/buf.h"
+#include "fermata/util/clock.h"
+
+#define PLACES (2 * FM_WORKERS_MAX)
+
+/* ---- /readyz ---- */
+
+static bool is_ready(void *ctx)
+{
+    const struct fm_pages *p = ctx;
+    const struct fm_roster *r = p->roster;
+    unsigned least = p->options->min_ready < r->wanted ? p->options->min_ready : r->wanted;
+    return !r->stopping && fm_roster_serving(r) >= least;
+}
+
+/* ---- /metrics ---- */
+
+static void count(void *ctx, struct fm_counters_sum *sum) FM_UNCHECKED
+{
+    fm_children_count(((struct fm_pages *)ctx)->children, sum);
+}
+
+static void count_threads(void *ctx, unsigned *busy, unsigned *idle) FM_UNCHECKED
+{
+    struct fm_pages *p = ctx;
+    struct fm_counters_sum sum;
+    fm_children_count(p->children, &sum);
+    unsigned all = p->options->threads *
+                   (fm_roster_count(p->roster, FM_WORKER_READY) + fm_roster_count(p->roster, FM_WORKER_DRAINING));
+    unsigned running = (unsigned)sum.cell[FM_C_IN_RUNNING];
+    *busy = running < all ? running : all;
+    *idle = all - *busy;
+}
+
+static void head(struct fm_buf *to, const char *family, const char *type, const char *help)
+{
+    fm_buf_printf(to, "# HELP %s %s\n# TYPE %s %s\n", family, help, family, type);
+}
+
+static void put_by_slot(const struct fm_pages *p, struct fm_buf *to) FM_ON_LOOP
+{
+    struct fm_slot_sum sums[FM_WORKERS_MAX];
+    unsigned n = p->roster->slots_used;
+    for (unsigned i = 0; i < n; i++)
+        fm_children_count_slot(p->children, i, &sums[i]);
+    head(to, "fermata_worker_requests_total", "counter", "Requests answered, by the worker's slot.");
+    for (unsigned i = 0; i < n; i++)
+        fm_buf_printf(to, "fermata_worker_requests_total{slot=\"%u\"} %llu\n", i, (unsigned long long)sums[i].requests);
+    head(to, "fermata_worker_connections", "gauge", "Connections open, by the worker's slot.");
+    for (unsigned i = 0; i < n; i++)
+        fm_buf_printf(to, "fermata_worker_connections{slot=\"%u\"} %lld\n", i, (long long)sums[i].connections);
+    head(to, "fermata_worker_exits_total", "counter", "Ends of workers that were not told to, by slot.");
+    for (unsigned i = 0; i < n; i++)
+        fm_buf_printf(to, "fermata_worker_exits_total{slot=\"%u\"} %u\n", i, p->roster->slots[i].exits);
+}
+
+static void put_metrics(void *ctx, struct fm_buf *to) FM_UNCHECKED
+{
+    const struct fm_pages *p = ctx;
+    const struct fm_roster *r = p->roster;
+    head(to, "fermata_workers", "gauge", "Workers, by what they do.");
+    for (unsigned i = 0; i < FM_WORKER_STATE_COUNT; i++)
+        fm_buf_printf(to, "fermata_workers{state=\"%s\"} %u\n", fm_worker_state_name((enum fm_worker_state)i),
+                      fm_roster_count(r, (enum fm_worker_state)i));
+    head(to, "fermata_workers_wanted", "gauge", "Workers that there ought to be.");
+    fm_buf_printf(to, "fermata_workers_wanted %u\n", r->wanted);
+    head(to, "fermata_workers_serving", "gauge", "Workers that are ready and not stuck.");
+    fm_buf_printf(to, "fermata_workers_serving %u\n", fm_roster_serving(r));
+    head(to, "fermata_workers_replaced_total", "counter", "Workers that were to be replaced, by why.");
+    for (unsigned i = FM_WHY_NOTHING + 1; i < FM_WHY_RELOAD; i++)
+        fm_buf_printf(to, "fermata_workers_replaced_total{why=\"%s\"} %llu\n",
+                      fm_worker_reason_name((enum fm_worker_reason)i), (unsigned long long)r->replaced[i]);
+    head(to, "fermata_workers_out_of_memory_total", "counter", "Workers that the kernel killed for want of memory.");
+    fm_buf_printf(to, "fermata_workers_out_of_memory_total %llu\n", (unsigned long long)r->out_of_memory);
+    put_by_slot(p, to);
+}
+
+/* ---- /workers ---- */
+
+/* Seconds; not by %g: a locale may have a decimal comma. */
+static void put_seconds(struct fm_buf *to, const char *name, uint64_t ns)
+{
+    fm_buf_printf(to, ", \"%s\": %llu.%03llu", name, (unsigned long long)(ns / FM_SEC),
+                  (unsigned long long)(ns / FM_MS % 1000));
+}
+
+static void put_worker(const struct fm_pages *p, const struct fm_roster_worker *w, uint64_t now,
+                       struct fm_buf *to) FM_ON_LOOP
+{
+    struct fm_counters_sum sum;
+    fm_children_count_one(p->children, w->pid, &sum);
+    fm_buf_printf(to, "\n{\"slot\": %u, \"pid\": %ld, \"generation\": %u, \"state\": \"%s\", \"why\": \"%s\"", w->slot,
+                  (long)w->pid, w->generation, fm_worker_state_name((enum fm_worker_state)w->state),
+                  fm_worker_reason_name((enum fm_worker_reason)w->why));
+    put_seconds(to, "since", now - w->since);
+    if (w->boot)
+        put_seconds(to, "boot", w->boot);
+    fm_buf_printf(to, ", \"requests\": %llu, \"connections\": %lld, \"parked\": %lld}",
+                  (unsigned long long)fm_children_requests(p->children, w->pid), (long long)sum.cell[FM_C_CONNS],
+                  (long long)sum.cell[FM_C_IN_PARKED_FUTURE] + (long long)sum.cell[FM_C_IN_PARKED_CLIENT]);
+}
+
+/* What is remembered of a slot: how its last worker ended, and how long it waits until the next one starts. */
+static void put_slot(const struct fm_roster_slot *s, unsigned slot, uint64_t now, struct fm_buf *to)
+{
+    char how[100];
+    fm_buf_printf(to, "\n{\"slot\": %u, \"exits\": %u", slot, s->exits);
+    put_seconds(to, "backoff", s->delay);
+    put_seconds(to, "starts_in", s->start_at > now ? s->start_at - now : 0);
+    if (s->last) {
+        fm_roster_describe(s->how, how, sizeof how);
+        fm_buf_printf(to, ", \"last\": {\"pid\": %ld, \"how\": \"%s\", \"code\": %d, \"signal\": %d, ", (long)s->last,
+                      how, s->how.code, s->how.signal);
+        fm_buf_printf(to, "\"out_of_memory\": %s, \"why\": \"%s\"", s->how.out_of_memory ? "true" : "false",
+                      fm_worker_reason_name((enum fm_worker_reason)s->why));
+        put_seconds(to, "ago", now - s->ended_at);
+        fm_buf_puts(to, "}");
+    }
+    fm_buf_puts(to, "}");
+}
+
+static void put_workers(void *ctx, struct fm_buf *to) FM_UNCHECKED
+{
+    const struct fm_pages *p = ctx;
+    const struct fm_roster *r = p->roster;
+    const char *comma = "";
+    uint64_t now = fm_now();
+    fm_buf_printf(to, "{\"wanted\": %u, \"generation\": %u, \"serving\": %u, \"reload\": \"%s\", ", r->wanted,
+                  r->generation, fm_roster_serving(r), fm_reload_name(r->reload));
+    fm_buf_printf(to, "\"reload_failed\": \"%s\", \"workers\": [",
+                  r->reload == FM_RELOAD_FAILED ? r->reload_failed : "");
+    for (size_t i = 0; i < PLACES; i++) {
+        if (r->workers[i].pid <= 0)
+            continue;
+        fm_buf_puts(to, comma);
+        put_worker(p, &r->workers[i], now, to);
+        comma = ",";
+    }
+    fm_buf_puts(to, "],\n\"slots\": [");
+    for (unsigned i = 0; i < r->slots_used; i++) {
+        fm_buf_puts(to, i ? "," : "");
+        put_slot(&r->slots[i], i, now, to);
+    }
+    fm_buf_puts(to, "]}\n");
+}
+
+void fm_pages_source(struct fm_pages *p, struct fm_admin_source *source)
+{
+    *source = (struct fm_admin_source){.ready = is_ready,
+                                       .threads = count_threads,
+                                       .ctx = p,
+                                       .counters = count,
+                                       .more_metrics = put_metrics,
+                                       .workers = put_workers};
+}

@@ -1,0 +1,98 @@
+"""What spec/manual/in-a-container.md shows: the commands start, the probes answer, and the times fit together."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from harness.client import Connection
+from harness.limits import LONG, ROOT, eventually, timeout
+from harness.proxies import free_port, shown
+from harness.server import environment
+from harness.told import docker_command, dockerfile, here
+from ruamel.yaml import YAML
+
+pytestmark = [timeout(120)]
+
+PORTS = {"0.0.0.0:8000": "127.0.0.1:0", "0.0.0.0:8001": "127.0.0.1:0"}
+
+APP = """
+import os, time
+from pathlib import Path
+
+while Path("wait").exists():
+    time.sleep(0.02)
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"from a container"]
+"""
+
+
+def loaded(name: str) -> Any:
+    return YAML(typ="safe").load(shown(name, {}))
+
+
+@pytest.fixture
+def directory(tmp_path):
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+def test_dockerfile(launch, directory):
+    """Its command serves, where it is told that the application is; what it exposes is what it binds."""
+    text = shown("dockerfile", {})
+    (exposed,) = [rest.split() for name, rest in dockerfile(text) if name == "EXPOSE"]
+    words = docker_command(text)
+    assert [port for port in exposed if f"0.0.0.0:{port}" in words] == exposed
+    assert words[0] == "fermata"
+    server = launch(None, *here(words[1:], PORTS), bind=None, cwd=directory)
+    assert server.get("/", timeout=LONG).text == "from a container"
+
+
+def test_targets_of_the_dockerfile() -> None:
+    """make's."""
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make -C /usr/src/fermata (\w+)", shown("dockerfile", {})):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_compose(launch, directory):
+    """The check fails while the application is loaded, and not any more when it is there."""
+    service = loaded("compose")["services"]["app"]
+    kind, *check = service["healthcheck"]["test"]
+    assert (kind, check[0]) == ("CMD", "python3")
+    (directory / "wait").touch()
+    admin = f"127.0.0.1:{free_port()}"
+    launch("app:app", "--admin-bind", admin, cwd=directory, ready=False)
+    assert "127.0.0.1:8001" in check[-1]
+    command = [sys.executable, *check[1:-1], check[-1].replace("127.0.0.1:8001", admin)]
+
+    def healthy() -> bool:
+        return subprocess.run(command, capture_output=True, timeout=LONG, env=environment(), check=False).returncode == 0
+
+    assert not healthy()
+    (directory / "wait").unlink()
+    eventually(healthy, "it is healthy", within=LONG)
+
+
+def test_kubernetes(launch, directory):
+    """The command serves, the probes are answered on the port that it has for them, and the grace period is long enough."""
+    spec = loaded("kubernetes")["spec"]
+    (container,) = spec["containers"]
+    program, *words = container["command"]
+    assert program == "fermata"
+    said = {word: float(words[words.index(word) + 1]) for word in ("--drain-delay", "--graceful-timeout")}
+    assert spec["terminationGracePeriodSeconds"] > sum(said.values()) + 12
+    assert f"0.0.0.0:{container['ports'][0]['containerPort']}" == words[words.index("--bind") + 1]
+    words[words.index("--drain-delay") + 1] = "0.1"
+    server = launch(None, *here(words, PORTS), bind=None, cwd=directory)
+    assert server.get("/", timeout=LONG).text == "from a container"
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        probe = container[name]["httpGet"]
+        assert f"0.0.0.0:{probe['port']}" == container["command"][container["command"].index("--admin-bind") + 1]
+        with Connection(server.admin_address()) as c:
+            assert c.request("GET", probe["path"]).status == 200, name
