@@ -494,7 +494,7 @@ static void resume(struct arbiter *a) FM_ON_LOOP
     fm_info("SIGUSR2: this is fermata %s now; the workers are replaced", FM_VERSION);
     a->notices = (struct fm_notices){.ready = true, .generation = a->roster.generation};
     fm_children_reap(&a->children);
-    fm_roster_reload(&a->roster, fm_now());
+    start_generation(a);
 }
 
 static void tear_down(struct arbiter *a) FM_ON_LOOP
