@@ -1,7 +1,4 @@
 /* The binary: a program that embeds Python. */
-#include <stdlib.h>
-
-#include "fermata/arbiter/upgrade.h"
 #include "fermata/main.h"
 #include "fermata/worker/process.h"
 #include "fermata/worker/signals.h"
@@ -11,9 +8,6 @@ int main(int argc, char **argv)
 {
     argv = fm_title_take(argc, argv);
     fm_process_streams();
-    if (getenv(FM_UPGRADE_VARIABLE)) /* this process has an init, or needs none, since another program ran in it */
-        fm_signals_first();
-    else
-        fm_process_orphans(fm_signals_first);
+    fm_process_orphans(fm_signals_first);
     return fm_main(argc, argv, false);
 }

@@ -15,7 +15,8 @@
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
 
-#define NO_CHILD (struct fm_child){.control_fd = -1, .report_fd = -1, .counters_fd = -1}
+#define NO_CHILD                                                                                                       \
+    (struct fm_child) { .control_fd = -1, .report_fd = -1, .counters_fd = -1 }
 #define PLACES (sizeof((struct fm_children *)0)->all / sizeof *((struct fm_children *)0)->all)
 
 static size_t area(const struct fm_children *c) { return c->blocks * sizeof(struct fm_counters); }

@@ -16,9 +16,9 @@ static void describe(const struct fm_roster *r, bool reloading, char *text, size
         snprintf(text, size, "Stopping: %u workers have not ended", ready + draining);
     else
         snprintf(text, size, "%u of %u workers are ready%s", ready, r->wanted,
-                 reloading          ? "; reloading"
+                 reloading                       ? "; reloading"
                  : r->reload == FM_RELOAD_FAILED ? "; the last reload has failed, and the workers of before go on"
-                                    : "");
+                                                 : "");
 }
 
 static void tell_changes(struct fm_notices *n, const struct fm_roster *r, bool reloading, uint64_t now)

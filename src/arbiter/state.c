@@ -32,8 +32,8 @@ static void write_roster(FILE *f, const struct fm_roster *r)
     for (unsigned i = 0; i < COUNT_OF(r->workers); i++) {
         const struct fm_roster_worker *w = &r->workers[i];
         if (w->pid > 0)
-            fprintf(f, "worker %ld %u %u %u %d %" PRIu64 " %" PRIu64 " %u %d %" PRIu64 "\n", (long)w->pid, w->slot, w->generation,
-                    w->state, w->was_ready, w->since, w->kill_at, w->why, w->quick, w->boot);
+            fprintf(f, "worker %ld %u %u %u %d %" PRIu64 " %" PRIu64 " %u %d %" PRIu64 "\n", (long)w->pid, w->slot,
+                    w->generation, w->state, w->was_ready, w->since, w->kill_at, w->why, w->quick, w->boot);
     }
 }
 
@@ -46,7 +46,8 @@ static void write_children(FILE *f, const struct fm_children *c)
     putc('\n', f);
     for (unsigned i = 0; i < COUNT_OF(c->all); i++)
         if (c->all[i].pid > 0)
-            fprintf(f, "child %ld %u %d %d\n", (long)c->all[i].pid, c->all[i].slot, c->all[i].control_fd, c->all[i].counters_fd);
+            fprintf(f, "child %ld %u %d %d\n", (long)c->all[i].pid, c->all[i].slot, c->all[i].control_fd,
+                    c->all[i].counters_fd);
 }
 
 /* A path may have any byte in it, so it is written in hexadecimal digits. */

@@ -180,7 +180,7 @@ static enum fm_options_outcome complete(struct fm_options *o)
         o->socket_mode = 0777 & ~(unsigned)(o->umask < 0 ? 0 : o->umask);
     const char *missing = fm_identity_complete(&o->identity);
     if (missing)
-        return wrong("%s", missing);
+        return wrong(o, "%s", missing);
     if (!o->has_proxy_allow_from)
         o->proxy_allow_from = o->proxy.trusted;
     find_venv(o);

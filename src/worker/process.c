@@ -77,7 +77,8 @@ static void become_server(pid_t init, bool foreground)
 void fm_process_orphans(void (*begin)(void))
 {
     sigset_t all, before;
-    if (!gets_orphans()) {
+    /* Where another program ran in this process before, it has an init, or needs none. */
+    if (getenv(FM_UPGRADE_VARIABLE) || !gets_orphans()) {
         begin();
         return;
     }

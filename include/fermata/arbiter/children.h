@@ -19,7 +19,7 @@ struct fm_child { /* a process that runs */
     unsigned slot;
     struct fm_zygote *zygote; /* that is to fork it, and whose pid this is meanwhile, or NULL */
     int pending;              /* a signal that it gets as soon as it is there */
-    int control_fd; /* this end of the control socket; -1: it has closed its own */
+    int control_fd;           /* this end of the control socket; -1: it has closed its own */
     struct event *control_event;
     struct fm_counters *counters; /* mapped, or NULL: another version of this program counts there */
     int counters_fd;              /* for who maps them next */

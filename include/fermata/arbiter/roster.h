@@ -131,7 +131,6 @@ struct fm_roster {
     unsigned generation; /* the one that is wanted */
     bool proven;         /* a worker of it has been ready */
     bool ever_ready;
-    bool reload_failed; /* the last one; the generation before goes on */
     bool stopping;
     bool killed;                     /* something had to be while stopping */
     int code;                        /* to exit with */

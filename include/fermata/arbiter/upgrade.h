@@ -14,8 +14,7 @@
 #include <sys/types.h>
 
 #include "fermata/arbiter/state.h"
-
-#define FM_UPGRADE_VARIABLE "FERMATA_UPGRADE"
+#include "fermata/worker/process.h"
 
 struct fm_upgrade {
     const struct fm_state *state;

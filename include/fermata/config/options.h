@@ -44,9 +44,9 @@ struct fm_options {
     unsigned socket_mode; /* of unix sockets */
     int umask;            /* -1: as it is */
     struct fm_identity identity;
-    unsigned workers;     /* 0: one process, without an arbiter */
-    bool preload;         /* with workers: they are forked from a process that has loaded the application */
-    bool reload;          /* when files change */
+    unsigned workers; /* 0: one process, without an arbiter */
+    bool preload;     /* with workers: they are forked from a process that has loaded the application */
+    bool reload;      /* when files change */
     enum fm_reload_engine reload_engine;
     const char *reload_extra[FM_MAX_RELOAD_EXTRA]; /* patterns of glob(3) */
     unsigned nreload_extra;

@@ -73,8 +73,8 @@ void fm_handed_give(const struct fm_handed *h);
  */
 int fm_handed_use_counters(const struct fm_handed *h);
 
-/* From arbiter to zygote: slot, control socket, counters and listening sockets of the next worker.  The descriptors stay the
- * sender's, too.  0 or a negated errno; it never waits. */
+/* From arbiter to zygote: slot, control socket, counters and listening sockets of the next worker.  The descriptors
+ * stay the sender's, too.  0 or a negated errno; it never waits. */
 int fm_handed_send(int fd, const struct fm_handed *h);
 
 /* In the zygote: waits for them.  1 with *h filled for that worker; 0: the arbiter has closed the socket; a negated

@@ -2,6 +2,8 @@
 #ifndef FERMATA_WORKER_PROCESS_H
 #define FERMATA_WORKER_PROCESS_H
 
+#define FM_UPGRADE_VARIABLE "FERMATA_UPGRADE" /* arbiter/upgrade.h: this program is executed in the place of another */
+
 /* First in main, in this order; both before any thread. */
 
 /* Standard streams that are closed become /dev/null: their numbers would be given to sockets, and what is printed would

@@ -24,16 +24,16 @@ struct fm_worker {
     struct fm_admin *admin;  /* or NULL */
     struct fm_handed handed; /* by an arbiter */
     unsigned max_conns, max_body_files;
-    atomic_bool ready;                             /* the application is loaded */
-    atomic_bool replaced;                          /* others accept what waits; written by the guard */
-    bool quick, ending;                            /* see drain.c; loop only */
+    atomic_bool ready;                                       /* the application is loaded */
+    atomic_bool replaced;                                    /* others accept what waits; written by the guard */
+    bool quick, ending;                                      /* see drain.c; loop only */
     struct fm_timer delay, graceful, last, spread, watchdog; /* loop only */
-    unsigned spread_steps;                         /* that have been; loop only */
-    struct fm_timer look;                          /* health.c; loop only, as the next three */
-    bool exhausted, no_gil;                        /* the threads do not get on */
-    struct event *control_event;                   /* control.c; or NULL */
-    uint64_t told_at;                              /* that there is a client; loop only */
-    struct fm_event open;                          /* posted by the main thread */
+    unsigned spread_steps;                                   /* that have been; loop only */
+    struct fm_timer look;                                    /* health.c; loop only, as the next three */
+    bool exhausted, no_gil;                                  /* the threads do not get on */
+    struct event *control_event;                             /* control.c; or NULL */
+    uint64_t told_at;                                        /* that there is a client; loop only */
+    struct fm_event open;                                    /* posted by the main thread */
     struct fm_event leave_event, drain_event, quick_event, hurry_event; /* posted by the guard */
 };
 

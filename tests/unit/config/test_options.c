@@ -358,11 +358,10 @@ static void test_shown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults),         TEST(test_forms),   TEST(test_operands), TEST(test_environment),
-        TEST(test_relative_paths),   TEST(test_wrong),   TEST(test_hints),    TEST(test_shown),
-        TEST(test_workers),          TEST(test_proxies), TEST(test_ignored),  TEST(test_aliases),
-        TEST(test_command_variable), TEST(test_reload),
-        TEST(test_supervision), TEST(test_identity),
+        TEST(test_defaults),         TEST(test_forms),   TEST(test_operands),    TEST(test_environment),
+        TEST(test_relative_paths),   TEST(test_wrong),   TEST(test_hints),       TEST(test_shown),
+        TEST(test_workers),          TEST(test_proxies), TEST(test_ignored),     TEST(test_aliases),
+        TEST(test_command_variable), TEST(test_reload),  TEST(test_supervision), TEST(test_identity),
         TEST(test_descriptors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
