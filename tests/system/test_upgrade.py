@@ -242,7 +242,7 @@ def test_descriptors_do_not_grow(site):
         taken_over(server, number)
         before = wait_ready(server, 2, before)
         numbers.append(len(server.process.fds()))
-    assert numbers[-1] <= numbers[0], numbers  # one may be a connection to the admin port that has just ended
+    assert numbers[-1] <= numbers[0] + 1, numbers  # one may be a connection to the admin port that has just ended
     inherited = [target for pid in before for target in fds(pid) if "memfd:fermata-state" in target]
     assert not inherited
 

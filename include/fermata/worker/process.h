@@ -2,7 +2,8 @@
 #ifndef FERMATA_WORKER_PROCESS_H
 #define FERMATA_WORKER_PROCESS_H
 
-#define FM_UPGRADE_VARIABLE "FERMATA_UPGRADE" /* arbiter/upgrade.h: this program is executed in the place of another */
+/* Set where this program is executed in the place of another (arbiter/upgrade.h). */
+#define FM_UPGRADE_VARIABLE "FERMATA_UPGRADE"
 
 /* First in main, in this order; both before any thread. */
 
