@@ -71,6 +71,7 @@ def set_up_logging(
     try:
         try:
             _loading = True
+
             if config_dict:
                 _apply(_from_json(config_dict))
             elif config_json:

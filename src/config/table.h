@@ -66,7 +66,7 @@
     X(0, "max-worker-memory", SIZE, max_worker_memory, "0", "BYTES",                                                   \
       "memory of its own with which a worker is replaced; 0 is off")                                                   \
     X(0, "worker-lifetime", SECONDS, worker_lifetime, "0", "SEC", "time after which a worker is replaced; 0 is off")   \
-    X(0, "min-ready", WORKERS, min_ready, "1", "N", "workers with which /readyz says that it is ready")                \
+    X(0, "min-ready", COUNT, min_ready, "1", "N", "workers with which /readyz says that it is ready")                  \
     X(0, "allow-half-close", FLAG, allow_half_close, NULL, NULL,                                                       \
       "a client that ended its direction still gets the response of a parked request")                                 \
     X(0, "limit-request-line", LIMIT, limits.request_line, "8190", "BYTES", "longest request line; 0 is 16777216")     \

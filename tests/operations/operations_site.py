@@ -40,6 +40,7 @@ SETTINGS: dict[str, Setting] = {
     "limit": Setting(options=("--worker-connections", "3")),  # there are eight clients
     "queue": Setting(options=("--backlog", "1")),
     "bare": Setting(bare=True),
+    "preload": Setting(options=("--preload",)),
 }
 
 MAKE_BARE = """
@@ -237,7 +238,9 @@ def processes(marker: str) -> list[int]:
     return found
 
 
-def start(launch: Callable[..., Server], home: Path, setting: Setting, thorough: bool, access: str) -> Site:
+def start(
+    launch: Callable[..., Server], home: Path, setting: Setting, thorough: bool, access: str, more: tuple[str, ...]
+) -> Site:
     """A server of which all workers are ready, and a crowd that is there and has been served.  The access log is a `file`,
     a `pipe`, or not there ("")."""
     (home / "tmp").mkdir()
@@ -249,7 +252,7 @@ def start(launch: Callable[..., Server], home: Path, setting: Setting, thorough:
         fcntl.fcntl(pipe, F_SETPIPE_SZ, 4096)
     env = {"WORKERS_BREAK": str(home / "broken"), "COUNTED": str(counted), "TMPDIR": str(home / "tmp")}
     bind = [f"unix:{home}/socket"] if setting.unix else ["127.0.0.1:0"]
-    options = ("--workers", str(setting.workers), *OPTIONS, *setting.options)
+    options = ("--workers", str(setting.workers), *OPTIONS, *setting.options, *more)
     options += ("--access-logfile", str(log)) if access else ()
     program = [*bare(home), str(fermata())] if setting.bare else None
     server = launch("counted:app", *options, admin=True, bind=bind, env=env, program=program)

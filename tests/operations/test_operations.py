@@ -29,7 +29,7 @@ def cases() -> Iterator[object]:
 def test_nothing_is_lost(launch, tmp_path: Path, fault: Fault, setting: str, record_property) -> None:
     if SETTINGS[setting].bare and (why := why_not_bare(tmp_path)):
         pytest.skip(why)
-    site = start(launch, tmp_path, SETTINGS[setting], ALL, fault.access)
+    site = start(launch, tmp_path, SETTINGS[setting], ALL, fault.access, fault.options)
     try:
         fault.act(site)
         site.server.expect = fault.expect

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from harness.burst import Burst
-from harness.limits import LONG, PROMPT, SANITIZED, eventually, never, timeout
+from harness.limits import LONG, PROMPT, SANITIZED, TSAN, eventually, never, timeout
 from harness.process import Process
 from test_workers import Load, is_gone, parent, pids, wait_ready, who, workers_of
 
@@ -182,7 +182,7 @@ def test_atexit_is_for_the_workers(site):
 def test_a_thread_at_import(site):
     """It would be lost in a worker: it is named, and each worker loads by itself."""
     server = site("thread")
-    found = server.wait_log(r"--preload: the import .* threads running.*: (\d+) 'poller'")
+    found = server.wait_log(r"--preload: the import .* threads running.*: .*\d+ 'poller'")
     assert ALONE in found.string[found.start() :]
     seen = everyone(server, 2)
     assert all(one["loaded_in"] == pid for pid, one in seen.items())
@@ -195,6 +195,7 @@ def test_a_thread_at_import(site):
     assert server.log_now().count(ALONE) == 1
 
 
+@pytest.mark.skipif(TSAN, reason="its runtime starts a thread of its own with the first one")
 def test_threads_that_have_ended(site):
     server = site("joined_thread")
     assert len(zygotes(server)) == 1

@@ -13,7 +13,9 @@ __all__ = ["arguments"]
 _SCRIPTS_OWN = {
     "chdir": "os.chdir",
     "env": "os.environ",
+    "preload": "the command's workers",
     "pythonpath": "sys.path",
+    "reload": "the command",
     "venv": "the Python that runs it",
     "workers": "the command, fermata --workers: its workers are processes that start anew",
 }
