@@ -2,9 +2,11 @@
 #include "fermata/main.h"
 #include "fermata/worker/process.h"
 #include "fermata/worker/signals.h"
+#include "fermata/worker/title.h"
 
 int main(int argc, char **argv)
 {
+    argv = fm_title_take(argc, argv);
     fm_process_streams();
     fm_process_orphans(fm_signals_first);
     return fm_main(argc, argv, false);

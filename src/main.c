@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,8 +14,11 @@
 #include "fermata/util/annotate.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
+#include "fermata/worker/activation.h"
 #include "fermata/worker/configure.h"
 #include "fermata/worker/logs.h"
+#include "fermata/worker/notify.h"
+#include "fermata/worker/privileges.h"
 #include "fermata/worker/worker.h"
 #include "fermata/worker/zygote.h"
 
@@ -25,14 +29,15 @@ static void only_check(struct fm_options *o)
     o->capture_output = o->log_syslog = o->has_statsd = false;
 }
 
-static int run_arbiter(const struct fm_options *options, char **argv, int directory) FM_UNCHECKED
+static int run_arbiter(const struct fm_options *options, char **argv, int directory,
+                       const struct fm_resumed *resumed) FM_UNCHECKED
 {
     char **again = fm_interp_again(argv);
     if (!again)
         return 1;
     int err = fm_configure_share(options);
     if (err == 0)
-        return fm_arbiter_run(options, again, directory);
+        return fm_arbiter_run(options, again, directory, resumed);
     fprintf(stderr, "fermata: --config %s: %s\n", options->config, fm_strerror(err));
     return 1;
 }
@@ -41,17 +46,22 @@ int fm_main(int argc, char **argv, bool alone) FM_UNCHECKED
 {
     static struct fm_options options; /* used by threads to the very end */
     struct fm_handed handed;
+    struct fm_resumed resumed;
     switch (fm_configure(&options, argc, argv)) {
     case FM_OPTIONS_SHOWN: return 0;
     case FM_OPTIONS_WRONG: return 2;
     case FM_OPTIONS_RUN: break;
     }
-    if (!fm_handed_take(&handed))
+    if (!fm_handed_take(&handed) || !fm_resumed_take(&resumed))
         return 1;
     if (options.print_config)
         fm_options_print(&options, stdout);
     if (options.print_config && !options.check_config)
         return fflush(stdout) == 0 ? 0 : 1;
+    if (!fm_privileges_prepare(&options.identity)) {
+        fputs("fermata: --user, --group: only root can become another user or group\n", stderr);
+        return 2;
+    }
     if (options.umask >= 0)
         umask((mode_t)options.umask);
     if (alone)
@@ -62,6 +72,14 @@ int fm_main(int argc, char **argv, bool alone) FM_UNCHECKED
     int code = fm_logs_open(&options, arbiter);
     if (code != 0)
         return code;
+    if (!handed.any)
+        fm_notify_take();
+    if (resumed.any && options.workers == 0) {
+        fputs("fermata: without --workers there is nothing to take over\n", stderr);
+        return 2;
+    }
+    if (!handed.any && !fm_activation_take(&options))
+        return 1;
     if (handed.zygote_fd < 0)
         fm_logs_gather(&options);
     if (!handed.any)
@@ -72,7 +90,7 @@ int fm_main(int argc, char **argv, bool alone) FM_UNCHECKED
         return 2;
     }
     if (arbiter)
-        return run_arbiter(&options, argv, directory);
+        return run_arbiter(&options, argv, directory, &resumed);
     fm_options_environment(&options);
     if (options.check_config)
         return fm_worker_check(&options, argv[0]);

@@ -2,6 +2,7 @@
 #include "fermata/admin/admin.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -294,15 +295,34 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
         make_room(a);
 }
 
+static struct fm_admin *make(const struct fm_admin_source *source)
+{
+    struct fm_admin *a = fm_calloc(1, sizeof *a);
+    fm_list_init(&a->conns);
+    a->source = *source;
+    return a;
+}
+
+struct fm_admin *fm_admin_adopt(int fd, const struct fm_admin_source *source)
+{
+    struct fm_admin *a = make(source);
+    int err = fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 ? fm_listener_adopt(&a->listener, fd, &listening) : -errno;
+    if (err == 0)
+        return a;
+    fm_log(FM_LOG_CRITICAL, "descriptor %d is no listening socket: %s", fd, fm_strerror(err));
+    free(a);
+    return NULL;
+}
+
+int fm_admin_fd(const struct fm_admin *a) { return a->listener.fd; }
+
 struct fm_admin *fm_admin_new(const struct fm_addr *addr, bool only_ipv6, const struct fm_admin_source *source)
 {
     struct fm_listener_options how = listening;
     const char *what;
     char url[FM_ADDR_TEXT];
-    struct fm_admin *a = fm_calloc(1, sizeof *a);
+    struct fm_admin *a = make(source);
     how.only_ipv6 = only_ipv6;
-    fm_list_init(&a->conns);
-    a->source = *source;
     int err = fm_listener_open(&a->listener, addr, &how, &what);
     if (err == 0)
         return a;

@@ -11,8 +11,9 @@
 #include "fermata/admin/admin.h"
 #include "fermata/arbiter/children.h"
 #include "fermata/arbiter/hooks.h"
-#include "fermata/arbiter/reconfigure.h"
+#include "fermata/arbiter/notices.h"
 #include "fermata/arbiter/pages.h"
+#include "fermata/arbiter/reconfigure.h"
 #include "fermata/arbiter/roster.h"
 #include "fermata/arbiter/supervise.h"
 #include "fermata/arbiter/usage.h"
@@ -23,10 +24,13 @@
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
 #include "fermata/util/statsd.h"
+#include "fermata/util/version.h"
 #include "fermata/worker/configure.h"
 #include "fermata/worker/end.h"
 #include "fermata/worker/listen.h"
 #include "fermata/worker/logs.h"
+#include "fermata/worker/pidfile.h"
+#include "fermata/worker/title.h"
 
 #define SLACK (3 * FM_SEC) /* a worker that does as it is told has ended by itself before it is killed */
 
@@ -39,6 +43,10 @@ static struct arbiter {
     struct fm_conns conns;     /* the listening sockets; no connection is ever accepted here */
     struct fm_children children;
     struct fm_roster roster;
+    struct fm_notices notices;
+    struct fm_resumed resumed;
+    struct fm_state state; /* for a program that takes over */
+    struct fm_upgrade upgrade;
     struct fm_reconfigure reconfigure;
     struct fm_hook_process hooks;
     struct fm_supervisor supervisor;
@@ -136,6 +144,11 @@ static void on_oom(evutil_socket_t fd, short what, void *arg)
     (void)what;
     fm_assert_on_loop();
     fm_oom_changed(&a->oom, fd, fm_now());
+}
+
+static void on_other(void *ctx, pid_t pid, int status) FM_UNCHECKED
+{
+    fm_upgrade_reaped(&((struct arbiter *)ctx)->upgrade, pid, status);
 }
 
 /* ---- signals ---- */
@@ -262,6 +275,20 @@ static void on_report(void *ctx, const char *directories, size_t size, const str
         fm_watch_add(a->watch, directories, size, since);
 }
 
+static void upgrade(struct arbiter *a) FM_ON_LOOP
+{
+    if (a->roster.stopping || !a->roster.ever_ready) {
+        fm_info("SIGUSR2: %s", a->roster.stopping ? "all is being stopped" : "nothing serves yet");
+        return;
+    }
+    a->state.admin_fd = a->admin ? fm_admin_fd(a->admin) : -1;
+    if (fm_children_expects(&a->children)) {
+        fm_info("SIGUSR2: a worker is just about to be forked; try again");
+        return;
+    }
+    fm_upgrade_begin(&a->upgrade, fm_now());
+}
+
 static void take_signal(struct arbiter *a, int number) FM_ON_LOOP
 {
     switch (number) {
@@ -273,7 +300,7 @@ static void take_signal(struct arbiter *a, int number) FM_ON_LOOP
     case SIGUSR1: reopen(a); break;
     case SIGTTIN: resize(a, 1); break;
     case SIGTTOU: resize(a, -1); break;
-    case SIGUSR2: fm_info("SIGUSR2: there is nothing to do for it"); break;
+    case SIGUSR2: upgrade(a); break;
     default: break; /* SIGWINCH */
     }
 }
@@ -323,7 +350,8 @@ static int start_admin(struct arbiter *a) FM_ON_LOOP
     fm_pages_source(&a->pages, &source);
     fm_timers_define(&a->loop.timers, FM_T_ACCEPT, FM_SEC / 4, fm_listener_retry);
     fm_timers_define(&a->loop.timers, FM_T_ADMIN, o->keep_alive ? o->keep_alive : 5 * FM_SEC, fm_admin_timeout);
-    a->admin = fm_admin_new(&o->admin, fm_listen_only_ipv6(o, &o->admin), &source);
+    a->admin = a->state.admin_fd >= 0 ? fm_admin_adopt(a->state.admin_fd, &source)
+                                      : fm_admin_new(&o->admin, fm_listen_only_ipv6(o, &o->admin), &source);
     if (!a->admin)
         return FM_EINVAL;
     int err = fm_admin_start(a->admin, &a->loop, FM_T_ADMIN, FM_T_ACCEPT);
@@ -353,6 +381,8 @@ static void gauge_workers(struct arbiter *a)
         fm_statsd_workers(fm_logs_statsd(), n);
     a->gauged = n;
 }
+
+static uint64_t sooner(uint64_t one, uint64_t other) { return one < other ? one : other; }
 
 static void arm(struct arbiter *a, uint64_t next)
 {
@@ -405,6 +435,23 @@ static void watch_memory(struct arbiter *a) FM_ON_LOOP
         event_add(a->oom_event, NULL);
 }
 
+static void prepare(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
+{
+    a->children.loop = &a->loop;
+    a->children.launch = (struct fm_launch){argv, directory, a->options->reload};
+    a->children.preload = a->options->preload;
+    a->children.reports = a->options->reload;
+    a->children.on_report = on_report;
+    a->children.on_told = on_told;
+    a->children.on_exit = on_ended;
+    a->children.on_other = on_other;
+    a->children.on_pid = on_pid;
+    a->children.ctx = a;
+    fm_children_init(&a->children, a->options->threads + 1);
+    a->state = (struct fm_state){&a->roster, &a->children, &a->conns, -1};
+    a->upgrade = (struct fm_upgrade){.state = &a->state, .argv = argv, .directory = directory};
+}
+
 static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
 {
     const struct fm_options *o = a->options;
@@ -424,26 +471,30 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
     err = fm_logs_start(o); /* signals are blocked in their threads, too */
     if (err != 0)
         return err;
-    err = fm_listen_open(&a->conns, o);
+    prepare(a, argv, directory);
+    err = a->resumed.any ? fm_state_read(&a->state, a->resumed.state_fd, o) : fm_listen_open(&a->conns, o);
+    if (err == 0 && a->resumed.check)
+        fm_resumed_say_good(&a->resumed);
     if (err == 0)
         err = start_admin(a);
+    if (err == 0 && o->pidfile)
+        err = fm_pidfile_write(o->pidfile);
     if (err == 0 && o->reload)
         err = start_watch(a);
-    a->children.loop = &a->loop;
-    a->children.launch = (struct fm_launch){argv, directory, o->reload};
-    a->children.preload = o->preload;
-    a->children.reports = o->reload;
-    a->children.on_report = on_report;
-    a->children.on_told = on_told;
-    a->children.on_exit = on_ended;
-    a->children.on_pid = on_pid;
-    a->children.ctx = a;
     for (unsigned i = 0; i < a->conns.nbound; i++)
         a->children.handed.listeners[a->children.handed.nlisteners++] = a->conns.bound[i].listener.fd;
-    fm_children_init(&a->children, o->threads + 1);
     prepare_reload(a, argv, directory);
     watch_memory(a);
     return err == 0 ? fm_supervise_start(&a->supervisor, o, &a->children, &a->roster, &a->conns, &a->loop) : err;
+}
+
+/* The workers that there are serve on; what has happened meanwhile is seen now, and then they are replaced. */
+static void resume(struct arbiter *a) FM_ON_LOOP
+{
+    fm_info("SIGUSR2: this is fermata %s now; the workers are replaced", FM_VERSION);
+    a->notices = (struct fm_notices){.ready = true, .generation = a->roster.generation};
+    fm_children_reap(&a->children);
+    start_generation(a);
 }
 
 static void tear_down(struct arbiter *a) FM_ON_LOOP
@@ -470,11 +521,14 @@ static void tear_down(struct arbiter *a) FM_ON_LOOP
     fm_loop_fini(&a->loop);
 }
 
-int fm_arbiter_run(const struct fm_options *o, char **argv, int directory) FM_UNCHECKED
+int fm_arbiter_run(const struct fm_options *o, char **argv, int directory,
+                   const struct fm_resumed *resumed) FM_UNCHECKED
 {
     struct arbiter *a = &arbiter;
     struct fm_roster_limits first = limits(o);
     a->options = o;
+    a->resumed = *resumed;
+    fm_title_set("arbiter", o->name);
     fm_role_take_loop();
     fm_roster_init(&a->roster, &roster_ops, a, o->workers, &first);
     a->roster.old_first = o->reload;
@@ -484,10 +538,13 @@ int fm_arbiter_run(const struct fm_options *o, char **argv, int directory) FM_UN
         fm_hook_process_wait(&a->hooks, a->signal_fd); /* it may make what workers need */
         fm_listen_announce(&a->conns, o);
         fm_hook_process_tell(&a->hooks, FM_HOOK_when_ready, 0, 0);
+        if (resumed->any)
+            resume(a);
         while (!fm_roster_is_over(&a->roster)) {
-            uint64_t now = fm_now(), watched = fm_supervise_tick(&a->supervisor, now);
-            uint64_t next = fm_roster_tick(&a->roster, now);
-            arm(a, next < watched ? next : watched);
+            uint64_t now = fm_now(), next = fm_supervise_tick(&a->supervisor, now);
+            next = sooner(next, fm_roster_tick(&a->roster, now));
+            next = sooner(next, fm_notices_tick(&a->notices, &a->roster, now));
+            arm(a, sooner(next, fm_upgrade_tick(&a->upgrade, now)));
             gauge_workers(a);
             fm_loop_turn(&a->loop, true);
         }
@@ -497,8 +554,12 @@ int fm_arbiter_run(const struct fm_options *o, char **argv, int directory) FM_UN
         fm_info("All workers have ended");
         fm_hook_process_tell(&a->hooks, FM_HOOK_on_exit, 0, 0);
         fm_hook_process_wait(&a->hooks, -1);
+    } else if (resumed->check) {
+        fm_logs_flush(fm_now() + FM_SEC);
+        _exit(FM_EXIT_OTHER); /* the sockets and their paths are the arbiter's, which goes on */
     }
     tear_down(a);
+    fm_pidfile_remove();
     fm_role_drop_loop();
     fm_logs_flush(fm_now() + FM_SEC);
     return code;

@@ -2,6 +2,7 @@
 #include "fermata/arbiter/children.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,8 @@
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
 
+#define NO_CHILD                                                                                                       \
+    (struct fm_child) { .control_fd = -1, .report_fd = -1, .counters_fd = -1 }
 #define PLACES (sizeof((struct fm_children *)0)->all / sizeof *((struct fm_children *)0)->all)
 
 static size_t area(const struct fm_children *c) { return c->blocks * sizeof(struct fm_counters); }
@@ -91,6 +94,24 @@ void fm_children_ping(struct fm_children *c, pid_t pid)
 
 /* ---- starting ---- */
 
+static int map(struct fm_child *child, size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, child->counters_fd, 0);
+    if (memory == MAP_FAILED)
+        return -errno;
+    child->counters = memory;
+    child->size = size;
+    return 0;
+}
+
+static unsigned blocks_of(const struct fm_child *child) { return (unsigned)(child->size / sizeof *child->counters); }
+
+static int watch(struct fm_child *child)
+{
+    child->control_event = event_new(child->of->loop->base, child->control_fd, EV_READ | EV_PERSIST, on_told, child);
+    return child->control_event && event_add(child->control_event, NULL) == 0 ? 0 : -ENOMEM;
+}
+
 /* The parent's end of what the child is handed.  0 or a negated errno. */
 static int prepare(const struct fm_children *c, struct fm_child *child, struct fm_handed *h)
 {
@@ -98,10 +119,12 @@ static int prepare(const struct fm_children *c, struct fm_child *child, struct f
     h->counters_fd = memfd_create("fermata-counters", MFD_CLOEXEC);
     if (h->counters_fd < 0 || ftruncate(h->counters_fd, (off_t)area(c)) != 0)
         return -errno;
-    void *memory = mmap(NULL, area(c), PROT_READ | PROT_WRITE, MAP_SHARED, h->counters_fd, 0);
-    if (memory == MAP_FAILED)
+    child->counters_fd = fcntl(h->counters_fd, F_DUPFD_CLOEXEC, 0);
+    if (child->counters_fd < 0)
         return -errno;
-    child->counters = memory;
+    int err = map(child, area(c));
+    if (err != 0)
+        return err;
     h->report_fd = c->reports ? memfd_create("fermata-report", MFD_CLOEXEC) : -1;
     if (c->reports && h->report_fd < 0)
         return -errno;
@@ -110,17 +133,41 @@ static int prepare(const struct fm_children *c, struct fm_child *child, struct f
         return -errno;
     child->control_fd = ends[0];
     h->control_fd = ends[1];
-    child->control_event = event_new(c->loop->base, child->control_fd, EV_READ | EV_PERSIST, on_told, child);
-    return child->control_event && event_add(child->control_event, NULL) == 0 ? 0 : -ENOMEM;
+    return watch(child);
 }
 
-static void forget(struct fm_children *c, struct fm_child *child) FM_ON_LOOP
+static void forget(struct fm_child *child) FM_ON_LOOP
 {
     close_control(child);
     close_report(child);
     if (child->counters)
-        munmap(child->counters, area(c));
-    *child = (struct fm_child){.control_fd = -1, .report_fd = -1};
+        munmap(child->counters, child->size);
+    if (child->counters_fd >= 0)
+        close(child->counters_fd);
+    *child = NO_CHILD;
+}
+
+int fm_children_adopt(struct fm_children *c, pid_t pid, unsigned slot, int control_fd, int counters_fd)
+{
+    struct fm_child *child = find(c, 0);
+    struct stat st;
+    int err = child && slot < FM_WORKERS_MAX ? 0 : -ENOSPC;
+    if (err != 0)
+        return err;
+    *child = NO_CHILD;
+    child->pid = pid;
+    child->slot = slot;
+    child->control_fd = control_fd;
+    child->counters_fd = counters_fd;
+    child->of = c;
+    clock_gettime(CLOCK_REALTIME, &child->since);
+    if (fcntl(counters_fd, F_SETFD, FD_CLOEXEC) != 0 || fstat(counters_fd, &st) != 0)
+        return -errno;
+    if (c->same_counters)
+        err = map(child, (size_t)st.st_size);
+    if (err == 0 && control_fd >= 0)
+        err = fcntl(control_fd, F_SETFD, FD_CLOEXEC) == 0 ? watch(child) : -errno;
+    return err;
 }
 
 static void close_handed(const struct fm_handed *h)
@@ -151,7 +198,9 @@ static int start_by_zygote(struct fm_children *c, const struct fm_handed *h, str
 static int start(struct fm_children *c, struct fm_child *child, unsigned slot, bool alone) FM_ON_LOOP
 {
     struct fm_handed h = c->handed;
-    *child = (struct fm_child){.control_fd = -1, .report_fd = -1, .slot = slot, .of = c};
+    *child = NO_CHILD;
+    child->slot = slot;
+    child->of = c;
     clock_gettime(CLOCK_REALTIME, &child->since);
     h.slot = slot;
     h.control_fd = h.counters_fd = h.report_fd = h.zygote_fd = -1;
@@ -160,7 +209,7 @@ static int start(struct fm_children *c, struct fm_child *child, unsigned slot, b
         err = alone ? start_alone(c, &h, child) : start_by_zygote(c, &h, child);
     close_handed(&h);
     if (err != 0)
-        forget(c, child);
+        forget(child);
     return err;
 }
 
@@ -208,7 +257,7 @@ static void on_alone(void *ctx, void *worker)
     struct fm_child *child = worker, before = *child;
     fm_assert_on_loop();
     child->pid = 0;
-    forget(c, child);
+    forget(child);
     int err = start(c, child, before.slot, true);
     pid_t pid = child->pid;
     child->pid = before.pid;
@@ -251,6 +300,14 @@ void fm_children_reopen(struct fm_children *c)
             kill(c->all[i].pid, SIGUSR1);
 }
 
+bool fm_children_expects(const struct fm_children *c)
+{
+    for (size_t i = 0; i < PLACES; i++)
+        if (c->all[i].pid > 0 && c->all[i].zygote)
+            return true;
+    return false;
+}
+
 void fm_children_reload(struct fm_children *c) { fm_zygotes_reload(&c->zygotes); }
 void fm_children_keep(struct fm_children *c) { fm_zygotes_keep(&c->zygotes); }
 void fm_children_drop(struct fm_children *c) { fm_zygotes_drop(&c->zygotes); }
@@ -279,8 +336,8 @@ static void end(struct fm_children *c, struct fm_child *child, int status) FM_ON
     struct fm_roster_exit how = {.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
                                  .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0};
     c->ended_requests[child->slot] += fm_children_requests(c, pid);
-    fm_counters_add_ended(&c->ended, child->counters, c->blocks);
-    forget(c, child);
+    fm_counters_add_ended(&c->ended, child->counters, blocks_of(child));
+    forget(child);
     c->on_exit(c->ctx, pid, how);
 }
 
@@ -293,6 +350,8 @@ void fm_children_reap(struct fm_children *c)
         struct fm_child *child = find(c, pid);
         if (child)
             end(c, child, status);
+        else if (c->on_other)
+            c->on_other(c->ctx, pid, status);
     }
 }
 
@@ -303,7 +362,7 @@ void fm_children_count(struct fm_children *c, struct fm_counters_sum *sum)
     *sum = c->ended;
     for (size_t i = 0; i < PLACES; i++)
         if (c->all[i].pid > 0)
-            fm_counters_add(sum, c->all[i].counters, c->blocks);
+            fm_counters_add(sum, c->all[i].counters, blocks_of(&c->all[i]));
 }
 
 void fm_children_count_one(struct fm_children *c, pid_t pid, struct fm_counters_sum *sum)
@@ -311,7 +370,7 @@ void fm_children_count_one(struct fm_children *c, pid_t pid, struct fm_counters_
     struct fm_child *child = pid > 0 ? find(c, pid) : NULL;
     memset(sum, 0, sizeof *sum);
     if (child)
-        fm_counters_add(sum, child->counters, c->blocks);
+        fm_counters_add(sum, child->counters, blocks_of(child));
 }
 
 uint64_t fm_children_requests(struct fm_children *c, pid_t pid)

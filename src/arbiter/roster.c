@@ -482,6 +482,11 @@ void fm_roster_stop(struct fm_roster *r, int number, uint64_t now)
         }
 }
 
+bool fm_roster_is_reloading(const struct fm_roster *r)
+{
+    return !r->stopping && (r->reload == FM_RELOAD_LOADING || r->reload == FM_RELOAD_REPLACING);
+}
+
 bool fm_roster_is_over(const struct fm_roster *r)
 {
     for (size_t i = 0; i < WORKERS; i++)

@@ -91,13 +91,13 @@ static const char *parse_for(struct fm_addr *to, const char *text, const char *t
 
 const char *fm_option_address(struct fm_addr *to, const char *text)
 {
-    return parse_for(to, text, "takes HOST:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME");
+    return parse_for(to, text, "takes HOST:PORT, [IPv6]:PORT, unix:PATH, unix:@NAME or fd://N");
 }
 
 static const char *parse_admin(struct fm_addr *to, const char *text)
 {
     static const char takes[] = "takes HOST:PORT or [IPv6]:PORT";
-    return strncmp(text, "unix:", 5) == 0 ? takes : parse_for(to, text, takes);
+    return strncmp(text, "unix:", 5) == 0 || strncmp(text, "fd:", 3) == 0 ? takes : parse_for(to, text, takes);
 }
 
 static const char *parse_level(enum fm_log_level *to, const char *text)
@@ -326,6 +326,8 @@ const char *fm_option_apply(struct fm_options *o, enum fm_option_kind kind, size
     case KIND_ENV: return check_env(text);
     case KIND_MODE: return parse_mode(field, text);
     case KIND_MASK: return parse_mask(field, text);
+    case KIND_USER: return fm_identity_user(field, text);
+    case KIND_GROUP: return fm_identity_group(field, text);
     case KIND_FLAG: return parse_flag(field, text);
     case KIND_CLASS: return check_class(text);
     case KIND_PEERS: return fm_peers_parse(field, text);

@@ -38,6 +38,8 @@
     X(ENV)                                                                                                             \
     X(MODE)                                                                                                            \
     X(MASK)                                                                                                            \
+    X(USER)                                                                                                            \
+    X(GROUP)                                                                                                           \
     X(LEVEL)                                                                                                           \
     X(ADMIN)                                                                                                           \
     X(CLASS)                                                                                                           \

@@ -98,10 +98,11 @@ static enum fm_options_outcome make_absolute(struct fm_options *o)
                  {"error-logfile", &o->error_logfile, o->error_path},
                  {"access-logfile", &o->access_logfile, o->access_path},
                  {"log-config", &o->log_config, o->log_config_path},
-                 {"log-config-json", &o->log_config_json, o->log_config_json_path}};
+                 {"log-config-json", &o->log_config_json, o->log_config_json_path},
+                 {"pid", &o->pidfile, o->pid_path}};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         const char **path = paths[i].path;
-        if (!*path || **path == '/' || (path != &o->venv && strcmp(*path, "-") == 0))
+        if (!*path || **path == '/' || (path != &o->venv && path != &o->pidfile && strcmp(*path, "-") == 0))
             continue;
         if (!getcwd(paths[i].to, FM_PATH_SIZE))
             return wrong(o, "--%s %s: the current directory is gone, or its path too long", paths[i].option, *path);
@@ -177,13 +178,17 @@ static enum fm_options_outcome complete(struct fm_options *o)
         o->drain_timeout = o->graceful_timeout;
     if (o->socket_mode == 0)
         o->socket_mode = 0777 & ~(unsigned)(o->umask < 0 ? 0 : o->umask);
+    const char *missing = fm_identity_complete(&o->identity);
+    if (missing)
+        return wrong(o, "%s", missing);
     if (!o->has_proxy_allow_from)
         o->proxy_allow_from = o->proxy.trusted;
     find_venv(o);
     if (check_ready(o) != FM_OPTIONS_RUN || make_absolute(o) != FM_OPTIONS_RUN)
         return FM_OPTIONS_WRONG;
     apply_reload(o);
-    return o->nbinds > 0 ? FM_OPTIONS_RUN : default_bind(o);
+    o->has_bind = o->nbinds > 0;
+    return o->has_bind ? FM_OPTIONS_RUN : default_bind(o);
 }
 
 /* ---- the command ---- */

@@ -7,12 +7,18 @@
  * take no argument. */
 #define FM_OPTIONS(X)                                                                                                  \
     X('b', "bind", BIND, bind, NULL, "ADDRESS",                                                                        \
-      "HOST:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME (abstract) to serve on; repeatable "                            \
+      "HOST:PORT, [IPv6]:PORT, unix:PATH, unix:@NAME (abstract) or fd://N (open already) to serve on; repeatable "     \
       "[127.0.0.1:8000, or 0.0.0.0:$PORT if PORT is set]")                                                             \
     X(0, "socket-mode", MODE, socket_mode, NULL, "MODE",                                                               \
       "permissions of unix sockets, octal [777 without the bits of --umask]")                                          \
     X('m', "umask", MASK, umask, NULL, "MASK",                                                                         \
       "permissions that files made by this process do not have, octal [as it is]")                                     \
+    X('u', "user", USER, identity, NULL, "USER",                                                                       \
+      "become this user, by name or number, when all is open; with --workers the workers do [as it is]")               \
+    X('g', "group", GROUP, identity, NULL, "GROUP", "become this group, by name or number [that of --user]")           \
+    X(0, "initgroups", FLAG, identity.initgroups, NULL, NULL, "with all groups that --user is in")                     \
+    X('p', "pid", TEXT, pidfile, NULL, "FILE", "write the number of the process here [none]")                          \
+    X('n', "name", TEXT, name, NULL, "NAME", "what ps shows in titles of processes, beside what each is [none]")       \
     X('w', "workers", WORKERS, workers, NULL, "N",                                                                     \
       "processes that serve, with one more that starts and replaces them; auto: one for each processor "               \
       "[$WEB_CONCURRENCY, or one process that does all itself]")                                                       \

@@ -88,11 +88,30 @@ void fm_addr_other_localhost(const struct fm_addr *a, unsigned port, struct fm_a
     }
 }
 
+#define MOST_FD (1 << 20)
+
+/* Which socket it is shows when it is taken (fm_listener_take). */
+static int parse_fd(const char *text, struct fm_addr *out, const char **why)
+{
+    long n = 0;
+    for (const char *c = text; *c; c++)
+        n = *c >= '0' && *c <= '9' && n <= MOST_FD ? n * 10 + (*c - '0') : MOST_FD + 1L;
+    if (!*text || n > MOST_FD) {
+        *why = "behind fd:// comes the number of a descriptor";
+        return FM_EINVAL;
+    }
+    out->is_fd = true;
+    out->fd = (int)n;
+    return 0;
+}
+
 int fm_addr_parse(const char *text, struct fm_addr *out, const char **why)
 {
     char host[256];
     unsigned port = 0;
     memset(out, 0, sizeof *out);
+    if (strncmp(text, "fd://", 5) == 0)
+        return parse_fd(text + 5, out, why);
     if (strncmp(text, "unix:", 5) == 0)
         return parse_unix(text + 5, out, why);
 
@@ -176,6 +195,10 @@ bool fm_addr_is_path(const struct fm_addr *a) { return a->u.sa.sa_family == AF_U
 void fm_addr_url(const struct fm_addr *a, char *text)
 {
     char host[FM_ADDR_TEXT];
+    if (a->is_fd) {
+        snprintf(text, FM_ADDR_TEXT, "fd://%d", a->fd);
+        return;
+    }
     if (a->u.sa.sa_family == AF_UNIX) {
         bool path = fm_addr_is_path(a);
         snprintf(text, FM_ADDR_TEXT, path ? "unix:%s" : "unix:@%s", a->u.un.sun_path + !path);

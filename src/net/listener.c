@@ -12,6 +12,7 @@
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
 #include "fermata/util/log.h"
+#include "fermata/util/owner.h"
 #include "fermata/util/vital.h"
 
 #define ACCEPTS_PER_WAKE 64
@@ -77,6 +78,31 @@ static void keep_path(struct fm_listener *l, const char *path)
     memcpy(l->path + len, path, strlen(path) + 1);
 }
 
+/* A path is made as the user that this process is going to be, where the user may make it. */
+static int bind_path(int fd, const struct fm_addr *addr)
+{
+    struct fm_owner before;
+    bool entered = fm_owner_enter(&before);
+    int err = bind(fd, &addr->u.sa, addr->len) == 0 ? 0 : -errno;
+    if (entered)
+        fm_owner_leave(&before);
+    if (!entered || (err != -EACCES && err != -EPERM))
+        return err;
+    err = bind(fd, &addr->u.sa, addr->len) == 0 ? 0 : -errno;
+    return err == 0 ? fm_owner_give(addr->u.un.sun_path) : err;
+}
+
+/* As its owner: the path may be another's by now. */
+static int set_mode(const char *path, unsigned mode)
+{
+    struct fm_owner before;
+    bool entered = fm_owner_enter(&before);
+    int err = chmod(path, mode) == 0 ? 0 : -errno;
+    if (entered)
+        fm_owner_leave(&before);
+    return err;
+}
+
 /* Binds, a path with its mode.  No client can connect before the socket listens, so there is no moment with another
  * one; the umask has it right from the start where the directory has no default ACL.  0 or a negated errno. */
 static int bind_to(struct fm_listener *l, const struct fm_addr *addr, unsigned mode)
@@ -87,14 +113,14 @@ static int bind_to(struct fm_listener *l, const struct fm_addr *addr, unsigned m
         return bind(l->fd, &addr->u.sa, addr->len) == 0 ? 0 : -errno;
     mode_t before = umask(0777);
     umask(mode ? ~mode & 0777 : before);
-    int err = bind(l->fd, &addr->u.sa, addr->len) == 0 ? 0 : -errno;
+    int err = bind_path(l->fd, addr);
     umask(before);
     if (err == 0 && lstat(path, &st) == 0) {
         keep_path(l, path);
         l->device = st.st_dev;
         l->inode = st.st_ino;
         if (mode && (st.st_mode & 0777) != mode)
-            err = chmod(path, mode) == 0 ? 0 : -errno;
+            err = set_mode(path, mode);
         if (err != 0)
             unlink(path);
     }
@@ -143,12 +169,14 @@ fail:
     return err;
 }
 
-static bool listens(int fd)
+static int ask(int fd, int name)
 {
-    int listening = 0;
-    socklen_t len = sizeof listening;
-    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && listening;
+    int value = 0;
+    socklen_t len = sizeof value;
+    return getsockopt(fd, SOL_SOCKET, name, &value, &len) == 0 ? value : -1;
 }
+
+static bool listens(int fd) { return ask(fd, SO_ACCEPTCONN) == 1; }
 
 int fm_listener_adopt(struct fm_listener *l, int fd, const struct fm_listener_options *o)
 {
@@ -160,6 +188,51 @@ int fm_listener_adopt(struct fm_listener *l, int fd, const struct fm_listener_op
         return -errno;
     fm_fds_own(fd);
     return listens(fd) ? 0 : -ENOTSOCK;
+}
+
+/* A standard stream that is a socket stays one of neither: what is printed would go there. */
+static int above(int fd)
+{
+    if (fd > STDERR_FILENO)
+        return fd;
+    int up = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (up >= 0 && null >= 0)
+        dup2(null, fd);
+    if (null >= 0)
+        close(null);
+    return up < 0 ? -errno : up;
+}
+
+static int is_usable(int fd)
+{
+    int domain = ask(fd, SO_DOMAIN), type = ask(fd, SO_TYPE);
+    if (domain < 0)
+        return -errno;
+    bool known = domain == AF_INET || domain == AF_INET6 || domain == AF_UNIX;
+    return known && type == SOCK_STREAM ? 0 : -EPROTOTYPE;
+}
+
+int fm_listener_take(struct fm_listener *l, int fd, const struct fm_listener_options *o)
+{
+    if (fm_fds_is_own(fd)) /* it was not open when this process began */
+        return -EBADF;
+    int err = is_usable(fd);
+    if (err != 0)
+        return err;
+    fd = above(fd);
+    if (fd < 0)
+        return fd;
+    int flags = fcntl(fd, F_GETFL);
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)
+        return -errno;
+    if (ask(fd, SO_DOMAIN) != AF_UNIX)
+        set_tcp_options(fd, o);
+    if (!listens(fd) && listen(fd, o->backlog) != 0)
+        return -errno;
+    err = fm_listener_adopt(l, fd, o);
+    l->shared = false;
+    l->lent = true;
+    return err;
 }
 
 void fm_listener_leave(struct fm_listener *l)
@@ -371,7 +444,7 @@ bool fm_listener_finish(struct fm_listener *l, unsigned most)
     bool more = l->fd >= 0 && l->left > 0 && err != -EAGAIN;
     if (!more)
         fm_listener_close(l);
-    else if (first && !l->shared)
+    else if (first && !l->shared && !l->lent)
         listen(l->fd, 0); /* clients that wait stay, and hardly one joins them */
     return !more;
 }

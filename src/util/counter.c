@@ -91,6 +91,41 @@ void fm_counters_read(struct fm_counters_sum *sum)
     }
 }
 
+/* FNV-1a of what each cell is. */
+uint64_t fm_counters_layout(void)
+{
+    static const char all[] =
+#define X(id, family, labels, ...) family labels ";"
+        FM_COUNTERS(X)
+#undef X
+#define X(id, family, help) family ";"
+            FM_HISTOGRAMS(X)
+#undef X
+        ;
+    uint64_t hash = 14695981039346656037u ^ sizeof(struct fm_counters);
+    for (size_t i = 0; i < sizeof all; i++)
+        hash = (hash ^ (unsigned char)all[i]) * 1099511628211u;
+    return hash;
+}
+
+static uint64_t parked_in(struct fm_counters *c)
+{
+    return atomic_load_explicit(&c->cell[FM_C_IN_PARKED_FUTURE], memory_order_relaxed) +
+           atomic_load_explicit(&c->cell[FM_C_IN_PARKED_CLIENT], memory_order_relaxed);
+}
+
+/* Between the blocks a request may move: what is less than none is none. */
+uint64_t fm_counters_parked(void)
+{
+    uint64_t sum = parked_in(fm_counters_shared);
+    unsigned n = atomic_load(&nblocks);
+    for (unsigned i = 0; i < n && i < MAX_BLOCKS; i++) {
+        struct fm_counters *block = __atomic_load_n(&blocks[i], __ATOMIC_ACQUIRE);
+        sum += block ? parked_in(block) : 0;
+    }
+    return (int64_t)sum > 0 ? sum : 0;
+}
+
 void fm_counters_add(struct fm_counters_sum *sum, struct fm_counters *from, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)

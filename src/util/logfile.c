@@ -15,6 +15,7 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/fds.h"
 #include "fermata/util/helper.h"
+#include "fermata/util/owner.h"
 
 #define BATCH (64 * 1024)  /* bytes written at a time to a regular file */
 #define RETRY (FM_SEC / 2) /* until the next attempt after a write has failed */
@@ -78,8 +79,8 @@ static int open_path(const struct fm_logfile *f)
     if (fd > STDERR_FILENO && !is_file(fd, output_dev, output_ino))
         return -EBADF; /* the application has closed it */
     if (fd < 0)
-        fd = open(f->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
-    return fd < 0 ? -errno : fd; /* not noted as the server's: a child that the application forks may log */
+        fd = fm_owner_open(f->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY);
+    return fd; /* not noted as the server's: a child that the application forks may log */
 }
 
 static void close_fd(struct fm_logfile *f)

@@ -6,6 +6,7 @@
 #include "fermata/util/log.h"
 #include "fermata/worker/end.h"
 #include "fermata/worker/listen.h"
+#include "fermata/worker/notify.h"
 
 /* ---- on the loop ---- */
 
@@ -166,7 +167,8 @@ void fm_drain_init(struct fm_worker *w)
 /* Each event is posted once in the life of the process. */
 uint64_t fm_drain_ask(struct fm_worker *w, enum fm_drain how)
 {
-    static enum { SERVING, LEAVING, DRAINING, QUICK } stage;
+    static enum stage { SERVING, LEAVING, DRAINING, QUICK } stage;
+    enum stage before = stage;
     static uint64_t end;
     static bool hurried;
     uint64_t now = fm_now(), graceful = w->options->graceful_timeout, delay = w->options->drain_delay;
@@ -195,5 +197,7 @@ uint64_t fm_drain_ask(struct fm_worker *w, enum fm_drain how)
         end = now + graceful + FM_END_TIME;
         fm_loop_post(&w->loop, &w->hurry_event, 0, NULL);
     }
+    if (stage != before)
+        fm_notify_stopping(end - now + FM_END_PYTHON);
     return end;
 }

@@ -22,6 +22,7 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/log.h"
 #include "fermata/worker/logs.h"
+#include "fermata/worker/pidfile.h"
 #include "fermata/worker/worker.h"
 
 #define STOP_TIME (50 * FM_MS)   /* for threads that have nothing to do */
@@ -240,6 +241,7 @@ _Noreturn void fm_end_leave(struct fm_worker *w, enum fm_left what, int code)
     }
     for (unsigned i = 0; i < w->conns.nbound; i++)
         fm_listener_unlink(&w->conns.bound[i].listener);
+    fm_pidfile_remove();
     flush(now + FLUSH_TIME);
     say(what, tids, left);
     if (w->service.access)

@@ -10,6 +10,7 @@
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
 #include "fermata/worker/drain.h"
+#include "fermata/worker/notify.h"
 #include "fermata/worker/signals.h"
 
 #define STACK (256 * 1024)
@@ -49,6 +50,7 @@ static void take_end(int number)
         guard.deadline = fm_now() + START_TIME - FM_END_LEAVE;
         guard.what = FM_LEFT_IMPORT;
         guard.code = FM_EXIT_OK;
+        fm_notify_stopping(START_TIME + FM_END_PYTHON);
     }
     guard.told |= FM_SIGNAL(number);
 }

@@ -53,7 +53,9 @@ static int open_one(struct fm_conns *conns, const struct fm_options *o, const st
     struct fm_listener_options how = how_to_listen(o);
     how.only_ipv6 = fm_listen_only_ipv6(o, addr);
     struct fm_bound *bound = &conns->bound[conns->nbound];
-    int err = fm_listener_open(&bound->listener, addr, &how, what);
+    *what = "socket";
+    int err = addr->is_fd ? fm_listener_take(&bound->listener, addr->fd, &how)
+                          : fm_listener_open(&bound->listener, addr, &how, what);
     if (err != 0)
         return err;
     name(bound);
@@ -110,7 +112,7 @@ int fm_listen_adopt(struct fm_conns *conns, const struct fm_options *o, const in
 {
     const struct fm_listener_options how = how_to_listen(o);
     for (unsigned i = 0; i < n; i++) {
-        struct fm_bound *bound = &conns->bound[i];
+        struct fm_bound *bound = &conns->bound[conns->nbound];
         int err = fm_listener_adopt(&bound->listener, fds[i], &how);
         if (err != 0) {
             fm_log(FM_LOG_CRITICAL, "descriptor %d is no listening socket: %s", fds[i], fm_strerror(err));

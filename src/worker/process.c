@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -50,12 +51,24 @@ static _Noreturn void be_init(pid_t server, const sigset_t *all)
     }
 }
 
+/* What was meant for the process that was started is for the server. */
+static void hand_on(const char *variable, pid_t init)
+{
+    const char *pid = getenv(variable);
+    char own[16];
+    snprintf(own, sizeof own, "%ld", (long)getpid());
+    if (pid && strtol(pid, NULL, 10) == (long)init)
+        setenv(variable, own, 1);
+}
+
 /* The server has a process group of its own, so that a key on the terminal is not sent to both, and handed on. */
 static void become_server(pid_t init, bool foreground)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != init)
         _exit(1); /* it was killed already */
+    hand_on("LISTEN_PID", init);
+    hand_on("WATCHDOG_PID", init);
     setpgid(0, 0);
     if (foreground)
         tcsetpgrp(STDIN_FILENO, getpgrp());
@@ -64,7 +77,8 @@ static void become_server(pid_t init, bool foreground)
 void fm_process_orphans(void (*begin)(void))
 {
     sigset_t all, before;
-    if (!gets_orphans()) {
+    /* Where another program ran in this process before, it has an init, or needs none. */
+    if (getenv(FM_UPGRADE_VARIABLE) || !gets_orphans()) {
         begin();
         return;
     }

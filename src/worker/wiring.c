@@ -18,6 +18,8 @@
 #include "fermata/worker/health.h"
 #include "fermata/worker/listen.h"
 #include "fermata/worker/logs.h"
+#include "fermata/worker/notify.h"
+#include "fermata/worker/title.h"
 #include "fermata/wsgi/gateway.h"
 #include "fermata/wsgi/report.h"
 
@@ -33,10 +35,23 @@ static void take_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
     fm_gil_take(fm_interp_thread_state());
 }
 
+/* Requests are parked, and go on, in steps.  Two threads may be at it at once: who comes last has to have seen what
+ * both have counted. */
+static void show_parked(void)
+{
+    uint64_t n;
+    do {
+        n = fm_counters_parked();
+        fm_title_parked(n);
+    } while (fm_counters_parked() != n);
+}
+
 static void drop_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
 {
     (void)ctx, (void)thread;
     fm_gil_drop(fm_interp_thread_state());
+    if (fm_title_is_set())
+        show_parked();
 }
 
 static void step(void *ctx, struct fm_thread *thread, struct fm_task *task) FM_UNCHECKED

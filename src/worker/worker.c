@@ -18,6 +18,7 @@
 #include "fermata/server/access.h"
 #include "fermata/server/http1.h"
 #include "fermata/server/spools.h"
+#include "fermata/server/timeouts.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
@@ -33,7 +34,11 @@
 #include "fermata/worker/listen.h"
 #include "fermata/worker/load.h"
 #include "fermata/worker/logs.h"
+#include "fermata/worker/notify.h"
+#include "fermata/worker/pidfile.h"
+#include "fermata/worker/privileges.h"
 #include "fermata/worker/signals.h"
+#include "fermata/worker/title.h"
 #include "fermata/worker/wiring.h"
 #include "fermata/wsgi/gateway.h"
 #include "fermata/wsgi/reload.h"
@@ -54,6 +59,21 @@ static void on_open(struct fm_event *event)
         fm_die("cannot watch a listening socket");
     fm_control_start(FM_LIST_ENTRY(event, struct fm_worker, open));
     fm_handed_say_ready(&FM_LIST_ENTRY(event, struct fm_worker, open)->handed);
+    if (atomic_load(&FM_LIST_ENTRY(event, struct fm_worker, open)->service.leaving))
+        return; /* told to end meanwhile */
+    fm_notify("READY=1\nSTATUS=Ready");
+    fm_worker_timeout_watchdog(&FM_LIST_ENTRY(event, struct fm_worker, open)->watchdog);
+}
+
+void fm_worker_timeout_watchdog(struct fm_timer *t)
+{
+    struct fm_worker *w = FM_LIST_ENTRY(t, struct fm_worker, watchdog);
+    fm_assert_on_loop();
+    if (fm_notify_watchdog() == 0)
+        return;
+    if (fm_listen_is_open(&w->conns))
+        fm_notify("WATCHDOG=1");
+    fm_timer_start(&w->loop.timers, t, FM_T_WATCHDOG, fm_loop_now(&w->loop));
 }
 
 static void stored(void *connection) FM_UNCHECKED { fm_http1_stored(connection); }
@@ -99,16 +119,9 @@ static void say_what_is_for_workers(const struct fm_options *o)
         fm_warn(text, "--worker-lifetime");
 }
 
-/* Everything that needs no Python. */
-static int set_up(struct fm_worker *w)
+static int open_sockets(struct fm_worker *w)
 {
-    int err = fm_wiring_make(w);
-    if (err == 0)
-        err = start_helpers(w);
-    if (err != 0)
-        return err;
-    fm_event_init(&w->open, on_open);
-    check_tmpdir();
+    int err;
     if (w->handed.any) { /* the admin port is the arbiter's */
         err = fm_handed_use_counters(&w->handed);
         if (err != 0)
@@ -116,8 +129,30 @@ static int set_up(struct fm_worker *w)
         return err == 0 ? fm_listen_adopt(&w->conns, w->options, w->handed.listeners, w->handed.nlisteners) : err;
     }
     say_what_is_for_workers(w->options);
+    say_what_is_for_workers(w->options);
     err = fm_wiring_admin(w);
-    return err == 0 ? fm_listen_open(&w->conns, w->options) : err;
+    if (err == 0)
+        err = fm_listen_open(&w->conns, w->options);
+    return err == 0 && w->options->pidfile ? fm_pidfile_write(w->options->pidfile) : err;
+}
+
+/* Everything that needs no Python.  What needs more rights than the application is to have comes before they are
+ * dropped: logs, and ports below 1024. */
+static int set_up(struct fm_worker *w)
+{
+    int err = fm_wiring_make(w);
+    if (err == 0)
+        err = start_helpers(w);
+    if (err == 0)
+        err = open_sockets(w);
+    if (err == 0)
+        err = fm_privileges_drop(&w->options->identity);
+    if (err != 0)
+        return err;
+    fm_event_init(&w->open, on_open);
+    fm_timer_init(&w->watchdog);
+    check_tmpdir();
+    return 0;
 }
 
 static int start_threads(struct fm_worker *w) FM_NEEDS_GIL
@@ -234,6 +269,7 @@ static _Noreturn void abandon(struct fm_worker *w, int code) FM_UNCHECKED
     fm_sched_stop(&w->sched);
     fm_sched_join(&w->sched, fm_now() + FM_END_TIME);
     tear_down(w);
+    fm_pidfile_remove();
     fm_logs_flush(fm_now() + LOG_TIME);
     _exit(code);
 }
@@ -242,6 +278,7 @@ static _Noreturn void abandon(struct fm_worker *w, int code) FM_UNCHECKED
 static int not_started(struct fm_worker *w, int code) FM_UNCHECKED
 {
     fm_listen_close(&w->conns);
+    fm_pidfile_remove();
     return code;
 }
 
@@ -290,12 +327,23 @@ static int start_python(struct fm_worker *w, const char *program) FM_UNCHECKED
     return FM_EXIT_OK;
 }
 
+/* A server by itself keeps the command line that it was started with, unless it was given a name. */
+static void set_title(const struct fm_worker *w)
+{
+    char what[32] = "server";
+    if (w->handed.any)
+        snprintf(what, sizeof what, "worker %u", w->handed.slot);
+    if (w->handed.any || w->options->name)
+        fm_title_set(what, w->options->name);
+}
+
 int fm_worker_run(const struct fm_options *o, const char *program, const struct fm_handed *handed) FM_UNCHECKED
 {
     static struct fm_worker worker; /* zeroed; used by threads to the very end */
     struct fm_worker *w = &worker;
     w->options = o;
     w->handed = *handed;
+    set_title(w);
     /* One malloc arena: the leader role wanders from thread to thread, and each thread's own arena would keep what a
      * wave of connections needed (5,000 parked twice: 26.2 and 36.3 MB, with one arena 26.2 and 26.4). */
 #ifdef M_ARENA_MAX /* of glibc */
@@ -319,6 +367,7 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
     fm_guard_serve();
     watch(w);
     finish(w);
+    fm_pidfile_remove();
     fm_info("Drained");
     return FM_EXIT_OK;
 }

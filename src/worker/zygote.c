@@ -2,6 +2,7 @@
 #include "fermata/worker/zygote.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -18,9 +19,12 @@
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
 #include "fermata/util/log.h"
+#include "fermata/util/owner.h"
 #include "fermata/worker/end.h"
 #include "fermata/worker/load.h"
+#include "fermata/worker/privileges.h"
 #include "fermata/worker/signals.h"
+#include "fermata/worker/title.h"
 #include "fermata/wsgi/preload.h"
 
 #define PAUSE 100000L /* ns between two looks at whether the process in between is gone */
@@ -143,11 +147,24 @@ static _Noreturn void leave(int code) FM_NEEDS_GIL
     _exit(code);
 }
 
+/* Before the application is loaded.  Its workers open the access log as the user: it has to be there for that. */
+static bool give_up_rights(const struct fm_options *o)
+{
+    bool is_path = o->access_logfile && *o->access_logfile == '/';
+    int fd = is_path ? fm_owner_open(o->access_logfile, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY) : -1;
+    if (fd >= 0)
+        close(fd);
+    return fm_privileges_drop(&o->identity) == 0;
+}
+
 int fm_zygote_run(const struct fm_options *o, const char *program, struct fm_handed *h) FM_UNCHECKED
 {
     struct fm_handed zygote = *h;
     pthread_atfork(NULL, NULL, in_child);
+    fm_title_set("zygote", o->name);
     prctl(PR_SET_NAME, "fermata-zygote");
+    if (!give_up_rights(o))
+        return FM_EXIT_OTHER;
     int code = fm_load_start(o, program);
     if (code != FM_EXIT_OK)
         return code;

@@ -1,10 +1,11 @@
 /* Any command line: it is either parsed, to values within the bounds that the options have, or there is a message that
  * names what is wrong (and the command would exit 2); the same arguments give the same again.
  *
- * Input: the arguments behind the command's name, each ended by NUL.  Names are not looked up (getaddrinfo knows only
- * numbers here), and --env changes no environment.
+ * Input: the arguments behind the command's name, each ended by NUL.  Names of hosts are not looked up (getaddrinfo
+ * knows only numbers here), and --env changes no environment.
  *
- * Covers: src/config/options.c src/config/given.c src/config/names.c src/config/kinds.c src/net/addr.c */
+ * Covers: src/config/options.c src/config/given.c src/config/names.c src/config/kinds.c src/config/identity.c
+ * src/net/addr.c */
 #include <netdb.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -90,7 +91,8 @@ static void check_run(const struct fm_options *o)
                 (unsigned)o->log_level <= FM_LOG_CRITICAL && o->error_logfile;
     for (unsigned i = 0; i < o->nbinds; i++) {
         int family = o->bind[i].u.sa.sa_family;
-        good = good && (family == AF_UNIX || family == AF_INET || family == AF_INET6) && o->bind[i].len > 0;
+        good = good && (o->bind[i].is_fd ||
+                        ((family == AF_UNIX || family == AF_INET || family == AF_INET6) && o->bind[i].len > 0));
     }
     if (o->has_admin)
         good = good && (o->admin.u.sa.sa_family == AF_INET || o->admin.u.sa.sa_family == AF_INET6);

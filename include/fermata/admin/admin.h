@@ -27,6 +27,12 @@ struct fm_admin_source { /* what the page asks the server; any thread, never blo
 /* Binds; only_ipv6 as in net/listener.h.  NULL after a message in the log. */
 struct fm_admin *fm_admin_new(const struct fm_addr *addr, bool only_ipv6, const struct fm_admin_source *source);
 
+/* Takes over a socket that listens already.  NULL after a message in the log. */
+struct fm_admin *fm_admin_adopt(int fd, const struct fm_admin_source *source);
+
+/* Its listening socket. */
+int fm_admin_fd(const struct fm_admin *a);
+
 /* Starts accepting.  idle_kind: a timeout kind of the loop for its connections; accept_kind as in net/listener.h. */
 int fm_admin_start(struct fm_admin *a, struct fm_loop *loop, unsigned idle_kind, unsigned accept_kind) FM_ON_LOOP;
 fm_timer_fn fm_admin_timeout;

@@ -21,7 +21,9 @@ struct fm_child { /* a process that runs */
     int pending;              /* a signal that it gets as soon as it is there */
     int control_fd;           /* this end of the control socket; -1: it has closed its own */
     struct event *control_event;
-    struct fm_counters *counters; /* mapped */
+    struct fm_counters *counters; /* mapped, or NULL: another version of this program counts there */
+    int counters_fd;              /* for who maps them next */
+    size_t size;                  /* of it */
     int report_fd;                /* with --reload, until it is ready; else -1 */
     struct timespec since;        /* CLOCK_REALTIME before the process began that has loaded the application */
     struct fm_children *of;
@@ -43,7 +45,9 @@ struct fm_children {
     void (*on_report)(void *ctx, const char *directories, size_t size, const struct timespec *since);
     void (*on_pid)(void *ctx, pid_t before, pid_t now); /* a worker has another pid, its own */
     void (*on_told)(void *ctx, pid_t pid, enum fm_tell what);
+    bool same_counters; /* those of children that are adopted are this program's */
     void (*on_exit)(void *ctx, pid_t pid, struct fm_roster_exit how);
+    void (*on_other)(void *ctx, pid_t pid, int status); /* a child that is no worker */
     void *ctx;
 };
 
@@ -53,6 +57,13 @@ void fm_children_init(struct fm_children *c, unsigned threads);
 /* Starts a worker.  Its pid, with --preload that of its zygote until on_pid; 0: not before another one that is under
  * way is there; -1 after a message in the log. */
 pid_t fm_children_start(struct fm_children *c, unsigned slot) FM_ON_LOOP;
+
+/* A worker that another program has started in this process; control_fd is -1 if it has closed its own.  0 or a negated
+ * errno; the descriptors are taken over in either case. */
+int fm_children_adopt(struct fm_children *c, pid_t pid, unsigned slot, int control_fd, int counters_fd) FM_ON_LOOP;
+
+/* Workers that a zygote has not forked yet: what is there could not be handed over. */
+bool fm_children_expects(const struct fm_children *c);
 
 /* Sends a worker a signal. */
 void fm_children_signal(struct fm_children *c, pid_t pid, int number);

@@ -166,6 +166,8 @@ void fm_roster_stop(struct fm_roster *r, int number, uint64_t now); /* SIGTERM, 
 
 unsigned fm_roster_count(const struct fm_roster *r, enum fm_worker_state state);
 
+/* Workers of an older generation serve, or the new one has not proven itself. */
+bool fm_roster_is_reloading(const struct fm_roster *r);
 /* How many are READY and not stuck. */
 unsigned fm_roster_serving(const struct fm_roster *r);
 

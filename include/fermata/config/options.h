@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "fermata/config/identity.h"
 #include "fermata/http/forwarded.h"
 #include "fermata/http/h1/parser.h"
 #include "fermata/http/request_id.h"
@@ -37,13 +38,15 @@ struct fm_options {
     unsigned hooks; /* that the file defines: a bit for each enum fm_hook */
     struct fm_addr bind[FM_MAX_BINDS];
     unsigned nbinds;
+    bool has_bind; /* they were given, rather than the default */
     struct fm_addr admin;
     bool has_admin;
     unsigned socket_mode; /* of unix sockets */
     int umask;            /* -1: as it is */
-    unsigned workers;     /* 0: one process, without an arbiter */
-    bool preload;         /* with workers: they are forked from a process that has loaded the application */
-    bool reload;          /* when files change */
+    struct fm_identity identity;
+    unsigned workers; /* 0: one process, without an arbiter */
+    bool preload;     /* with workers: they are forked from a process that has loaded the application */
+    bool reload;      /* when files change */
     enum fm_reload_engine reload_engine;
     const char *reload_extra[FM_MAX_RELOAD_EXTRA]; /* patterns of glob(3) */
     unsigned nreload_extra;
@@ -75,6 +78,8 @@ struct fm_options {
     const char *root_path; /* "/shop", or NULL */
     char root_text[1024];
     const char *chdir, *pythonpath;
+    const char *name;    /* in titles of processes, or NULL */
+    const char *pidfile; /* absolute, or NULL */
     const char *venv;    /* absolute, as log files are: relative to where the command was given, not to --chdir */
     bool venv_is_active; /* it is $VIRTUAL_ENV */
     char **args;         /* what follows --, without an application that is named there: the application's arguments */
@@ -94,7 +99,7 @@ struct fm_options {
     bool has_statsd;
     struct fm_statsd_config statsd;
     /* Where paths are kept that were given as relative ones. */
-    char venv_path[FM_PATH_SIZE], error_path[FM_PATH_SIZE], access_path[FM_PATH_SIZE];
+    char venv_path[FM_PATH_SIZE], error_path[FM_PATH_SIZE], access_path[FM_PATH_SIZE], pid_path[FM_PATH_SIZE];
     char log_config_path[FM_PATH_SIZE], log_config_json_path[FM_PATH_SIZE];
     const char *wrong;        /* the sentence that was said, or would have been */
     struct fm_givens *givens; /* what was given where; texts of the options are in it */

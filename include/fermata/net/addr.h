@@ -19,11 +19,14 @@ struct fm_addr {
     union fm_sockaddr u;
     socklen_t len;
     bool is_localhost; /* written as that name, which has two addresses: see fm_addr_other_localhost */
+    bool is_fd;        /* no address, but a socket that is open already; then there is nothing else but */
+    int fd;
 };
 
 #define FM_ADDR_TEXT 128 /* room for any text made here */
 
-/* Reads HOST:PORT, [IPv6]:PORT, :PORT (all IPv4 interfaces), unix:PATH or unix:@NAME, an abstract socket; a host name
+/* Reads HOST:PORT, [IPv6]:PORT, :PORT (all IPv4 interfaces), unix:PATH or unix:@NAME, an abstract socket, or fd://N, a
+ * descriptor; a host name
  * is resolved to its first address, localhost and *.localhost to 127.0.0.1 without asking (RFC 6761, 6.3).  0, or
  * FM_EINVAL with *why set to a static text. */
 int fm_addr_parse(const char *text, struct fm_addr *out, const char **why);
@@ -39,7 +42,7 @@ bool fm_addr_is_path(const struct fm_addr *a);
 /* The IPv6 address of localhost for its IPv4 address, and the reverse. */
 void fm_addr_other_localhost(const struct fm_addr *a, unsigned port, struct fm_addr *other);
 
-/* "http://127.0.0.1:8000", "http://[::1]:8000", "unix:/path" or "unix:@name" into text[FM_ADDR_TEXT]. */
+/* "http://127.0.0.1:8000", "http://[::1]:8000", "unix:/path", "unix:@name" or "fd://3" into text[FM_ADDR_TEXT]. */
 void fm_addr_url(const struct fm_addr *a, char *text);
 
 #endif

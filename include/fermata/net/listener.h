@@ -48,6 +48,7 @@ struct fm_listener {
     unsigned yield_kind;
     bool wanted; /* accepting is not paused by its owner */
     bool shared; /* other processes accept from it as well: one connection a wake, so that each gets its share */
+    bool lent;   /* it was open when this process began, and goes on to be open elsewhere when this process has ended */
     int spares[FM_LISTENER_SPARES];
     unsigned nspares, wanted_spares;
     bool complained; /* a failing accept is logged once until it works again, rate-limited */
@@ -62,6 +63,10 @@ int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, const st
 
 /* Takes over a listening socket that another process has opened, and has the path of.  0 or a negated errno. */
 int fm_listener_adopt(struct fm_listener *l, int fd, const struct fm_listener_options *o);
+
+/* Takes over a socket that who started this process has left open (fd://N, LISTEN_FDS), which listens afterwards if it
+ * did not; how long its queue is stays as it is.  0 or a negated errno: it is none of the kinds that can be served. */
+int fm_listener_take(struct fm_listener *l, int fd, const struct fm_listener_options *o);
 
 /* Closes this process's descriptor alone: others go on accepting, and the path stays until fm_listener_unlink. */
 void fm_listener_leave(struct fm_listener *l);

@@ -8,7 +8,7 @@
 #include "fermata/util/annotate.h"
 #include "fermata/util/list.h"
 
-#define FM_TIMER_KINDS 16 /* room; only those that are defined are looked at */
+#define FM_TIMER_KINDS 20 /* room; only those that are defined are looked at */
 #define FM_NEVER UINT64_MAX
 
 struct fm_timer {

@@ -23,6 +23,7 @@
     X(GRACEFUL, o->graceful_timeout, fm_drain_timeout_graceful)                                                        \
     X(SPREAD, FM_SEC, fm_drain_timeout_spread) /* drain.c has it shorter */                                            \
     X(LAST, FM_END_LOOP, fm_drain_timeout_last)                                                                        \
+    X(WATCHDOG, fm_notify_watchdog(), fm_worker_timeout_watchdog)                                                      \
     X(LOOK, fm_health_pause(o), fm_health_timeout)                                                                     \
     X(ACCEPT, FM_SEC / 4, fm_listener_retry)                                                                           \
     /* as long as a process that sleeps takes to accept */                                                             \

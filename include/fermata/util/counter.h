@@ -136,6 +136,12 @@ struct fm_counters_sum {
 };
 void fm_counters_read(struct fm_counters_sum *sum);
 
+/* A number that another program has as well if its blocks mean the same. */
+uint64_t fm_counters_layout(void);
+
+/* How many requests are parked in this process.  Any thread. */
+uint64_t fm_counters_parked(void);
+
 /* Adds n blocks of a process, which may be another one, to *sum. */
 void fm_counters_add(struct fm_counters_sum *sum, struct fm_counters *from, unsigned n);
 

@@ -2,6 +2,9 @@
 #ifndef FERMATA_WORKER_PROCESS_H
 #define FERMATA_WORKER_PROCESS_H
 
+/* Set where this program is executed in the place of another (arbiter/upgrade.h). */
+#define FM_UPGRADE_VARIABLE "FERMATA_UPGRADE"
+
 /* First in main, in this order; both before any thread. */
 
 /* Standard streams that are closed become /dev/null: their numbers would be given to sockets, and what is printed would

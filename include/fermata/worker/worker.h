@@ -24,16 +24,16 @@ struct fm_worker {
     struct fm_admin *admin;  /* or NULL */
     struct fm_handed handed; /* by an arbiter */
     unsigned max_conns, max_body_files;
-    atomic_bool ready;                             /* the application is loaded */
-    atomic_bool replaced;                          /* others accept what waits; written by the guard */
-    bool quick, ending;                            /* see drain.c; loop only */
-    struct fm_timer delay, graceful, last, spread; /* loop only */
-    unsigned spread_steps;                         /* that have been; loop only */
-    struct fm_timer look;                          /* health.c; loop only, as the next three */
-    bool exhausted, no_gil;                        /* the threads do not get on */
-    struct event *control_event;                   /* control.c; or NULL */
-    uint64_t told_at;                              /* that there is a client; loop only */
-    struct fm_event open;                          /* posted by the main thread */
+    atomic_bool ready;                                       /* the application is loaded */
+    atomic_bool replaced;                                    /* others accept what waits; written by the guard */
+    bool quick, ending;                                      /* see drain.c; loop only */
+    struct fm_timer delay, graceful, last, spread, watchdog; /* loop only */
+    unsigned spread_steps;                                   /* that have been; loop only */
+    struct fm_timer look;                                    /* health.c; loop only, as the next three */
+    bool exhausted, no_gil;                                  /* the threads do not get on */
+    struct event *control_event;                             /* control.c; or NULL */
+    uint64_t told_at;                                        /* that there is a client; loop only */
+    struct fm_event open;                                    /* posted by the main thread */
     struct fm_event leave_event, drain_event, quick_event, hurry_event; /* posted by the guard */
 };
 
@@ -41,6 +41,8 @@ struct fm_worker {
  * program is how the command was called.  Returns the exit code. */
 int fm_worker_run(const struct fm_options *o, const char *program, const struct fm_handed *handed);
 
+/* Tells the service manager that all is well, if it wants to be told, and goes on to. */
+fm_timer_fn fm_worker_timeout_watchdog;
 /* --check-config: starts Python and loads the application, as a worker would, and listens nowhere.  The exit code. */
 int fm_worker_check(const struct fm_options *o, const char *program);
 

@@ -13,14 +13,42 @@ class Options(TypedDict, total=False):
     """Those of the command line: its help stands below each.  None is as if it were not given."""
 
     bind: str | Sequence[str] | None
-    """HOST:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME (abstract) to serve on; repeatable [127.0.0.1:8000, or
-    0.0.0.0:$PORT if PORT is set]"""
+    """HOST:PORT, [IPv6]:PORT, unix:PATH, unix:@NAME (abstract) or fd://N (open already) to serve on; repeatable
+    [127.0.0.1:8000, or 0.0.0.0:$PORT if PORT is set]"""
 
     socket_mode: int | str | None
     """permissions of unix sockets, octal [777 without the bits of --umask]"""
 
     umask: int | str | None
     """permissions that files made by this process do not have, octal [as it is]"""
+
+    user: str | None
+    """become this user, by name or number, when all is open; with --workers the workers do [as it is]"""
+
+    group: str | None
+    """become this group, by name or number [that of --user]"""
+
+    initgroups: bool | None
+    """with all groups that --user is in"""
+
+    pid: str | os.PathLike[str] | None
+    """write the number of the process here [none]"""
+
+    name: str | None
+    """what ps shows in titles of processes, beside what each is [none]"""
+
+    preload: bool | None
+    """with --workers: the application is loaded once, and the workers are forked from there and share its memory"""
+
+    reload: bool | None
+    """for development: the application is loaded anew when one of its files changes, and what cannot be loaded is a
+    page with the traceback; one worker, unless --workers says otherwise"""
+
+    reload_extra_file: str | Sequence[str] | None
+    """files that count as well, with *, ? and [...], or a directory with all below it; repeatable"""
+
+    reload_engine: str | None
+    """how changes are noticed: inotify, poll (twice a second), or auto [auto]"""
 
     worker_class: str | None
     """taken for gunicorn's sake: there is one kind of worker, for WSGI applications"""
@@ -215,6 +243,15 @@ FLAGS: dict[str, tuple[str, str]] = {
     "bind": ("--bind", "repeat"),
     "socket_mode": ("--socket-mode", "octal"),
     "umask": ("--umask", "octal"),
+    "user": ("--user", "value"),
+    "group": ("--group", "value"),
+    "initgroups": ("--initgroups", "flag"),
+    "pid": ("--pid", "value"),
+    "name": ("--name", "value"),
+    "preload": ("--preload", "flag"),
+    "reload": ("--reload", "flag"),
+    "reload_extra_file": ("--reload-extra-file", "repeat"),
+    "reload_engine": ("--reload-engine", "value"),
     "worker_class": ("--worker-class", "value"),
     "threads": ("--threads", "value"),
     "backlog": ("--backlog", "value"),

@@ -276,11 +276,38 @@ static void test_reload_that_fails(void **state)
     assert_non_null(strstr(w.said, "Reload failed"));
     assert_int_equal(count(FM_WORKER_READY), 3);
     assert_int_equal(w.nsignals, 0);
+    assert_true(w.r.reload == FM_RELOAD_FAILED && !fm_roster_is_reloading(&w.r));
     assert_int_equal(tick(), UINT64_MAX); /* no second try */
     killed(101, SIGKILL);                 /* and supervision goes on */
     w.now = tick();
     tick();
     assert_int_equal(w.starts, 5);
+}
+
+static void test_while_it_reloads(void **state)
+{
+    (void)state;
+    begin(2);
+    tick();
+    assert_false(fm_roster_is_reloading(&w.r));
+    ready(101);
+    ready(102);
+    assert_false(fm_roster_is_reloading(&w.r));
+    fm_roster_reload(&w.r, w.now);
+    assert_true(fm_roster_is_reloading(&w.r));
+    tick();
+    ready(103);
+    tick();
+    assert_true(fm_roster_is_reloading(&w.r)); /* one is old still */
+    ready(104);
+    tick();
+    assert_false(fm_roster_is_reloading(&w.r)); /* and those that drain do not count */
+    killed(103, SIGKILL);
+    tick();
+    assert_false(fm_roster_is_reloading(&w.r));
+    fm_roster_reload(&w.r, w.now);
+    fm_roster_stop(&w.r, SIGTERM, w.now);
+    assert_false(fm_roster_is_reloading(&w.r));
 }
 
 static void test_reload_while_reloading(void **state)
@@ -813,6 +840,7 @@ int main(void)
         cmocka_unit_test(test_fork_that_fails),
         cmocka_unit_test(test_reload),
         cmocka_unit_test(test_reload_that_fails),
+        cmocka_unit_test(test_while_it_reloads),
         cmocka_unit_test(test_reload_while_reloading),
         cmocka_unit_test(test_failure_after_a_half_reload),
         cmocka_unit_test(test_reload_before_anything_serves),

@@ -76,6 +76,40 @@ static void test_workers(void **state)
     check_wrong("--workers 257 app", "--workers 257: it takes");
 }
 
+static void test_identity(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("app"), FM_OPTIONS_RUN);
+    assert_true(!o.identity.has_user && !o.identity.has_group && !o.identity.initgroups);
+    assert_int_equal(parse("-u root --initgroups app"), FM_OPTIONS_RUN);
+    assert_true(o.identity.has_user && o.identity.has_group && o.identity.initgroups);
+    assert_int_equal(o.identity.uid, 0);
+    assert_int_equal(o.identity.gid, 0);
+    assert_string_equal(o.identity.name, "root");
+    assert_int_equal(parse("--group 7 --user 0 app"), FM_OPTIONS_RUN);
+    assert_int_equal(o.identity.gid, 7);
+    assert_string_equal(o.identity.name, "root");
+    assert_int_equal(parse("-g 4294967294 -u 4294967293 app"), FM_OPTIONS_RUN);
+    assert_int_equal(o.identity.uid, 4294967293);
+    assert_int_equal(o.identity.gid, 4294967294);
+    assert_string_equal(o.identity.name, "");
+    check_wrong("-u 4294967293 app", "name the group as well, by --group");
+    check_wrong("--user 4294967295 -g 1 app",
+                "--user 4294967295: it takes the name of a user that there is, or a number");
+    check_wrong("--user 99999999999 app", "--user 99999999999: it takes");
+    check_wrong("--group x:y app", "--group x:y: it takes the name of a group that there is, or a number");
+}
+
+static void test_descriptors(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("app"), FM_OPTIONS_RUN);
+    assert_false(o.has_bind);
+    assert_int_equal(parse("-b fd://3 app"), FM_OPTIONS_RUN);
+    assert_true(o.has_bind && o.bind[0].is_fd && o.bind[0].fd == 3);
+    check_wrong("--admin-bind fd://3 app", "--admin-bind fd://3: it takes HOST:PORT or [IPv6]:PORT");
+}
+
 static void test_proxies(void **state)
 {
     (void)state;
@@ -327,7 +361,8 @@ int main(void)
         TEST(test_defaults),         TEST(test_forms),   TEST(test_operands),    TEST(test_environment),
         TEST(test_relative_paths),   TEST(test_wrong),   TEST(test_hints),       TEST(test_shown),
         TEST(test_workers),          TEST(test_proxies), TEST(test_ignored),     TEST(test_aliases),
-        TEST(test_command_variable), TEST(test_reload),  TEST(test_supervision),
+        TEST(test_command_variable), TEST(test_reload),  TEST(test_supervision), TEST(test_identity),
+        TEST(test_descriptors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

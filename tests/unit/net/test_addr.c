@@ -188,6 +188,30 @@ static void test_peer_without_a_name(void **state)
     assert_string_equal(host, "");
 }
 
+static void test_descriptors(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"fd://",   "fd://x",  "fd://-1",          "fd://+1",
+                                        "fd:// 1", "fd://1 ", "fd://99999999999", "fd://1048577"};
+    struct fm_addr a;
+    const char *why = NULL;
+    char text[FM_ADDR_TEXT];
+    assert_int_equal(fm_addr_parse("fd://1048576", &a, &why), 0);
+    assert_int_equal(a.fd, 1048576);
+    assert_int_equal(fm_addr_parse("fd://007", &a, &why), 0);
+    assert_true(a.is_fd);
+    assert_int_equal(a.fd, 7);
+    assert_false(fm_addr_is_path(&a));
+    assert_int_equal(fm_addr_port(&a), 0);
+    fm_addr_url(&a, text);
+    assert_string_equal(text, "fd://7");
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        why = NULL;
+        assert_int_equal(fm_addr_parse(wrong[i], &a, &why), FM_EINVAL);
+        assert_string_equal(why, "behind fd:// comes the number of a descriptor");
+    }
+}
+
 /* Every number of digits in every place. */
 static void test_ipv4_text(void **state)
 {
@@ -207,13 +231,10 @@ static void test_ipv4_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_valid),
-        cmocka_unit_test(test_ipv4_text),
-        cmocka_unit_test(test_invalid),
-        cmocka_unit_test(test_brackets_hold_ipv6_only),
-        cmocka_unit_test(test_localhost),
-        cmocka_unit_test(test_abstract),
-        cmocka_unit_test(test_peer_without_a_name),
+        cmocka_unit_test(test_valid),     cmocka_unit_test(test_ipv4_text),
+        cmocka_unit_test(test_invalid),   cmocka_unit_test(test_brackets_hold_ipv6_only),
+        cmocka_unit_test(test_localhost), cmocka_unit_test(test_descriptors),
+        cmocka_unit_test(test_abstract),  cmocka_unit_test(test_peer_without_a_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -325,6 +325,34 @@ static void test_no_socket_to_adopt(void **state)
     close(ends[1]);
 }
 
+/* Of who started this process: it listens, does not block, and its queue is as it was. */
+static void test_left_open(void **state)
+{
+    (void)state;
+    struct fm_listener li;
+    struct fm_addr addr = at_path();
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0), udp = socket(AF_INET, SOCK_DGRAM, 0), pair[2];
+    assert_int_equal(bind(fd, &addr.u.sa, addr.len), 0);
+    assert_int_equal(fm_listener_take(&li, fd, &how), 0); /* it only was bound */
+    assert_true(fm_listener_is_open(&li) && li.lent && !li.shared);
+    assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    int client = try_connect(&addr);
+    assert_true(client >= 0);
+    close(client);
+    fm_listener_close(&li);
+    assert_true(exists()); /* it is not ours */
+    assert_int_equal(fm_listener_take(&li, udp, &how), -EPROTOTYPE);
+    assert_int_equal(fm_listener_take(&li, 1 << 20, &how), -EBADF);
+    assert_int_equal(fm_listener_take(&li, l.wake_fd, &how), -EBADF); /* one of our own */
+    assert_int_equal(pipe(pair), 0);
+    assert_int_equal(fm_listener_take(&li, pair[0], &how), -ENOTSOCK);
+    close(pair[0]);
+    close(pair[1]);
+    close(udp);
+    unlink(path);
+}
+
 /* A live one that is busy: asking whether it lives must not block. */
 static void test_full_backlog(void **state)
 {
@@ -877,6 +905,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_path_of_a_successor, start, finish),
         cmocka_unit_test_setup_teardown(test_left_to_others, start, finish),
         cmocka_unit_test_setup_teardown(test_no_socket_to_adopt, start, finish),
+        cmocka_unit_test_setup_teardown(test_left_open, start, finish),
         cmocka_unit_test_setup_teardown(test_full_backlog, start, finish),
         cmocka_unit_test_setup_teardown(test_other_files_are_not_replaced, start, finish),
         cmocka_unit_test_setup_teardown(test_no_such_directory, start, finish),

@@ -180,6 +180,28 @@ static void test_sums_of_many_threads(void **state)
     assert_int_equal(refused, THREADS * each);
 }
 
+static void *park_two(void *arg)
+{
+    fm_counters_attach();
+    fm_count(FM_C_IN_PARKED_FUTURE);
+    fm_count(FM_C_IN_PARKED_CLIENT);
+    return arg;
+}
+
+/* In whichever blocks they are counted; a moment in which one has gone and not come is no number. */
+static void test_parked(void **state)
+{
+    (void)state;
+    assert_int_equal(fm_counters_parked(), 0);
+    join(spawn(park_two, NULL));
+    assert_int_equal(fm_counters_parked(), 2);
+    fm_count_add(FM_C_IN_PARKED_FUTURE, (uint64_t)-3);
+    assert_int_equal(fm_counters_parked(), 0);
+    fm_count_add(FM_C_IN_PARKED_FUTURE, 1);
+    assert_int_equal(fm_counters_parked(), 0);
+    assert_int_equal(fm_counters_layout(), fm_counters_layout());
+}
+
 static void *attach_a_thousand_times(void *arg)
 {
     (void)arg;
@@ -206,9 +228,13 @@ static void test_more_threads_than_blocks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unattached),           cmocka_unit_test(test_own_block_outlives_its_thread),
-        cmocka_unit_test(test_gauges_wrap_around),   cmocka_unit_test(test_histogram),
-        cmocka_unit_test(test_sums_of_many_threads), cmocka_unit_test(test_more_threads_than_blocks),
+        cmocka_unit_test(test_unattached),
+        cmocka_unit_test(test_own_block_outlives_its_thread),
+        cmocka_unit_test(test_gauges_wrap_around),
+        cmocka_unit_test(test_histogram),
+        cmocka_unit_test(test_sums_of_many_threads),
+        cmocka_unit_test(test_parked),
+        cmocka_unit_test(test_more_threads_than_blocks),
     };
     no_longer_than(300);
     return cmocka_run_group_tests(tests, NULL, NULL);
