@@ -215,6 +215,7 @@ FUZZ_MAIN := $(if $(filter fuzz,$(FLAVOR)),-fsanitize=fuzzer,tests/fuzz/replay_m
 # What a target puts its own function in the place of.
 WRAP.start_response := fm_thread_self fm_thread_cork
 WRAP.options := getaddrinfo setenv
+WRAP.settings := getaddrinfo setenv
 
 $(O)/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_COMMON) tests/fuzz/replay_main.c $(wildcard tests/fuzz/*.h) tests/unit/http/h1/replay.h $(LIBOBJS) Makefile
 	@mkdir -p $(@D)

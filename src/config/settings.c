@@ -209,7 +209,9 @@ const char *fm_givens_take_settings(struct fm_givens *g, char *settings, size_t 
             return fm_givens_text(g, "%s: the reader of it has not said all", g->file);
         if (strcmp(r.name, ".") == 0)
             return NULL;
-        wrong = strcmp(r.name, "!") == 0 ? fm_givens_text(g, "%s", r.value) : take_record(g, &r, &at, end);
+        if (strcmp(r.name, "!") == 0)
+            return *r.value ? fm_givens_text(g, "%s", r.value) : fm_givens_text(g, "%s: it cannot be read", g->file);
+        wrong = take_record(g, &r, &at, end);
     }
     return wrong;
 }

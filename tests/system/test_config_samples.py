@@ -38,12 +38,26 @@ COMMAND_LINES = [
     "--check-config --print-config about",
     f"{BIND} --limit-request-line 4094 --limit-request-fields 100 --limit-request-field_size 8190 about",
     f"{BIND} --forwarded-allow-ips=* --proxy-allow-from=* --access-logformat '%(h)s' --log-file=- about",
+    f"{BIND} --workers 1 --threads 8 --timeout 60 --graceful-timeout 60 --access-logfile - --error-logfile - about",
+    f"-k gevent --timeout 90 {BIND} --log-level debug about",
+    f"--workers 3 --timeout 300 {UNIX} --umask 007 about",
+    f"-w 2 {BIND} --threads 2 --timeout 120 about",
+    f"about --preload {BIND} --workers 2",
+    f"{BIND} --workers 1 --threads 8 --timeout 0 about",
+    f"about {BIND} --workers 2 --timeout 30",
+    "about --reload",
+    f"about {BIND} --workers 4 --timeout 30 --log-level info",
+    f"--workers 3 -k sync --timeout 30 {BIND} about",
+    f"--workers 3 {BIND} --timeout 30 about",
+    f"{BIND} --workers 2 --threads 2 --timeout 60 about",
+    "--workers 2 --timeout 60 --log-level warning about --log-file -",
+    f"{BIND} --worker-tmp-dir /dev/shm --no-sendfile --reuse-port --keep-alive 2 --max-requests-jitter 50 about",
 ]
 
 REFUSED = {
     f"{UNIX} --daemon --workers 2 about": "use systemd",
     "-D about": "use systemd",
-    f"about {BIND} -k uvicorn.workers.UvicornWorker": "ASGI",
+    f"about {BIND} -k uvicorn.workers.UvicornWorker --timeout 60": "ASGI",
     "about --worker-class=uvicorn_worker.UvicornWorker --log-level info": "ASGI",
     f"{BIND} --workers 2 --certfile c.pem --keyfile k.pem about": "TLS",
 }
@@ -75,7 +89,7 @@ def test_refused_command_line(line):
 
 def test_commands_variable():
     """The environment's options count as the command line's do."""
-    done = run("--print-config", "about", env={"GUNICORN_CMD_ARGS": "--bind=127.0.0.1:8001 --workers=3"})
+    done = run("--print-config", "about", env={"GUNICORN_CMD_ARGS": "--bind=127.0.0.1:8001 --workers=3 --timeout 20"})
     assert done.returncode == 0, done.stderr
     found = printed(done.stdout)
     assert (found["bind"], found["workers"]) == (["127.0.0.1:8001"], 3)

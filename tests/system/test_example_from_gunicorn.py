@@ -108,6 +108,20 @@ def test_unit_and_nginx(launch, site, side):
     assert not (site / "http").exists()
 
 
+def test_the_configuration_file_as_it_is(launch, site):
+    """README.md's second way: Fermata reads gunicorn.conf.py, and calls its hook."""
+    (line,) = re.findall(r"^    ExecStart=(.*)$", README, re.M)
+    conf = (HERE / "before/gunicorn.conf.py").read_text()
+    (site / "gunicorn.conf.py").write_text(conf.replace("/run/notes", str(site)).replace("/var/log/notes", str(site)))
+    words = shlex.split(line)
+    assert run("--check-config", *here(words[1:], {}), cwd=site, env={"NOTES": ":memory:"}).returncode == 0
+    server = start(launch, here(words, {}), site)
+    assert add(server, "hello")[0] == 303
+    assert page(server.get("/", timeout=LONG).text) == ["hello"]
+    server.wait_log(r"worker \d+ is there", within=LONG)
+    eventually(lambda: "POST /" in (site / "access.log").read_text(), "the access log is where the file says", within=LONG)
+
+
 @BOTH
 def test_https_is_believed(launch, site, side):
     """What nginx says when it ends TLS: the address of a redirect is https."""

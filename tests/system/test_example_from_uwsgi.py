@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ def uwsgi(site: Path) -> Iterator[None]:
         eventually((site / "uwsgi").is_socket, "it listens", within=LONG)
         yield
     finally:
-        process.terminate()  # die-on-term
+        process.send_signal(signal.SIGINT)
         process.wait(LONG)
 
 

@@ -174,6 +174,17 @@ def test_reload_renews_the_hooks(start):
     assert len(wait_notes(server, "post_worker_init", 2)) == 2
 
 
+def test_preloaded_workers(start):
+    """Hooks of a worker's side are called where the worker is, not where the application was loaded."""
+    server = start(ALL + "\npreload_app = True\nworkers = 2\n")
+    pids = wait_ready(server, 2)
+    notes = wait_notes(server, "post_worker_init", 2)
+    assert {note[1] for note in notes} == {note[2] for note in server.notes("post_fork")} == set(pids)
+    assert sorted(note[3] for note in server.notes("post_fork")) == [0, 1]
+    server.stop()
+    assert {note[1] for note in server.notes("worker_exit")} == set(pids)
+
+
 def test_reload_with_another_number_of_workers(start):
     """The number of the file counts, and its hook is told."""
     server = start(ALL + "\nworkers = 1\n")

@@ -156,6 +156,16 @@ def test_what_make_is_told(tmp_path, where):
     assert "FLAVOR=module O=/out" in (tmp_path / "arguments").read_text()
 
 
+def test_libraries_that_are_part_of_it(tmp_path):
+    """What scripts/static-deps has made is handed to make, and the system's headers are not looked for."""
+    tool(tmp_path, "make", f'echo "$@" >{tmp_path}/arguments')
+    tool(tmp_path, "gcc", "exit 1")
+    call = f"from pathlib import Path; hatch_build.check(); hatch_build.make(Path({str(ROOT)!r}), Path('/out'))"
+    done = hook(call, FERMATA_DEPS="/made/deps", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 0, done.stderr
+    assert " DEPS=/made/deps all" in (tmp_path / "arguments").read_text()
+
+
 def test_make_that_fails(tmp_path):
     """Its own words are above, and pip shows the end."""
     tool(tmp_path, "make", "echo 'x.c:1: error' >&2; exit 2")

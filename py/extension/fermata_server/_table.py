@@ -22,19 +22,6 @@ class Options(TypedDict, total=False):
     umask: int | str | None
     """permissions that files made by this process do not have, octal [as it is]"""
 
-    preload: bool | None
-    """with --workers: the application is loaded once, and the workers are forked from there and share its memory"""
-
-    reload: bool | None
-    """for development: the application is loaded anew when one of its files changes, and what cannot be loaded is a
-    page with the traceback; one worker, unless --workers says otherwise"""
-
-    reload_extra_file: str | Sequence[str] | None
-    """files that count as well, with *, ? and [...], or a directory with all below it; repeatable"""
-
-    reload_engine: str | None
-    """how changes are noticed: inotify, poll (twice a second), or auto [auto]"""
-
     worker_class: str | None
     """taken for gunicorn's sake: there is one kind of worker, for WSGI applications"""
 
@@ -228,10 +215,6 @@ FLAGS: dict[str, tuple[str, str]] = {
     "bind": ("--bind", "repeat"),
     "socket_mode": ("--socket-mode", "octal"),
     "umask": ("--umask", "octal"),
-    "preload": ("--preload", "flag"),
-    "reload": ("--reload", "flag"),
-    "reload_extra_file": ("--reload-extra-file", "repeat"),
-    "reload_engine": ("--reload-engine", "value"),
     "worker_class": ("--worker-class", "value"),
     "threads": ("--threads", "value"),
     "backlog": ("--backlog", "value"),

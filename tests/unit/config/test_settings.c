@@ -170,13 +170,12 @@ static void test_unknown(void **state)
 {
     (void)state;
     assert_int_equal(CONFIGURE("-c f app", "worker_timeout:3:iu:30", "cores:4:i:2", "max_worker:5:iu:2",
-                               "sendfile:6:b:false", "statsd_host:7:s:h",
+                               "sendfile:6:b:false", "logger_class:7:s:h",
                                "capture_thing:8:nu:", "on_start:9:hu:", "helper:10:hu:", "spew:11:b:false"),
                      FM_OPTIONS_RUN);
     assert_non_null(strstr(fm_options_warning(&o, 0), "f:3: there is no setting worker_timeout"));
     assert_non_null(strstr(fm_options_warning(&o, 1), "f:5: there is no setting max_worker"));
-    assert_non_null(
-        strstr(fm_options_warning(&o, 2), "f:7: statsd_host does nothing here: metrics are for Prometheus"));
+    assert_non_null(strstr(fm_options_warning(&o, 2), "f:7: logger_class does nothing here: the logs are the server"));
     assert_non_null(strstr(fm_options_warning(&o, 3), "f:8: there is no setting capture_thing"));
     assert_string_equal(fm_options_warning(&o, 4), "f:9: there is no setting on_start, but there is on_starting");
     assert_null(fm_options_warning(&o, 5));
