@@ -33,6 +33,7 @@ class Loss:
     id: str
     what: str
     pid: int | None  # of the worker whose connection it was on, if that was known
+    began: float  # when its connection was asked for, or a request on one that was there
     sent: float  # when it had been, as far as it is sent in one piece, or that had failed
 
 
@@ -131,18 +132,18 @@ class Client(threading.Thread):
                     time.sleep(pause)
         except OSError as error:
             # What was answered before it was whole, as 408 or 503, comes before the reset.
-            self.lose(all_of_it, f"{_named(error)}{self.said()}", sent or time.monotonic(), reused)
+            self.lose(all_of_it, f"{_named(error)}{self.said()}", began, sent or time.monotonic(), reused)
             return
         for i, asked in enumerate(all_of_it):
             try:
                 answer = self.c.read_response()
                 self.pid = self.crowd.ledger.answered[asked.id] = asked.judge(answer)
             except (Truncated, OSError, ValueError) as error:
-                self.lose(all_of_it[i:], _named(error), sent, reused if i == 0 else None)
+                self.lose(all_of_it[i:], _named(error), began, sent, reused if i == 0 else None)
                 return
             if not answer.keeps_alive:
                 if all_of_it[i + 1 :]:
-                    self.lose(all_of_it[i + 1 :], "not answered behind Connection: close", sent, None)
+                    self.lose(all_of_it[i + 1 :], "not answered behind Connection: close", began, sent, None)
                 self.leave()
                 return
 
@@ -152,7 +153,7 @@ class Client(threading.Thread):
                 return f", after {self.c.read_head().status}"
         return ""
 
-    def lose(self, asked: tuple[Asked, ...], what: str, sent: float, reused: float | None) -> None:
+    def lose(self, asked: tuple[Asked, ...], what: str, began: float, sent: float, reused: float | None) -> None:
         """Of those it is not known what became.  A connection that has been idle for a second may be closed at any moment,
         also in that in which the client, which was kept from its processor, sends at last."""
         pid, ledger = self.pid, self.crowd.ledger
@@ -161,7 +162,7 @@ class Client(threading.Thread):
             ledger.stale += 1
             self.crowd.unsure |= {a.id for a in asked}
             return
-        ledger.losses += [Loss(a.id, what, pid, sent) for a in asked]
+        ledger.losses += [Loss(a.id, what, pid, began, sent) for a in asked]
         if self.crowd.ending:
             raise Ended
 
@@ -291,7 +292,7 @@ def _is_excused(loss: Loss, begun: list[int], victims: dict[int, float], told: f
         return True
     if told is not None and loss.sent >= told:
         return True
-    return loss.pid is None and any(loss.sent <= gone for gone in victims.values())
+    return loss.pid is None and any(loss.began <= gone for gone in victims.values())
 
 
 def listeners(port: int) -> Iterator[str]:

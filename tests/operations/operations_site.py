@@ -59,7 +59,8 @@ def why_not_bare(home: Path) -> str | None:
 
 F_SETPIPE_SZ = 1031  # which Python 3.10 has no name for yet
 
-OPTIONS = ("--graceful-timeout", "20", "--keep-alive", "75", "--threads", "4")
+# Old workers that are more than --drain-workers are told to end quickly, and what they were doing is cut off.
+OPTIONS = ("--graceful-timeout", "20", "--keep-alive", "75", "--threads", "4", "--drain-workers", "64")
 
 
 def kinds(fds: Mapping[int, str]) -> Counter[str]:
