@@ -43,7 +43,7 @@ static const char *as_text(struct fm_givens *g, enum fm_option_kind kind, const 
     case 'b':
         if (kind == KIND_VERSIONS)
             return strcmp(r->value, "true") == 0 ? "auto" : "off";
-        return kind == KIND_FLAG ? r->value : NULL;
+        return kind != KIND_FLAG ? NULL : strcmp(r->value, "true") == 0 ? "true" : "false";
     case 'i':
         if (is_octal(kind))
             return fm_givens_text(g, "%lo", strtoul(r->value, NULL, 10));

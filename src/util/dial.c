@@ -45,7 +45,7 @@ bool fm_dial_parse_host(struct fm_dial_to *to, const char *text, enum fm_dial_ki
     to->kind = kind;
     memcpy(to->host, host, len);
     to->host[len] = '\0';
-    strcpy(to->port, colon + 1);
+    memcpy(to->port, colon + 1, strlen(colon + 1) + 1);
     return true;
 }
 

@@ -137,7 +137,7 @@ int fm_logfile_capture(struct fm_logfile *f)
 {
     if (standard_of(f) >= 0)
         return 0;
-    struct stat st;
+    struct stat st = {0};
     int before = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     int err = before < 0 || fstat(before, &st) != 0 ? -errno : capture(f->fd);
     if (err == 0) {

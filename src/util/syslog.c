@@ -59,7 +59,7 @@ const char *fm_syslog_parse_to(struct fm_dial_to *to, const char *text)
         return parse_host(to, text + 6, udp ? FM_DIAL_UDP : FM_DIAL_TCP) ? NULL : takes;
     if (strncmp(text, "unix://", 7) != 0 || strlen(text) >= sizeof path)
         return takes;
-    strcpy(path, text + 7);
+    memcpy(path, text + 7, strlen(text + 7) + 1);
     char *hash = strchr(path, '#');
     bool stream = hash && strcmp(hash, "#stream") == 0;
     if (hash && !stream && strcmp(hash, "#dgram") != 0)
@@ -112,7 +112,7 @@ struct fm_syslog *fm_syslog_new(const struct fm_syslog_config *config, size_t ri
     s->cap = ring;
     s->ring = fm_malloc(ring);
     if (gethostname(s->host, sizeof s->host - 1) != 0 || s->host[0] == '\0')
-        strcpy(s->host, "-");
+        memcpy(s->host, "-", 2);
     fm_dial_init(&s->dial, &config->to);
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_init(&attr);

@@ -224,13 +224,16 @@ static void say(enum fm_left what, const int *tids, unsigned n)
 
 /* ---- the end ---- */
 
+static atomic_bool leaving;
+
+bool fm_end_is_leaving(void) { return atomic_load(&leaving); }
+
 _Noreturn void fm_end_leave(struct fm_worker *w, enum fm_left what, int code)
 {
-    static atomic_flag begun = ATOMIC_FLAG_INIT;
     uint64_t now = fm_now();
     int tids[MOST_TIDS] = {0};
     bool polling = false;
-    while (atomic_flag_test_and_set(&begun))
+    while (atomic_exchange(&leaving, true))
         pause(); /* another thread is about to exit */
     unsigned left = 0;
     if (what == FM_LEFT_STEPS || what == FM_LEFT_LOOP) {
@@ -244,8 +247,9 @@ _Noreturn void fm_end_leave(struct fm_worker *w, enum fm_left what, int code)
     fm_pidfile_remove();
     flush(now + FLUSH_TIME);
     say(what, tids, left);
-    if (w->service.access)
-        fm_access_log_leave(w->service.access, !polling, now + FM_END_LEAVE);
+    struct fm_access_log *access = atomic_load(&w->service.access);
+    if (access)
+        fm_access_log_leave(access, !polling, now + FM_END_LEAVE);
     fm_logs_flush(now + FM_END_LEAVE);
     _exit(code);
 }

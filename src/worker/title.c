@@ -8,6 +8,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "fermata/util/err.h"
+
 static struct {
     char *area; /* what the kernel shows */
     size_t size;
@@ -34,20 +36,17 @@ static char **copy_of(char **texts)
     size_t n = 0;
     while (texts[n])
         n++;
-    char **copy = calloc(n + 1, sizeof *copy);
-    for (size_t i = 0; copy && i < n; i++) {
-        copy[i] = strdup(texts[i]);
-        if (!copy[i])
-            return NULL; /* at the very start; it is not missed */
-    }
+    char **copy = fm_calloc(n + 1, sizeof *copy);
+    for (size_t i = 0; i < n; i++)
+        copy[i] = fm_strdup(texts[i]);
     return copy;
 }
 
 char **fm_title_take(int argc, char **argv)
 {
-    char **args = argc > 0 ? copy_of(argv) : NULL, **variables = args ? copy_of(environ) : NULL;
-    if (!variables)
+    if (argc == 0)
         return argv;
+    char **args = copy_of(argv), **variables = copy_of(environ);
     char *end = end_of(argv, argv[0]);
     title.area = argv[0];
     title.args = (size_t)(end - argv[0]);

@@ -86,7 +86,9 @@ static int start_helpers(struct fm_worker *w)
     fm_files_start();
     fm_spools_start(&w->loop, stored);
     fm_quota_limit_files(w->max_body_files, o->limit_body_disk);
-    err = fm_logs_open_access(o, &w->service.access);
+    struct fm_access_log *access = NULL;
+    err = fm_logs_open_access(o, &access);
+    atomic_store(&w->service.access, access);
     if (err == 0)
         err = fm_logs_start(o);
     if (err != 0)
@@ -226,8 +228,10 @@ static void tear_down(struct fm_worker *w) FM_UNCHECKED
     fm_control_stop(w);
     fm_loop_reap(&w->loop);
     fm_listen_close(&w->conns);
-    fm_access_log_close(w->service.access, fm_now() + LOG_TIME);
-    w->service.access = NULL;
+    /* fm_end_leave may have it, on the guard's thread: then it was leaving before it looked, which is seen here. */
+    struct fm_access_log *access = atomic_exchange(&w->service.access, NULL);
+    if (!fm_end_is_leaving())
+        fm_access_log_close(access, fm_now() + LOG_TIME);
     fm_role_drop_loop();
 }
 

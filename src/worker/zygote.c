@@ -22,6 +22,7 @@
 #include "fermata/util/owner.h"
 #include "fermata/worker/end.h"
 #include "fermata/worker/load.h"
+#include "fermata/worker/logs.h"
 #include "fermata/worker/privileges.h"
 #include "fermata/worker/signals.h"
 #include "fermata/worker/title.h"
@@ -143,7 +144,7 @@ static bool prepare(const struct fm_handed *h) FM_NEEDS_GIL
 static _Noreturn void leave(int code) FM_NEEDS_GIL
 {
     flush();
-    fm_log_flush(fm_now() + FM_SEC);
+    fm_logs_flush(fm_now() + FM_SEC);
     _exit(code);
 }
 

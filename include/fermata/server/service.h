@@ -15,7 +15,7 @@ struct fm_service { /* set before any thread starts, but for the flags; outlives
     struct fm_loop *loop;
     struct fm_sched *sched;
     const struct fm_options *options;              /* timeouts and limits among them */
-    struct fm_access_log *access;                  /* or NULL */
+    struct fm_access_log *_Atomic access;          /* or NULL; the guard reads it, too */
     struct fm_statsd *statsd;                      /* or NULL */
     uint64_t served, enough;                       /* requests; when there are enough of them; 0: never.  Loop only */
     void (*on_enough)(struct fm_service *service); /* once, on the loop */

@@ -2,6 +2,7 @@
 #ifndef FERMATA_WORKER_END_H
 #define FERMATA_WORKER_END_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "fermata/util/annotate.h"
@@ -23,6 +24,9 @@ struct fm_worker;
 
 /* What did not end. */
 enum fm_left { FM_LEFT_STEPS, FM_LEFT_LOOP, FM_LEFT_FILES, FM_LEFT_PYTHON, FM_LEFT_MAIN, FM_LEFT_IMPORT };
+
+/* fm_end_leave has begun, on whatever thread: memory that it looks at is to stay. */
+bool fm_end_is_leaving(void) FM_ANY_THREAD;
 
 /* Says what did not end, with its threads and the children by name, flushes what can be flushed within FM_END_LEAVE,
  * and exits.  Paths of unix sockets do not stay behind.  A thread that comes second waits for the end. */
