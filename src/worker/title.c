@@ -31,14 +31,18 @@ static char *end_of(char **texts, char *end)
     return end;
 }
 
+/* One piece of memory, which stays to the end: pointers to the environment's texts are handed out. */
 static char **copy_of(char **texts)
 {
-    size_t n = 0;
-    while (texts[n])
-        n++;
-    char **copy = fm_calloc(n + 1, sizeof *copy);
-    for (size_t i = 0; i < n; i++)
-        copy[i] = fm_strdup(texts[i]);
+    size_t n = 0, size = 0;
+    for (; texts[n]; n++)
+        size += strlen(texts[n]) + 1;
+    char **copy = fm_malloc((n + 1) * sizeof *copy + size), *to = (char *)(copy + n + 1);
+    for (size_t i = 0; i < n; i++) {
+        copy[i] = to;
+        to = stpcpy(to, texts[i]) + 1;
+    }
+    copy[n] = NULL;
     return copy;
 }
 

@@ -37,8 +37,8 @@ static void test_this_process(void **state)
     memset(memory, 1, MORE);
     uint64_t after = fm_usage_private(getpid());
     munmap(memory, MORE);
-    assert_true(after - before >= MORE && after - before < 2 * MORE);
-    assert_int_equal(fm_usage_private(1 << 22), FM_USAGE_UNKNOWN); /* there is no such process */
+    assert_true(after - before >= MORE && after - before < 8 * MORE); /* a sanitizer has some for it, too */
+    assert_int_equal(fm_usage_private(1 << 22), FM_USAGE_UNKNOWN);    /* there is no such process */
 }
 
 /* ---- memory.events ---- */

@@ -133,6 +133,7 @@ static inline int serving_finish(void **state)
     fm_sched_fini(&on.sched);
     fm_loop_fini(&on.loop);
     fm_role_drop_loop();
+    fm_options_free(&on.options);
     return 0;
 }
 
