@@ -37,8 +37,10 @@ static void test_this_process(void **state)
     memset(memory, 1, MORE);
     uint64_t after = fm_usage_private(getpid());
     munmap(memory, MORE);
-    assert_true(after - before >= MORE && after - before < 8 * MORE); /* a sanitizer has some for it, too */
-    assert_int_equal(fm_usage_private(1 << 22), FM_USAGE_UNKNOWN);    /* there is no such process */
+    /* Libraries that other processes begin or cease to map are less or more its own; a sanitizer has memory for it,
+     * too. */
+    assert_true(after > before + MORE / 2 && after - before < 8 * MORE);
+    assert_int_equal(fm_usage_private(1 << 22), FM_USAGE_UNKNOWN); /* there is no such process */
 }
 
 /* ---- memory.events ---- */
