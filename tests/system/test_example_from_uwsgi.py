@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import shlex
 import shutil
@@ -73,7 +74,7 @@ def uwsgi(site: Path) -> Iterator[None]:
         eventually((site / "uwsgi").is_socket, "it listens", within=LONG)
         yield
     finally:
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGKILL)  # a worker of it with threads may not end otherwise
         process.wait(LONG)
 
 
