@@ -2,6 +2,8 @@
 #include "fermata/util/clock.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,9 +25,17 @@ static __thread struct date *own;
 static pthread_key_t key;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+/* For threads that begin when there is no memory; a slot is its thread's from then on. */
+#define SPARE 64
+static struct date spare[SPARE][KINDS];
+static atomic_uint spares_taken;
+
+static bool is_spare(const struct date *dates) { return dates >= spare[0] && dates <= spare[SPARE - 1]; }
+
 static void forget(void *dates)
 {
-    free(dates);
+    if (!is_spare(dates))
+        free(dates);
     own = NULL;
 }
 
@@ -35,8 +45,12 @@ static struct date *make_own(void)
 {
     pthread_once(&once, make_key);
     own = calloc(KINDS, sizeof *own);
-    if (!own)
-        abort(); /* fm_die needs a date */
+    if (!own) {
+        unsigned slot = atomic_fetch_add(&spares_taken, 1);
+        if (slot >= SPARE)
+            abort(); /* fm_die needs a date */
+        own = spare[slot];
+    }
     pthread_setspecific(key, own);
     return own;
 }

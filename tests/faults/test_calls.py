@@ -12,6 +12,7 @@ from harness.limits import fermata
 CANNOT = re.compile(
     r"Py(Err|GILState|Thread|Config|Status|OS)_\w+|PyEval_(Save|Restore)Thread|PyEval_SetTrace|Py_GetVersion"
     r"|Py_FinalizeEx|Py_IsInitialized|PyObject_GC_(Un)?Track|PyObject_GC_Del|PyObject_Free|PyMem_(Raw)?Free|_Py_Dealloc|PyType_IsSubtype"
+    r"|PyDict_GetItemString|PyDict_Next|PyImport_GetModuleDict|PyObject_RichCompareBool"  # of two thread idents, the last one
     r"|PyObject_HasAttr|PySys_GetObject|PyContext_(Enter|Exit)|PyBool_FromLong|PyCapsule_GetPointer"
     r"|PyBuffer_Release|PyUnicode_CompareWithASCIIString|_?PyUnicode_Ready|PyObject_SelfIter|PyVectorcall_Call"
     r"|PyType_GenericAlloc|_PyTrash_\w+|_PyErr_BadInternalCall|_Py_(Fatal|Negative|IncRef|DecRef)\w*|_Py_FatalErrorFunc|PyException_\w+"
