@@ -30,6 +30,7 @@ struct fm_admin {
     struct fm_admin_source source;
     struct fm_list conns; /* the one whose last request is oldest first */
     unsigned nconns, idle_kind;
+    bool paused;
 };
 
 enum state {
@@ -48,6 +49,7 @@ struct admin_conn {
     struct fm_event more; /* posted while there are any */
     struct fm_event gone; /* frees it, at the end of the turn in which it was closed */
     uint8_t state;        /* enum state */
+    bool answered;        /* and nothing has come since */
 };
 
 static const struct fm_http_limits limits = {.request_line = 2048, .fields = 64, .field_size = 4096, .body = 0};
@@ -127,11 +129,12 @@ static int respond(struct admin_conn *c, const struct fm_request *r)
 {
     struct fm_buf head = FM_BUF_INIT, body = FM_BUF_INIT;
     int status = answer_to(c, r, &body);
+    bool keep = r->keep_alive && !c->admin->paused;
     fm_buf_printf(&head,
                   "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n%s"
                   "Content-Length: %zu\r\nConnection: %s\r\n\r\n",
                   status, fm_status_reason(status), fm_http_date(), status == 405 ? "Allow: GET, HEAD\r\n" : "",
-                  fm_buf_size(&body), r->keep_alive ? "keep-alive" : "close");
+                  fm_buf_size(&body), keep ? "keep-alive" : "close");
     struct iovec pieces[2] = {
         {fm_buf_head(&head), fm_buf_size(&head)},
         {fm_buf_head(&body), r->is_head ? 0 : fm_buf_size(&body)},
@@ -142,7 +145,8 @@ static int respond(struct admin_conn *c, const struct fm_request *r)
         fm_error_ratelimited("admin: %s; the connection is closed", fm_strerror(-ENOMEM));
     fm_buf_fini(&head);
     fm_buf_fini(&body);
-    c->state = r->keep_alive ? OPEN : ENDING;
+    c->state = keep ? OPEN : ENDING;
+    c->answered = true;
     return sent == FM_SENT_GONE ? FM_ECLOSED : 0;
 }
 
@@ -195,6 +199,7 @@ static void answer_more(struct admin_conn *c) FM_ON_LOOP
 static void on_bytes(struct admin_conn *c, const char *data, size_t len) FM_ON_LOOP
 {
     bool unread = fm_stream_pending(&c->stream) > 0;
+    c->answered = false;
     size_t used = c->state != OPEN ? len : unread ? 0 : take(c, data, len);
     if (c->state == CLOSED)
         return;
@@ -208,6 +213,8 @@ static void on_bytes(struct admin_conn *c, const char *data, size_t len) FM_ON_L
         return;
     }
     bool more = fm_buf_size(&c->ahead) > 0 && c->state == OPEN;
+    if (more)
+        c->answered = false;
     fm_stream_set_reading(&c->stream, more ? FM_READ_PAUSED : FM_READ_ON);
     if (more)
         answer_more(c);
@@ -336,6 +343,34 @@ int fm_admin_start(struct fm_admin *a, struct fm_loop *loop, unsigned idle_kind,
 {
     a->idle_kind = idle_kind;
     return fm_listener_start(&a->listener, loop, accept_kind, on_accept, a);
+}
+
+void fm_admin_pause(struct fm_admin *a)
+{
+    a->paused = true;
+    fm_listener_want(&a->listener, false);
+    for (struct fm_list *next, *node = a->conns.next; node != &a->conns; node = next) {
+        struct admin_conn *c = FM_LIST_ENTRY(node, struct admin_conn, node);
+        next = node->next;
+        if (c->answered && fm_stream_pending(&c->stream) == 0 && !fm_stream_has_unread(&c->stream))
+            close_conn(c);
+    }
+}
+
+void fm_admin_resume(struct fm_admin *a)
+{
+    a->paused = false;
+    fm_listener_want(&a->listener, true);
+}
+
+bool fm_admin_is_busy(const struct fm_admin *a)
+{
+    bool busy = false;
+    for (struct fm_list *node = a->conns.next; node != &a->conns; node = node->next) {
+        struct admin_conn *c = FM_LIST_ENTRY(node, struct admin_conn, node);
+        busy |= c->state == OPEN || fm_stream_pending(&c->stream) > 0;
+    }
+    return busy;
 }
 
 void fm_admin_url(const struct fm_admin *a, char *text) { fm_addr_url(&a->listener.addr, text); }

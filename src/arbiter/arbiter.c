@@ -282,6 +282,7 @@ static void upgrade(struct arbiter *a) FM_ON_LOOP
         return;
     }
     a->state.admin_fd = a->admin ? fm_admin_fd(a->admin) : -1;
+    a->upgrade.admin = a->admin;
     if (fm_children_expects(&a->children)) {
         fm_info("SIGUSR2: a worker is just about to be forked; try again");
         return;

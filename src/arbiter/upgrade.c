@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fermata/admin/admin.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
@@ -18,6 +19,7 @@
 #include "fermata/worker/notify.h"
 
 #define CHECK_TIME (20 * FM_SEC)
+#define ADMIN_TIME FM_SEC /* a client that is slower loses its connection */
 #define SAID "fermata can\n"
 
 /* ---- the environment ---- */
@@ -85,7 +87,7 @@ static int start_check(struct fm_upgrade *u, int state_fd)
 
 bool fm_upgrade_begin(struct fm_upgrade *u, uint64_t now)
 {
-    if (u->checking > 0) {
+    if (u->checking > 0 || u->checked) {
         fm_info("SIGUSR2: %s is being tried already", u->argv[0]);
         return false;
     }
@@ -99,18 +101,6 @@ bool fm_upgrade_begin(struct fm_upgrade *u, uint64_t now)
     u->until = now + CHECK_TIME;
     fm_info("SIGUSR2: trying %s, which is to take over", u->argv[0]);
     return true;
-}
-
-uint64_t fm_upgrade_tick(struct fm_upgrade *u, uint64_t now)
-{
-    if (u->checking <= 0)
-        return UINT64_MAX;
-    if (now < u->until)
-        return u->until;
-    fm_error("SIGUSR2: %s does not come to an end", u->argv[0]);
-    u->until = UINT64_MAX;
-    kill(u->checking, SIGKILL);
-    return UINT64_MAX;
 }
 
 /* ---- taking over ---- */
@@ -139,6 +129,42 @@ static void take_over(struct fm_upgrade *u) FM_ON_LOOP
     fm_error("SIGUSR2: %s cannot be executed: %s; the old program goes on", u->argv[0], fm_strerror(err));
 }
 
+/* Whoever has connected to the admin port is answered before. */
+static void prepare(struct fm_upgrade *u, uint64_t now) FM_ON_LOOP
+{
+    u->checked = true;
+    u->until = now + ADMIN_TIME;
+    if (u->admin)
+        fm_admin_pause(u->admin);
+}
+
+static uint64_t take_over_soon(struct fm_upgrade *u, uint64_t now) FM_ON_LOOP
+{
+    bool stopping = u->state->roster->stopping;
+    if (!stopping && now < u->until && u->admin && fm_admin_is_busy(u->admin))
+        return u->until;
+    u->checked = false;
+    if (!stopping)
+        take_over(u);
+    if (u->admin)
+        fm_admin_resume(u->admin);
+    return UINT64_MAX;
+}
+
+uint64_t fm_upgrade_tick(struct fm_upgrade *u, uint64_t now)
+{
+    if (u->checked)
+        return take_over_soon(u, now);
+    if (u->checking <= 0)
+        return UINT64_MAX;
+    if (now < u->until)
+        return u->until;
+    fm_error("SIGUSR2: %s does not come to an end", u->argv[0]);
+    u->until = UINT64_MAX;
+    kill(u->checking, SIGKILL);
+    return UINT64_MAX;
+}
+
 void fm_upgrade_reaped(struct fm_upgrade *u, pid_t pid, int status)
 {
     char said[sizeof SAID] = "", how[64];
@@ -150,7 +176,7 @@ void fm_upgrade_reaped(struct fm_upgrade *u, pid_t pid, int status)
     if (u->state->roster->stopping)
         return;
     if (good && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-        take_over(u);
+        prepare(u, fm_now());
         return;
     }
     if (WIFSIGNALED(status))

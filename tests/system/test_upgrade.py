@@ -280,6 +280,35 @@ def test_signals_meanwhile(site):
     assert server.get("/hello").status == 200
 
 
+def test_the_admin_port_answers_before(site):
+    """Who has connected to the admin port is answered by the old program, who comes meanwhile by the new one."""
+    server = site()
+    with Connection(server.admin.address) as asks, Connection(server.admin.address) as idles:
+        assert idles.request("GET", "/healthz").status == 200
+        asks.send(b"GET /healthz HTTP/1.1\r\nHost:")
+        server.signal(signal.SIGUSR2)
+        assert idles.readable(within=LONG)
+        assert idles.ended() == "eof"  # it has been answered
+        with Connection(server.admin.address) as waits:
+            waits.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            asks.send(b" x\r\n\r\n")
+            answer = asks.read_response("GET")
+            assert (answer.status, answer.header("connection")) == (200, "close")
+            assert waits.read_response("GET").status == 200
+        taken_over(server)
+
+
+def test_an_admin_client_that_says_nothing(site):
+    """It does not keep the new program from taking over."""
+    server = site()
+    before = pids(server)
+    with Connection(server.admin.address) as c:
+        server.signal(signal.SIGUSR2)
+        taken_over(server)
+        wait_ready(server, 2, before)
+        assert c.ended()
+
+
 def test_two_at_once(site):
     server = site()
     server.install("second", "sleep 1")

@@ -37,6 +37,14 @@ int fm_admin_fd(const struct fm_admin *a);
 int fm_admin_start(struct fm_admin *a, struct fm_loop *loop, unsigned idle_kind, unsigned accept_kind) FM_ON_LOOP;
 fm_timer_fn fm_admin_timeout;
 
+/* Accepts no more, and closes each connection with its next answer, those that have had one at once: another program
+ * is to go on with the socket.  resume undoes that for new ones. */
+void fm_admin_pause(struct fm_admin *a) FM_ON_LOOP;
+void fm_admin_resume(struct fm_admin *a) FM_ON_LOOP;
+
+/* Does a client wait for an answer, or has not read it yet?  One that has sent nothing so far waits, too. */
+bool fm_admin_is_busy(const struct fm_admin *a) FM_ON_LOOP;
+
 /* "http://127.0.0.1:8001" */
 void fm_admin_url(const struct fm_admin *a, char *text);
 

@@ -104,7 +104,7 @@ _turns: defaultdict[str, list[str]] = defaultdict(list)
 
 
 def turns(key: str) -> list[str]:
-    """Who has had the turn, one after the other: the first ones."""
+    """Who has had the turn, one after the other: the first ones since the last one began."""
     return _turns[key]
 
 
@@ -112,8 +112,9 @@ def endless(environ: stage.Environ, start_response: stage.StartResponse) -> stag
     """Yields futures that the server need not wait for, until the suite opens the gate; notes its turns by the key."""
     told = stage.arguments(environ)
     key, name = told["key"], told["name"]
-    stage.record(key, "began")
     seen = _turns[key]
+    seen.clear()  # those before it had no others to wait for
+    stage.record(key, "began")
     end = time.monotonic() + stage.LIMIT
     while not stage.is_open(key) and time.monotonic() < end:
         yield _ENDLESS[told["kind"]]()

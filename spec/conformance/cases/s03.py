@@ -56,6 +56,7 @@ def turns_go_round(t: Trial) -> None:
     """Of requests that yield done futures without end each has its turn after the others that wait for the thread."""
     t.defer(t.control, "open_gate", t.key)
     endless = [t.begin("s03.endless", kind="done", name=name) for name in "abc"]
+    t.wait_for(*["began"] * 3, key=t.key, within=LONG)
     turns = eventually(
         lambda: (seen := t.control("s03.turns", t.key))[59:] and seen, "each has had many turns", within=LONG
     )

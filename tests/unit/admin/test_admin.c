@@ -230,6 +230,24 @@ static void ask(const char *request)
 #define GET(path) "GET " path HOST "\r\n"
 #define HEAD(path) "HEAD " path HOST "\r\n"
 
+/* Between two turns of the loop. */
+static void between_turns(void (*act)(struct fm_admin *))
+{
+    atomic_store(&lt.stop, true);
+    fm_loop_wake(&lt.loop);
+    join(lt.thread);
+    fm_role_take_loop();
+    act(admin);
+    fm_role_drop_loop();
+    loop_thread_start(&lt);
+}
+
+static bool was_busy;
+
+static void look(struct fm_admin *a) FM_UNCHECKED { was_busy = fm_admin_is_busy(a); }
+static void pause_admin(struct fm_admin *a) FM_UNCHECKED { fm_admin_pause(a); }
+static void resume_admin(struct fm_admin *a) FM_UNCHECKED { fm_admin_resume(a); }
+
 /* ---- what there is ---- */
 
 static void test_paths(void **state)
@@ -683,11 +701,54 @@ static void test_end(void **state)
     fm_role_drop_loop();
 }
 
+/* ---- another program is to go on ---- */
+
+static void test_pause(void **state)
+{
+    static struct client begun, said_nothing, unread, waits;
+    (void)state;
+    dial(&c);
+    ask(GET("/healthz"));
+    dial(&said_nothing);
+    dial(&begun);
+    say(&begun, "GET /healthz HTTP/1.1\r\n");
+    dial(&unread);
+    say(&unread, GET("/healthz"));
+    read_answer(&unread, false); /* all four are accepted, in this order */
+    between_turns(pause_admin);
+    assert_true(at_end(&c));
+    assert_true(at_end(&unread));
+    between_turns(look);
+    assert_true(was_busy);
+    dial(&waits);
+    say(&waits, GET("/healthz"));
+    say(&begun, "Host: h\r\n\r\n");
+    read_answer(&begun, false);
+    assert_int_equal(a.status, 200);
+    assert_true(has_line("Connection: close"));
+    assert_true(at_end(&begun));
+    between_turns(look);
+    assert_true(was_busy);
+    say(&said_nothing, GET("/readyz"));
+    read_answer(&said_nothing, false);
+    assert_true(at_end(&said_nothing));
+    between_turns(look);
+    assert_false(was_busy);
+    assert_true(nothing_more(&waits));
+    between_turns(resume_admin);
+    read_answer(&waits, false);
+    assert_true(has_line("Connection: keep-alive"));
+    struct client *const all[] = {&c, &said_nothing, &begun, &unread, &waits};
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
+        hang_up(all[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_paths, start, finish),
         cmocka_unit_test_setup_teardown(test_not_found, start, finish),
+        cmocka_unit_test_setup_teardown(test_pause, start, finish),
         cmocka_unit_test_setup_teardown(test_method_not_allowed, start, finish),
         cmocka_unit_test_setup_teardown(test_head, start, finish),
         cmocka_unit_test_setup_teardown(test_keep_alive, start, finish),
