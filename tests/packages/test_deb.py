@@ -1,6 +1,6 @@
 """Debian's packages, as `make deb` has made them, in a directory of their own: `make deb-tests`.
 
-scripts/fresh --packages installs them in a Debian that has nothing else.
+scripts/fresh-install installs them in a Debian that has nothing else.
 """
 
 from __future__ import annotations
