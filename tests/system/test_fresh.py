@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from harness.limits import LONG, ROOT
 
-
 SCRIPTS = ["fresh", "fresh-install"]
 each = pytest.mark.parametrize("script", SCRIPTS)
 
