@@ -405,6 +405,22 @@ def test_drain_workers(site):
         assert server.wait_exit(2 * LONG) == 0
 
 
+def test_reloads_one_upon_the_other(site):
+    """More workers are replaced than may drain: the next ones serve on meanwhile, and nothing is cut off."""
+    server = site(workers=1)
+    with contextlib.ExitStack() as stack:
+        asked = []
+        for number in range(1, 6):
+            before = pids(server)
+            asked.append(stack.enter_context(server.begin("/hold?seconds=2", timeout=LONG)))
+            server.admin.wait_in_flight("running", number)
+            server.signal(signal.SIGHUP)
+            eventually(lambda b=before: pids(server) - b, "another one serves", within=LONG)
+        assert [c.read_response().status for c in asked] == [200] * 5
+    assert "told to end quickly" not in server.log()
+    wait_ready(server, 1)
+
+
 def test_drain_idle(site):
     """How long an idle connection to a worker that is replaced is kept for its next request."""
     server = site("--drain-idle", "2", workers=1)
