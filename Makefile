@@ -174,11 +174,18 @@ UNIT_WRAP.net/test_listener := accept4
 UNIT_OWN.sched/test_interleave := sched/task sched/runq sched/waits sched/sched sched/wake sched/monitor net/loop
 UNIT_OWN.sched/test_late := sched/task sched/runq sched/waits sched/sched sched/wake sched/monitor
 
+# Of the product what needs processes, or others of its layer, but the test has these itself.
+UNIT_MORE.arbiter/test_state := arbiter/state
+UNIT_MORE.worker/test_title := worker/title
+$(O)/unit/arbiter/test_state: $(O)/obj/arbiter/state.o
+$(O)/unit/worker/test_title: $(O)/obj/worker/title.o
+
 $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CPPFLAGS) -Isrc -DFM_TESTS_HTTP='"$(CURDIR)/tests/http"' $(filter-out -Wmissing-prototypes,$(ALLFLAGS)) -MMD -MP \
-		-fno-lto $(LDFLAGS) $(UNIT_WRAP.$*:%=-Wl,--wrap=%) -o $@ $< $(filter-out $(UNIT_OWN.$*:%=$(O)/obj/%.o),$(NOPY)) $(LIBS) -lcmocka
+		-fno-lto $(LDFLAGS) $(UNIT_WRAP.$*:%=-Wl,--wrap=%) -o $@ $< $(filter-out $(UNIT_OWN.$*:%=$(O)/obj/%.o),$(NOPY)) $(UNIT_MORE.$*:%=$(O)/obj/%.o) \
+		$(LIBS) -lcmocka
 
 -include $(UNITS:=.d)
 

@@ -64,6 +64,23 @@ static void on_signal(int number)
     errno = saved;
 }
 
+static void on_stacks(int number)
+{
+    int saved = errno;
+    (void)number;
+    if (getpid() == server_pid) {
+        atomic_fetch_or(&noted, FM_SIGNAL(FM_SIGNAL_STACKS));
+        sem_post(&wanted);
+    }
+    errno = saved;
+}
+
+void fm_signals_stacks(void)
+{
+    struct sigaction action = {.sa_handler = on_stacks, .sa_flags = SA_RESTART};
+    sigaction(FM_STACKS_NUMBER, &action, NULL);
+}
+
 static void catch (int number, int flags)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = flags};
@@ -151,5 +168,6 @@ void fm_signals_take_here(void)
     sigfillset(&set);
     for (size_t i = 0; i < NCAUGHT; i++)
         sigdelset(&set, caught[i]);
+    sigdelset(&set, FM_STACKS_NUMBER);
     pthread_sigmask(SIG_SETMASK, &set, NULL);
 }
