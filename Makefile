@@ -32,7 +32,7 @@ NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addpref
 SAN.release :=
 SAN.debug   := -DFM_DEBUG
 SAN.asan    := -DFM_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-SAN.tsan    := -DFM_DEBUG -fsanitize=thread -fno-omit-frame-pointer
+SAN.tsan    := -DFM_DEBUG -DFM_TSAN -fsanitize=thread -fno-omit-frame-pointer
 # There, what the log says seldom it says often enough to be seen for each fault.
 SAN.faults  := $(SAN.asan) -DFM_LOG_PAUSE=100
 SAN.fuzz    := $(SAN.asan) -fsanitize=fuzzer-no-link
@@ -87,7 +87,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests deb deb-tests quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests portable-tests deb deb-tests quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 # Of the module, a package that Python finds with PYTHONPATH=build/module.
 PACKAGE := $(O)/fermata_server
@@ -297,6 +297,13 @@ injection-tests: all
 faults: all venv ## the conformance suite finds each of the faults that there are of the reference server: some ten minutes
 	FERMATA_FAULTS=all build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 4 tests/wsgi_plus/conformance $(PYTEST)
 
+# With libevent and http-parser in it, from Debian's sources; looked at with the tools that releases are made with.
+portable-tests: venv ## a wheel for other machines, in build/portable, and tests of it: a minute, and a few more the first time
+	@scripts/venv build/release-venv scripts/dev/requirements.txt
+	@[ -e build/deps/versions ] || scripts/static-deps build/deps
+	FERMATA_DEPS=build/deps scripts/wheel build/portable
+	build/venv/bin/python -m pytest -c tests/pytest.ini -q tests/packages/test_portable.py
+
 # ---- Debian's packages ----
 
 deb: ## fermata and python3-wsgi-plus for this Debian, in build/deb: a minute
@@ -304,7 +311,7 @@ deb: ## fermata and python3-wsgi-plus for this Debian, in build/deb: a minute
 	@scripts/deb build/deb
 
 deb-tests: deb venv ## what is in them, and that it serves: a few seconds more
-	build/venv/bin/python -m pytest -c tests/pytest.ini -q tests/packages
+	build/venv/bin/python -m pytest -c tests/pytest.ini -q tests/packages/test_deb.py
 
 asan: ## all tests with the address and undefined behaviour sanitizers
 	$(MAKE) -j2 FLAVOR=asan tests
