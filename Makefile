@@ -87,7 +87,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests portable-tests deb deb-tests quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests portable-tests deb deb-tests site quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 # Of the module, a package that Python finds with PYTHONPATH=build/module.
 PACKAGE := $(O)/fermata_server
@@ -244,7 +244,7 @@ SLOW.coverage := 2
 
 # What is about Python code or the command, and the tables of requests, which the unit tests replay with sanitizers too.
 SKIP.asan := --ignore-glob=*/test_example_* \
-	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py behind_apache.py behind_others.py container.py moving.py reloading.py config_samples.py systemd.py packaging.py debian.py release.py deployment.py reliability.py workflows.py)
+	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py behind_apache.py behind_others.py container.py moving.py reloading.py config_samples.py systemd.py packaging.py debian.py release.py site.py deployment.py reliability.py workflows.py)
 SKIP.coverage := --ignore=tests/system/test_hardening.py
 # ThreadSanitizer's runtime has a thread of its own that wakes up, so there is no "idle" to look at. What one thread does at the
 # start, or the arbiter, which has one beside the log's, is left to the other sanitizers.
@@ -437,6 +437,9 @@ bench-venv: ## only the servers that they are compared with
 
 $(O)/fermata.1: $(O)/fermata
 	$< --help=man > $@
+
+site: ## the manual as a site, in build/site/html: its links are checked; a few seconds, and the tools the first time
+	@scripts/site/build
 
 docs: $(O)/fermata ## what is generated in spec and py: options, metrics, api, states
 	scripts/docs
