@@ -13,7 +13,9 @@ PREFIX  ?= /usr/local
 export PYTHONPYCACHEPREFIX ?= $(CURDIR)/build/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
-O := $(if $(filter release,$(FLAVOR)),build,build/$(FLAVOR))
+# PGO=1: compiled twice, the second time with what scripts/train has shown to the first; for what is released (gcc).
+PGO ?=
+O := $(if $(filter release,$(FLAVOR)),build,build/$(FLAVOR))$(if $(PGO),/pgo)
 
 # Facts of the Python, asked for once a build directory and PYTHON.
 PYFACTS := $(O)/gen/python.mk
@@ -38,8 +40,12 @@ SAN.faults  := $(SAN.asan) -DFM_LOG_PAUSE=100
 SAN.fuzz    := $(SAN.asan) -fsanitize=fuzzer-no-link
 SAN.coverage := -DFM_DEBUG -fprofile-instr-generate -fcoverage-mapping -mllvm -runtime-counter-relocation
 # Link-time optimization takes 1,300 of 13,500 instructions of a hello off; objects are fat so that tests link without it.
-OPT.release := -O3 -flto=auto -ffat-lto-objects -fno-plt -DNDEBUG -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
-OPT.module  := $(OPT.release)
+OPT.release = -O3 -flto=auto -ffat-lto-objects -fno-plt -DNDEBUG -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
+# What the training has not run is compiled as if there had been none.
+OPT.release += $(PGO.$(PGO))
+PGO.train   := -fprofile-generate -fprofile-update=atomic
+PGO.use     := -fprofile-use -fprofile-partial-training -fprofile-correction -Wno-missing-profile
+OPT.module  = $(OPT.release)
 OPT.debug   := -Og
 OPT.asan    := -O1
 OPT.tsan    := -O1
@@ -140,14 +146,28 @@ $(O)/obj/wsgi/reload.o: $(O)/gen/reload.inc
 $(O)/obj/py/embedded.o: $(O)/gen/settings.inc
 $(O)/obj/py/hooks.o: $(O)/gen/hooks.inc
 
+MODULE_FILE := $(PACKAGE)/_server$(PY_EXT_SUFFIX)
+TRAINED = $(if $(MODULE),env PYTHONPATH=$(abspath $(O)) $(PYTHON) -m fermata_server,$(abspath $(O))/fermata)
+
+ifeq ($(PGO),1)
+# In one directory, as the compiler looks for what was learnt beside each object.
+$(if $(MODULE),$(MODULE_FILE),$(O)/fermata): $(SRCS) $(wildcard include/fermata/*.h include/fermata/*/*.h include/fermata/*/*/*.h) $(PYFACTS) $(EMBEDDED) scripts/train CHANGELOG.md Makefile
+	@rm -rf $(O)/obj
+	$(MAKE) PGO=train O=$(O) all
+	scripts/train $(TRAINED)
+	@find $(O)/obj -name '*.o' -delete
+	@rm -f $@
+	$(MAKE) PGO=use O=$(O) all
+else
 $(O)/fermata: $(OBJS)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(OPT.$(FLAVOR)) $(CFLAGS) $(LDFLAGS) -o $@ $(OBJS) $(LIBS) $(PY_LIBS)
 
-$(PACKAGE)/_server$(PY_EXT_SUFFIX): $(OBJS)
+$(MODULE_FILE): $(OBJS)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(OPT.$(FLAVOR)) $(CFLAGS) $(LDFLAGS) -o $@ $(OBJS) $(LIBS)
+endif
 
 $(PACKAGE)/%: py/extension/fermata_server/%
 	@mkdir -p $(@D)

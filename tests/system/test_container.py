@@ -106,3 +106,22 @@ def test_kubernetes(launch, directory):
         assert f"0.0.0.0:{probe['port']}" == container["command"][container["command"].index("--admin-bind") + 1]
         with Connection(server.admin_address()) as c:
             assert c.request("GET", probe["path"]).status == 200, name
+
+
+STEPS = ROOT / "scripts/dev/containerfile"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("FROM x\nADD a b\n", "ADD is not known here"),
+        ('FROM x\nUSER nobody\nCMD fermata app:app\n', "JSONDecodeError"),
+        ('FROM x\nCMD ["true"]\n', "it would run as root"),
+    ],
+)
+def test_steps_that_are_refused(tmp_path, text, said) -> None:
+    """Where scripts/fresh-install does the steps of the Dockerfile."""
+    (tmp_path / "Dockerfile").write_text(text)
+    done = subprocess.run([sys.executable, STEPS, tmp_path, "http://127.0.0.1:1/", "x"], capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 1
+    assert said in done.stderr
