@@ -30,6 +30,7 @@ static int await(struct fm_bell *b, uint64_t until)
 {
 #ifdef FM_TSAN
     /* ThreadSanitizer's runtime keeps signals back until the thread is in a call that it knows, and futex is none. */
+    (void)b;
     return fm_now() >= until ? -1 : usleep(5000);
 #else
     struct kernel_time at = {(long)(until / FM_SEC), (long)(until % FM_SEC)};

@@ -12,7 +12,6 @@
 #include "fermata/util/buf.h"
 #include "fermata/util/logfile.h"
 #include "fermata/util/clock.h"
-#include "fermata/util/err.h"
 #include "fermata/util/text.h"
 
 enum fm_log_level fm_log_threshold = FM_LOG_INFO;
@@ -277,7 +276,7 @@ void fm_log(enum fm_log_level level, const char *fmt, ...)
 
 void fm_log_not_reopened(const struct fm_logfile_kind *of, const char *path, int err)
 {
-    fm_error("%s %s: %s; writing to the old file goes on", of->name, path, fm_strerror(err));
+    fm_error("%s %s: %s; writing to the old file goes on", of->name, path, strerror(-err));
 }
 
 void fm_log_ratelimited(struct fm_ratelimit *place, enum fm_log_level level, const char *fmt, ...)
