@@ -264,7 +264,7 @@ SLOW.coverage := 2
 
 # What is about Python code or the command, and the tables of requests, which the unit tests replay with sanitizers too.
 SKIP.asan := --ignore-glob=*/test_example_* \
-	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py behind_apache.py behind_others.py container.py moving.py reloading.py config_samples.py systemd.py packaging.py debian.py release.py site.py deployment.py reliability.py workflows.py)
+	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py behind_apache.py behind_others.py container.py moving.py reloading.py config_samples.py systemd.py packaging.py debian.py release.py site.py train.py deployment.py reliability.py workflows.py)
 SKIP.coverage := --ignore=tests/system/test_hardening.py
 # ThreadSanitizer's runtime has a thread of its own that wakes up, so there is no "idle" to look at. What one thread does at the
 # start, or the arbiter, which has one beside the log's, is left to the other sanitizers.
@@ -321,7 +321,7 @@ faults: all venv ## the conformance suite finds each of the faults that there ar
 portable-tests: venv ## a wheel for other machines, in build/portable, and tests of it: a minute, and a few more the first time
 	@scripts/venv build/release-venv scripts/dev/requirements.txt
 	@[ -e build/deps/versions ] || scripts/static-deps build/deps
-	FERMATA_DEPS=build/deps scripts/wheel build/portable
+	FERMATA_DEPS=build/deps FERMATA_PGO=1 scripts/wheel build/portable
 	build/venv/bin/python -m pytest -c tests/pytest.ini -q tests/packages/test_portable.py
 
 # ---- Debian's packages ----
