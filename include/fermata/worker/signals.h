@@ -51,7 +51,7 @@ bool fm_signals_end_noted(void);
 unsigned fm_signals_taken(void);
 
 /* The same, but it waits until a signal is noted, fm_signals_poke is called, or `until` (fm_now).  One thread calls it.
- * It waits on a semaphore: a descriptor could be closed by the application. */
+ * It waits for a bell (util/bell.h): a descriptor could be closed by the application. */
 unsigned fm_signals_wait(uint64_t until);
 void fm_signals_poke(void);
 
