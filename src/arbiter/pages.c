@@ -166,12 +166,14 @@ static void put_workers(void *ctx, struct fm_buf *to) FM_UNCHECKED
 
 void fm_pages_source(struct fm_pages *p, struct fm_admin_source *source)
 {
-    *source = (struct fm_admin_source){.ready = is_ready,
-                                       .threads = count_threads,
-                                       .ctx = p,
-                                       .counters = count,
-                                       .usage = read_usage,
-                                       .python = p->options->python,
-                                       .more_metrics = put_metrics,
-                                       .workers = put_workers};
+    *source =
+        (struct fm_admin_source){.ready = is_ready,
+                                 .threads = count_threads,
+                                 .ctx = p,
+                                 .counters = count,
+                                 .usage = read_usage,
+                                 .rules = {p->options->admin_hosts, p->options->nadmin_hosts, p->options->admin_status},
+                                 .python = p->options->python,
+                                 .more_metrics = put_metrics,
+                                 .workers = put_workers};
 }

@@ -238,6 +238,8 @@ static void run_task(struct fm_thread *h, struct fm_task *t)
     fm_observe(FM_HG_QUEUE_WAIT, begin > t->queued_at ? begin - t->queued_at : 0);
     fm_task_move(t, FM_TASK_QUEUED, FM_TASK_RUNNING);
     fm_thread_take(h, t);
+    atomic_store_explicit(&t->ran, (uint16_t)h->index, memory_order_relaxed);
+    atomic_store_explicit(&t->since, begin, memory_order_relaxed);
     atomic_store_explicit(&h->since, begin & ~(uint64_t)FM_FOR_GIL, memory_order_relaxed);
     fm_count_step_begins(begin);
     c->ops->step(c->ctx, h, t);

@@ -34,6 +34,8 @@ void fm_task_init(struct fm_task *t)
     t->begun = false;
     t->queued_at = 0;
     atomic_init(&t->since, 0);
+    atomic_init(&t->place, 0);
+    atomic_init(&t->ran, 0);
 }
 
 static void check(enum fm_task_state from, enum fm_task_state to)

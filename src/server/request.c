@@ -161,6 +161,8 @@ static void account(struct fm_exchange *x, bool complete) FM_ON_LOOP
     fm_observe(FM_HG_REQUEST, x->over - x->begun);
     if (++x->service->served == x->service->enough)
         x->service->on_enough(x->service);
+    if (fm_slow_is_one(&x->service->slow, x->over - x->begun, x->over))
+        fm_slow_note(&x->service->slow, x->call.request, status, x->over - x->begun, x->over);
     if (x->service->access)
         log_request(x, status, complete);
     if (x->service->statsd)
@@ -243,6 +245,7 @@ void fm_exchange_begin(struct fm_exchange *x, struct fm_request *request)
     x->sent_before = x->stream->sent; /* no thread writes now */
     x->outcome = FM_OUTCOME_DONE;
     x->sending = x->ending = false;
+    x->number = ++x->service->begun;
     x->begun = fm_loop_now(x->service->loop);
     fm_timer_start(timers, &x->deadline, FM_T_REQUEST, x->begun);
     fm_timer_start(timers, &x->queue_timer, FM_T_QUEUE, x->begun);

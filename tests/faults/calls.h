@@ -74,6 +74,7 @@
     X(PyObject_CallObject)                                                                                             \
     X(PyObject_CallOneArg)                                                                                             \
     X(PyObject_GetAttr)                                                                                                \
+    X(PyObject_GenericGetAttr)                                                                                         \
     X(PyObject_GenericGetDict)                                                                                         \
     X(PyObject_GetAttrString)                                                                                          \
     X(PyObject_GetIter)                                                                                                \

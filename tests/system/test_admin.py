@@ -66,7 +66,7 @@ def test_readiness_while_loading(launch, tmp_path):
 def test_other_paths_and_methods(server):
     """Nothing else is there; only GET and HEAD are answered."""
     with Connection(server.admin_address()) as c:
-        assert c.request("GET", "/").status == 404
+        assert c.request("GET", "/nothing").status == 404
     with Connection(server.admin_address()) as c:
         assert c.request("POST", "/healthz").status == 405
     with Connection(server.admin_address()) as c:
@@ -102,6 +102,68 @@ def test_admin_is_not_on_the_main_address(server):
     """The application's address knows nothing of the endpoint, nor the endpoint of the application."""
     assert server.get("/healthz").status == 404
     assert server.admin.get("/hello").status == 404
+
+
+OPEN = ("/healthz", "/readyz", "/metrics")
+
+
+def ask(address, target, headers=(), method="GET"):
+    """One request with just these fields, Host among them."""
+    fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    with Connection(address) as c:
+        c.send(f"{method} {target} HTTP/1.1\r\n{fields}\r\n".encode())
+        return c.read_response()
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8001", "localhost.evil.example", "127.0.0.1.evil.example", "a-name"])
+def test_a_host_that_could_be_anyones(launch, host):
+    """A name that its owner can point at this machine is asked for nothing but health and metrics: 421."""
+    server = launch("basic", "--admin-host", "metrics.example", "--workers", "1", admin=True)
+    eventually(lambda: server.admin.get("/readyz").status == 200, "it is ready", within=LONG)
+    for target in (*OPEN, "/workers"):
+        known = ask(server.admin_address(), target, [("Host", host)]).status
+        assert known == (421 if target == "/workers" else 200), target
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.1:8001", "[::1]:8001", "10.1.2.3", "localhost", "LocalHost:1", "a.localhost", "metrics.Example", "localhost."]
+)
+def test_hosts_that_are_known(launch, host):
+    """Addresses, localhost and --admin-host."""
+    server = launch("basic", "--admin-host", "other.example", "--admin-host", "metrics.example", "--workers", "1", admin=True)
+    assert ask(server.admin_address(), "/workers", [("Host", host)]).status == 200
+
+
+@pytest.mark.parametrize(("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)])
+def test_requests_of_other_sites(launch, site, status):
+    """What a page of another site asks for is refused; browsers say so in Sec-Fetch-Site."""
+    server = launch("basic", "--workers", "1", admin=True)
+    headers = [("Host", "127.0.0.1"), ("Sec-Fetch-Site", site)]
+    assert ask(server.admin_address(), "/workers", headers).status == status
+    assert ask(server.admin_address(), "/metrics", headers).status == 200
+
+
+@pytest.mark.parametrize(("options", "status"), [([], 403), (["--admin-status"], 200)], ids=["hidden", "shown"])
+def test_beyond_this_machine(launch, options, status):
+    """On an address that others can reach there are health and metrics, and the rest with --admin-status."""
+    server = launch("basic", "--workers", "1", "--admin-bind", "0.0.0.0:0", *options)
+    eventually(lambda: server.admin_address() is not None, "the admin endpoint listens", within=LONG)
+    address = ("127.0.0.1", server.admin_address()[1])
+    headers = [("Host", "127.0.0.1")]
+    assert ask(address, "/workers", headers).status == status
+    eventually(lambda: [ask(address, target, headers).status for target in OPEN] == [200] * 3, "all are open", within=LONG)
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]], ids=["alone", "workers"])
+def test_on_a_unix_socket(launch, tmp_path, workers):
+    """It may be a path, which only its owner can connect to, and which is gone afterwards."""
+    path = tmp_path / "admin"
+    server = launch("basic", *workers, "--umask", "0", "--admin-bind", f"unix:{path}")
+    assert path.stat().st_mode & 0o777 == 0o600
+    with Connection(str(path)) as c:
+        assert c.request("GET", "/metrics").status == 200
+    server.stop()
+    assert not path.exists()
 
 
 def test_no_admin_by_default(launch):

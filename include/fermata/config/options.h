@@ -18,6 +18,7 @@
 #include "fermata/util/syslog.h"
 
 #define FM_MAX_BINDS 16
+#define FM_MAX_ADMIN_HOSTS 16
 #define FM_MAX_EXCLUDED 32
 #define FM_MAX_WORKERS 256
 #define FM_PATH_SIZE 4096
@@ -41,7 +42,9 @@ struct fm_options {
     unsigned nbinds;
     bool has_bind; /* they were given, rather than the default */
     struct fm_addr admin;
-    bool has_admin;
+    bool has_admin, admin_status, no_places, no_status_paths;
+    const char *admin_hosts[FM_MAX_ADMIN_HOSTS];
+    unsigned nadmin_hosts;
     unsigned socket_mode; /* of unix sockets */
     int umask;            /* -1: as it is */
     struct fm_identity identity;

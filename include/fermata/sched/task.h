@@ -73,7 +73,9 @@ struct fm_task {
     _Atomic uint32_t word;  /* state and flags; changed by the holder, flags by the loop */
     bool begun;             /* a step has been run; the holder's */
     uint64_t queued_at;     /* set by the thread that queues it */
-    _Atomic uint64_t since; /* PARKED, WRITING: since when; set by the holder before, read by the loop, relaxed */
+    _Atomic uint64_t since; /* when its state began; set by the holder, read by the loop, relaxed */
+    _Atomic uint16_t place; /* the same: PARKED where, for util/places.h */
+    _Atomic uint16_t ran;   /* the same: RUNNING on the pool thread with this index */
 };
 
 enum { FM_WAIT_ARMED, FM_WAIT_FIRING, FM_WAIT_FIRED, FM_WAIT_DISARMED };
