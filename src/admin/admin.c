@@ -41,7 +41,7 @@ struct fm_admin {
 enum state {
     OPEN,
     WAITING, /* for the requests to be looked at; what comes is kept */
-    ENDING, /* the last answer is given: what comes is dropped, and the client closes, or the idle timeout does */
+    ENDING,  /* the last answer is given: what comes is dropped, and the client closes, or the idle timeout does */
     CLOSED,
 };
 
@@ -51,14 +51,14 @@ struct admin_conn {
     struct fm_timer idle;
     struct fm_admin *admin;
     struct fm_parser *parser;
-    struct fm_buf ahead;  /* requests behind the one that was answered in this turn of the loop */
-    struct fm_event more; /* posted while there are any */
-    struct fm_event gone; /* frees it, at the end of the turn in which it was closed */
-    struct fm_list wait;  /* in the admin's list, while WAITING */
+    struct fm_buf ahead;         /* requests behind the one that was answered in this turn of the loop */
+    struct fm_event more;        /* posted while there are any */
+    struct fm_event gone;        /* frees it, at the end of the turn in which it was closed */
+    struct fm_list wait;         /* in the admin's list, while WAITING */
     struct fm_admin_asked asked; /* what for */
-    bool keep, is_head;   /* of the request that is answered */
-    uint8_t state;        /* enum state */
-    bool answered;        /* and nothing has come since */
+    bool keep, is_head;          /* of the request that is answered */
+    uint8_t state;               /* enum state */
+    bool answered;               /* and nothing has come since */
 };
 
 static const struct fm_http_limits limits = {.request_line = 2048, .fields = 64, .field_size = 4096, .body = 0};
@@ -100,7 +100,8 @@ static int send_answer(struct admin_conn *c, struct fm_admin_answer *answer)
 {
     struct fm_buf head = FM_BUF_INIT;
     bool keep = c->keep && !c->admin->paused;
-    fm_buf_printf(&head, "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\n%sContent-Length: %zu\r\nConnection: %s\r\n\r\n",
+    fm_buf_printf(&head,
+                  "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\n%sContent-Length: %zu\r\nConnection: %s\r\n\r\n",
                   answer->status, fm_status_reason(answer->status), fm_http_date(), answer->type, answer->fields,
                   fm_buf_size(&answer->body), keep ? "keep-alive" : "close");
     struct iovec pieces[2] = {

@@ -155,7 +155,8 @@ static void list_pages(const struct fm_admin_source *source, struct fm_buf *body
     if (source->walk)
         for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
             fm_buf_printf(body, "%s, ", pages[i].path);
-    fm_buf_puts(body, source->workers ? "/healthz, /readyz, /metrics or /workers\n" : "/healthz, /readyz or /metrics\n");
+    fm_buf_puts(body,
+                source->workers ? "/healthz, /readyz, /metrics or /workers\n" : "/healthz, /readyz or /metrics\n");
 }
 
 static int find_page(const struct fm_admin_source *source, const struct fm_request *r)
@@ -232,7 +233,10 @@ void fm_admin_answer_status(struct fm_admin_answers *a, uint8_t page, struct fm_
                             struct fm_admin_answer *answer)
 {
     const struct fm_admin_source *source = &a->source;
-    *answer = (struct fm_admin_answer){.status = 200, .type = pages[page].type, .fields = fm_render_policy(), .body = FM_BUF_INIT};
+    *answer = (struct fm_admin_answer){.status = 200,
+                                       .type = pages[page].type,
+                                       .fields = fm_render_policy(),
+                                       .body = FM_BUF_INIT};
     if (!s || s->failed) {
         answer->status = 503;
         answer->type = PLAIN;

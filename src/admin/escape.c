@@ -8,7 +8,11 @@
 static unsigned character(const unsigned char *p, uint32_t *code)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    unsigned n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >= 0xe0 && *p < 0xf0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
+    unsigned n = *p < 0x80                 ? 1
+                 : *p >= 0xc2 && *p < 0xe0 ? 2
+                 : *p >= 0xe0 && *p < 0xf0 ? 3
+                 : *p >= 0xf0 && *p < 0xf5 ? 4
+                                           : 0;
     if (n < 2) {
         *code = *p;
         return n;
@@ -44,7 +48,8 @@ void fm_escape_json(struct fm_buf *to, const char *text)
             put_bytes(to, p, 1, "\\\\");
         else if (code == '"' || code == '\\')
             fm_buf_printf(to, "\\%c", (char)code);
-        else if ((code < 0x80 && strchr("<>&'", (int)code)) || (code < 0x10000 && is_odd(code))) /* also where it is put into a page */
+        else if ((code < 0x80 && strchr("<>&'", (int)code)) ||
+                 (code < 0x10000 && is_odd(code))) /* also where it is put into a page */
             fm_buf_printf(to, "\\u%04x", (unsigned)code);
         else
             fm_buf_append(to, p, n);

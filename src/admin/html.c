@@ -75,8 +75,8 @@ static void put_health(struct fm_buf *to, const struct fm_status_about *a)
     unsigned long long rate = a->rate > 0 ? (unsigned long long)(a->rate * 10 + 0.5) : 0;
     fm_buf_puts(to, "<h1>");
     fm_escape_html(to, a->application ? a->application : "fermata");
-    fm_buf_printf(to, "</h1><p>fermata %s, Python %s, pid %ld, up %llu h %llu min, %s, %u of %u threads busy", FM_VERSION,
-                  a->python ? a->python : "", (long)a->pid, minutes / 60, minutes % 60,
+    fm_buf_printf(to, "</h1><p>fermata %s, Python %s, pid %ld, up %llu h %llu min, %s, %u of %u threads busy",
+                  FM_VERSION, a->python ? a->python : "", (long)a->pid, minutes / 60, minutes % 60,
                   a->draining ? "<span class=bad>draining</span>"
                   : a->ready  ? "ready"
                               : "<span class=bad>not ready</span>",
@@ -86,7 +86,8 @@ static void put_health(struct fm_buf *to, const struct fm_status_about *a)
     fm_buf_puts(to, "</p>");
 }
 
-/* The parts of the bar are as wide as there are requests in each state: drawn, as the policy allows no style attributes. */
+/* The parts of the bar are as wide as there are requests in each state: drawn, as the policy allows no style
+ * attributes. */
 static void put_states(struct fm_buf *to, const struct fm_status *s)
 {
     unsigned long long all = 0;
@@ -107,7 +108,8 @@ static void put_states(struct fm_buf *to, const struct fm_status *s)
 
 static void put_groups(struct fm_buf *to, const struct fm_status *s)
 {
-    fm_buf_puts(to, "<h2>Where they wait</h2><table><tr><th class=n>Requests<th>Place<th class=n>Median<th class=n>Oldest");
+    fm_buf_puts(to,
+                "<h2>Where they wait</h2><table><tr><th class=n>Requests<th>Place<th class=n>Median<th class=n>Oldest");
     for (unsigned i = 0; i < s->ngroups; i++) {
         const struct fm_status_group *g = &s->groups[i];
         fm_buf_printf(to, "<tr><td class=n>%u<td>", g->n);

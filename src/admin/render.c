@@ -195,7 +195,9 @@ static void say_health(struct fm_buf *to, const struct fm_status *s)
     fm_escape_text(to, a->application ? a->application : "");
     fm_buf_printf(to, "  fermata %s, Python %s, pid %ld, up %llu s, %s", FM_VERSION, a->python ? a->python : "",
                   (long)a->pid, (unsigned long long)(a->up / FM_SEC),
-                  a->draining ? "draining" : a->ready ? "ready" : "not ready");
+                  a->draining ? "draining"
+                  : a->ready  ? "ready"
+                              : "not ready");
     if (a->rate >= 0) {
         fm_buf_puts(to, ", ");
         put_rate(to, a->rate);

@@ -6,8 +6,8 @@
 
 #include "fermata/util/clock.h"
 
-#define FINE 8          /* parts of each power of two, for medians */
-#define POWERS 28       /* from a millisecond on */
+#define FINE 8    /* parts of each power of two, for medians */
+#define POWERS 28 /* from a millisecond on */
 #define AGES (FINE * POWERS)
 
 struct ages { /* how many of a group are about how old */

@@ -300,7 +300,7 @@ bool fm_option_is_text(enum fm_option_kind kind)
     static const enum fm_option_kind kinds[] = {
         KIND_BIND,     KIND_TEXT,   KIND_ENV,         KIND_ROOT,     KIND_LOGFORMAT, KIND_APP,         KIND_CLASS,
         KIND_ADMIN,    KIND_SYSLOG, KIND_SYSLOG_NAME, KIND_FACILITY, KIND_STATSD,    KIND_STATSD_TEXT, KIND_PATTERN,
-        KIND_EXCLUDED, KIND_IDS,    KIND_PATH,        KIND_JSON,     KIND_HOST, KIND_PATHS,
+        KIND_EXCLUDED, KIND_IDS,    KIND_PATH,        KIND_JSON,     KIND_HOST,      KIND_PATHS,
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (kinds[i] == kind)

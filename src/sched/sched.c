@@ -110,7 +110,7 @@ static void sleep_until_ordered(struct fm_sched *c, struct fm_thread *h) FM_REQU
 /* Whenever the first of a line may be another one. */
 static void show_oldest(const struct fm_sched *c) FM_REQUIRES(c->lock)
 {
-    fm_count_queued_since(fm_runq_since(&c->runq));
+    fm_count_queued_since(fm_runq_length(&c->runq) > 0 ? fm_runq_since(&c->runq) : 0);
 }
 
 static struct fm_task *pop_task(struct fm_sched *c) FM_REQUIRES(c->lock)

@@ -15,9 +15,9 @@
 static enum fm_status_state state_of(const struct fm_exchange *x)
 {
     static const uint8_t states[FM_TASK_STATE_COUNT] = {
-        [FM_TASK_IDLE] = FM_STATUS_STATE_COUNT,   [FM_TASK_QUEUED] = FM_STATUS_QUEUED,
-        [FM_TASK_RUNNING] = FM_STATUS_RUNNING,    [FM_TASK_PARKING] = FM_STATUS_RUNNING,
-        [FM_TASK_WOKEN] = FM_STATUS_RUNNING,      [FM_TASK_PARKED] = FM_STATUS_PARKED_FUTURE,
+        [FM_TASK_IDLE] = FM_STATUS_STATE_COUNT,      [FM_TASK_QUEUED] = FM_STATUS_QUEUED,
+        [FM_TASK_RUNNING] = FM_STATUS_RUNNING,       [FM_TASK_PARKING] = FM_STATUS_RUNNING,
+        [FM_TASK_WOKEN] = FM_STATUS_RUNNING,         [FM_TASK_PARKED] = FM_STATUS_PARKED_FUTURE,
         [FM_TASK_WRITING] = FM_STATUS_PARKED_CLIENT, [FM_TASK_DONE] = FM_STATUS_SENDING,
     };
     return (enum fm_status_state)states[fm_task_state(&x->call.task)];
@@ -41,9 +41,8 @@ static void look_at(struct fm_http1 *c, void *arg) FM_UNCHECKED
     if (!r || c->state != FM_HTTP1_BUSY || state == FM_STATUS_STATE_COUNT)
         return;
     struct fm_task *t = &c->exchange.call.task;
-    uint64_t then = state == FM_STATUS_SENDING && x->sending
-                        ? x->sending_since
-                        : atomic_load_explicit(&t->since, memory_order_relaxed);
+    uint64_t then = state == FM_STATUS_SENDING && x->sending ? x->sending_since
+                                                             : atomic_load_explicit(&t->since, memory_order_relaxed);
     struct fm_status_seen seen = {
         .number = x->number,
         .age = since(x->begun, l->now),

@@ -194,7 +194,9 @@ int fm_wiring_admin(struct fm_worker *w) FM_UNCHECKED
                                      .ctx = w,
                                      .why_ill = why_ill,
                                      .python = o->python,
-                                     .walk = fm_survey_walk, .about = fm_survey_about, .rules = {o->admin_hosts, o->nadmin_hosts, o->admin_status}};
+                                     .walk = fm_survey_walk,
+                                     .about = fm_survey_about,
+                                     .rules = {o->admin_hosts, o->nadmin_hosts, o->admin_status}};
     if (!o->has_admin)
         return 0;
     w->admin = fm_admin_new(&o->admin, fm_listen_only_ipv6(o, &o->admin), &source);

@@ -93,8 +93,8 @@ int fm_future_outcome(PyObject *future, PyObject **exc);
 
 /* ---- places (place.c) ---- */
 
-/* Where the iterator of the run has stopped, for util/places.h: when it has yielded a future, which does not know of us yet.
- * 0: not known.  No exception is set. */
+/* Where the iterator of the run has stopped, for util/places.h: when it has yielded a future, which does not know of us
+ * yet. 0: not known.  No exception is set. */
 uint16_t fm_place_of(struct fm_run *run);
 
 /* NULL: no memory. */

@@ -150,7 +150,7 @@ static bool leads_on(PyObject *o)
         return PyDict_GET_SIZE(o) <= LARGE_DICT;
     if (type == fm_wsgi.run_type || type == fm_wsgi.wakeup_type || type == fm_wsgi.input_type)
         return false; /* they lead to the iterator that it begins with */
-    return !PyContext_CheckExact(o) && !PyExceptionInstance_Check(o) && !fm_is_future(o);
+    return !PyContext_CheckExact(o) && !PyExceptionInstance_Check(o) && !PyObject_TypeCheck(o, fm_wsgi.future_type);
 }
 
 static int visit(PyObject *o, void *arg)

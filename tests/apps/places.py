@@ -165,7 +165,7 @@ def application(environ, start_response):
         return SHAPES[path.removeprefix("/shape/")](lines())
     if path == "/wide":
         return wide(int(asked["n"]))
-    if path == "/deep":
+    if path.startswith("/deep"):
         return parked()
     if path == "/many":
         return new_lines(int(asked["n"]))

@@ -6,7 +6,7 @@
 
 /* X(result, name, (parameters), (arguments)): -1 with errno, if the order is an errno. */
 #define FM_FAULT_SYSTEM_CALLS(X)                                                                                       \
-    X(int, accept4, (int fd, struct sockaddr * addr, socklen_t * len, int flags), (fd, addr, len, flags))              \
+    X(int, accept4, (int fd, struct sockaddr *addr, socklen_t *len, int flags), (fd, addr, len, flags))                \
     X(int, bind, (int fd, const struct sockaddr *addr, socklen_t len), (fd, addr, len))                                \
     X(int, dup, (int fd), (fd))                                                                                        \
     X(int, epoll_create1, (int flags), (flags))                                                                        \

@@ -22,12 +22,13 @@ struct fm_admin_source { /* what the page asks the server; any thread, never blo
     /* Each of these may be NULL: */
     const char *python; /* the version, for fermata_build_info; lives as long as the admin port */
     void (*counters)(void *ctx, struct fm_counters_sum *sum, struct fm_ages_sum *ages); /* else those of this process */
-    /* Or NULL: there are no status pages.  Visits more of the requests, first the first: true if those were the last. */
+    /* Or NULL: there are no status pages.  Visits more of the requests, first the first: true if those were the last.
+     */
     bool (*walk)(void *ctx, struct fm_status *s, bool first);
     void (*about)(void *ctx, struct fm_status_about *about); /* with walk: fills in what it knows */
-    bool (*usage)(void *ctx, struct fm_usage *usage);                                   /* the same */
-    void (*more_metrics)(void *ctx, struct fm_buf *to); /* what follows on the metrics page */
-    void (*workers)(void *ctx, struct fm_buf *to);      /* /workers, as JSON; else there is no such page */
+    bool (*usage)(void *ctx, struct fm_usage *usage);        /* the same */
+    void (*more_metrics)(void *ctx, struct fm_buf *to);      /* what follows on the metrics page */
+    void (*workers)(void *ctx, struct fm_buf *to);           /* /workers, as JSON; else there is no such page */
 };
 
 #endif

@@ -55,9 +55,9 @@ struct fm_status_group { /* requests that wait at one place */
 };
 
 struct fm_status_query { /* which requests are wanted */
-    int place, state; /* -1: any */
-    uint64_t after;   /* those with greater numbers */
-    unsigned limit;   /* FM_STATUS_MOST at most; 0: none */
+    int place, state;    /* -1: any */
+    uint64_t after;      /* those with greater numbers */
+    unsigned limit;      /* FM_STATUS_MOST at most; 0: none */
 };
 
 struct fm_status_about { /* what is asked for at the end; texts live as long as the admin port */
@@ -65,8 +65,8 @@ struct fm_status_about { /* what is asked for at the end; texts live as long as 
     pid_t pid;
     bool ready, draining, has_places;
     unsigned threads, busy;
-    uint64_t up;  /* ns */
-    double rate;  /* requests answered a second, lately; below 0: not known yet */
+    uint64_t up;                          /* ns */
+    double rate;                          /* requests answered a second, lately; below 0: not known yet */
     const struct fm_status_request *slow; /* lately, in no order; age is how long it took */
     unsigned nslow;
 };

@@ -55,7 +55,7 @@ unsigned fm_conns_streams(struct fm_conns *conns, unsigned most) FM_ON_LOOP;
 /* The graceful timeout has passed: ends what each is doing. */
 void fm_conns_expire(struct fm_conns *conns) FM_ON_LOOP;
 
-/* Calls visit with at most `most` of them, first of all of them, then those that follow: true if there are no more.  One
+/* Calls visit with at most `most` of them, first of all of them, then those that follow: true if there are no more. One
  * walk at a time; those that come or close between two calls may be visited or not, the others are, once. */
 bool fm_conns_visit(struct fm_conns *conns, bool first, unsigned most, void (*visit)(struct fm_http1 *c, void *arg),
                     void *arg) FM_ON_LOOP;
