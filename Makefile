@@ -123,7 +123,7 @@ endif
 endif
 
 # The server's own modules in Python: each a constant in a file that C includes.
-EMBEDDED := $(patsubst py/fermata/%.py,$(O)/gen/%.inc,$(wildcard py/fermata/*.py))
+EMBEDDED := $(patsubst py/fermata/%.py,$(O)/gen/%.inc,$(wildcard py/fermata/*.py)) $(O)/gen/page.inc
 
 $(O)/gen/%.inc: py/fermata/%.py scripts/embed
 	@mkdir -p $(@D)

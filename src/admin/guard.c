@@ -35,7 +35,7 @@ static bool is_known(const struct fm_admin_rules *rules, const char *p, size_t l
         len--;
     if (fm_ip_parse(p, len, &ip) || is_text(p, len, local + 1))
         return true;
-    if (len > sizeof local && is_text(p + len - (sizeof local - 1), sizeof local - 1, local))
+    if (len >= sizeof local && is_text(p + len - (sizeof local - 1), sizeof local - 1, local))
         return true;
     for (unsigned i = 0; i < rules->nhosts; i++)
         if (is_text(p, len, rules->hosts[i]))

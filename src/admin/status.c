@@ -216,7 +216,7 @@ void fm_status_see(struct fm_status *s, const struct fm_status_seen *seen)
         s->in[seen->state].oldest = seen->in_state;
     if (seen->state == FM_STATUS_PARKED_FUTURE || seen->state == FM_STATUS_PARKED_CLIENT)
         count_in_group(s, seen);
-    if (seen->state == FM_STATUS_RUNNING && s->nrunning < FM_STATUS_RUNNING)
+    if (seen->state == FM_STATUS_RUNNING && s->nrunning < FM_STATUS_MOST_RUNNING)
         fm_status_take(&s->running[s->nrunning++], seen);
     keep(s, seen);
 }

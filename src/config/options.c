@@ -142,8 +142,10 @@ static void set_environment(const struct fm_options *o, enum fm_source from)
 static enum fm_options_outcome apply_all(struct fm_options *o)
 {
     struct fm_givens *g = o->givens;
+    const char *python = o->python;
     memset(o, 0, sizeof *o);
     o->givens = g;
+    o->python = python;
     o->args = g->args;
     o->nargs = g->nargs;
     o->hooks = g->hooks;

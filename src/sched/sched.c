@@ -107,7 +107,7 @@ static void sleep_until_ordered(struct fm_sched *c, struct fm_thread *h) FM_REQU
 
 /* ---- the run queue ---- */
 
-/* Whenever the first of a line may be another one. */
+/* The first of a line may be another one. */
 static void show_oldest(const struct fm_sched *c) FM_REQUIRES(c->lock)
 {
     fm_count_queued_since(fm_runq_length(&c->runq) > 0 ? fm_runq_since(&c->runq) : 0);
@@ -129,7 +129,8 @@ static uint64_t take_incoming(struct fm_sched *c) FM_REQUIRES(c->lock)
     uint64_t now = fm_now();
     c->inline_tasks += n;
     fm_runq_append(&c->runq, &c->incoming, now);
-    show_oldest(c);
+    if (fm_runq_length(&c->runq) == n)
+        fm_count_queued_since(now); /* else there is an older one */
     return now;
 }
 
@@ -143,7 +144,8 @@ void fm_sched_push(struct fm_sched *c, struct fm_task *t)
     uint64_t now = fm_now();
     fm_mutex_lock(&c->lock);
     fm_runq_push(&c->runq, t, now);
-    show_oldest(c);
+    if (fm_runq_length(&c->runq) == 1)
+        fm_count_queued_since(now);
     if (c->budget > 0) {
         c->budget--;
         wake_searcher(c);

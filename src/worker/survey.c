@@ -1,6 +1,7 @@
 /* What the status pages ask a worker; see worker/survey.h. */
 #include "fermata/worker/survey.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -66,6 +67,12 @@ bool fm_survey_walk(void *worker, struct fm_status *s, bool first) FM_UNCHECKED
     return fm_conns_visit(&w->conns, first, A_TURN, look_at, &l);
 }
 
+static int longer_first(const void *a, const void *b)
+{
+    const struct fm_status_request *x = a, *y = b;
+    return (x->age < y->age) - (x->age > y->age);
+}
+
 static unsigned copy_slowest(const struct fm_worker *w, struct fm_status_request *to, uint64_t now)
 {
     unsigned n = 0;
@@ -84,6 +91,7 @@ static unsigned copy_slowest(const struct fm_worker *w, struct fm_status_request
         fm_status_take(&to[n], &seen);
         to[n++].status = (uint16_t)r->status;
     }
+    qsort(to, n, sizeof *to, longer_first);
     return n;
 }
 

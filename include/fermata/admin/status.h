@@ -32,8 +32,7 @@ const char *fm_status_state_name(enum fm_status_state state);
 #define FM_STATUS_METHOD 24
 #define FM_STATUS_CLIENT 46
 #define FM_STATUS_MOST 1000 /* requests on a page */
-#define FM_STATUS_RUNNING 64
-#define FM_STATUS_SLOW 16
+#define FM_STATUS_MOST_RUNNING 64
 
 struct fm_status_request {
     uint64_t number;        /* since the start, by when they came */
@@ -67,7 +66,7 @@ struct fm_status_about { /* what is asked for at the end; texts live as long as 
     unsigned threads, busy;
     uint64_t up;                          /* ns */
     double rate;                          /* requests answered a second, lately; below 0: not known yet */
-    const struct fm_status_request *slow; /* lately, in no order; age is how long it took */
+    const struct fm_status_request *slow; /* lately, the slowest first; age is how long it took */
     unsigned nslow;
 };
 
@@ -81,7 +80,7 @@ struct fm_status {
     struct fm_status_request *requests; /* as wanted, oldest first, once it is finished */
     unsigned nrequests;
     uint64_t more; /* that were wanted, and are not among them */
-    struct fm_status_request running[FM_STATUS_RUNNING];
+    struct fm_status_request running[FM_STATUS_MOST_RUNNING];
     unsigned nrunning;
     bool failed; /* there was no memory for all */
     struct fm_status_work *work;

@@ -142,6 +142,7 @@ static void test_defaults(void **state)
     assert_int_equal(o.keep_alive, 5 * FM_SEC);
     assert_int_equal(o.request_timeout, 0);
     assert_int_equal(o.tcp_user_timeout, o.send_timeout + o.send_timeout / 4);
+    assert_string_equal(o.python, "3.99");
     assert_int_equal(o.umask, -1);
     assert_int_equal(o.socket_mode, 0777);
     assert_int_equal(o.limits.fields, 100);
