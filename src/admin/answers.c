@@ -216,7 +216,11 @@ static double rate(struct fm_admin_answers *a, uint64_t now)
 {
     struct fm_counters_sum sum;
     uint64_t n = 0, before = a->rate_at, answered = a->answered;
-    fm_counters_read(&sum);
+    struct fm_ages_sum ages;
+    if (a->source.counters)
+        a->source.counters(a->source.ctx, &sum, &ages);
+    else
+        fm_counters_read(&sum);
     for (unsigned i = FM_C_REQ_1XX; i <= FM_C_REQ_NONE; i++)
         n += sum.cell[i];
     if (before == 0 || now - before >= FM_SEC) {

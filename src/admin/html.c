@@ -175,10 +175,15 @@ void fm_render_html(struct fm_buf *to, const struct fm_status *s)
     put_head(to, &s->about);
     put_health(to, &s->about);
     put_states(to, s);
-    put_groups(to, s);
-    put_running(to, s);
-    put_slowest(to, &s->about);
-    put_oldest(to, s);
+    if (s->about.workers) {
+        fm_buf_printf(to, "<p>These are sums of %u workers: <a href=/workers>/workers</a> has them one by one.</p>",
+                      s->about.workers);
+    } else {
+        put_groups(to, s);
+        put_running(to, s);
+        put_slowest(to, &s->about);
+        put_oldest(to, s);
+    }
     fm_buf_puts(to, "</main><script>");
     fm_buf_puts(to, page_script);
     fm_buf_puts(to, "</script></body></html>\n");

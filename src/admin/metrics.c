@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fermata/admin/status.h"
 #include "fermata/http/refusal.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
@@ -84,22 +85,24 @@ static void put_histograms(struct fm_buf *out, const struct fm_counters_sum *sum
 /* Since `since`, which 0 says never was. */
 static uint64_t age(uint64_t since, uint64_t now) { return since != 0 && now > since ? now - since : 0; }
 
+void fm_metrics_oldest(const struct fm_ages_sum *ages, uint64_t now, uint64_t oldest[5])
+{
+    oldest[FM_STATUS_QUEUED] = age(ages->queued_since, now);
+    oldest[FM_STATUS_RUNNING] = age(ages->step_since, now);
+    oldest[FM_STATUS_PARKED_FUTURE] = fm_ages_oldest(ages, FM_AGE_PARKED_FUTURE, now);
+    oldest[FM_STATUS_PARKED_CLIENT] = fm_ages_oldest(ages, FM_AGE_PARKED_CLIENT, now);
+    oldest[FM_STATUS_SENDING] = fm_ages_oldest(ages, FM_AGE_SENDING, now);
+}
+
 static void put_oldest(struct fm_buf *out, const struct fm_metrics *m)
 {
-    const struct {
-        const char *state;
-        uint64_t age;
-    } oldest[] = {
-        {"queued", age(m->ages.queued_since, m->now)},
-        {"running", age(m->ages.step_since, m->now)},
-        {"parked_future", fm_ages_oldest(&m->ages, FM_AGE_PARKED_FUTURE, m->now)},
-        {"parked_client", fm_ages_oldest(&m->ages, FM_AGE_PARKED_CLIENT, m->now)},
-        {"sending", fm_ages_oldest(&m->ages, FM_AGE_SENDING, m->now)},
-    };
+    uint64_t oldest[FM_STATUS_STATE_COUNT];
     char text[32];
+    fm_metrics_oldest(&m->ages, m->now, oldest);
     head(out, "fermata_oldest_seconds", "gauge", "How long the oldest request has been in the state; 0: none is.");
-    for (size_t i = 0; i < sizeof oldest / sizeof *oldest; i++)
-        fm_buf_printf(out, "fermata_oldest_seconds{state=\"%s\"} %s\n", oldest[i].state, seconds(text, oldest[i].age));
+    for (unsigned i = 0; i < FM_STATUS_STATE_COUNT; i++)
+        fm_buf_printf(out, "fermata_oldest_seconds{state=\"%s\"} %s\n", fm_status_state_name((enum fm_status_state)i),
+                      seconds(text, oldest[i]));
 }
 
 /* Steps that are under way count as far as they have come. */

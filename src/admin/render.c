@@ -121,6 +121,8 @@ static void put_about(struct fm_buf *to, const struct fm_status_about *a)
     fm_buf_printf(to, ", \"pid\": %ld, \"ready\": %s, \"draining\": %s, \"places\": %s", (long)a->pid, yes(a->ready),
                   yes(a->draining), yes(a->has_places));
     put_seconds(to, ", \"up_s\": ", a->up);
+    if (a->workers)
+        fm_buf_printf(to, ", \"workers\": %u", a->workers);
     fm_buf_printf(to, "},\n\"threads\": {\"limit\": %u, \"busy\": %u, \"idle\": %u},\n", a->threads, a->busy,
                   a->threads > a->busy ? a->threads - a->busy : 0);
     fm_buf_puts(to, "\"rates\": {");
@@ -229,6 +231,10 @@ static void say_oldest(struct fm_buf *to, const struct fm_status *s)
 void fm_render_text(struct fm_buf *to, const struct fm_status *s)
 {
     say_health(to, s);
+    if (s->about.workers) {
+        fm_buf_printf(to, "\nThese are sums of %u workers: /workers has them one by one.\n", s->about.workers);
+        return;
+    }
     fm_buf_puts(to, "\nWHERE THEY WAIT\n");
     for (unsigned i = 0; i < s->ngroups; i++) {
         fm_buf_printf(to, "%8u  median", s->groups[i].n);

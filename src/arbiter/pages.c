@@ -1,6 +1,10 @@
 /* The pages of the arbiter's admin port; see arbiter/pages.h. */
 #include "fermata/arbiter/pages.h"
 
+#include <unistd.h>
+
+#include "fermata/admin/metrics.h"
+#include "fermata/admin/status.h"
 #include "fermata/util/buf.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/usage.h"
@@ -95,6 +99,38 @@ static void put_metrics(void *ctx, struct fm_buf *to) FM_UNCHECKED
     put_by_slot(p, to);
 }
 
+/* ---- the status: sums ---- */
+
+static bool sum_up(void *ctx, struct fm_status *s, bool first) FM_UNCHECKED
+{
+    struct fm_counters_sum sum;
+    struct fm_ages_sum ages;
+    uint64_t oldest[FM_STATUS_STATE_COUNT];
+    (void)first;
+    count(ctx, &sum, &ages);
+    fm_metrics_oldest(&ages, fm_now(), oldest);
+    for (unsigned i = 0; i < FM_STATUS_STATE_COUNT; i++) {
+        int64_t n = (int64_t)sum.cell[FM_C_IN_QUEUED + i];
+        s->in[i].n = n > 0 ? (uint64_t)n : 0;
+        s->in[i].oldest = oldest[i];
+    }
+    return true;
+}
+
+static void tell_about(void *ctx, struct fm_status_about *about) FM_UNCHECKED
+{
+    const struct fm_pages *p = ctx;
+    unsigned idle;
+    count_threads(ctx, &about->busy, &idle);
+    about->threads = about->busy + idle;
+    about->application = p->options->app;
+    about->pid = getpid();
+    about->draining = p->roster->stopping;
+    about->up = fm_now() - p->started;
+    about->workers = fm_roster_count(p->roster, FM_WORKER_READY);
+    about->workers = about->workers ? about->workers : 1; /* none is ready yet */
+}
+
 /* ---- /workers ---- */
 
 /* Seconds; not by %g: a locale may have a decimal comma. */
@@ -172,6 +208,8 @@ void fm_pages_source(struct fm_pages *p, struct fm_admin_source *source)
                                  .ctx = p,
                                  .counters = count,
                                  .usage = read_usage,
+                                 .walk = sum_up,
+                                 .about = tell_about,
                                  .rules = {p->options->admin_hosts, p->options->nadmin_hosts, p->options->admin_status},
                                  .python = p->options->python,
                                  .more_metrics = put_metrics,

@@ -311,9 +311,15 @@ def test_many(server):
     eventually(lambda: status(server)["places"] == [], "none waits any more", within=LONG)
 
 
-def test_with_workers_there_is_none_yet(launch):
-    """With workers the arbiter has no status page yet, and says where to look."""
-    server = launch("places", "--workers", "1", admin=True)
-    answer = server.admin.get("/status.json")
-    assert answer.status == 404 and "/workers" in answer.text
+def test_sums_of_workers(launch):
+    """With workers the arbiter has sums, and says where the workers are told of one by one."""
+    server = launch("places", "--workers", "2", admin=True)
+    eventually(lambda: status(server)["threads"]["limit"] == 16, "both are ready", within=LONG)
+    with server.begin("/deep", timeout=LONG) as c, server.begin("/deep", timeout=LONG):
+        server.admin.wait_in_flight("parked_future", 2, within=LONG)
+        told = status(server)
+        assert told["server"]["workers"] == 2 and told["in_flight"]["parked_future"]["n"] == 2
+        assert told["in_flight"]["parked_future"]["oldest_s"] > 0 and told["requests"] == []
+        assert all("/workers" in server.admin.get(page).text for page in ("/", "/status.txt"))
+        c.reset()
 

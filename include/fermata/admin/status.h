@@ -64,8 +64,9 @@ struct fm_status_about { /* what is asked for at the end; texts live as long as 
     pid_t pid;
     bool ready, draining, has_places;
     unsigned threads, busy;
-    uint64_t up;                          /* ns */
-    double rate;                          /* requests answered a second, lately; below 0: not known yet */
+    unsigned workers; /* that these are sums of: then there are no groups and no requests; 0: it is one process */
+    uint64_t up;      /* ns */
+    double rate;      /* requests answered a second, lately; below 0: not known yet */
     const struct fm_status_request *slow; /* lately, the slowest first; age is how long it took */
     unsigned nslow;
 };
