@@ -28,11 +28,14 @@ HEADERS = {
 # Set to a directory that scripts/static-deps has made: its libraries become part of the module, and their licences of the wheel.
 DEPS = "FERMATA_DEPS"
 
+# Set, the module is compiled twice, the second time with what scripts/train has shown to the first.
+PGO = "FERMATA_PGO"
+
 # What a list of materials says of them; versions are those that scripts/static-deps has found.
 LICENCES = {"libevent": "BSD-3-Clause", "http-parser": "MIT"}
 
 # Of the process that runs pip: what make would take for its own, or for CI's wish that warnings be errors.
-NOT_OURS = ("CI", "DEPS", "FLAVOR", "GNUMAKEFLAGS", "MAKEFILES", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "V")
+NOT_OURS = ("CI", "DEPS", "FLAVOR", "GNUMAKEFLAGS", "MAKEFILES", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "PGO", "V")
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
@@ -90,6 +93,8 @@ def make(root: Path, out: Path) -> None:
     arguments = [f"-j{os.cpu_count() or 1}", "FLAVOR=module", f"O={out}", f"PYTHON={sys.executable}"]
     if os.environ.get(DEPS):
         arguments.append(f"DEPS={os.path.abspath(os.environ[DEPS])}")
+    if os.environ.get(PGO):
+        arguments.append("PGO=1")
     done = subprocess.run(["make", "-C", str(root), *arguments, "all"], env=env, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         refuse("make has failed; what it said stands above")

@@ -105,3 +105,11 @@ def test_it_serves(launch: Callable[..., Server], unpacked: Path) -> None:
     path = {"PYTHONPATH": str(unpacked / "usr/lib/python3/dist-packages")}
     server = launch("helpers_app:app", program=[str(unpacked / "usr/bin/fermata")], env=path)
     assert server.get("/nap?s=0.01").text == "rested"
+
+
+def test_it_was_trained() -> None:
+    """Compiled with what scripts/train has shown, and at the level that the Makefile asks for."""
+    log = (DEBS / "log").read_text()
+    assert log.index("-fprofile-generate") < log.index("scripts/train /") < log.index("-fprofile-use")
+    used = [line for line in log.splitlines() if "-fprofile-use" in line and " -c " in line]
+    assert used and not any(" -O2 " in line for line in used)
