@@ -4,10 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fermata/util/clock.h"
-
-#define FINE 8    /* parts of each power of two, for medians */
-#define POWERS 28 /* from a millisecond on */
+#define FINE 8            /* parts of each power of two, for medians */
+#define POWERS 36         /* from a UNIT on: 52 days */
+#define UNIT (1ull << 16) /* ns */
 #define AGES (FINE * POWERS)
 
 struct ages { /* how many of a group are about how old */
@@ -68,21 +67,21 @@ void fm_status_free(struct fm_status *s)
 
 /* ---- ages of a group ---- */
 
-/* Which of its parts: 0 is below a millisecond. */
+/* Which of its parts: 0 is below two units. */
 static unsigned part_of(uint64_t age)
 {
-    uint64_t ms = age / FM_MS;
-    if (ms == 0)
+    uint64_t units = age / UNIT;
+    if (units == 0)
         return 0;
-    unsigned power = 63 - (unsigned)__builtin_clzll(ms);
-    unsigned fine = (unsigned)((ms << 3 >> power) & (FINE - 1)); /* 8 parts: the three bits below the first */
+    unsigned power = 63 - (unsigned)__builtin_clzll(units);
+    unsigned fine = (unsigned)((units << 3 >> power) & (FINE - 1)); /* 8 parts: the three bits below the first */
     return power < POWERS ? power * FINE + fine : AGES - 1;
 }
 
 static uint64_t middle_of(unsigned part)
 {
     uint64_t power = part / FINE, fine = part % FINE;
-    return part == 0 ? FM_MS / 2 : (((FINE + fine) * 2 + 1) * FM_MS << power) / (2 * FINE);
+    return part == 0 ? UNIT / 2 : (((FINE + fine) * 2 + 1) * UNIT << power) / (2 * FINE);
 }
 
 static uint64_t median(const struct ages *a, unsigned n)

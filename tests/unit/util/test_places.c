@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "fermata/util/places.h"
