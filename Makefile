@@ -129,7 +129,7 @@ endif
 endif
 
 # The server's own modules in Python: each a constant in a file that C includes.
-EMBEDDED := $(patsubst py/fermata/%.py,$(O)/gen/%.inc,$(wildcard py/fermata/*.py))
+EMBEDDED := $(patsubst py/fermata/%.py,$(O)/gen/%.inc,$(wildcard py/fermata/*.py)) $(O)/gen/page.inc
 
 $(O)/gen/%.inc: py/fermata/%.py scripts/embed
 	@mkdir -p $(@D)
@@ -140,6 +140,11 @@ $(O)/obj/%.o: src/%.c $(PYFACTS) CHANGELOG.md Makefile
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CPPFLAGS) $(if $(filter src/py/% src/wsgi/% src/extension.c,$<),$(PY_CFLAGS)) $(ALLFLAGS) -MMD -MP -c -o $@ $<
 
+$(O)/gen/page.inc: src/admin/page.css src/admin/page.js scripts/page
+	@mkdir -p $(@D)
+	$(Q)scripts/page src/admin/page.css src/admin/page.js > $@
+
+$(O)/obj/admin/html.o: $(O)/gen/page.inc
 $(O)/obj/wsgi/app.o: $(O)/gen/loader.inc
 $(O)/obj/wsgi/preload.o: $(O)/gen/preload.inc
 $(O)/obj/wsgi/reload.o: $(O)/gen/reload.inc

@@ -131,7 +131,16 @@
       "send gunicorn's metrics to a statsd: HOST:PORT, or unix://PATH")                                                \
     X(0, "statsd-prefix", STATSD_TEXT, statsd.prefix, NULL, "TEXT", "what their names begin with, before a dot")       \
     X(0, "dogstatsd-tags", STATSD_TEXT, statsd.tags, NULL, "TAGS", "NAME:VALUE,... behind each value")                 \
-    X(0, "admin-bind", ADMIN, admin, NULL, "HOST:PORT", "serve /healthz, /readyz and /metrics here [off]")             \
+    X(0, "admin-bind", ADMIN, admin, NULL, "ADDRESS",                                                                  \
+      "serve health, metrics and status here: HOST:PORT, [IPv6]:PORT or unix:PATH [off]")                              \
+    X(0, "admin-host", HOST, admin_hosts, NULL, "NAME",                                                                \
+      "a name that the status is asked for by, beside localhost and IP addresses; repeatable")                         \
+    X(0, "admin-status", FLAG, admin_status, NULL, NULL,                                                               \
+      "show the status to other machines, too, where --admin-bind is not on this one alone")                           \
+    X(0, "status-paths", PATHS, no_status_paths, "path", "WHAT",                                                       \
+      "what the status shows of requests' targets: path, or none where paths have secrets in them")                    \
+    X(0, "no-places", FLAG, no_places, NULL, NULL,                                                                     \
+      "do not note at which line of the application parked requests wait")                                             \
     X('c', "config", TEXT, config, NULL, "FILE",                                                                       \
       "read options from this file: Python with gunicorn's names and hooks, or TOML; python:MODULE is a module "       \
       "[none]")                                                                                                        \

@@ -18,10 +18,11 @@ static struct {
 
 const char *fm_interp_version(void)
 {
-    static char version[32]; /* always the same text */
+    static char version[32]; /* made when the options are read, before there are threads, and not touched afterwards */
     const char *full = Py_GetVersion();
     size_t n = strcspn(full, " ");
-    snprintf(version, sizeof version, "%.*s", (int)(n < 31 ? n : 31), full);
+    if (!*version)
+        snprintf(version, sizeof version, "%.*s", (int)(n < 31 ? n : 31), full);
     return version;
 }
 

@@ -147,6 +147,8 @@ static int set_up(struct fm_worker *w)
         err = start_helpers(w);
     if (err == 0)
         err = open_sockets(w);
+    fm_count_add(FM_C_CONNS_LIMIT, w->max_conns);
+    fm_count_add(FM_C_QUEUE_LIMIT, w->options->limit_queue);
     if (err == 0)
         err = fm_privileges_drop(&w->options->identity);
     if (err != 0)
@@ -385,7 +387,7 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
 int fm_worker_check(const struct fm_options *o, const char *program) FM_UNCHECKED
 {
     struct fm_interp_config config = {o->venv, o->venv_is_active, o->pythonpath, program, o->args, o->nargs};
-    struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, o->root_path, _exit};
+    struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, !o->no_places, o->root_path, _exit};
     int code = FM_EXIT_OK;
     if (fm_interp_start(&config) != 0)
         return o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER;

@@ -91,6 +91,16 @@ struct fm_wait *fm_future_wait(struct fm_run *run);
 /* How a done future ended: 0 with a result; 1 with *exc (a new reference) to be thrown in; -1 with an exception set. */
 int fm_future_outcome(PyObject *future, PyObject **exc);
 
+/* ---- places (place.c) ---- */
+
+/* Where the iterator of the run has stopped, for util/places.h: when it has yielded a future, which does not know of us
+ * yet. 0: not known.  No exception is set. */
+uint16_t fm_place_of(struct fm_run *run);
+
+/* NULL: no memory. */
+struct fm_place_table *fm_place_table_new(void);
+void fm_place_table_free(struct fm_place_table *t);
+
 /* ---- failures (failure.c) ---- */
 
 /* Before exc is thrown into the application: notes its traceback in run->thrown and run->traceback. */

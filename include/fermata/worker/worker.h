@@ -32,6 +32,7 @@ struct fm_worker {
     struct fm_timer look;                                    /* health.c; loop only, as the next three */
     bool exhausted, no_gil;                                  /* the threads do not get on */
     struct event *control_event;                             /* control.c; or NULL */
+    uint64_t started;                                        /* fm_now */
     uint64_t told_at;                                        /* that there is a client; loop only */
     struct fm_event open;                                    /* posted by the main thread */
     struct fm_event leave_event, drain_event, quick_event, hurry_event; /* posted by the guard */
