@@ -31,6 +31,7 @@ struct fm_admin {
     struct fm_list conns; /* the one whose last request is oldest first */
     unsigned nconns, idle_kind;
     bool paused;
+    struct fm_metrics_shown shown;
 };
 
 enum state {
@@ -84,6 +85,24 @@ static bool is(const struct fm_request *r, struct fm_span span, const char *text
     return span.len == strlen(text) && memcmp(fm_request_text(r, span), text, span.len) == 0;
 }
 
+static void put_metrics(struct fm_admin *a, struct fm_buf *body)
+{
+    const struct fm_admin_source *source = &a->source;
+    struct fm_metrics m = {.ready = source->ready(source->ctx), .python = source->python};
+    source->threads(source->ctx, &m.busy, &m.idle);
+    if (source->counters) {
+        source->counters(source->ctx, &m.sum, &m.ages);
+    } else {
+        fm_counters_read(&m.sum);
+        fm_counters_read_ages(&m.ages);
+    }
+    m.now = fm_now();
+    m.has_usage = source->usage ? source->usage(source->ctx, &m.usage) : fm_usage_read(0, &m.usage);
+    fm_metrics_page(body, &m, &a->shown);
+    if (source->more_metrics)
+        source->more_metrics(source->ctx, body);
+}
+
 /* Status and text of an answer. */
 static int answer_to(struct admin_conn *c, const struct fm_request *r, struct fm_buf *body)
 {
@@ -103,16 +122,7 @@ static int answer_to(struct admin_conn *c, const struct fm_request *r, struct fm
         return ready ? 200 : 503;
     }
     if (is(r, r->path, "/metrics")) {
-        unsigned busy, idle;
-        struct fm_counters_sum sum;
-        source->threads(source->ctx, &busy, &idle);
-        if (source->counters)
-            source->counters(source->ctx, &sum);
-        else
-            fm_counters_read(&sum);
-        fm_metrics_page(body, &sum, busy, idle, ready);
-        if (source->more_metrics)
-            source->more_metrics(source->ctx, body);
+        put_metrics(c->admin, body);
         return 200;
     }
     if (source->workers && is(r, r->path, "/workers")) {

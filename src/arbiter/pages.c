@@ -3,6 +3,7 @@
 
 #include "fermata/util/buf.h"
 #include "fermata/util/clock.h"
+#include "fermata/util/usage.h"
 
 #define PLACES (2 * FM_WORKERS_MAX)
 
@@ -18,9 +19,25 @@ static bool is_ready(void *ctx)
 
 /* ---- /metrics ---- */
 
-static void count(void *ctx, struct fm_counters_sum *sum) FM_UNCHECKED
+static void count(void *ctx, struct fm_counters_sum *sum, struct fm_ages_sum *ages) FM_UNCHECKED
 {
-    fm_children_count(((struct fm_pages *)ctx)->children, sum);
+    struct fm_pages *p = ctx;
+    fm_children_count(p->children, sum);
+    fm_children_ages(p->children, ages);
+}
+
+/* Of the arbiter and its workers. */
+static bool read_usage(void *ctx, struct fm_usage *u)
+{
+    const struct fm_roster *r = ((struct fm_pages *)ctx)->roster;
+    struct fm_usage one;
+    if (!fm_usage_read(0, u))
+        return false;
+    u->cpu += fm_usage_ended();
+    for (size_t i = 0; i < PLACES; i++)
+        if (r->workers[i].pid > 0 && fm_usage_read(r->workers[i].pid, &one))
+            fm_usage_add(u, &one);
+    return true;
 }
 
 static void count_threads(void *ctx, unsigned *busy, unsigned *idle) FM_UNCHECKED
@@ -153,6 +170,8 @@ void fm_pages_source(struct fm_pages *p, struct fm_admin_source *source)
                                        .threads = count_threads,
                                        .ctx = p,
                                        .counters = count,
+                                       .usage = read_usage,
+                                       .python = p->options->python,
                                        .more_metrics = put_metrics,
                                        .workers = put_workers};
 }

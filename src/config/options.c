@@ -210,6 +210,7 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
 {
     struct fm_shown shown = {false, KIND_HELP, NULL};
     memset(o, 0, sizeof *o);
+    o->python = python;
     o->givens = fm_givens_new(argc, argv);
     enum fm_options_outcome outcome = take_words(o, &shown);
     if (outcome == FM_OPTIONS_RUN && shown.any) {
@@ -246,6 +247,7 @@ void fm_options_again(struct fm_options *o, const struct fm_options *before)
 {
     struct fm_shown shown = {false, KIND_HELP, NULL};
     memset(o, 0, sizeof *o);
+    o->python = before->python;
     o->givens = fm_givens_new(before->givens->argc, before->givens->argv);
     take_words(o, &shown);
     take_environment(o);

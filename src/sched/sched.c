@@ -107,6 +107,19 @@ static void sleep_until_ordered(struct fm_sched *c, struct fm_thread *h) FM_REQU
 
 /* ---- the run queue ---- */
 
+/* Whenever the first of a line may be another one. */
+static void show_oldest(const struct fm_sched *c) FM_REQUIRES(c->lock)
+{
+    fm_count_queued_since(fm_runq_since(&c->runq));
+}
+
+static struct fm_task *pop_task(struct fm_sched *c) FM_REQUIRES(c->lock)
+{
+    struct fm_task *t = fm_runq_pop(&c->runq);
+    show_oldest(c);
+    return t;
+}
+
 /* What the loop has pushed in this turn.  The time if there was any, otherwise 0. */
 static uint64_t take_incoming(struct fm_sched *c) FM_REQUIRES(c->lock)
 {
@@ -116,6 +129,7 @@ static uint64_t take_incoming(struct fm_sched *c) FM_REQUIRES(c->lock)
     uint64_t now = fm_now();
     c->inline_tasks += n;
     fm_runq_append(&c->runq, &c->incoming, now);
+    show_oldest(c);
     return now;
 }
 
@@ -129,6 +143,7 @@ void fm_sched_push(struct fm_sched *c, struct fm_task *t)
     uint64_t now = fm_now();
     fm_mutex_lock(&c->lock);
     fm_runq_push(&c->runq, t, now);
+    show_oldest(c);
     if (c->budget > 0) {
         c->budget--;
         wake_searcher(c);
@@ -149,6 +164,7 @@ bool fm_sched_take_back(struct fm_sched *c, struct fm_task *t)
     bool mine = !fm_list_empty(&t->node) && !t->begun;
     if (mine)
         fm_runq_remove(&c->runq, t);
+    show_oldest(c);
     fm_mutex_unlock(&c->lock);
     if (mine)
         fm_task_move(t, FM_TASK_QUEUED, FM_TASK_IDLE);
@@ -223,21 +239,23 @@ static void run_task(struct fm_thread *h, struct fm_task *t)
     fm_task_move(t, FM_TASK_QUEUED, FM_TASK_RUNNING);
     fm_thread_take(h, t);
     atomic_store_explicit(&h->since, begin & ~(uint64_t)FM_FOR_GIL, memory_order_relaxed);
+    fm_count_step_begins(begin);
     c->ops->step(c->ctx, h, t);
     atomic_store_explicit(&h->since, 0, memory_order_relaxed);
     if (h->now == begin)
         h->now = fm_now();
+    fm_count_step_ends(h->now - begin);
     fm_observe(FM_HG_STEP, h->now - begin);
 }
 
-/* `now` is when it begins to wait for it. */
-static void ensure_gil(struct fm_thread *h, uint64_t now)
+/* `now` is when it begins to wait for it; h->now is when it has it. */
+static void wait_for_gil(struct fm_thread *h, uint64_t now)
 {
-    if (h->has_gil)
-        return;
     atomic_store_explicit(&h->since, now | FM_FOR_GIL, memory_order_relaxed);
     h->sched->ops->take_gil(h->sched->ctx, h);
     h->has_gil = true;
+    h->now = fm_now();
+    fm_observe(FM_HG_GIL_WAIT, h->now - now);
 }
 
 static void leave_gil(struct fm_thread *h)
@@ -283,8 +301,7 @@ static void begin_batch(struct fm_sched *c, struct fm_thread *h, uint64_t now, u
     atomic_store_explicit(&c->inline_since, now | FM_FOR_GIL, memory_order_relaxed);
     atomic_store(&c->inline_thread, h);
     fm_sched_watch(c);
-    ensure_gil(h, now);
-    h->now = fm_now();
+    wait_for_gil(h, now);
     h->until = h->now + BATCH;
     fm_waits_enter(&h->waits, h->now, others);
 }
@@ -327,10 +344,10 @@ static bool inline_step(struct fm_sched *c, struct fm_thread *h, struct fm_task 
 static void run_batch(struct fm_sched *c, struct fm_thread *h, uint64_t now) FM_REQUIRES(c->lock)
 {
     unsigned batch = fm_runq_length(&c->runq);
-    struct fm_task *t = fm_runq_pop(&c->runq);
+    struct fm_task *t = pop_task(c);
     c->running++;
     while (t && inline_step(c, h, t, now) && --batch > 0 && h->now < h->until && c->leader == h && !c->stop)
-        t = fm_runq_pop(&c->runq);
+        t = pop_task(c);
     if (c->leader == h) {
         atomic_store_explicit(&c->inline_thread, NULL, memory_order_release); /* the monitor may see it late */
         c->running--;
@@ -371,7 +388,7 @@ static void leader_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->
 static void pool_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lock)
 {
     bool wanted = c->budget > 0 || h->order == FM_ORDER_SEARCH;
-    struct fm_task *t = wanted && c->running < c->pool ? fm_runq_pop(&c->runq) : NULL;
+    struct fm_task *t = wanted && c->running < c->pool ? pop_task(c) : NULL;
     if (h->order == FM_ORDER_SEARCH) {
         h->order = FM_ORDER_NONE;
         c->searching--;
@@ -385,9 +402,10 @@ static void pool_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lo
         fm_mutex_unlock(&c->lock);
         if (news)
             c->ops->wake(c->ctx); /* a leader that looks later finds it by itself (fm_sched_has_work) */
-        if (!h->has_gil)
-            ensure_gil(h, fm_now());
-        h->now = fm_now();
+        if (h->has_gil)
+            h->now = fm_now();
+        else
+            wait_for_gil(h, fm_now());
         run_task(h, t);
         fm_mutex_lock(&c->lock);
         c->pool_turns++;
@@ -436,7 +454,7 @@ void fm_sched_run_rest(struct fm_sched *c)
     do {
         fm_mutex_lock(&c->lock);
         take_incoming(c);
-        t = fm_runq_pop(&c->runq);
+        t = pop_task(c);
         fm_mutex_unlock(&c->lock);
         h->now = fm_now();
         if (t)

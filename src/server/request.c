@@ -73,8 +73,10 @@ static bool park_on_output(struct fm_call *call)
     struct fm_stream *s = of_call(call)->stream;
     fm_mutex_lock(&s->lock);
     bool room = has_room(of_call(call));
-    if (!room)
+    if (!room) {
+        atomic_store_explicit(&call->task.since, fm_now(), memory_order_relaxed);
         fm_task_move(&call->task, FM_TASK_RUNNING, FM_TASK_WRITING);
+    }
     fm_mutex_unlock(&s->lock);
     return !room;
 }
@@ -170,6 +172,8 @@ static void be_over(struct fm_exchange *x, bool broken) FM_ON_LOOP
 {
     if (x->over == 0) /* it was still being sent, or had not begun */
         x->over = fm_loop_now(x->service->loop);
+    if (x->sending)
+        fm_count_age(FM_AGE_SENDING, x->sending_since, (uint32_t)-1);
     x->sending = false;
     account(x, !broken);
     x->on_over(x, broken);
@@ -180,7 +184,9 @@ static void send_rest(struct fm_exchange *x, bool broken) FM_ON_LOOP
 {
     if (!broken && fm_stream_pending_owned(x->stream) > 0) {
         x->sending = true;
+        x->sending_since = x->over ? x->over : fm_loop_now(x->service->loop);
         x->over = 0; /* not yet */
+        fm_count_age(FM_AGE_SENDING, x->sending_since, 1);
     } else {
         be_over(x, broken);
     }

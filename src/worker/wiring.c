@@ -187,7 +187,8 @@ int fm_wiring_make(struct fm_worker *w)
 int fm_wiring_admin(struct fm_worker *w) FM_UNCHECKED
 {
     const struct fm_options *o = w->options;
-    struct fm_admin_source source = {.ready = is_ready, .threads = count_threads, .ctx = w, .why_ill = why_ill};
+    struct fm_admin_source source = {
+        .ready = is_ready, .threads = count_threads, .ctx = w, .why_ill = why_ill, .python = o->python};
     if (!o->has_admin)
         return 0;
     w->admin = fm_admin_new(&o->admin, fm_listen_only_ipv6(o, &o->admin), &source);

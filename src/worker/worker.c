@@ -147,6 +147,8 @@ static int set_up(struct fm_worker *w)
         err = start_helpers(w);
     if (err == 0)
         err = open_sockets(w);
+    fm_count_add(FM_C_CONNS_LIMIT, w->max_conns);
+    fm_count_add(FM_C_QUEUE_LIMIT, w->options->limit_queue);
     if (err == 0)
         err = fm_privileges_drop(&w->options->identity);
     if (err != 0)

@@ -89,6 +89,7 @@ int fm_future_park(struct fm_run *run, PyObject *future)
     run->wakeup = (PyObject *)w;
     run->future = Py_NewRef(future);
     run->parked_at = fm_now();
+    atomic_store_explicit(&run->call->task.since, run->parked_at, memory_order_relaxed);
     fm_task_park(&run->call->task, &w->wait);
     PyObject *none = PyObject_CallMethodOneArg(future, fm_wsgi.name[FM_N_add_done_callback], (PyObject *)w);
     fm_child_check();

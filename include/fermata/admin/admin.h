@@ -12,6 +12,8 @@
 struct fm_admin;
 struct fm_buf;
 struct fm_counters_sum;
+struct fm_ages_sum;
+struct fm_usage;
 
 struct fm_admin_source { /* what the page asks the server; any thread, never blocking */
     bool (*ready)(void *ctx);
@@ -19,9 +21,11 @@ struct fm_admin_source { /* what the page asks the server; any thread, never blo
     void *ctx;
     const char *(*why_ill)(void *ctx); /* NULL, or why /healthz is to say 503; the function or NULL: it never is */
     /* Each of these may be NULL: */
-    void (*counters)(void *ctx, struct fm_counters_sum *sum); /* else those of this process */
-    void (*more_metrics)(void *ctx, struct fm_buf *to);       /* what follows on the metrics page */
-    void (*workers)(void *ctx, struct fm_buf *to);            /* /workers, as JSON; else there is no such page */
+    const char *python; /* the version, for fermata_build_info; lives as long as the admin port */
+    void (*counters)(void *ctx, struct fm_counters_sum *sum, struct fm_ages_sum *ages); /* else those of this process */
+    bool (*usage)(void *ctx, struct fm_usage *usage);                                   /* the same */
+    void (*more_metrics)(void *ctx, struct fm_buf *to); /* what follows on the metrics page */
+    void (*workers)(void *ctx, struct fm_buf *to);      /* /workers, as JSON; else there is no such page */
 };
 
 /* Binds; only_ipv6 as in net/listener.h.  NULL after a message in the log. */

@@ -33,6 +33,7 @@ struct fm_givens;
 
 struct fm_options {
     const char *app;
+    const char *python; /* the version of the interpreter that runs it */
     const char *config; /* a file to read, or NULL */
     bool check_config, print_config;
     unsigned hooks; /* that the file defines: a bit for each enum fm_hook */
@@ -109,8 +110,8 @@ enum fm_options_outcome { FM_OPTIONS_RUN, FM_OPTIONS_SHOWN, FM_OPTIONS_WRONG };
 
 /* Reads the command line and the environment; the options point into argv, the environment and themselves, until
  * fm_options_free.  SHOWN: --help or --version went to stdout, exit 0.  WRONG: a message that names the option and what
- * it takes went to stderr, exit 2.  --env has been put into the environment.  python: the version that --version names.
- * RUN with o->config: there is a file to read, and nothing else is complete before fm_options_configure. */
+ * it takes went to stderr, exit 2.  --env has been put into the environment.  python: the version that --version names;
+ * it is kept. RUN with o->config: there is a file to read, and nothing else is complete before fm_options_configure. */
 enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **argv, const char *python);
 
 /* Applies what a config reader has printed of o->config (src/config/settings.c has the form): takes the memory over, of
