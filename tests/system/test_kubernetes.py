@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -268,6 +269,15 @@ def test_script_names_what_there_is() -> None:
     assert set(listed.stdout.split()) == core
     for name in files - core - {"prometheus-adapter/adapter.yaml", "knative/service.yaml"}:
         assert name in (ROOT / "scripts" / "kubernetes-schemas.mjs").read_text(), name
+
+
+def test_fleet_has_the_same_rule() -> None:
+    """scripts/dev/fleet: its target is the share of its threads that the examples have."""
+    script = ROOT / "scripts" / "dev" / "fleet"
+    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "HorizontalPodAutoscaler" in done.stdout
+    (threads, target) = map(float, *re.findall(r"THREADS, TARGET = .*, (\d+), ([\d.]+)$", script.read_text(), re.M))
+    assert target == threads * 0.75
 
 
 CORE = ("v1", "apps/v1", "policy/v1", "networking.k8s.io/v1", "autoscaling/v2")
