@@ -13,7 +13,9 @@ PREFIX  ?= /usr/local
 export PYTHONPYCACHEPREFIX ?= $(CURDIR)/build/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
-O := $(if $(filter release,$(FLAVOR)),build,build/$(FLAVOR))
+# PGO=1: compiled twice, the second time with what scripts/train has shown to the first; for what is released (gcc).
+PGO ?=
+O := $(if $(filter release,$(FLAVOR)),build,build/$(FLAVOR))$(if $(PGO),/pgo)
 
 # Facts of the Python, asked for once a build directory and PYTHON.
 PYFACTS := $(O)/gen/python.mk
@@ -32,14 +34,18 @@ NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addpref
 SAN.release :=
 SAN.debug   := -DFM_DEBUG
 SAN.asan    := -DFM_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-SAN.tsan    := -DFM_DEBUG -fsanitize=thread -fno-omit-frame-pointer
+SAN.tsan    := -DFM_DEBUG -DFM_TSAN -fsanitize=thread -fno-omit-frame-pointer
 # There, what the log says seldom it says often enough to be seen for each fault.
 SAN.faults  := $(SAN.asan) -DFM_LOG_PAUSE=100
 SAN.fuzz    := $(SAN.asan) -fsanitize=fuzzer-no-link
 SAN.coverage := -DFM_DEBUG -fprofile-instr-generate -fcoverage-mapping -mllvm -runtime-counter-relocation
 # Link-time optimization takes 1,300 of 13,500 instructions of a hello off; objects are fat so that tests link without it.
-OPT.release := -O3 -flto=auto -ffat-lto-objects -fno-plt -DNDEBUG -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
-OPT.module  := $(OPT.release)
+OPT.release = -O3 -flto=auto -ffat-lto-objects -fno-plt -DNDEBUG -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
+# What the training has not run is compiled as if there had been none.
+OPT.release += $(PGO.$(PGO))
+PGO.train   := -fprofile-generate -fprofile-update=atomic
+PGO.use     := -fprofile-use -fprofile-partial-training -fprofile-correction -Wno-missing-profile
+OPT.module  = $(OPT.release)
 OPT.debug   := -Og
 OPT.asan    := -O1
 OPT.tsan    := -O1
@@ -87,7 +93,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse kubernetes coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests portable-tests deb deb-tests site quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse kubernetes coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 # Of the module, a package that Python finds with PYTHONPATH=build/module.
 PACKAGE := $(O)/fermata_server
@@ -140,14 +146,28 @@ $(O)/obj/wsgi/reload.o: $(O)/gen/reload.inc
 $(O)/obj/py/embedded.o: $(O)/gen/settings.inc
 $(O)/obj/py/hooks.o: $(O)/gen/hooks.inc
 
+MODULE_FILE := $(PACKAGE)/_server$(PY_EXT_SUFFIX)
+TRAINED = $(if $(MODULE),env PYTHONPATH=$(abspath $(O)) $(PYTHON) -m fermata_server,$(abspath $(O))/fermata)
+
+ifeq ($(PGO),1)
+# In one directory, as the compiler looks for what was learnt beside each object.
+$(if $(MODULE),$(MODULE_FILE),$(O)/fermata): $(SRCS) $(wildcard include/fermata/*.h include/fermata/*/*.h include/fermata/*/*/*.h) $(PYFACTS) $(EMBEDDED) scripts/train CHANGELOG.md Makefile
+	@rm -rf $(O)/obj
+	$(MAKE) PGO=train O=$(O) all
+	scripts/train $(TRAINED)
+	@find $(O)/obj -name '*.o' -delete
+	@rm -f $@
+	$(MAKE) PGO=use O=$(O) all
+else
 $(O)/fermata: $(OBJS)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(OPT.$(FLAVOR)) $(CFLAGS) $(LDFLAGS) -o $@ $(OBJS) $(LIBS) $(PY_LIBS)
 
-$(PACKAGE)/_server$(PY_EXT_SUFFIX): $(OBJS)
+$(MODULE_FILE): $(OBJS)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(OPT.$(FLAVOR)) $(CFLAGS) $(LDFLAGS) -o $@ $(OBJS) $(LIBS)
+endif
 
 $(PACKAGE)/%: py/extension/fermata_server/%
 	@mkdir -p $(@D)
@@ -174,11 +194,18 @@ UNIT_WRAP.net/test_listener := accept4
 UNIT_OWN.sched/test_interleave := sched/task sched/runq sched/waits sched/sched sched/wake sched/monitor net/loop
 UNIT_OWN.sched/test_late := sched/task sched/runq sched/waits sched/sched sched/wake sched/monitor
 
+# Of the product what needs processes, or others of its layer, but the test has these itself.
+UNIT_MORE.arbiter/test_state := arbiter/state
+UNIT_MORE.worker/test_title := worker/title
+$(O)/unit/arbiter/test_state: $(O)/obj/arbiter/state.o
+$(O)/unit/worker/test_title: $(O)/obj/worker/title.o
+
 $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CPPFLAGS) -Isrc -DFM_TESTS_HTTP='"$(CURDIR)/tests/http"' $(filter-out -Wmissing-prototypes,$(ALLFLAGS)) -MMD -MP \
-		-fno-lto $(LDFLAGS) $(UNIT_WRAP.$*:%=-Wl,--wrap=%) -o $@ $< $(filter-out $(UNIT_OWN.$*:%=$(O)/obj/%.o),$(NOPY)) $(LIBS) -lcmocka
+		-fno-lto $(LDFLAGS) $(UNIT_WRAP.$*:%=-Wl,--wrap=%) -o $@ $< $(filter-out $(UNIT_OWN.$*:%=$(O)/obj/%.o),$(NOPY)) $(UNIT_MORE.$*:%=$(O)/obj/%.o) \
+		$(LIBS) -lcmocka
 
 -include $(UNITS:=.d)
 
@@ -244,7 +271,7 @@ SLOW.coverage := 2
 
 # What is about Python code or the command, and the tables of requests, which the unit tests replay with sanitizers too.
 SKIP.asan := --ignore-glob=*/test_example_* \
-	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py behind_apache.py behind_others.py container.py moving.py reloading.py config_samples.py systemd.py packaging.py deployment.py reliability.py workflows.py)
+	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py behind_apache.py behind_others.py container.py moving.py reloading.py config_samples.py systemd.py packaging.py debian.py release.py site.py train.py deployment.py reliability.py workflows.py)
 SKIP.coverage := --ignore=tests/system/test_hardening.py
 # ThreadSanitizer's runtime has a thread of its own that wakes up, so there is no "idle" to look at. What one thread does at the
 # start, or the arbiter, which has one beside the log's, is left to the other sanitizers.
@@ -297,6 +324,22 @@ injection-tests: all
 faults: all venv ## the conformance suite finds each of the faults that there are of the reference server: some ten minutes
 	FERMATA_FAULTS=all build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 4 tests/wsgi_plus/conformance $(PYTEST)
 
+# With libevent and http-parser in it, from Debian's sources; looked at with the tools that releases are made with.
+portable-tests: venv ## a wheel for other machines, in build/portable, and tests of it: a minute, and a few more the first time
+	@scripts/venv build/release-venv scripts/dev/requirements.txt
+	@[ -e build/deps/versions ] || scripts/static-deps build/deps
+	FERMATA_DEPS=build/deps FERMATA_PGO=1 scripts/wheel build/portable
+	build/venv/bin/python -m pytest -c tests/pytest.ini -q tests/packages/test_portable.py
+
+# ---- Debian's packages ----
+
+deb: ## fermata and python3-wsgi-plus for this Debian, in build/deb: a minute
+	@scripts/install-deps deb
+	@scripts/deb build/deb
+
+deb-tests: deb venv ## what is in them, and that it serves: a few seconds more
+	build/venv/bin/python -m pytest -c tests/pytest.ini -q tests/packages/test_deb.py
+
 asan: ## all tests with the address and undefined behaviour sanitizers
 	$(MAKE) -j2 FLAVOR=asan tests
 	$(MAKE) FLAVOR=asan unit system
@@ -345,7 +388,7 @@ layers: ## includes follow the layers of spec/internals/architecture.md, and no 
 model: ## the scheduler's models with spin, and the faults seeded in them: under a minute
 	scripts/model
 
-SCRIPTS_OF_PYTHON := $(shell grep -l '^\#!/usr/bin/env python3' scripts/* scripts/bench/* 2>/dev/null)
+SCRIPTS_OF_PYTHON := $(shell grep -l '^\#!/usr/bin/env python3' scripts/* scripts/*/* 2>/dev/null)
 
 lint: venv ## ruff over the Python code: names, imports and their order
 	@build/venv/bin/ruff check --quiet --no-cache --config py/pyproject.toml . $(SCRIPTS_OF_PYTHON) && echo "ruff: clean"
@@ -424,6 +467,9 @@ bench-venv: ## only the servers that they are compared with
 
 $(O)/fermata.1: $(O)/fermata
 	$< --help=man > $@
+
+site: ## the manual as a site, in build/site/html: its links are checked; a few seconds, and the tools the first time
+	@scripts/site/build
 
 docs: $(O)/fermata ## what is generated in spec and py: options, metrics, api, states
 	scripts/docs

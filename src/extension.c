@@ -13,6 +13,7 @@
 #include "fermata/worker/guard.h"
 #include "fermata/worker/process.h"
 #include "fermata/worker/signals.h"
+#include "fermata/worker/title.h"
 
 static bool used; /* the GIL guards it */
 
@@ -31,6 +32,7 @@ static void begin_command(void)
 {
     pid_t before = getpid();
     pthread_setname_np(pthread_self(), "fermata");
+    fm_title_find();
     fm_process_streams();
     PyOS_BeforeFork();
     fm_process_orphans(fm_signals_first);

@@ -141,9 +141,9 @@ static void on_pid(void *ctx, pid_t before, pid_t now)
 static void on_oom(evutil_socket_t fd, short what, void *arg)
 {
     struct arbiter *a = arg;
-    (void)what;
+    (void)fd, (void)what;
     fm_assert_on_loop();
-    fm_oom_changed(&a->oom, fd, fm_now());
+    fm_oom_changed(&a->oom, fm_now());
 }
 
 static void on_other(void *ctx, pid_t pid, int status) FM_UNCHECKED
@@ -197,7 +197,10 @@ static struct fm_roster_limits limits(const struct fm_options *o)
         .replaced = o->drain_timeout + quick,
         .quick = quick,
         .lifetime = o->worker_lifetime,
-        .draining = o->drain_workers ? o->drain_workers : o->workers,
+        .draining = o->drain_workers ? o->drain_workers
+                    : o->workers > 2 ? o->workers
+                                     : 2,
+        .patience = o->graceful_timeout,
     };
 }
 
@@ -493,6 +496,7 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
 static void resume(struct arbiter *a) FM_ON_LOOP
 {
     fm_info("SIGUSR2: this is fermata %s now; the workers are replaced", FM_VERSION);
+    fm_listen_warn_of_others(&a->conns, a->options);
     a->notices = (struct fm_notices){.ready = true, .generation = a->roster.generation};
     fm_children_reap(&a->children);
     start_generation(a);

@@ -38,13 +38,39 @@ void fm_hook_process_init(struct fm_hook_process *h)
     h->event = h->timer = NULL;
     h->fd = -1;
     h->waiting = 0;
-    h->process = FM_AGAIN_NONE;
+    h->process = h->leaving = FM_AGAIN_NONE;
+    h->leave_timer = NULL;
+}
+
+/* Where it has ended this does nothing to another process: it is known by its descriptor. */
+static void end_leaving(struct fm_hook_process *h)
+{
+    if (h->leave_timer)
+        event_free(h->leave_timer);
+    h->leave_timer = NULL;
+    fm_again_kill(&h->leaving);
+    fm_again_end(&h->leaving);
+}
+
+static void on_leave_timer(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    end_leaving(arg);
 }
 
 void fm_hook_process_renew(struct fm_hook_process *h, unsigned hooks)
 {
-    close_all(h); /* it reads to the end of what it was told */
+    struct timeval tv = {.tv_sec = (time_t)(FM_HOOK_TIME / FM_SEC)};
     h->hooks = hooks;
+    if (h->fd < 0)
+        return;
+    end_leaving(h);
+    h->leaving = h->process;
+    h->process = FM_AGAIN_NONE;
+    close_all(h); /* it reads to the end of what it was told */
+    h->leave_timer = evtimer_new(h->loop->base, on_leave_timer, h);
+    if (!h->leave_timer || evtimer_add(h->leave_timer, &tv) != 0)
+        end_leaving(h);
 }
 
 static void give_up(struct fm_hook_process *h, const char *why) FM_ON_LOOP
@@ -147,6 +173,7 @@ void fm_hook_process_wait(struct fm_hook_process *h, int stop_fd)
 void fm_hook_process_fini(struct fm_hook_process *h)
 {
     pid_t pid = h->process.pid;
+    end_leaving(h);
     if (h->fd < 0)
         return;
     shutdown(h->fd, SHUT_WR); /* it ends when it has read that */

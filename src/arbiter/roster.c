@@ -175,26 +175,49 @@ static struct fm_roster_worker *last_of(struct fm_roster *r, enum class class)
     return last;
 }
 
-/* Where too many drain beside those that serve, the one that has for longest has had its time. */
-static void end_crowd(struct fm_roster *r, uint64_t now)
+/* Of those that drain and were ready, or were not, and have not been told to end quickly: how many there are, and the
+ * one that has for longest. */
+static unsigned draining(struct fm_roster *r, bool was_ready, struct fm_roster_worker **first)
 {
-    for (;;) {
-        struct fm_roster_worker *first = NULL;
-        unsigned n = 0;
-        for (size_t i = 0; i < WORKERS; i++) {
-            struct fm_roster_worker *w = &r->workers[i];
-            if (w->pid <= 0 || w->state != FM_WORKER_DRAINING || w->quick)
-                continue;
-            n++;
-            if (!first || w->since < first->since)
-                first = w;
-        }
-        if (r->limits.draining == 0 || n <= r->limits.draining)
-            return;
-        say(r, FM_LOG_WARNING, "Worker %u (pid %ld) is told to end quickly: %u drain, and %u may (--drain-workers)",
-            first->slot, (long)first->pid, n, r->limits.draining);
-        drain(r, first, SIGQUIT, now);
+    unsigned n = 0;
+    *first = NULL;
+    for (size_t i = 0; i < WORKERS; i++) {
+        struct fm_roster_worker *w = &r->workers[i];
+        if (w->pid <= 0 || w->state != FM_WORKER_DRAINING || w->quick || w->was_ready != was_ready)
+            continue;
+        n++;
+        if (!*first || w->since < (*first)->since)
+            *first = w;
     }
+    return n;
+}
+
+/* May another one drain that serves?  Where as many do as may it waits, until one has ended, or the one that has
+ * drained for longest has had its time. */
+static bool has_room(struct fm_roster *r, uint64_t now, uint64_t *next)
+{
+    struct fm_roster_worker *first;
+    unsigned n = draining(r, true, &first);
+    if (r->limits.draining == 0 || n < r->limits.draining)
+        return true;
+    uint64_t until = first->since + r->limits.patience;
+    if (now < until) {
+        *next = until < *next ? until : *next;
+        return false;
+    }
+    say(r, FM_LOG_WARNING,
+        "Worker %u (pid %ld) is told to end quickly: %u drain, no more may (--drain-workers), and another one is to",
+        first->slot, (long)first->pid, n);
+    drain(r, first, SIGQUIT, now);
+    return true;
+}
+
+/* What was still loading when it was told to end has nothing to lose. */
+static void end_unready(struct fm_roster *r, uint64_t now)
+{
+    struct fm_roster_worker *first;
+    while (r->limits.draining > 0 && draining(r, false, &first) > r->limits.draining)
+        drain(r, first, SIGQUIT, now);
 }
 
 static void kill_late(struct fm_roster *r, uint64_t now, uint64_t *next)
@@ -276,12 +299,14 @@ static void start_missing(struct fm_roster *r, uint64_t now, uint64_t *next)
     struct tally t = tally(r);
     unsigned serving = t.ready + t.old_ready;
     unsigned at_once = t.old_ready == 0 ? r->wanted : serving < r->wanted && r->proven ? r->wanted - serving : 1;
+    if (t.ready > 0 && serving > r->wanted)
+        return; /* an old one waits for its turn to drain */
     for (unsigned slot = 0; slot < r->wanted && t.loading < at_once && t.loading + t.ready < r->wanted; slot++)
         if (!has_current(r, slot) && start_in(r, slot, now, next))
             t.loading++;
 }
 
-static void end_spare(struct fm_roster *r, uint64_t now)
+static void end_spare(struct fm_roster *r, uint64_t now, uint64_t *next)
 {
     for (;;) {
         struct tally t = tally(r);
@@ -293,7 +318,7 @@ static void end_spare(struct fm_roster *r, uint64_t now)
             w = last_of(r, OLD);
         else if (t.ready + t.loading > r->wanted)
             w = last_of(r, CURRENT);
-        if (!w)
+        if (!w || (w->state == FM_WORKER_READY && class_of(r, w) != LOST && !has_room(r, now, next)))
             return;
         if (w->why == FM_WHY_NOTHING)
             w->why = w->generation != r->generation ? FM_WHY_RELOAD : FM_WHY_FEWER;
@@ -332,9 +357,9 @@ uint64_t fm_roster_tick(struct fm_roster *r, uint64_t now)
     uint64_t next = UINT64_MAX;
     if (!r->stopping) {
         retire(r, now, &next);
-        end_spare(r, now);
+        end_spare(r, now, &next);
         start_missing(r, now, &next);
-        end_crowd(r, now);
+        end_unready(r, now);
         look_at_reload(r);
     }
     kill_late(r, now, &next);

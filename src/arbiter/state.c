@@ -15,7 +15,7 @@
 #include "fermata/util/text.h"
 #include "fermata/worker/listen.h"
 
-#define FORM 1 /* another number: lines mean something else, and a program that reads this one cannot read it */
+#define FORM 2 /* another number: lines mean something else, and a program that reads this one cannot read it */
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 #define COUNTED (sizeof(struct fm_counters_sum) / sizeof(uint64_t))
@@ -27,8 +27,13 @@ static void write_roster(FILE *f, const struct fm_roster *r)
     fprintf(f, "roster %u %u %d %d %u %" PRIu32 "\n", r->wanted, r->generation, r->proven, r->ever_ready,
             (unsigned)r->reload, r->random);
     for (unsigned i = 0; i < COUNT_OF(r->slots); i++)
-        if (r->slots[i].delay > 0)
-            fprintf(f, "slot %u %" PRIu64 " %" PRIu64 "\n", i, r->slots[i].delay, r->slots[i].start_at);
+        if (r->slots[i].delay > 0 || r->slots[i].exits > 0)
+            fprintf(f, "slot %u %" PRIu64 " %" PRIu64 " %u\n", i, r->slots[i].delay, r->slots[i].start_at,
+                    r->slots[i].exits);
+    for (unsigned i = 0; i < COUNT_OF(r->replaced); i++)
+        if (r->replaced[i] > 0)
+            fprintf(f, "replaced %u %" PRIu64 "\n", i, r->replaced[i]);
+    fprintf(f, "memory %" PRIu64 "\n", r->out_of_memory);
     for (unsigned i = 0; i < COUNT_OF(r->workers); i++) {
         const struct fm_roster_worker *w = &r->workers[i];
         if (w->pid > 0)
@@ -44,6 +49,9 @@ static void write_children(FILE *f, const struct fm_children *c)
     for (size_t i = 0; i < COUNTED; i++)
         fprintf(f, " %" PRIu64, ended[i]);
     putc('\n', f);
+    for (unsigned i = 0; i < COUNT_OF(c->ended_requests); i++)
+        if (c->ended_requests[i] > 0)
+            fprintf(f, "requests %u %" PRIu64 "\n", i, c->ended_requests[i]);
     for (unsigned i = 0; i < COUNT_OF(c->all); i++)
         if (c->all[i].pid > 0)
             fprintf(f, "child %ld %u %d %d\n", (long)c->all[i].pid, c->all[i].slot, c->all[i].control_fd,
@@ -107,9 +115,22 @@ static bool read_slot(struct fm_state *s, const char *text)
 {
     unsigned i;
     struct fm_roster_slot slot = {0};
-    if (sscanf(text, "%u %" SCNu64 " %" SCNu64, &i, &slot.delay, &slot.start_at) != 3 || i >= FM_WORKERS_MAX)
+    if (sscanf(text, "%u %" SCNu64 " %" SCNu64 " %u", &i, &slot.delay, &slot.start_at, &slot.exits) != 4 ||
+        i >= FM_WORKERS_MAX)
         return false;
     s->roster->slots[i] = slot;
+    return true;
+}
+
+/* Of "replaced" and "requests": a number of a place.  One that there is not is of a program that knows more. */
+static bool read_place(uint64_t *places, size_t n, const char *text)
+{
+    unsigned i;
+    uint64_t number;
+    if (sscanf(text, "%u %" SCNu64, &i, &number) != 2)
+        return false;
+    if (i < n)
+        places[i] = number;
     return true;
 }
 
@@ -200,6 +221,12 @@ static bool read_line(struct fm_state *s, const struct fm_options *o, const char
         return read_roster(s, text);
     if (IS("slot"))
         return read_slot(s, text);
+    if (IS("replaced"))
+        return read_place(s->roster->replaced, COUNT_OF(s->roster->replaced), text);
+    if (IS("memory"))
+        return sscanf(text, "%" SCNu64, &s->roster->out_of_memory) == 1;
+    if (IS("requests"))
+        return read_place(s->children->ended_requests, COUNT_OF(s->children->ended_requests), text);
     if (IS("worker"))
         return read_worker(s, text);
     if (IS("child"))

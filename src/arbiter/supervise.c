@@ -7,6 +7,7 @@
 #include "fermata/arbiter/usage.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/log.h"
+#include "fermata/worker/signals.h"
 
 #define LATE FM_SEC /* that the arbiter may be, and judge still */
 #define MEASURE (5 * FM_SEC)
@@ -55,6 +56,15 @@ static bool has_waiting(const struct fm_supervisor *s)
     return poll(fds, s->nclients, 0) > 0;
 }
 
+/* It is asked where its threads are, unless it has said so because it is stuck otherwise. */
+static void be_silent(struct fm_supervisor *s, const struct fm_roster_worker *w, uint64_t now) FM_ON_LOOP
+{
+    uint8_t before = w->why;
+    fm_roster_mark(s->roster, w->pid, FM_WHY_SILENT, now);
+    if (w->why != before)
+        fm_children_signal(s->children, w->pid, FM_STACKS_NUMBER);
+}
+
 static bool look(struct fm_supervisor *s, unsigned place, bool waiting, uint64_t now) FM_ON_LOOP
 {
     const struct fm_roster_worker *w = &s->roster->workers[place];
@@ -64,7 +74,7 @@ static bool look(struct fm_supervisor *s, unsigned place, bool waiting, uint64_t
     switch (fm_vigil_look(&s->vigils[place], w->pid, sum.cell[FM_C_TURNS], matters, s->options->timeout, now)) {
     case FM_VERDICT_IDLE: return matters;
     case FM_VERDICT_ASK: fm_children_ping(s->children, w->pid); return true;
-    case FM_VERDICT_SILENT: fm_roster_mark(s->roster, w->pid, FM_WHY_SILENT, now); return true;
+    case FM_VERDICT_SILENT: be_silent(s, w, now); return true;
     case FM_VERDICT_TURNS:
     case FM_VERDICT_WAIT: break;
     }

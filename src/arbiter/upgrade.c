@@ -15,6 +15,7 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "fermata/worker/configure.h"
 #include "fermata/worker/logs.h"
 #include "fermata/worker/notify.h"
 
@@ -29,15 +30,21 @@ struct environment {
     char **all; /* freed; its other texts are this process's */
 };
 
-/* Ours, with the variable, and what the service manager has set. */
-static void make_environment(struct environment *e, const char *how, int state_fd, int pipe_fd)
+/* Ours, with the variable, and what the service manager has set.  The settings that a file has made are a child's of
+ * this process, which the check is: it is to read the file, as the program in our place will. */
+static void make_environment(struct environment *e, bool check, int state_fd, int pipe_fd)
 {
+    static const char settings[] = FM_SETTINGS_VARIABLE "=";
     size_t n = 0;
-    snprintf(e->variable, sizeof e->variable, FM_UPGRADE_VARIABLE "=%s:%d:%d", how, state_fd, pipe_fd);
+    snprintf(e->variable, sizeof e->variable, FM_UPGRADE_VARIABLE "=%s:%d:%d", check ? "check" : "go", state_fd,
+             pipe_fd);
     while (environ[n])
         n++;
     e->all = fm_calloc(n + 2 + FM_NOTIFY_VARIABLES, sizeof *e->all);
-    memcpy(e->all, environ, n * sizeof *e->all);
+    n = 0;
+    for (char **v = environ; *v; v++)
+        if (!check || strncmp(*v, settings, sizeof settings - 1) != 0)
+            e->all[n++] = *v;
     e->all[n++] = e->variable;
     fm_notify_variables(e->all + n);
 }
@@ -69,7 +76,7 @@ static int start_check(struct fm_upgrade *u, int state_fd)
     struct environment e;
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
         return -errno;
-    make_environment(&e, "check", state_fd, ends[1]);
+    make_environment(&e, true, state_fd, ends[1]);
     pid_t pid = fork();
     int err = -errno;
     if (pid == 0)
@@ -113,7 +120,7 @@ static void take_over(struct fm_upgrade *u) FM_ON_LOOP
     if (fd >= 0) {
         fm_info("SIGUSR2: %s takes over", u->argv[0]);
         fm_logs_flush(fm_now() + FM_SEC);
-        make_environment(&e, "go", fd, -1);
+        make_environment(&e, false, fd, -1);
         fm_state_keep_open(u->state, true);
         fcntl(fd, F_SETFD, 0);
         execute(u, e.all);

@@ -5,7 +5,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -17,6 +16,7 @@
 #include "fermata/util/buf.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
+#include "fermata/util/helper.h"
 #include "fermata/util/log.h"
 
 #define SETTLE 50           /* ms without a change before the files are looked at */
@@ -187,22 +187,6 @@ static void *run(void *arg)
 
 /* ---- life ---- */
 
-static int start_thread(struct fm_watch *w)
-{
-    pthread_attr_t attr;
-    pthread_t thread;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, STACK);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int err = pthread_create(&thread, &attr, run, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
-    return -err;
-}
-
 static void free_watch(struct fm_watch *w)
 {
     fm_tree_fini(&w->tree);
@@ -238,7 +222,7 @@ struct fm_watch *fm_watch_start(const struct fm_options *o, struct fm_loop *loop
         fm_warn("--reload: there is no inotify: %s; the files are looked at twice a second", fm_strerror(-errno));
     for (unsigned i = 0; i < o->nreload_extra; i++)
         fm_tree_add_pattern(&w->tree, o->reload_extra[i]);
-    *err = w->wake_fd >= 0 ? start_thread(w) : -errno;
+    *err = w->wake_fd >= 0 ? fm_helper_start(run, w, STACK) : -errno;
     if (*err == 0)
         return w;
     free_watch(w);

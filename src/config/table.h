@@ -55,7 +55,8 @@
     X(0, "drain-timeout", SECONDS, drain_timeout, NULL, "SEC",                                                         \
       "time for requests to end in a worker that is replaced [as --graceful-timeout]")                                 \
     X(0, "drain-workers", MAYBE, drain_workers, "0", "N",                                                              \
-      "replaced workers that may be there at a time; of one more the oldest ends quickly; 0 is as many as --workers")  \
+      "replaced workers that may drain at a time: another one goes on until one has ended or has had "                 \
+      "--graceful-timeout; 0 is as many as --workers, and 2 at least")                                                 \
     X('t', "timeout", SECONDS, timeout, "30", "SEC",                                                                   \
       "a worker is replaced that does not answer for so long, or whose threads are all in one step for so long "       \
       "while requests wait; 0 is off")                                                                                 \

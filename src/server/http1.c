@@ -12,6 +12,7 @@
 #include "fermata/http/traceparent.h"
 #include "fermata/net/proxy_protocol.h"
 #include "fermata/server/access.h"
+#include "fermata/server/refused.h"
 #include "fermata/server/timeouts.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
@@ -113,25 +114,6 @@ static void linger(struct fm_http1 *c) FM_ON_LOOP
 
 /* ---- reading ---- */
 
-/* Says why: each time at level debug, else rate-limited, for it may happen very often. */
-static void log_refusal(struct fm_http1 *c, const struct fm_http_error *error) FM_ON_LOOP
-{
-    static struct fm_ratelimit places[FM_REFUSALS_END]; /* one for each reason */
-    char what[256], id[FM_ID_MAX + 8] = "";
-    bool debug = fm_log_on(FM_LOG_DEBUG);
-    const char *remote = *c->remote ? c->remote : "unix";
-    const struct fm_request *r = fm_parser_request(c->parser);
-    fm_parser_describe(c->parser, what, sizeof what);
-    if (r && r->id_len > 0)
-        snprintf(id, sizeof id, " (id %.*s)", (int)r->id_len, fm_request_id(r));
-    if (debug)
-        fm_debug("refused with %d (%s): %s; from %s: \"%s\"%s", error->status, error->slug, error->reason, remote, what,
-                 id);
-    else
-        fm_log_ratelimited(&places[error->id], FM_LOG_WARNING, "refused with %d (%s): %s; from %s: \"%s\"%s",
-                           error->status, error->slug, error->reason, remote, what, id);
-}
-
 /* Exactly one answer, and nothing after the error is ever treated as a request. */
 static void refuse(struct fm_http1 *c, const struct fm_http_error *error) FM_ON_LOOP
 {
@@ -139,7 +121,7 @@ static void refuse(struct fm_http1 *c, const struct fm_http_error *error) FM_ON_
     bool is_head = fm_parser_is_head(c->parser);
     fm_count_refused(error->id);
     fm_count((enum fm_counter)(FM_C_REQ_1XX + error->status / 100 - 1));
-    log_refusal(c, error);
+    fm_refused_log(error, c->parser, c->remote);
     struct iovec piece = {text, fm_h1_plain(text, error->status, is_head)};
     bool sent = fm_stream_send(&c->stream, &piece, 1, 0) != FM_SENT_GONE;
     if (c->service->statsd)

@@ -84,7 +84,7 @@ static void *serve(void *arg)
 /* 0 or a negated errno. */
 static int start_thread(struct pool *pool)
 {
-    int err = fm_helper_start(serve, pool);
+    int err = fm_helper_start(serve, pool, 0);
     pool->threads += err == 0;
     return err;
 }

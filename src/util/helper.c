@@ -6,7 +6,7 @@
 
 #define STACK (256 * 1024)
 
-int fm_helper_start(void *(*body)(void *), void *arg)
+int fm_helper_start(void *(*body)(void *), void *arg, size_t stack)
 {
     pthread_attr_t attr;
     pthread_t thread;
@@ -14,7 +14,7 @@ int fm_helper_start(void *(*body)(void *), void *arg)
     sigfillset(&all);
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, STACK);
+    pthread_attr_setstacksize(&attr, stack ? stack : STACK);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int err = pthread_create(&thread, &attr, body, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

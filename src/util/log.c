@@ -276,8 +276,7 @@ void fm_log(enum fm_log_level level, const char *fmt, ...)
 
 void fm_log_not_reopened(const struct fm_logfile_kind *of, const char *path, int err)
 {
-    char text[128];
-    fm_error("%s %s: %s; writing to the old file goes on", of->name, path, strerror_r(-err, text, sizeof text));
+    fm_error("%s %s: %s; writing to the old file goes on", of->name, path, strerror(-err));
 }
 
 void fm_log_ratelimited(struct fm_ratelimit *place, enum fm_log_level level, const char *fmt, ...)

@@ -340,7 +340,7 @@ int fm_logfile_start(struct fm_logfile *f, size_t ring)
     f->cap = ring;
     f->ring = malloc(ring);
     f->batch = malloc(BATCH);
-    int err = f->ring && f->batch ? fm_helper_start(run, f) : -ENOMEM;
+    int err = f->ring && f->batch ? fm_helper_start(run, f, 0) : -ENOMEM;
     f->started = err == 0;
     return err;
 }

@@ -12,8 +12,7 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
-#include "fermata/util/fds.h"
-#include "fermata/util/helper.h"
+#include "fermata/util/sender.h"
 
 #define GATHER (100 * FM_MS)
 #define DURATIONS 8192      /* of one batch; those beyond it are not sent */
@@ -36,13 +35,10 @@ struct fm_statsd {
     char datagram[LOCAL_DATAGRAM];
     size_t len;
     unsigned values; /* in it */
-    bool in_trouble;
     uint64_t lost;
-    bool started;         /* set once */
-    pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t work, idle;
+    struct fm_sender sender;         /* its lock guards what follows */
     struct batch *filling, *sending; /* the latter is the thread's while it sends */
-    bool waiting, hurry;
+    bool hurry;
 };
 
 /* ---- options ---- */
@@ -76,37 +72,21 @@ const char *fm_statsd_parse_text(const char **to, const char *text)
 struct fm_statsd *fm_statsd_new(const struct fm_statsd_config *config)
 {
     struct fm_statsd *s = fm_calloc(1, sizeof *s);
-    pthread_condattr_t attr;
     s->config = config;
     s->filling = fm_calloc(1, sizeof *s->filling);
     s->sending = fm_calloc(1, sizeof *s->sending);
     fm_dial_init(&s->dial, &config->to);
-    pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->work, &attr);
-    pthread_cond_init(&s->idle, &attr);
-    pthread_condattr_destroy(&attr);
+    fm_sender_init(&s->sender);
     return s;
 }
 
-/* What is being filled, locked; NULL in a child that the application has forked, where the lock may be held by a thread
- * that is not there. */
-static struct batch *open_batch(struct fm_statsd *s)
-{
-    if (atomic_load_explicit(&fm_forked, memory_order_relaxed))
-        return NULL;
-    pthread_mutex_lock(&s->lock);
-    return s->filling;
-}
+/* What is being filled, locked; NULL in a child that the application has forked. */
+static struct batch *open_batch(struct fm_statsd *s) { return fm_sender_enter(&s->sender) ? s->filling : NULL; }
 
 static void close_batch(struct fm_statsd *s)
 {
     s->filling->any = true;
-    if (s->waiting)
-        pthread_cond_signal(&s->work);
-    s->waiting = false;
-    pthread_mutex_unlock(&s->lock);
+    fm_sender_leave(&s->sender);
 }
 
 void fm_statsd_request(struct fm_statsd *s, unsigned status, uint64_t took)
@@ -145,16 +125,6 @@ void fm_statsd_workers(struct fm_statsd *s, unsigned n)
 
 /* ---- sending ---- */
 
-static void tell(struct fm_statsd *s, int err)
-{
-    uint64_t lost = err == 0 ? s->lost : 0;
-    if ((err != 0 && !s->in_trouble) || lost > 0)
-        s->config->trouble(err, lost);
-    if (err == 0)
-        s->lost = 0;
-    s->in_trouble = err != 0;
-}
-
 /* Values are of their moment: what cannot be sent is gone. */
 static void send_datagram(struct fm_statsd *s)
 {
@@ -165,7 +135,8 @@ static void send_datagram(struct fm_statsd *s)
         fm_count_add(FM_C_LOST_STATSD, s->values);
         s->lost += s->values;
     }
-    tell(s, err);
+    fm_sender_tell(&s->sender, s->config->trouble, err, s->lost);
+    s->lost = err == 0 ? 0 : s->lost;
     s->len = s->values = 0;
 }
 
@@ -213,15 +184,11 @@ static void send_batch(struct fm_statsd *s, const struct batch *b)
 /* Waits for something, and then for what else comes.  The lock is held. */
 static void wait_for_work(struct fm_statsd *s)
 {
-    while (!s->filling->any) {
-        pthread_cond_broadcast(&s->idle);
-        s->waiting = true;
-        pthread_cond_wait(&s->work, &s->lock);
-        s->waiting = false;
-    }
+    while (!s->filling->any)
+        fm_sender_rest(&s->sender);
     uint64_t until = fm_now() + GATHER;
     struct timespec t = {(time_t)(until / FM_SEC), (long)(until % FM_SEC)};
-    while (!s->hurry && pthread_cond_timedwait(&s->work, &s->lock, &t) != ETIMEDOUT)
+    while (!s->hurry && pthread_cond_timedwait(&s->sender.work, &s->sender.lock, &t) != ETIMEDOUT)
         ;
 }
 
@@ -230,38 +197,36 @@ static void *run(void *arg)
     struct fm_statsd *s = arg;
     pthread_setname_np(pthread_self(), "fermata-statsd");
     for (;;) {
-        pthread_mutex_lock(&s->lock);
+        pthread_mutex_lock(&s->sender.lock);
         wait_for_work(s);
         struct batch *b = s->filling;
         s->filling = s->sending;
         s->sending = b;
-        pthread_mutex_unlock(&s->lock);
+        pthread_mutex_unlock(&s->sender.lock);
         send_batch(s, b);
         memset(b, 0, sizeof *b);
     }
     return NULL;
 }
 
-int fm_statsd_start(struct fm_statsd *s)
+int fm_statsd_start(struct fm_statsd *s) { return fm_sender_start(&s->sender, run, s); }
+
+/* What is being gathered is sent at once. */
+static void hurry(struct fm_statsd *s, bool on)
 {
-    int err = fm_helper_start(run, s);
-    s->started = err == 0;
-    return err;
+    if (!s->sender.started || !fm_sender_enter(&s->sender))
+        return;
+    s->hurry = on;
+    pthread_cond_signal(&s->sender.work);
+    pthread_mutex_unlock(&s->sender.lock);
 }
+
+static bool is_empty(const void *owner) { return !((const struct fm_statsd *)owner)->filling->any; }
 
 bool fm_statsd_flush(struct fm_statsd *s, uint64_t until)
 {
-    struct timespec t = {(time_t)(until / FM_SEC), (long)(until % FM_SEC)};
-    bool late = false;
-    if (!s->started || atomic_load_explicit(&fm_forked, memory_order_relaxed))
-        return true;
-    pthread_mutex_lock(&s->lock);
-    s->hurry = true;
-    pthread_cond_signal(&s->work);
-    while (!late && (s->filling->any || !s->waiting))
-        late = pthread_cond_timedwait(&s->idle, &s->lock, &t) == ETIMEDOUT;
-    bool done = !s->filling->any && s->waiting;
-    s->hurry = false;
-    pthread_mutex_unlock(&s->lock);
+    hurry(s, true);
+    bool done = fm_sender_flush(&s->sender, until, is_empty, s);
+    hurry(s, false);
     return done;
 }

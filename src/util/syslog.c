@@ -13,8 +13,7 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
-#include "fermata/util/fds.h"
-#include "fermata/util/helper.h"
+#include "fermata/util/sender.h"
 #include "fermata/util/text.h"
 
 #define LONGEST (32 * 1024) /* of a message; what is longer is cut, as few daemons take more, and no datagram does */
@@ -24,15 +23,11 @@
 struct fm_syslog {
     const struct fm_syslog_config *config;
     char host[65];
-    struct fm_dial dial;        /* the thread's, as the next two */
+    struct fm_dial dial;        /* the thread's, as the next one */
     char message[LONGEST + 64]; /* being sent */
-    bool in_trouble;
-    bool started;         /* set once */
-    pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t work, idle;
-    char *ring; /* messages, each behind its length (uint32_t) */
+    struct fm_sender sender;    /* its lock guards what follows */
+    char *ring;                 /* messages, each behind its length (uint32_t) */
     size_t cap, head, len;
-    bool waiting;     /* the thread waits for work */
     uint64_t dropped; /* messages, which were not told yet */
 };
 
@@ -107,19 +102,13 @@ const char *fm_syslog_parse_name(const char **name, const char *text)
 struct fm_syslog *fm_syslog_new(const struct fm_syslog_config *config, size_t ring)
 {
     struct fm_syslog *s = fm_calloc(1, sizeof *s);
-    pthread_condattr_t attr;
     s->config = config;
     s->cap = ring;
     s->ring = fm_malloc(ring);
     if (gethostname(s->host, sizeof s->host - 1) != 0 || s->host[0] == '\0')
         memcpy(s->host, "-", 2);
     fm_dial_init(&s->dial, &config->to);
-    pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->work, &attr);
-    pthread_cond_init(&s->idle, &attr);
-    pthread_condattr_destroy(&attr);
+    fm_sender_init(&s->sender);
     return s;
 }
 
@@ -150,24 +139,22 @@ void fm_syslog_put(struct fm_syslog *s, unsigned severity, const char *msgid, co
     char head[HEAD_SIZE];
     while (n > 0 && text[n - 1] == '\n')
         n--;
-    if (n == 0 || atomic_load_explicit(&fm_forked, memory_order_relaxed))
+    if (n == 0)
         return;
     size_t k = make_head(s, head, severity, msgid);
     n = n < LONGEST - k ? n : LONGEST - k;
     uint32_t all = (uint32_t)(k + n);
-    pthread_mutex_lock(&s->lock);
+    if (!fm_sender_enter(&s->sender))
+        return;
     if (sizeof all + all <= s->cap - s->len) {
         copy_in(s, &all, sizeof all);
         copy_in(s, head, k);
         copy_in(s, text, n);
-        if (s->waiting)
-            pthread_cond_signal(&s->work);
-        s->waiting = false;
     } else {
         s->dropped++;
         fm_count(FM_C_LOST_SYSLOG);
     }
-    pthread_mutex_unlock(&s->lock);
+    fm_sender_leave(&s->sender);
 }
 
 /* ---- the thread ---- */
@@ -185,12 +172,8 @@ static void copy_out(struct fm_syslog *s, void *to, size_t n)
 static size_t next(struct fm_syslog *s)
 {
     uint32_t n;
-    while (s->len == 0) {
-        pthread_cond_broadcast(&s->idle);
-        s->waiting = true;
-        pthread_cond_wait(&s->work, &s->lock);
-        s->waiting = false;
-    }
+    while (s->len == 0)
+        fm_sender_rest(&s->sender);
     copy_out(s, &n, sizeof n);
     copy_out(s, s->message, n);
     return n;
@@ -218,14 +201,12 @@ static size_t frame(struct fm_syslog *s, size_t n)
 
 static void tell(struct fm_syslog *s, int err)
 {
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->sender.lock);
     uint64_t dropped = err == 0 ? s->dropped : 0;
     if (err == 0)
         s->dropped = 0;
-    pthread_mutex_unlock(&s->lock);
-    if ((err != 0 && !s->in_trouble) || dropped > 0)
-        s->config->trouble(err, dropped);
-    s->in_trouble = err != 0;
+    pthread_mutex_unlock(&s->sender.lock);
+    fm_sender_tell(&s->sender, s->config->trouble, err, dropped);
 }
 
 static void *run(void *arg)
@@ -233,9 +214,9 @@ static void *run(void *arg)
     struct fm_syslog *s = arg;
     pthread_setname_np(pthread_self(), "fermata-syslog");
     for (;;) {
-        pthread_mutex_lock(&s->lock);
+        pthread_mutex_lock(&s->sender.lock);
         size_t n = next(s);
-        pthread_mutex_unlock(&s->lock);
+        pthread_mutex_unlock(&s->sender.lock);
         n = frame(s, n);
         for (int err; (err = fm_dial_send(&s->dial, s->message, n)) != 0;) {
             if (err == -EMSGSIZE) { /* a daemon, or a network, that takes less */
@@ -250,23 +231,8 @@ static void *run(void *arg)
     return NULL;
 }
 
-int fm_syslog_start(struct fm_syslog *s)
-{
-    int err = fm_helper_start(run, s);
-    s->started = err == 0;
-    return err;
-}
+int fm_syslog_start(struct fm_syslog *s) { return fm_sender_start(&s->sender, run, s); }
 
-bool fm_syslog_flush(struct fm_syslog *s, uint64_t until)
-{
-    struct timespec t = {(time_t)(until / FM_SEC), (long)(until % FM_SEC)};
-    bool late = false;
-    if (!s->started || atomic_load_explicit(&fm_forked, memory_order_relaxed))
-        return true;
-    pthread_mutex_lock(&s->lock);
-    while (!late && !(s->len == 0 && s->waiting))
-        late = pthread_cond_timedwait(&s->idle, &s->lock, &t) == ETIMEDOUT;
-    bool done = s->len == 0 && s->waiting;
-    pthread_mutex_unlock(&s->lock);
-    return done;
-}
+static bool is_empty(const void *owner) { return ((const struct fm_syslog *)owner)->len == 0; }
+
+bool fm_syslog_flush(struct fm_syslog *s, uint64_t until) { return fm_sender_flush(&s->sender, until, is_empty, s); }

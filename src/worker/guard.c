@@ -12,6 +12,7 @@
 #include "fermata/worker/drain.h"
 #include "fermata/worker/notify.h"
 #include "fermata/worker/signals.h"
+#include "fermata/wsgi/stacks.h"
 
 #define STACK (256 * 1024)
 #define START_TIME (2 * FM_SEC) /* for the import of an application to be interrupted */
@@ -77,13 +78,23 @@ static void take_nothing(int number)
             fm_log_ratelimited(&places[i], FM_LOG_INFO, "%s: there is nothing to do for it", names[i].name);
 }
 
+/* The loop cannot say it, which is what is asked about, and no thread of Python need be able to. */
+static void take_stacks(int number)
+{
+    (void)number;
+    if (guard.stage == SERVING)
+        fm_stacks_log("The event loop does not turn");
+}
+
 static const struct {
     int number;
     void (*take)(int number);
 } actions[] = {
-    {SIGTERM, take_end},     {SIGINT, take_end},      {SIGQUIT, take_end},
-    {SIGUSR1, take_reopen},  {SIGHUP, take_nothing},  {SIGUSR2, take_nothing},
-    {SIGTTIN, take_nothing}, {SIGTTOU, take_nothing}, {SIGWINCH, take_nothing},
+    {SIGTERM, take_end},      {SIGINT, take_end},
+    {SIGQUIT, take_end},      {SIGUSR1, take_reopen},
+    {SIGHUP, take_nothing},   {SIGUSR2, take_nothing},
+    {SIGTTIN, take_nothing},  {SIGTTOU, take_nothing},
+    {SIGWINCH, take_nothing}, {FM_SIGNAL_STACKS, take_stacks},
 };
 
 /* ---- the thread ---- */
@@ -140,6 +151,8 @@ int fm_guard_start(struct fm_worker *w)
     guard.started = err == 0;
     if (guard.started)
         fm_signals_hold();
+    if (guard.started && w->handed.any)
+        fm_signals_stacks();
     return -err;
 }
 

@@ -124,6 +124,28 @@ int fm_listen_adopt(struct fm_conns *conns, const struct fm_options *o, const in
     return 0;
 }
 
+/* A port that the kernel chose is none that was asked for, and localhost is two addresses: of these nothing is said. */
+static bool is_open_already(const struct fm_conns *conns, const struct fm_addr *addr, const char *url)
+{
+    bool any = addr->u.sa.sa_family != AF_UNIX && fm_addr_port(addr) == 0;
+    for (unsigned i = 0; i < conns->nbound && !any; i++) {
+        char open[FM_ADDR_TEXT];
+        fm_addr_url(&conns->bound[i].listener.addr, open);
+        any = strcmp(open, url) == 0;
+    }
+    return any || addr->is_fd || addr->is_localhost;
+}
+
+void fm_listen_warn_of_others(const struct fm_conns *conns, const struct fm_options *o)
+{
+    for (unsigned i = 0; i < o->nbinds; i++) {
+        char url[FM_ADDR_TEXT];
+        fm_addr_url(&o->bind[i], url);
+        if (!is_open_already(conns, &o->bind[i], url))
+            fm_warn("--bind %s is not open: the sockets stay as they are, and another one takes a restart", url);
+    }
+}
+
 void fm_listen_close(struct fm_conns *conns)
 {
     for (unsigned i = 0; i < conns->nbound; i++)

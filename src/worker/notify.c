@@ -109,7 +109,7 @@ static void *send_late(void *text)
 static void have_it_sent(const char *text)
 {
     char *copy = fm_strdup(text);
-    if (fm_helper_start(send_late, copy) != 0)
+    if (fm_helper_start(send_late, copy, 0) != 0)
         free(copy);
 }
 

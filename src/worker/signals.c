@@ -3,14 +3,12 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <stddef.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fermata/py/interp.h"
-#include "fermata/util/clock.h"
+#include "fermata/util/bell.h"
 
 static const int caught[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGWINCH};
 #define NCAUGHT (sizeof caught / sizeof *caught)
@@ -18,7 +16,7 @@ static const int caught[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2,
 
 static pid_t server_pid;
 static struct sigaction before[NCAUGHT], before_pipe; /* what was set when we came */
-static sem_t wanted;
+static struct fm_bell wanted;
 static atomic_uint noted; /* these are lock-free, so a handler may use them */
 static atomic_uint interrupts;
 static atomic_bool held, interrupting, end_noted;
@@ -60,8 +58,25 @@ static void on_signal(int number)
             fm_interp_interrupt();
     }
     atomic_fetch_or(&noted, FM_SIGNAL(number));
-    sem_post(&wanted);
+    fm_bell_ring(&wanted);
     errno = saved;
+}
+
+static void on_stacks(int number)
+{
+    int saved = errno;
+    (void)number;
+    if (getpid() == server_pid) {
+        atomic_fetch_or(&noted, FM_SIGNAL(FM_SIGNAL_STACKS));
+        sem_post(&wanted);
+    }
+    errno = saved;
+}
+
+void fm_signals_stacks(void)
+{
+    struct sigaction action = {.sa_handler = on_stacks, .sa_flags = SA_RESTART};
+    sigaction(FM_STACKS_NUMBER, &action, NULL);
 }
 
 static void catch (int number, int flags)
@@ -72,8 +87,6 @@ static void catch (int number, int flags)
 
 void fm_signals_first(void)
 {
-    if (server_pid == 0)
-        sem_init(&wanted, 0, 0);
     server_pid = getpid();
     sigaction(SIGPIPE, NULL, &before_pipe);
     signal(SIGPIPE, SIG_IGN);
@@ -134,16 +147,13 @@ bool fm_signals_end_noted(void) { return atomic_load(&end_noted); }
 
 unsigned fm_signals_wait(uint64_t until)
 {
-    struct timespec at = {(time_t)(until / FM_SEC), (long)(until % FM_SEC)};
-    int err = until == UINT64_MAX ? sem_wait(&wanted) : sem_clockwait(&wanted, CLOCK_MONOTONIC, &at);
-    while (err == 0 && sem_trywait(&wanted) == 0)
-        ;
+    fm_bell_wait(&wanted, until);
     return fm_signals_taken();
 }
 
 unsigned fm_signals_taken(void) { return atomic_exchange(&noted, 0); }
 
-void fm_signals_poke(void) { sem_post(&wanted); }
+void fm_signals_poke(void) { fm_bell_ring(&wanted); }
 
 void fm_signals_take_here(void)
 {
@@ -151,5 +161,6 @@ void fm_signals_take_here(void)
     sigfillset(&set);
     for (size_t i = 0; i < NCAUGHT; i++)
         sigdelset(&set, caught[i]);
+    sigdelset(&set, FM_STACKS_NUMBER);
     pthread_sigmask(SIG_SETMASK, &set, NULL);
 }

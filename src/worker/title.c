@@ -1,6 +1,7 @@
 /* Titles of processes; see worker/title.h. */
 #include "fermata/worker/title.h"
 
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +60,56 @@ char **fm_title_take(int argc, char **argv)
     title.environ_ = variables;
     environ = variables;
     return args;
+}
+
+/* The numbers of /proc/self/stat from one to another; the second field is a name, which may have any character in it.
+ */
+static bool read_stat(unsigned from, unsigned to, unsigned long *numbers)
+{
+    char text[2048], *at;
+    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    at = strrchr(text, ')');
+    for (unsigned field = 3; at && field <= to; field++) {
+        at = strchr(at + 1, ' ');
+        if (at && field >= from)
+            numbers[field - from] = strtoul(at + 1, NULL, 10);
+    }
+    return at != NULL;
+}
+
+/* Where it lies in the area, the environment is copied.  What was set since the process began lies elsewhere. */
+static void copy_environment(const char *begin, const char *end)
+{
+    size_t n = 0, size = 0;
+    for (; environ[n]; n++)
+        if (environ[n] >= begin && environ[n] < end)
+            size += strlen(environ[n]) + 1;
+    char **copy = fm_malloc((n + 1) * sizeof *copy + size), *to = (char *)(copy + n + 1);
+    for (size_t i = 0; i < n; i++) {
+        bool inside = environ[i] >= begin && environ[i] < end;
+        copy[i] = inside ? to : environ[i];
+        to = inside ? stpcpy(to, environ[i]) + 1 : to;
+    }
+    copy[n] = NULL;
+    title.environ_ = environ = copy;
+}
+
+void fm_title_find(void)
+{
+    unsigned long at[4]; /* arg_start, arg_end, env_start, env_end */
+    if (!read_stat(48, 51, at) || at[0] == 0 || at[1] <= at[0])
+        return;
+    if (at[2] == at[1] && at[3] > at[2])
+        copy_environment((const char *)at[2], (const char *)at[3]);
+    else
+        at[3] = at[1];
+    title.area = (char *)at[0];
+    title.args = at[1] - at[0];
+    title.size = at[3] - at[0];
 }
 
 /* A title that is longer than the command was goes on where the environment was: the kernel shows that if the last byte

@@ -308,6 +308,12 @@ static void load(struct fm_worker *w) FM_NEEDS_GIL
     fm_signals_interrupt(false);
 }
 
+/* Where a thread waits for the GIL for too long, or the arbiter finds that the loop does not turn. */
+static bool logs_stacks(const struct fm_worker *w)
+{
+    return w->options->gil_timeout > 0 || (w->handed.any && w->options->timeout > 0);
+}
+
 /* Python, the pool threads, the application.  One that a zygote has forked has the first and the last of them; threads
  * are not copied by a fork.  FM_EXIT_OK with the GIL held, or the exit code after a message. */
 static int start_python(struct fm_worker *w, const char *program) FM_UNCHECKED
@@ -315,7 +321,7 @@ static int start_python(struct fm_worker *w, const char *program) FM_UNCHECKED
     int code = w->handed.loaded ? FM_EXIT_OK : fm_load_start(w->options, program);
     if (code != FM_EXIT_OK)
         return code;
-    if ((w->options->gil_timeout > 0 && fm_stacks_prepare() != 0) || start_threads(w) != 0) {
+    if ((logs_stacks(w) && fm_stacks_prepare() != 0) || start_threads(w) != 0) {
         fm_interp_print_error();
         return FM_EXIT_OTHER;
     }

@@ -40,6 +40,10 @@ int fm_stacks_prepare(void)
 static void *stacks_main(void *arg)
 {
     static char text[MOST];
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, SIGRTMAX);
+    pthread_sigmask(SIG_UNBLOCK, &one, NULL); /* the thread that asks may take no signals */
     pthread_setname_np(pthread_self(), "fermata-stacks");
     if (ftruncate(memory_fd, 0) == 0 && lseek(memory_fd, 0, SEEK_SET) == 0 &&
         pthread_kill(pthread_self(), SIGRTMAX) == 0) {

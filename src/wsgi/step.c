@@ -291,6 +291,9 @@ static enum step_result send_block(struct fm_run *run, struct fm_thread *thread,
 
 #define SMALL_FILE (256 * 1024)
 
+/* Of musl 1.2.5: a wheel that was built with it runs with older ones as well. */
+#pragma weak preadv2
+
 /* The region of a file as bytes, if it is small and in the page cache, so that reading it does not wait; or NULL. */
 static PyObject *cached_region(int fd, int64_t pos, int64_t len)
 {
@@ -300,7 +303,7 @@ static PyObject *cached_region(int fd, int64_t pos, int64_t len)
         return NULL;
     }
     struct iovec to = {PyBytes_AS_STRING(bytes), (size_t)len};
-    if (preadv2(fd, &to, 1, pos, RWF_NOWAIT) == len)
+    if (preadv2 && preadv2(fd, &to, 1, pos, RWF_NOWAIT) == len)
         return bytes;
     Py_DECREF(bytes); /* not all of it, or the file system cannot tell */
     return NULL;

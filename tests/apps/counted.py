@@ -1,6 +1,7 @@
 """Notes of each request that it has begun, under the id that it was sent with, in the file $COUNTED: so what is lost or
 done twice shows, whichever process it was in.  It is apps/workers.py otherwise."""
 
+import ctypes
 import os
 import signal
 import threading
@@ -120,7 +121,19 @@ def environment():
     os.environ.clear()
 
 
-ALL = (fork, orphan, return_, close, directory, umask, mask, threads, environment)
+def gil():
+    """Holds it for two seconds."""
+    ctypes.PyDLL(None).sleep(2)
+
+
+def memory():
+    """All that there is."""
+    hoard = []
+    while True:
+        hoard.append(b"x" * (16 << 20))
+
+
+ALL = (fork, orphan, return_, close, directory, umask, mask, threads, environment, gil, memory)
 MISCHIEF = {f.__name__.strip("_"): f for f in ALL}
 
 

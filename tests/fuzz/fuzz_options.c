@@ -6,7 +6,6 @@
  *
  * Covers: src/config/options.c src/config/given.c src/config/names.c src/config/kinds.c src/config/identity.c
  * src/net/addr.c */
-#include <netdb.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,27 +13,11 @@
 
 #include "compare.h"
 #include "fermata/config/options.h"
+#include "outside.h"
 
 #define ARGS 64
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int __wrap_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **found);
-int __real_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **found);
-int __wrap_setenv(const char *name, const char *value, int overwrite);
-
-int __wrap_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **found)
-{
-    struct addrinfo numeric = *hints;
-    numeric.ai_flags |= AI_NUMERICHOST | AI_NUMERICSERV;
-    return __real_getaddrinfo(host, service, &numeric, found);
-}
-
-int __wrap_setenv(const char *name, const char *value, int overwrite)
-{
-    if (!*name || strchr(name, '=') || !value || !overwrite)
-        fuzz_fail("setenv(%s, %s, %d)", name, value, overwrite);
-    return 0;
-}
 
 struct run {
     struct fm_options options;

@@ -5,7 +5,6 @@
  * environment is changed.
  *
  * Covers: src/config/settings.c src/config/names.c src/config/given.c src/config/print.c */
-#include <netdb.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,25 +12,9 @@
 
 #include "compare.h"
 #include "fermata/config/options.h"
+#include "outside.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int __wrap_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **found);
-int __real_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **found);
-int __wrap_setenv(const char *name, const char *value, int overwrite);
-
-int __wrap_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **found)
-{
-    struct addrinfo numeric = *hints;
-    numeric.ai_flags |= AI_NUMERICHOST | AI_NUMERICSERV;
-    return __real_getaddrinfo(host, service, &numeric, found);
-}
-
-int __wrap_setenv(const char *name, const char *value, int overwrite)
-{
-    if (!*name || strchr(name, '=') || !value || !overwrite)
-        fuzz_fail("setenv(%s, %s, %d)", name, value, overwrite);
-    return 0;
-}
 
 static const char last[] = ".\0000\0n\0";
 

@@ -1,6 +1,4 @@
-"""What happens to a server in operation: each row is a function that does it to a site under its crowd (operations_site.py).
-In its name is what it is; the settings in which `make check` has it are in its row, and `make operations OPERATIONS=all` has
-it in all of SETTINGS that suit it."""
+"""Rows of the table of faults (operations_table.py): reloads, other numbers, ends, logs, and what applications do."""
 
 from __future__ import annotations
 
@@ -11,44 +9,10 @@ import resource
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from harness.limits import LONG, eventually
-from operations_site import SETTINGS, Site
-
-Act = Callable[[Site], None]
-
-
-@dataclass(frozen=True)
-class Fault:
-    act: Act
-    quick: tuple[str, ...]  # the settings in which it is tried by `make check`
-    unsuited: tuple[str, ...] = ()  # those in which it makes no sense
-    expect: int = 0  # the exit code in the end
-    access: str = ""  # the access log: a `file`, a `pipe`
-    options: tuple[str, ...] = ()  # of the server
-
-    @property
-    def name(self) -> str:
-        return self.act.__name__.strip("_")
-
-    @property
-    def settings(self) -> list[str]:
-        return [name for name in SETTINGS if name not in self.unsuited]
-
-
-FAULTS: list[Fault] = []
-
-
-def fault(*quick: str, **more: Any) -> Callable[[Act], Act]:
-    def add(act: Act) -> Act:
-        FAULTS.append(Fault(act, quick or ("two",), **more))
-        return act
-
-    return add
-
+from operations_site import Site
+from operations_table import Act, fault
 
 # ---- HUP ----
 
@@ -131,7 +95,7 @@ for _how in ("syntax", "import", "raise", "exit", "kill"):
     fault(*(("two", "one") if _how == "raise" else ("two",)))(_fails(_how))
 
 
-@fault(unsuited=("one",))  # which none serves while it crashes
+@fault(unsuited=("one", "preload"))  # by one none is served while it crashes; what is preloaded does not crash
 def reload_in_the_crash_loop_of_one(site: Site) -> None:
     """It fails, as they crash; what is mended then comes with the next one."""
     before = site.pids()
@@ -265,7 +229,7 @@ def all_workers_are_stopped_in_a_reload(site: Site) -> None:
     site.settled(before)
 
 
-@fault()
+@fault(unsuited=("preload",))
 def a_crash_loop_of_one(site: Site) -> None:
     """The other one serves, and only the one is started again and again."""
     one, *others = sorted(site.pids())
@@ -369,7 +333,7 @@ def the_end_in_a_reload(site: Site) -> None:
     site.tell(signal.SIGHUP)
 
 
-@fault(unsuited=("queue",))
+@fault(unsuited=("queue", "preload"))
 def the_end_in_a_crash_loop(site: Site) -> None:
     site.broken.write_text("kill")
     site.kill(min(site.pids()))

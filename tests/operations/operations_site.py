@@ -19,8 +19,19 @@ from harness.client import Connection, Truncated, build
 from harness.limits import LONG, eventually, fermata
 from harness.process import Process
 from harness.server import Server
-from harness.workers import pids, wait_ready
+from harness.workers import children, pids, wait_ready
+from operations_cgroups import Cgroup
 from operations_crowd import Crowd, listeners, refused
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a fault needs of its site."""
+
+    access: str = ""  # the access log: a `file`, a `pipe`
+    options: tuple[str, ...] = ()  # of the server
+    config: str = ""  # text of a configuration file
+    limits: str = ""  # the controller of a cgroup: `memory` has the site start in it, `pids` does not
 
 
 @dataclass(frozen=True)
@@ -57,10 +68,10 @@ def why_not_bare(home: Path) -> str | None:
     done = subprocess.run([*bare(home), "true"], capture_output=True, text=True, check=False)
     return f"mounts cannot be changed here: {done.stderr.strip()}" if done.returncode else None
 
+TAKEN_OVER = "SIGUSR2: this is fermata"
 F_SETPIPE_SZ = 1031  # which Python 3.10 has no name for yet
 
-# Old workers that are more than --drain-workers are told to end quickly, and what they were doing is cut off.
-OPTIONS = ("--graceful-timeout", "20", "--keep-alive", "75", "--threads", "4", "--drain-workers", "64")
+OPTIONS = ("--graceful-timeout", "20", "--keep-alive", "75", "--threads", "4")
 
 
 def kinds(fds: Mapping[int, str]) -> Counter[str]:
@@ -89,6 +100,7 @@ class Site:
     home: Path  # a directory of its own
     crowd: Crowd
     thorough: bool  # a fault that is done several times is done often
+    cgroup: Cgroup | None = None  # that was asked for
     victims: dict[int, float] = field(default_factory=dict)  # that a fault has killed, and when they were gone
     told: float | None = None  # when all were told to end
     check_lines: Callable[[Site], None] | None = None  # looks at the access log in the end
@@ -102,6 +114,31 @@ class Site:
     def broken(self) -> Path:
         """How the next workers are to load (apps/workers.py)."""
         return self.home / "broken"
+
+    @property
+    def program(self) -> Path:
+        """By which name the command was given: SIGUSR2 executes what is there."""
+        return self.home / "fermata"
+
+    def install(self, script: str | None) -> None:
+        """Another program in its place, or the real one again."""
+        new = self.home / "new"
+        if script is None:
+            new.symlink_to(fermata())
+        else:
+            new.write_text(f"#!/bin/sh\n{script}\n")
+            new.chmod(0o755)
+        new.rename(self.program)
+
+    @property
+    def config(self) -> Path:
+        return self.home / "conf.py"
+
+    def said(self, text: str) -> int:
+        return self.server.log_now().count(text)
+
+    def wait_said(self, text: str, times: int) -> None:
+        eventually(lambda: self.said(text) >= times, f"the log says {times} times: {text}", within=LONG)
 
     def pids(self, state: str = "ready") -> set[int]:
         return pids(self.server, state)
@@ -122,6 +159,18 @@ class Site:
         before = self.pids() if before is None else before
         self.tell(signal.SIGHUP)
         return self.settled(before)
+
+    def upgrade(self, before: Collection[int] | None = None) -> set[int]:
+        """Another program takes over, and all are replaced."""
+        before, times = self.pids() if before is None else before, self.said(TAKEN_OVER)
+        self.tell(signal.SIGUSR2)
+        self.wait_said(TAKEN_OVER, times + 1)
+        return self.settled(before)
+
+    def others(self) -> set[int]:
+        """Children of the arbiter that are no workers."""
+        workers = {pid for state in ("loading", "ready", "draining", "killed") for pid in self.pids(state)}
+        return children(self.server.pid) - workers
 
     def hold(self) -> None:
         """What is imported from now on waits until release()."""
@@ -240,24 +289,29 @@ def processes(marker: str) -> list[int]:
 
 
 def start(
-    launch: Callable[..., Server], home: Path, setting: Setting, thorough: bool, access: str, more: tuple[str, ...]
+    launch: Callable[..., Server], home: Path, setting: Setting, thorough: bool, needs: Needs, group: Cgroup | None
 ) -> Site:
-    """A server of which all workers are ready, and a crowd that is there and has been served.  The access log is a `file`,
-    a `pipe`, or not there ("")."""
+    """A server of which all workers are ready, and a crowd that is there and has been served."""
     (home / "tmp").mkdir()
     counted, log, pipe = home / "counted", home / "access.log", -1
     counted.touch()
-    if access == "pipe":
+    if needs.access == "pipe":
         os.mkfifo(log)
         pipe = os.open(log, os.O_RDWR | os.O_NONBLOCK)
         fcntl.fcntl(pipe, F_SETPIPE_SZ, 4096)
     env = {"WORKERS_BREAK": str(home / "broken"), "COUNTED": str(counted), "TMPDIR": str(home / "tmp")}
     bind = [f"unix:{home}/socket"] if setting.unix else ["127.0.0.1:0"]
-    options = ("--workers", str(setting.workers), *OPTIONS, *setting.options, *more)
-    options += ("--access-logfile", str(log)) if access else ()
-    program = [*bare(home), str(fermata())] if setting.bare else None
+    options = ("--workers", str(setting.workers), *OPTIONS, *setting.options, *needs.options)
+    options += ("--access-logfile", str(log)) if needs.access else ()
+    if needs.config:
+        (home / "conf.py").write_text(needs.config)
+        options += ("-c", str(home / "conf.py"))
+    (home / "fermata").symlink_to(fermata())
+    program = [*(bare(home) if setting.bare else []), str(home / "fermata")]
+    if needs.limits == "memory" and group:
+        program = ["sh", "-c", f'echo $$ > {group.procs} && exec "$@"', "sh", *program]
     server = launch("counted:app", *options, admin=True, bind=bind, env=env, program=program)
-    site = Site(server, setting, home, Crowd(server.address, counted), thorough, pipe=pipe)
+    site = Site(server, setting, home, Crowd(server.address, counted), thorough, group, pipe=pipe)
     site.settled()
     site.look()
     site.crowd.start()

@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import operations_faults  # noqa: F401  (rows of the table)
+import operations_scarcity  # noqa: F401
+import operations_upgrades  # noqa: F401
 import pytest
 from harness.limits import timeout
-from operations_faults import FAULTS, Fault
+from operations_cgroups import Cgroup, cgroup, why_not
 from operations_site import SETTINGS, finish, start, why_not_bare
+from operations_table import FAULTS, Fault
 
 ALL = os.environ.get("FERMATA_OPERATIONS") == "all"
 
@@ -29,7 +34,14 @@ def cases() -> Iterator[object]:
 def test_nothing_is_lost(launch, tmp_path: Path, fault: Fault, setting: str, record_property) -> None:
     if SETTINGS[setting].bare and (why := why_not_bare(tmp_path)):
         pytest.skip(why)
-    site = start(launch, tmp_path, SETTINGS[setting], ALL, fault.access, fault.options)
+    if fault.needs.limits and (why := why_not(fault.needs.limits)):
+        pytest.skip(why)
+    with cgroup(fault.needs.limits) if fault.needs.limits else contextlib.nullcontext() as group:
+        try_it(launch, tmp_path, fault, setting, record_property, group)
+
+
+def try_it(launch, home: Path, fault: Fault, setting: str, record_property, group: Cgroup | None) -> None:
+    site = start(launch, home, SETTINGS[setting], ALL, fault.needs, group)
     try:
         fault.act(site)
         site.server.expect = fault.expect

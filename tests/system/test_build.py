@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -89,3 +90,18 @@ def test_other_pythons(tmp_path: Path, gil: int, found: bool) -> None:
     done = run("scripts/pythons", PYENV_ROOT=str(tmp_path), MINE=str(python))
     assert done.returncode == 0, done.stderr
     assert (str(python) in done.stdout.splitlines()) == found
+
+
+# What musl has not, or has otherwise, and what glibc 2.28 has not: an extension module that calls it is built all the same, and
+# cannot be loaded, or crashes.
+LACKING = r"\b(strerror_r|sem_clockwait|pthread_cond_clockwait|pthread_mutex_clocklock|close_range|closefrom|strlcpy|arc4random\w*)\("
+
+
+def test_calls_that_older_systems_lack() -> None:
+    """None of them, wherever wheels are to run."""
+    found = [
+        f"{path.relative_to(ROOT)}: {call[1]}"
+        for path in sorted((ROOT / "src").rglob("*.c"))
+        for call in re.finditer(LACKING, re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.S))
+    ]
+    assert found == []

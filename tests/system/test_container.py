@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from typing import Any
@@ -42,22 +41,33 @@ def directory(tmp_path):
     return tmp_path
 
 
-def test_dockerfile(launch, directory):
-    """Its command serves, where it is told that the application is; what it exposes is what it binds."""
-    text = shown("dockerfile", {})
-    (exposed,) = [rest.split() for name, rest in dockerfile(text) if name == "EXPOSE"]
+EXAMPLE = ROOT / "examples/container"
+
+
+def test_dockerfile_is_the_example() -> None:
+    assert shown("dockerfile", {}) == (EXAMPLE / "Dockerfile").read_text()
+
+
+def test_dockerfile(launch):
+    """Its command serves the example; what it exposes is what it binds; it is not root's, and gets its signal itself."""
+    text = (EXAMPLE / "Dockerfile").read_text()
+    found = dict(dockerfile(text))
     words = docker_command(text)
-    assert [port for port in exposed if f"0.0.0.0:{port}" in words] == exposed
+    assert [port for port in found["EXPOSE"].split() if f"0.0.0.0:{port}" in words] == found["EXPOSE"].split()
+    assert found["USER"] == "app"
+    assert found["STOPSIGNAL"] == "SIGTERM"
     assert words[0] == "fermata"
-    server = launch(None, *here(words[1:], PORTS), bind=None, cwd=directory)
-    assert server.get("/", timeout=LONG).text == "from a container"
+    server = launch(None, *here(words[1:], PORTS), bind=None, cwd=EXAMPLE, env={"PYTHONPATH": str(ROOT / "py")})
+    assert server.get("/", timeout=LONG).text == "one second later\n"
 
 
-def test_targets_of_the_dockerfile() -> None:
-    """make's."""
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make -C /usr/src/fermata (\w+)", shown("dockerfile", {})):
-        assert re.search(rf"^{target}:", makefile, re.M), target
+def test_files_of_the_dockerfile() -> None:
+    """What it copies is there, and what it installs has our name."""
+    for name, rest in dockerfile((EXAMPLE / "Dockerfile").read_text()):
+        if name == "COPY":
+            assert all((EXAMPLE / source).is_file() for source in rest.split()[:-1]), rest
+    assert (EXAMPLE / "requirements.txt").read_text().split() == ["fermata-server"]
+    assert 'name = "fermata-server"' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_compose(launch, directory):
@@ -96,3 +106,22 @@ def test_kubernetes(launch, directory):
         assert f"0.0.0.0:{probe['port']}" == container["command"][container["command"].index("--admin-bind") + 1]
         with Connection(server.admin_address()) as c:
             assert c.request("GET", probe["path"]).status == 200, name
+
+
+STEPS = ROOT / "scripts/dev/containerfile"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("FROM x\nADD a b\n", "ADD is not known here"),
+        ('FROM x\nUSER nobody\nCMD fermata app:app\n', "JSONDecodeError"),
+        ('FROM x\nCMD ["true"]\n', "it would run as root"),
+    ],
+)
+def test_steps_that_are_refused(tmp_path, text, said) -> None:
+    """Where scripts/fresh-install does the steps of the Dockerfile."""
+    (tmp_path / "Dockerfile").write_text(text)
+    done = subprocess.run([sys.executable, STEPS, tmp_path, "http://127.0.0.1:1/", "x"], capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 1
+    assert said in done.stderr

@@ -22,6 +22,7 @@ from harness.client import Connection
 from harness.limits import APPS, EXTENSION, LONG, PROMPT, ROOT, eventually, fermata
 from harness.process import Process
 from harness.server import environment, run
+from harness.workers import Load, wait_ready
 
 pytestmark = pytest.mark.skipif(not EXTENSION, reason="of the extension module: make wheel-tests")
 
@@ -54,6 +55,24 @@ def test_little_is_a_threads_own():
     [tls] = [line.split() for line in readelf("-l").splitlines() if line.split()[:1] == ["TLS"]]
     assert int(tls[5], 16) <= 96
     assert "__tls_get_addr" not in readelf("--dyn-syms")
+
+
+# ---- another version of it ----
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["", "preload"])
+def test_another_version_takes_over(launch, options):
+    """SIGUSR2 executes Python anew in the arbiter's place, with the module that is installed by then; nothing is lost."""
+    server = launch("workers:app", "--workers", "2", *options, admin=True)
+    before = wait_ready(server, 2)
+    with Load(server) as load:
+        for number in (1, 2):
+            server.signal(signal.SIGUSR2)
+            taken = "the workers are replaced"
+            eventually(lambda n=number: server.log_now().count(taken) >= n, "it has taken over", within=LONG)
+            before = wait_ready(server, 2, before)
+    assert set(load.outcomes) == {"200"}, load.outcomes
+    assert sum(load.outcomes.values()) > 50
 
 
 # ---- the command ----

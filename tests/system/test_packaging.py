@@ -39,7 +39,7 @@ def members(file: Path) -> set[str]:
 
 WANTED = (
     "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml", "include", "src", "py/fermata", "py/extension/fermata_server", "scripts/embed",
-    "scripts/hatch_build.py", "scripts/lib.sh", "scripts/python", "scripts/python-facts",
+    "scripts/hatch_build.py", "scripts/lib.sh", "scripts/python", "scripts/python-facts", "scripts/train",
 )  # fmt: skip
 
 
@@ -164,6 +164,16 @@ def test_libraries_that_are_part_of_it(tmp_path):
     done = hook(call, FERMATA_DEPS="/made/deps", PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert done.returncode == 0, done.stderr
     assert " DEPS=/made/deps all" in (tmp_path / "arguments").read_text()
+
+
+def test_what_is_released_is_trained(tmp_path):
+    """FERMATA_PGO=1 asks make for that; $PGO, which is make's own, does not."""
+    tool(tmp_path, "make", f'echo "PGO=${{PGO:-}} $@" >{tmp_path}/arguments')
+    call = f"from pathlib import Path; hatch_build.make(Path({str(ROOT)!r}), Path('/out'))"
+    for env, wanted in (({"FERMATA_PGO": "1"}, True), ({"PGO": "1"}, False)):
+        assert hook(call, **env, PATH=f"{tmp_path}:{os.environ['PATH']}").returncode == 0
+        words = (tmp_path / "arguments").read_text().split()
+        assert (words[0], "PGO=1" in words[1:]) == ("PGO=", wanted)
 
 
 def test_make_that_fails(tmp_path):

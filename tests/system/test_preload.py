@@ -13,7 +13,7 @@ import pytest
 from harness.burst import Burst
 from harness.limits import LONG, PROMPT, SANITIZED, TSAN, eventually, never, timeout
 from harness.process import Process
-from test_workers import Load, is_gone, parent, pids, wait_ready, who, workers_of
+from harness.workers import Load, children, is_gone, pids, wait_ready, who, workers_of
 
 pytestmark = [timeout(120)]
 
@@ -59,18 +59,6 @@ def zygotes(server) -> list[int]:
 
 def imports(server) -> list[int]:
     return [int(pid) for pid in re.findall(r"^imported in (\d+)$", server.log_now(), re.M)]
-
-
-def children(pid: int) -> set[int]:
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if parent(int(entry.name)) == pid and not is_gone(int(entry.name)):
-                    found.add(int(entry.name))
-            except (OSError, IndexError):
-                pass
-    return found
 
 
 def private(pid: int) -> int:

@@ -6,6 +6,7 @@ import grp
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from harness.client import Connection
 from harness.limits import APPS, LONG, eventually, fermata
 from harness.server import run
 from harness.users import starter, why_not
+from harness.workers import is_gone, wait_ready
 
 root = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
 
@@ -62,6 +64,30 @@ def test_becomes_the_user(launch_open, workers):
     assert said["all"] == [NOBODY.pw_gid]
     assert {int(mask, 16) for mask in said["capabilities"]} == {0}
     assert said["no_new_privileges"] == "1"
+
+
+@root
+def test_preload(launch_open):
+    """The application is loaded by the user, and so are the workers that are forked from there; also those that come later."""
+    server = launch_open("rights:app", "--user", "nobody", "--workers", "2", "--preload", admin=True)
+    before: set[int] = set()
+    for _ in range(2):
+        before = wait_ready(server, 2, before)
+        loaded_in = re.findall(r"\[(\d+)\] \[INFO\] The application is loaded", server.log_now())
+        for pid in (int(loaded_in[-1]), *before):
+            text = Path(f"/proc/{pid}/status").read_text()
+            uid, gid = NOBODY.pw_uid, NOBODY.pw_gid
+            assert f"Uid:\t{uid}\t{uid}\t{uid}" in text, text
+            assert f"Gid:\t{gid}\t{gid}\t{gid}" in text, text
+            assert f"Groups:\t{gid} \n" in text, text
+            assert "CapPrm:\t0000000000000000" in text, text
+            assert "NoNewPrivs:\t1" in text, text
+        server.signal(signal.SIGHUP)
+    wait_ready(server, 2, before)
+    server.expect = -signal.SIGKILL
+    last = wait_ready(server, 2)
+    os.kill(server.pid, signal.SIGKILL)
+    eventually(lambda: all(is_gone(pid) for pid in last), "their tie to the arbiter is not lost", within=LONG)
 
 
 @root

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from harness.limits import ROOT
 from harness.server import Server, run
+from harness.told import examples_of
 
 README = (ROOT / "README.md").read_text()
 QUICKSTART = (ROOT / "spec/manual/quickstart.md").read_text()
@@ -89,6 +90,34 @@ def test_a_view_that_waits(launch: Callable[..., Server], tmp_path: Path) -> Non
     assert [c.read_response().body for c in held] == [b"one second later\n"] * 50
     for c in held:
         c.close()
+
+
+def minute(text: str) -> str:
+    (code,) = re.findall(r"<!-- minute.py -->\n```python\n(.*?)```", text, re.S)
+    return str(code)
+
+
+def test_the_first_minute(launch: Callable[..., Server], tmp_path: Path) -> None:
+    """Six lines, the same in README and quickstart, served by the command that they show: fifty wait on two threads."""
+    assert minute(README) == minute(QUICKSTART)
+    assert len(minute(README).splitlines()) == 6
+    (tmp_path / "hello.py").write_text(minute(README))
+    (words,) = {tuple(words) for page in ("README.md", "spec/manual/quickstart.md") for words in examples_of(ROOT / page)}
+    server = launch(None, *words[1:], cwd=tmp_path, env={"PYTHONPATH": str(ROOT / "py")}, admin=True)
+    held = [server.begin("/") for _ in range(50)]
+    server.admin.wait_in_flight("parked_future", 50)
+    assert [c.read_response().body for c in held] == [b"one second later\n"] * 50
+    for c in held:
+        c.close()
+
+
+def test_pip_comes_first() -> None:
+    """The first command of README and of the quickstart installs what pyproject.toml calls so."""
+    (name,) = re.findall(r'^name = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.M)
+    for text in (README, QUICKSTART):
+        commands = re.findall(r"^    (\S.*)$", text, re.M)
+        first = next(command for command in commands if not command.startswith("python3 -m venv"))
+        assert first.partition("#")[0].split() == ["pip", "install", name]
 
 
 def test_commands_exist() -> None:

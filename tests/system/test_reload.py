@@ -18,7 +18,7 @@ from harness.client import Connection, NoResponse, Truncated
 from harness.limits import LONG, SANITIZED, eventually, fermata, never, timeout
 from harness.process import Process
 from harness.server import environment, run
-from test_workers import is_gone
+from harness.workers import is_gone
 
 pytestmark = [timeout(120)]
 

@@ -236,6 +236,19 @@ def test_silent(site):
     assert page(server)["slots"][0]["exits"] + page(server)["slots"][1]["exits"] == 0
 
 
+@pytest.mark.skipif(TSAN, reason="its runtime keeps back signals until a thread calls something")
+def test_silent_with_its_stacks(site):
+    """No thread can poll: where they are goes to the log, before the worker is told to end."""
+    server = site("--timeout", "1", "--drain-timeout", "0", workers=1)
+    (one,) = pids(server)
+    with server.begin("/freeze"):
+        server.wait_log(rf"pid {one}\) has not answered for too long", within=LONG)
+        server.wait_log("The event loop does not turn: this is where the threads are", within=LONG)
+        wait_ready(server, 1, {one})
+    assert re.search(r'File ".*supervised.py", line \d+ in freeze', server.log())
+    assert server.log().count("this is where the threads are") == 1
+
+
 @pytest.mark.skipif(TSAN, reason="its runtime may keep back a signal that comes while the process is stopped")
 def test_an_arbiter_that_comes_late_judges_nobody(site):
     """All were stopped, as a machine that sleeps stops them."""
@@ -384,11 +397,28 @@ def test_drain_workers(site):
             before = pids(server)
             stack.enter_context(stream(server))
             server.signal(signal.SIGHUP)
-            eventually(lambda: pids(server) - before, "another one serves", within=LONG)  # noqa: B023
-        server.wait_log("told to end quickly: 2 drain, and 1 may", within=LONG)
+            # It alone: the next stream is to go to it.
+            eventually(lambda: len(now := pids(server)) == 1 and now != before, "another one serves", within=LONG)  # noqa: B023
+        server.wait_log("told to end quickly: 1 drain, no more may", within=LONG)
         eventually(lambda: len(pids(server, "draining")) == 1, "the oldest are gone", within=LONG)
         server.signal(signal.SIGTERM)
         assert server.wait_exit(2 * LONG) == 0
+
+
+def test_reloads_one_upon_the_other(site):
+    """More workers are replaced than may drain: the next ones serve on meanwhile, and nothing is cut off."""
+    server = site(workers=1)
+    with contextlib.ExitStack() as stack:
+        asked = []
+        for number in range(1, 6):
+            before = pids(server)
+            asked.append(stack.enter_context(server.begin("/hold?seconds=2", timeout=LONG)))
+            server.admin.wait_in_flight("running", number)
+            server.signal(signal.SIGHUP)
+            eventually(lambda b=before: pids(server) - b, "another one serves", within=LONG)
+        assert [c.read_response().status for c in asked] == [200] * 5
+    assert "told to end quickly" not in server.log()
+    wait_ready(server, 1)
 
 
 def test_drain_idle(site):

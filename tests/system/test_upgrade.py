@@ -6,14 +6,15 @@ import json
 import os
 import shutil
 import signal
+import socket
 import time
 from pathlib import Path
 
 import pytest
 from harness.client import Connection
 from harness.limits import LONG, PROMPT, eventually, fermata, never, timeout
+from harness.workers import Load, children, is_gone, pids, wait_ready, who
 from test_notify import Manager
-from test_workers import Load, is_gone, pids, wait_ready, who
 
 pytestmark = [timeout(180)]
 
@@ -318,6 +319,144 @@ def test_two_at_once(site):
     server.wait_log("is being tried already")
     taken_over(server)
     never(lambda: server.log_now().count("the workers are replaced") > 1, "it has taken over once")
+
+
+# ---- with other options ----
+
+
+def test_with_a_configuration_file(site, tmp_path):
+    """It is read by the new program: what takes a restart otherwise takes this."""
+    config = tmp_path / "conf.py"
+    config.write_text("threads = 3\n")
+    server = site("-c", str(config))
+    before = pids(server)
+    config.write_text("threads = 5\n")
+    server.signal(signal.SIGUSR2)
+    taken_over(server)
+    for pid in wait_ready(server, 2, before):
+        threads = (Path(task / "comm").read_text() for task in Path(f"/proc/{pid}/task").iterdir())
+        assert sum(name.startswith("fermata-") and name[8:].strip().isdigit() for name in threads) == 6
+    server.signal(signal.SIGHUP)  # and again by this one
+    server.wait_log("is read again")
+    eventually(lambda: pids(server) and server.get("/who").status == 200, "it serves", within=LONG)
+
+
+@pytest.mark.parametrize("text", ["threads = (", "threads = 0", "raise SystemExit(0)", None])
+def test_with_a_configuration_file_that_is_wrong(site, tmp_path, text):
+    """The check reads it, as the program in the arbiter's place would: that one could only end."""
+    config = tmp_path / "conf.py"
+    config.write_text("threads = 3\n")
+    server = site("-c", str(config))
+    before = pids(server)
+    if text is None:
+        config.unlink()
+    else:
+        config.write_text(text)
+    server.signal(signal.SIGUSR2)
+    server.wait_log("instead of saying that it can take over; the old program goes on", within=LONG)
+    assert wait_ready(server, 2) == before
+    config.write_text("threads = 2\n")
+    server.signal(signal.SIGUSR2)
+    taken_over(server)
+    wait_ready(server, 2, before)
+
+
+def test_descriptors_with_a_configuration_file(site, tmp_path):
+    """What the settings were handed over in does not stay behind."""
+    config = tmp_path / "conf.py"
+    config.write_text("threads = 3\n")
+    server = site("-c", str(config))
+    before, numbers = pids(server), []
+    for number in range(1, 4):
+        server.signal(signal.SIGUSR2)
+        taken_over(server, number)
+        before = wait_ready(server, 2, before)
+        numbers.append(sum("memfd:fermata-settings" in target for target in fds(server.pid)))
+    assert numbers == [1, 1, 1]
+
+
+def test_with_another_address(site, tmp_path):
+    """Whether it is free or taken, the sockets stay as they are, and the log says what is not so as the file has it."""
+    config = tmp_path / "conf.py"
+    config.write_text("bind = '127.0.0.1:0'\n")
+    server = site("-c", str(config), bind=None)
+    before, address = pids(server), server.address
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config.write_text(f"bind = ['127.0.0.1:{port}', '127.0.0.1:{address[1]}']\n")
+        server.signal(signal.SIGUSR2)
+        taken_over(server)
+        wait_ready(server, 2, before)
+    assert server.log().count("is not open: the sockets stay as they are") == 1
+    assert f"--bind http://127.0.0.1:{port} is not open" in server.log()
+    with Connection(address) as c:
+        assert c.request("GET", "/who").status == 200
+
+
+HOOKS = """
+import os
+
+def note(text):
+    with open(os.environ["NOTES"], "a") as f:
+        f.write(text + "\\n")
+
+def on_starting(server):
+    note("on_starting")
+
+def when_ready(server):
+    note("when_ready")
+
+def pre_fork(server, worker):
+    note("pre_fork")
+
+def post_fork(server, worker):
+    note(f"post_fork {worker.pid}")
+
+def child_exit(server, worker):
+    note(f"child_exit {worker.pid}")
+
+def on_exit(server):
+    note("on_exit")
+"""
+
+
+def test_with_hooks(site, tmp_path):
+    """Those of the arbiter's side are called by a process of the new program's, also for workers of the old one."""
+    config, notes = tmp_path / "conf.py", tmp_path / "notes"
+    config.write_text(HOOKS)
+    server = site("-c", str(config), env={"NOTES": str(notes)})
+    before = pids(server)
+    server.signal(signal.SIGUSR2)
+    taken_over(server)
+    after = wait_ready(server, 2, before)
+
+    def noted(*names: str) -> list[str]:
+        return [line for line in notes.read_text().splitlines() if line.split()[0] in names]
+
+    for pid in before:
+        eventually(lambda p=pid: f"child_exit {p}" in noted("child_exit"), f"the end of {pid} is noted", within=LONG)
+    assert {f"post_fork {pid}" for pid in (*before, *after)} == set(noted("post_fork"))
+    assert noted("on_starting", "when_ready") == ["on_starting", "when_ready"] * 2
+    assert not noted("on_exit")
+    server.stop()
+    assert len(noted("child_exit")) == 4
+    assert noted("on_exit") == ["on_exit"]
+
+
+def test_with_preload(site):
+    """The application is loaded by a new process, and the old one is gone."""
+    server = site("--preload")
+    before = pids(server)
+    (zygote,) = children(server.pid) - before
+    server.signal(signal.SIGUSR2)
+    taken_over(server)
+    after = wait_ready(server, 2, before)
+    eventually(lambda: is_gone(zygote), "the process that had loaded it is gone", within=LONG)
+    (other,) = children(server.pid) - after
+    assert other != zygote
+    os.kill(min(after), signal.SIGKILL)
+    assert len(wait_ready(server, 2, {min(after)})) == 2
+    assert children(server.pid) == {other, *pids(server)}
 
 
 def test_one_process(launch):

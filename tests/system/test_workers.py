@@ -8,17 +8,15 @@ import os
 import re
 import signal
 import subprocess
-import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from harness.burst import Burst
-from harness.client import Connection, NoResponse, Truncated
+from harness.client import Connection
 from harness.limits import APPS, LONG, PROMPT, SANITIZED, TSAN, eventually, fermata, timeout
 from harness.process import Process
-from harness.workers import pids, wait_ready, workers_of
+from harness.workers import Load, is_gone, parent, pids, wait_ready, who, workers_of
 
 pytestmark = [timeout(120)]
 
@@ -36,54 +34,6 @@ def site(launch, tmp_path):
         return server
 
     return start
-
-
-def who(server) -> dict:
-    return json.loads(server.get("/who").text)
-
-
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-class Load:
-    """Requests without end from some threads, each on a new connection or on one that is kept; what became of each."""
-
-    def __init__(self, server, threads: int = 4) -> None:
-        self.outcomes: Counter[str] = Counter()
-        self.pids: set[str] = set()
-        self._server, self._over = server, threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(i % 2 == 0,)) for i in range(threads)]
-
-    def _run(self, kept: bool) -> None:
-        while not self._over.is_set():
-            try:
-                with self._server.connect(timeout=LONG) as c:
-                    for _ in range(20 if kept else 1):
-                        response = c.request("GET", "/slow?seconds=0.002")
-                        self.outcomes[str(response.status)] += 1
-                        self.pids.add(response.text)
-                        if not response.keeps_alive:
-                            break
-            except (NoResponse, Truncated, OSError) as error:
-                self.outcomes[type(error).__name__] += 1
-
-    def __enter__(self) -> Load:
-        for t in self._threads:
-            t.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._over.set()
-        for t in self._threads:
-            t.join()
 
 
 # ---- what is there ----

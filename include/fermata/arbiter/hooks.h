@@ -19,13 +19,16 @@ struct fm_hook_process {
     struct fm_again process;
     int fd; /* to it, or -1: there is none */
     struct event *event, *timer;
-    unsigned waiting; /* hooks that have not returned */
+    unsigned waiting;          /* hooks that have not returned */
+    struct fm_again leaving;   /* that of the file before, until it has had its time */
+    struct event *leave_timer; /* of it, or NULL */
 };
 
 /* The rest of *h is set by the caller. */
 void fm_hook_process_init(struct fm_hook_process *h);
 
-/* Another file was read: the process of the one before ends when it has called what it was told. */
+/* Another file was read: the process of the one before ends when it has called what it was told, for which it has
+ * FM_HOOK_TIME, or until the next file is read. */
 void fm_hook_process_renew(struct fm_hook_process *h, unsigned hooks) FM_ON_LOOP;
 
 /* Something has happened; of child_exit and pre_fork the numbers are the worker's pid (or 0) and slot, of

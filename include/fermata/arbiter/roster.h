@@ -15,8 +15,9 @@
  *    not stay ready for a minute.
  *  - Only where no worker has ever been ready does the end of one end all: there is nothing to lose, and the operator
  * sees why.
- *  - What was told to end and has not by its deadline is killed.  Where more drain than may, the one that has for
- * longest is told to end quickly.
+ *  - What was told to end and has not by its deadline is killed.
+ *  - Where as many drain as may, another one that serves goes on until one of them has ended; one that has drained for
+ * long enough is told to end quickly instead.
  *
  * Times are nanoseconds of fm_now.  One thread. */
 #ifndef FERMATA_ARBITER_ROSTER_H
@@ -112,6 +113,7 @@ struct fm_roster_limits {
     uint64_t quick;    /* ... when it is to wait for nothing */
     uint64_t lifetime; /* of a worker that is ready; 0: no limit */
     unsigned draining; /* how many may at a time, while others go on; 0: any number */
+    uint64_t patience; /* so long each may, whatever others are to: then it is told to end quickly if they are more */
 };
 
 struct fm_roster_ops {

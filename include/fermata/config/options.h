@@ -63,7 +63,7 @@ struct fm_options {
     uint64_t request_timeout, queue_timeout, graceful_timeout;       /* ns */
     uint64_t drain_delay, drain_idle;                                /* ns */
     uint64_t drain_timeout;                                          /* ns; FM_LIKE_GRACEFUL_TIMEOUT unless given */
-    unsigned drain_workers;                                          /* 0: as many as workers */
+    unsigned drain_workers;                                          /* 0: as many as workers, 2 at least */
     uint64_t timeout, gil_timeout;                                   /* ns; 0: off */
     unsigned max_requests, max_requests_jitter;                      /* 0: off */
     uint64_t max_worker_memory;                                      /* bytes; 0: off */

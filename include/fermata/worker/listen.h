@@ -13,6 +13,9 @@ int fm_listen_open(struct fm_conns *conns, const struct fm_options *o);
 /* Takes over what an arbiter has opened.  0, or a negated errno after a message in the log. */
 int fm_listen_adopt(struct fm_conns *conns, const struct fm_options *o, const int *fds, unsigned n);
 
+/* Says in the log which of the addresses that are asked for are none of those that were taken over. */
+void fm_listen_warn_of_others(const struct fm_conns *conns, const struct fm_options *o);
+
 /* Repeatable. */
 void fm_listen_close(struct fm_conns *conns) FM_ON_LOOP;
 

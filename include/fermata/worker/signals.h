@@ -2,12 +2,18 @@
 #ifndef FERMATA_WORKER_SIGNALS_H
 #define FERMATA_WORKER_SIGNALS_H
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 /* A set of signals, by number. */
 #define FM_SIGNAL(number) (1u << (number))
+
+/* An arbiter asks a worker with it where its threads are; in a set it is FM_SIGNAL_STACKS, as its number is too large.
+ * The one before the last, which no library is known to use; the last one is faulthandler's (wsgi/stacks.h). */
+#define FM_STACKS_NUMBER (SIGRTMAX - 1)
+#define FM_SIGNAL_STACKS 0
 
 /* Catches all of them; the first thing in main.  Until fm_signals_hold those that end the process end it at once, with
  * exit code 0: nothing has begun. */
@@ -32,6 +38,9 @@ void fm_signals_again(bool loaded);
  * go on for long.  Any thread. */
 void fm_signals_take_back(void);
 
+/* Catches FM_STACKS_NUMBER as well: for who answers it. */
+void fm_signals_stacks(void);
+
 /* While it is on, a signal that ends the process also interrupts the main thread (py/interp.h). */
 void fm_signals_interrupt(bool on);
 
@@ -42,7 +51,7 @@ bool fm_signals_end_noted(void);
 unsigned fm_signals_taken(void);
 
 /* The same, but it waits until a signal is noted, fm_signals_poke is called, or `until` (fm_now).  One thread calls it.
- * It waits on a semaphore: a descriptor could be closed by the application. */
+ * It waits for a bell (util/bell.h): a descriptor could be closed by the application. */
 unsigned fm_signals_wait(uint64_t until);
 void fm_signals_poke(void);
 

@@ -12,6 +12,10 @@
  * now on.  First in main.  Without it, and where there is no memory, there are no titles. */
 char **fm_title_take(int argc, char **argv);
 
+/* The same in a process of Python's, which has read its arguments: the kernel says where they and the environment are.
+ * Before any other thread starts, as environ becomes another one.  Where it does not say it, there are no titles. */
+void fm_title_find(void);
+
 /* "fermata: worker 2", with " [NAME]" behind it unless name is NULL.  Before any other thread starts. */
 void fm_title_set(const char *what, const char *name);
 

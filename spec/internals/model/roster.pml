@@ -3,6 +3,12 @@
  *
  * A ready worker may be found to be spent, or stuck (`marks`): then it is to be replaced.
  *
+ * With OLD_FIRST a reload is one for development: it tells all that there are to end, and new ones are started at once; so
+ * for a while none may serve, which is asked for.
+ *
+ * With LIMIT so many may drain at a time; another one waits for its turn, until one has ended or has had its time, which
+ * is at any moment.
+ *
  * The arbiter has one thread, so what it does on one event, with the tick after it, is one step.  Time stands still: a
  * wait before a start (`waits`) and a deadline pass at any moment.  A worker may hang while it loads and while it drains;
  * at rest nothing else can happen, and what is there then must be what is wanted. */
@@ -42,6 +48,7 @@ byte hanging = HANGS;
 
 byte wanted = WANTED, current, proven_generation;
 bool proven, ever_ready, stopping;
+bool ending; /* a reload tells the old ones */
 byte crashes = CRASHES, reloads = RELOADS, resizes = RESIZES;
 
 byte loading, ready, old_loading, old_ready, stuck, serving, last, at_once, i, s, free;
@@ -91,8 +98,34 @@ inline find_last(class)
     }
 }
 
+#ifdef LIMIT
+bool served[PLACES], quick[PLACES]; /* of one that drains: it was ready; it is to wait for nothing */
+byte busy, oldest;
+
+/* draining(), of those that were ready */
+inline count_draining()
+{
+    busy = 0;
+    oldest = PLACES;
+    for (i : 0 .. PLACES - 1) {
+        if
+#ifdef FAULT_NO_ROOM_AGAIN
+        :: (state[i] == DRAINING || state[i] == GONE) && served[i] && !quick[i] -> busy++; oldest = i
+#else
+        :: state[i] == DRAINING && served[i] && !quick[i] -> busy++; oldest = i
+#endif
+        :: else
+        fi
+    }
+}
+#endif
+
 inline be_told(k)
 {
+#ifdef LIMIT
+    served[k] = state[k] == READY;
+    quick[k] = false;
+#endif
     state[k] = DRAINING;
     if
     :: hanging > 0 -> hanging--; hangs[k] = true
@@ -104,8 +137,8 @@ inline be_told(k)
 inline drain(k)
 {
     if
-    :: state[k] == READY && !stopping && mark[k] != 2 -> assert(ready + old_ready > wanted)
-    :: state[k] == READY && !stopping && mark[k] == 2 -> assert(ready + old_ready >= wanted)
+    :: state[k] == READY && !stopping && !ending && mark[k] != 2 -> assert(ready + old_ready > wanted)
+    :: state[k] == READY && !stopping && !ending && mark[k] == 2 -> assert(ready + old_ready >= wanted)
     :: else
     fi;
     be_told(k)
@@ -141,12 +174,28 @@ inline end_spare()
                 fi
             fi
         fi;
+#ifdef LIMIT
+        count_draining();
+#endif
         if
-        :: last < PLACES -> drain(last)
-        :: else -> break
+        :: last == PLACES -> break
+#ifdef LIMIT
+        :: last < PLACES && state[last] == READY && !LOST(last) && busy >= LIMIT ->
+            if
+            :: break
+            :: quick[oldest] = true; drain(last)
+            fi
+#endif
+        :: else -> drain(last)
         fi
     od
 }
+
+#ifdef LIMIT
+#define SERVED_NOTHING(k) served[k] = false
+#else
+#define SERVED_NOTHING(k) skip
+#endif
 
 inline start_in(n)
 {
@@ -159,7 +208,7 @@ inline start_in(n)
     }
     if
     :: free < PLACES && !waits[n] -> state[free] = LOADING; slot[free] = n; generation[free] = current;
-        mark[free] = 0; loading++
+        mark[free] = 0; SERVED_NOTHING(free); loading++
     :: else
     fi
 }
@@ -168,6 +217,9 @@ inline start_missing()
 {
     tally();
     at_once = (old_ready == 0 -> wanted : (proven && ready + old_ready < wanted -> wanted - ready - old_ready : 1));
+#ifdef LIMIT
+    at_once = (ready > 0 && ready + old_ready > wanted -> 0 : at_once); /* an old one waits for its turn to drain */
+#endif
     for (s : 0 .. MOST - 1) {
         there = false;
         for (i : 0 .. PLACES - 1) {
@@ -251,6 +303,28 @@ inline be_marked(k)
     fi
 }
 
+/* Of a reload for development: whatever loads or serves is of before the change, and is to answer no more. */
+inline end_old()
+{
+    ending = true;
+#ifndef FAULT_OLD_KEPT
+    for (s : 0 .. PLACES - 1) {
+        if
+#ifdef FAULT_LOADING_KEPT
+        :: state[s] == READY -> drain(s)
+#else
+        :: STAYS(s) -> drain(s)
+#endif
+        :: else
+        fi
+    }
+#endif
+    ending = false;
+    for (s : 0 .. PLACES - 1) {
+        assert(!STAYS(s) || generation[s] == current)
+    }
+}
+
 inline reload()
 {
     reloads--;
@@ -259,7 +333,17 @@ inline reload()
     for (i : 0 .. MOST - 1) {
         waits[i] = false
     }
+#ifdef OLD_FIRST
+    end_old()
+#endif
 }
+
+/* With OLD_FIRST also while the first ones load, which may never be ready. */
+#ifdef OLD_FIRST
+#define CAN_RELOAD true
+#else
+#define CAN_RELOAD ever_ready
+#endif
 
 active proctype arbiter()
 {
@@ -277,7 +361,7 @@ end:
     :: atomic { waits[0] -> waits[0] = false; tick() }
     :: atomic { waits[MOST - 1] -> waits[MOST - 1] = false; tick() }
 #endif
-    :: atomic { reloads > 0 && !stopping && ever_ready -> reload(); tick() }
+    :: atomic { reloads > 0 && !stopping && CAN_RELOAD -> reload(); tick() }
     :: atomic { resizes > 0 && !stopping && wanted < MOST -> resizes--; wanted++; tick() }
     :: atomic { resizes > 0 && !stopping && wanted > 1 -> resizes--; wanted--; tick() }
 #ifdef STOP

@@ -18,6 +18,7 @@
 #define LONG (100 * FM_SEC)
 #define QUICK (5 * FM_SEC)
 #define DRAINING 3
+#define ROOM (30 * FM_SEC)
 
 static struct world {
     struct fm_roster r;
@@ -79,8 +80,12 @@ static const struct fm_roster_ops ops = {start, signal_one, say};
 
 static void begin_with(unsigned wanted, uint64_t lifetime)
 {
-    struct fm_roster_limits limits = {
-        .stop = PATIENCE, .replaced = LONG, .quick = QUICK, .lifetime = lifetime, .draining = DRAINING};
+    struct fm_roster_limits limits = {.stop = PATIENCE,
+                                      .replaced = LONG,
+                                      .quick = QUICK,
+                                      .lifetime = lifetime,
+                                      .draining = DRAINING,
+                                      .patience = ROOM};
     memset(&w, 0, sizeof w);
     w.now = FM_SEC;
     w.last = 100;
@@ -646,7 +651,8 @@ static void test_lifetime(void **state)
     assert_int_equal(tick() - w.now, 60 * FM_SEC);
 }
 
-/* Old workers with requests that do not end must not become ever more. */
+/* Old workers with requests that do not end must not become ever more, and none of them is cut off in its time: the one
+ * that is to be replaced goes on. */
 static void test_too_many_drain(void **state)
 {
     (void)state;
@@ -658,16 +664,82 @@ static void test_too_many_drain(void **state)
         w.now += FM_SEC;
         ready(w.last);
     }
-    assert_int_equal(count(FM_WORKER_DRAINING), DRAINING + 1);
-    assert_int_equal(last_signal(&told), SIGQUIT);
-    assert_int_equal(told, 101);
-    assert_int_equal(worker(101)->kill_at, w.now + QUICK);
-    assert_false(worker(102)->quick);
-    int before = w.nsignals;
-    tick();
-    assert_int_equal(w.nsignals, before);
-    exits(101, 0);
+    pid_t last = w.last;
     assert_int_equal(count(FM_WORKER_DRAINING), DRAINING);
+    assert_int_equal(count(FM_WORKER_READY), 2);
+    assert_int_equal(last_signal(&told), SIGINT);
+    int starts = w.starts;
+    assert_int_equal(tick() - w.now, ROOM - DRAINING * FM_SEC); /* 101 has been told DRAINING s ago */
+    assert_int_equal(w.starts, starts);
+    exits(102, 0); /* there is room */
+    assert_int_equal(last_signal(&told), SIGINT);
+    assert_int_equal(told, last - 1);
+    assert_int_equal(count(FM_WORKER_READY), 1);
+    assert_int_equal(w.r.reload, FM_RELOAD_DONE);
+    fm_roster_reload(&w.r, w.now);
+    tick();
+    ready(w.last);
+    w.now = tick();
+    tick();
+    assert_true(worker(101)->quick);
+    assert_int_equal(worker(101)->kill_at, w.now + QUICK);
+    assert_int_equal(last_signal(&told), SIGINT); /* behind SIGQUIT for 101 */
+    assert_int_equal(told, last);
+    assert_false(worker(103)->quick);
+    assert_int_equal(count(FM_WORKER_READY), 1);
+}
+
+/* Reloads that come faster than an import is: what has never served has nothing to lose, and takes no room. */
+static void test_too_many_load(void **state)
+{
+    (void)state;
+    serve(1);
+    for (int i = 0; i < 2 * DRAINING; i++) {
+        fm_roster_reload(&w.r, w.now);
+        w.now += FM_MS;
+        tick();
+    }
+    assert_int_equal(worker(101)->state, FM_WORKER_READY);
+    assert_int_equal(count(FM_WORKER_DRAINING), 2 * DRAINING - 1);
+    for (pid_t pid = 102; pid < 101 + 2 * DRAINING; pid++)
+        assert_int_equal(worker(pid)->quick, pid < 101 + DRAINING);
+    ready(w.last);
+    assert_int_equal(worker(101)->state, FM_WORKER_DRAINING);
+    assert_false(worker(101)->quick);
+}
+
+/* Of those that drain, the ones that have served. */
+static unsigned served(void)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < sizeof w.r.workers / sizeof *w.r.workers; i++)
+        n += w.r.workers[i].pid > 0 && w.r.workers[i].state == FM_WORKER_DRAINING && w.r.workers[i].was_ready;
+    return n;
+}
+
+/* Until there is room no more are started: a new one beside each old one would be twice as many. */
+static void test_no_room_for_any(void **state)
+{
+    (void)state;
+    serve(4);
+    for (int i = 0; i < 4; i++) {
+        fm_roster_reload(&w.r, w.now);
+        tick();
+        ready(w.last);
+    }
+    for (int i = 0; i < 20 && count(FM_WORKER_LOADING) > 0; i++)
+        ready(w.last);
+    assert_int_equal(served(), DRAINING);
+    assert_int_equal(count(FM_WORKER_READY), 5);
+    for (int i = 0; i < 20 && w.r.reload != FM_RELOAD_DONE; i++) {
+        w.now += ROOM;
+        tick();
+        if (count(FM_WORKER_LOADING) > 0)
+            ready(w.last);
+        assert_true(count(FM_WORKER_READY) <= 5);
+    }
+    assert_int_equal(w.r.reload, FM_RELOAD_DONE);
+    assert_int_equal(count(FM_WORKER_READY), 4);
 }
 
 /* A stop leaves those that drain already no more time than the others. */
@@ -859,6 +931,8 @@ int main(void)
         cmocka_unit_test(test_stuck_in_a_reload),
         cmocka_unit_test(test_lifetime),
         cmocka_unit_test(test_too_many_drain),
+        cmocka_unit_test(test_too_many_load),
+        cmocka_unit_test(test_no_room_for_any),
         cmocka_unit_test(test_stop_while_draining),
         cmocka_unit_test(test_what_is_remembered),
         cmocka_unit_test(test_the_result_of_a_reload),

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +57,7 @@ static void put(unsigned kills)
 
 static struct fm_oom watched(unsigned kills)
 {
-    struct fm_oom o = {.killed = kills};
+    struct fm_oom o = {.killed = kills, .fd = -1};
     snprintf(o.path, sizeof o.path, "%s", path);
     put(kills);
     return o;
@@ -84,20 +85,86 @@ static void test_a_kill_of_long_ago(void **state)
     int fd = fm_oom_watch(&o);
     assert_true(fd >= 0);
     put(6);
-    fm_oom_changed(&o, fd, 20 * FM_SEC);
+    fm_oom_changed(&o, 20 * FM_SEC);
     assert_false(fm_oom_has_killed(&o, 60 * FM_SEC));
     put(7);
-    fm_oom_changed(&o, fd, 70 * FM_SEC);
+    fm_oom_changed(&o, 70 * FM_SEC);
     assert_true(fm_oom_has_killed(&o, 70 * FM_SEC)); /* told before the end of the process is */
     assert_false(fm_oom_has_killed(&o, 70 * FM_SEC));
     close(fd);
+}
+
+/* ---- of version 1 ---- */
+
+/* A kill is told before it is counted: here by a pipe in place of the kernel's eventfd. */
+static void test_told_before_it_is_counted(void **state)
+{
+    (void)state;
+    int ends[2];
+    struct fm_oom o = watched(5);
+    assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+    o.version1 = true;
+    o.fd = ends[0];
+    assert_int_equal(write(ends[1], "12345678", 8), 8);
+    fm_oom_changed(&o, 20 * FM_SEC);
+    put(6);
+    assert_false(fm_oom_has_killed(&o, 60 * FM_SEC)); /* it was another process, and this one was ended by hand */
+    assert_int_equal(write(ends[1], "12345678", 8), 8);
+    put(7);
+    assert_true(fm_oom_has_killed(&o, 70 * FM_SEC)); /* the end is seen first */
+    assert_int_equal(write(ends[1], "12345678", 8), 8);
+    fm_oom_changed(&o, 80 * FM_SEC);
+    put(8);
+    assert_true(fm_oom_has_killed(&o, 81 * FM_SEC));
+    assert_false(fm_oom_has_killed(&o, 81 * FM_SEC));
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void make(const char *root, const char *directory, const char *file)
+{
+    char name[300];
+    snprintf(name, sizeof name, "mkdir -p %s%s && echo 'oom_kill 4' > %s%s/%s", root, directory, root, directory, file);
+    assert_int_equal(system(name), 0);
+}
+
+static void test_which_cgroup(void **state)
+{
+    (void)state;
+    char root[] = "/tmp/test_usage_XXXXXX", name[300];
+    struct fm_oom o;
+    assert_non_null(mkdtemp(root));
+    static const char both[] = "9:name=systemd:/x\n4:cpu,memoryish:/y\n3:memory:/a/b\n0::/c\n";
+    fm_oom_find(&o, root, both);
+    assert_string_equal(o.path, "");
+    assert_int_equal(fm_oom_watch(&o), -1);
+    make(root, "/memory", "memory.oom_control"); /* as a container has it */
+    fm_oom_find(&o, root, both);
+    snprintf(name, sizeof name, "%s/memory/memory.oom_control", root);
+    assert_string_equal(o.path, name);
+    make(root, "/memory/a/b", "memory.oom_control");
+    fm_oom_find(&o, root, both);
+    snprintf(name, sizeof name, "%s/memory/a/b/memory.oom_control", root);
+    assert_string_equal(o.path, name);
+    assert_true(o.version1);
+    assert_int_equal(o.killed, 4);
+    assert_int_equal(fm_oom_watch(&o), -1); /* there is no kernel behind it */
+    make(root, "/c", "memory.events");
+    fm_oom_find(&o, root, both);
+    snprintf(name, sizeof name, "%s/c/memory.events", root);
+    assert_string_equal(o.path, name);
+    assert_false(o.version1);
+    fm_oom_find(&o, root, "");
+    assert_string_equal(o.path, "");
+    snprintf(name, sizeof name, "rm -r %s", root);
+    assert_int_equal(system(name), 0);
 }
 
 /* No guess. */
 static void test_nothing_to_be_read(void **state)
 {
     (void)state;
-    struct fm_oom o = {.path = "/nonexistent/memory.events"};
+    struct fm_oom o = {.path = "/nonexistent/memory.events", .fd = -1};
     assert_false(fm_oom_has_killed(&o, FM_SEC));
     assert_int_equal(fm_oom_watch(&o), -1);
     *o.path = '\0';
@@ -121,6 +188,8 @@ int main(void)
         cmocka_unit_test(test_this_process),
         cmocka_unit_test(test_a_kill),
         cmocka_unit_test(test_a_kill_of_long_ago),
+        cmocka_unit_test(test_told_before_it_is_counted),
+        cmocka_unit_test(test_which_cgroup),
         cmocka_unit_test(test_nothing_to_be_read),
         cmocka_unit_test(test_of_this_process),
     };

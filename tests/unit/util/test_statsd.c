@@ -6,57 +6,16 @@
 
 #include <cmocka.h>
 
-#include <stdatomic.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "fermata/util/counter.h"
 #include "fermata/util/fds.h"
 #include "fermata/util/statsd.h"
+#include "daemon.h"
 #include "threads.h"
 
-/* Its thread does not end, so each test has one of its own, which stays. */
-static char path[64];
 static struct fm_statsd *s;
 static struct fm_statsd_config config[8];
-static unsigned tests_run;
-static atomic_int troubles;
-static _Atomic unsigned long long told;
-
-static void on_trouble(int err, unsigned long long values)
-{
-    if (err != 0)
-        atomic_fetch_add(&troubles, 1);
-    atomic_fetch_add(&told, values);
-}
-
-static int start(void **state)
-{
-    (void)state;
-    snprintf(path, sizeof path, "/tmp/fermata-unit-statsd-%ld-%u", (long)getpid(), tests_run);
-    unlink(path);
-    atomic_store(&troubles, 0);
-    atomic_store(&told, 0);
-    return 0;
-}
-
-static int finish(void **state)
-{
-    (void)state;
-    unlink(path);
-    return 0;
-}
-
-static int serve(void)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    strcpy(addr.sun_path, path);
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), size = 1 << 20;
-    assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof addr), 0);
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
-    return fd;
-}
 
 static void open_it(const char *prefix, const char *tags)
 {
@@ -67,15 +26,6 @@ static void open_it(const char *prefix, const char *tags)
     assert_null(fm_statsd_parse_to(&c->to, text));
     s = fm_statsd_new(c);
     assert_int_equal(fm_statsd_start(s), 0);
-}
-
-static const char *heard(int fd)
-{
-    static char text[1 << 16];
-    ssize_t n = recv(fd, text, sizeof text - 1, 0);
-    assert_true(n > 0);
-    text[n] = '\0';
-    return text;
 }
 
 static void flush(void) { assert_true(fm_statsd_flush(s, fm_now() + 30 * FM_SEC)); }

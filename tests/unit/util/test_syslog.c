@@ -7,56 +7,16 @@
 #include <cmocka.h>
 
 #include <regex.h>
-#include <stdatomic.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "fermata/util/counter.h"
 #include "fermata/util/fds.h"
 #include "fermata/util/syslog.h"
+#include "daemon.h"
 #include "threads.h"
 
-/* Its thread does not end, so each test has one of its own, which stays. */
-static char path[64];
 static struct fm_syslog *s;
 static struct fm_syslog_config config[8];
-static unsigned tests_run;
-static atomic_int troubles;
-static _Atomic unsigned long long told;
-
-static void on_trouble(int err, unsigned long long lines)
-{
-    if (err != 0)
-        atomic_fetch_add(&troubles, 1);
-    atomic_fetch_add(&told, lines);
-}
-
-static int start(void **state)
-{
-    (void)state;
-    snprintf(path, sizeof path, "/tmp/fermata-unit-syslog-%ld-%u", (long)getpid(), tests_run);
-    unlink(path);
-    atomic_store(&troubles, 0);
-    atomic_store(&told, 0);
-    return 0;
-}
-
-static int finish(void **state)
-{
-    (void)state;
-    unlink(path);
-    return 0;
-}
-
-static int serve(void)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    strcpy(addr.sun_path, path);
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof addr), 0);
-    return fd;
-}
 
 static void open_it(const char *type, size_t ring, bool begin)
 {
@@ -68,15 +28,6 @@ static void open_it(const char *type, size_t ring, bool begin)
     s = fm_syslog_new(c, ring);
     if (begin)
         assert_int_equal(fm_syslog_start(s), 0);
-}
-
-static const char *heard(int fd)
-{
-    static char text[1 << 17];
-    ssize_t n = recv(fd, text, sizeof text - 1, 0);
-    assert_true(n > 0);
-    text[n] = '\0';
-    return text;
 }
 
 static void put(unsigned severity, const char *text) { fm_syslog_put(s, severity, "error", text, strlen(text)); }
@@ -149,10 +100,7 @@ static void test_messages(void **state)
 static void test_stream(void **state)
 {
     (void)state;
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    strcpy(addr.sun_path, path);
-    int listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(listening, (struct sockaddr *)&addr, sizeof addr), 0);
+    int listening = bound(SOCK_STREAM);
     assert_int_equal(listen(listening, 5), 0);
     open_it("", 1 << 16, true);
     put(3, "head\n  line 2");
@@ -168,8 +116,7 @@ static void test_long_ones_are_cut(void **state)
 {
     (void)state;
     static char large[100000];
-    int fd = serve(), size = 1 << 20;
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    int fd = serve();
     open_it("#dgram", 1 << 18, true);
     memset(large, 'x', sizeof large - 1);
     put(6, large);
