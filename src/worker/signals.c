@@ -68,7 +68,7 @@ static void on_stacks(int number)
     (void)number;
     if (getpid() == server_pid) {
         atomic_fetch_or(&noted, FM_SIGNAL(FM_SIGNAL_STACKS));
-        sem_post(&wanted);
+        fm_bell_ring(&wanted);
     }
     errno = saved;
 }
