@@ -64,10 +64,7 @@ static int find_types(void)
 int fm_wsgi_init(const struct fm_wsgi_config *config)
 {
     fm_wsgi.config = *config;
-    if (make_names() != 0 || make_types() != 0 || find_types() != 0)
-        return -1;
-    fm_wsgi.errors = fm_errors_new();
-    return fm_wsgi.errors ? 0 : -1;
+    return make_names() == 0 && make_types() == 0 && find_types() == 0 ? 0 : -1;
 }
 
 /* ---- of threads ---- */
@@ -103,7 +100,6 @@ void fm_wsgi_fini(void)
 {
     Py_CLEAR(fm_wsgi.application);
     drop_threads();
-    Py_CLEAR(fm_wsgi.errors);
     Py_CLEAR(fm_wsgi.future_type);
     Py_CLEAR(fm_wsgi.raw_type);
     Py_CLEAR(fm_wsgi.reader_type);

@@ -53,7 +53,9 @@
     X(LOST_STATSD, "fermata_statsd_dropped_total", "", "counter", "Values that were not sent to --statsd-host.")       \
     X(TURNS, "fermata_loop_turns_total", "", "counter", "Turns of the event loop.")                                    \
     X(STALLS, "fermata_stalls_total", "", "counter",                                                                   \
-      "Times steps that waited or computed held up the event loop and others went on.")
+      "Times steps that waited or computed held up the event loop and others went on.")                                \
+    X(GIL, "fermata_gil_enabled", "", "gauge",                                                                         \
+      "Processes that serve with the GIL: 0 without, in a free-threaded Python.")
 
 /* X(ID, "family", "help"): durations, in seconds on the page. */
 #define FM_HISTOGRAMS(X)                                                                                               \
