@@ -1,6 +1,7 @@
 /* config/processors: what a cgroup leaves for workers. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
