@@ -102,7 +102,8 @@ static void wake_searcher(struct fm_sched *c) FM_REQUIRES(c->lock)
 /* Without a budget the queue is the leader's.  But where there is a processor for one more step, why wait for it? */
 static bool has_processor(const struct fm_sched *c) FM_REQUIRES(c->lock)
 {
-    return c->running < atomic_load_explicit(&c->parallel, memory_order_relaxed);
+    unsigned processors = atomic_load_explicit(&c->parallel, memory_order_relaxed);
+    return __builtin_expect(processors > 0, 0) && c->running < processors;
 }
 
 static void sleep_until_ordered(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lock)

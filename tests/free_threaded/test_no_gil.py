@@ -123,9 +123,9 @@ def test_lists_that_other_threads_change(launch):
     server.call("no_gil.change")
     seen = set()
     for _ in range(5):
-        with server.connect() as c:
+        with server.connect(timeout=LONG) as c:
             for _ in range(60):
-                answer = c.request("GET", "/changed", timeout=LONG)
+                answer = c.request("GET", "/changed")
                 seen.add(answer.status)
                 if answer.status == 200:
                     assert answer.text == "body" and answer.header("X-Kept") == "yes"
