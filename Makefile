@@ -87,7 +87,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests quick injection injection-tests faults instructions asan tsan pythons free-threaded static tsa tidy cppcheck lint soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests deb deb-tests quick injection injection-tests faults instructions asan tsan pythons free-threaded static tsa tidy cppcheck lint soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 # Of the module, a package that Python finds with PYTHONPATH=build/module.
 PACKAGE := $(O)/fermata_server
@@ -244,7 +244,7 @@ SLOW.coverage := 2
 
 # What is about Python code or the command, and the tables of requests, which the unit tests replay with sanitizers too.
 SKIP.asan := --ignore-glob=*/test_example_* \
-	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py behind_apache.py behind_others.py container.py moving.py reloading.py config_samples.py systemd.py packaging.py deployment.py reliability.py workflows.py)
+	$(addprefix --ignore=tests/system/test_,frameworks.py readme.py spec.py hardening.py command.py loading.py listening.py log_files.py replay.py refusals.py behind_nginx.py behind_haproxy.py behind_apache.py behind_others.py container.py moving.py reloading.py config_samples.py systemd.py packaging.py debian.py release.py deployment.py reliability.py workflows.py)
 SKIP.coverage := --ignore=tests/system/test_hardening.py
 # ThreadSanitizer's runtime has a thread of its own that wakes up, so there is no "idle" to look at. What one thread does at the
 # start, or the arbiter, which has one beside the log's, is left to the other sanitizers.
@@ -296,6 +296,15 @@ injection-tests: all
 
 faults: all venv ## the conformance suite finds each of the faults that there are of the reference server: some ten minutes
 	FERMATA_FAULTS=all build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 4 tests/wsgi_plus/conformance $(PYTEST)
+
+# ---- Debian's packages ----
+
+deb: ## fermata and python3-wsgi-plus for this Debian, in build/deb: a minute
+	@scripts/install-deps deb
+	@scripts/deb build/deb
+
+deb-tests: deb venv ## what is in them, and that it serves: a few seconds more
+	build/venv/bin/python -m pytest -c tests/pytest.ini -q tests/packages
 
 asan: ## all tests with the address and undefined behaviour sanitizers
 	$(MAKE) -j2 FLAVOR=asan tests
@@ -357,7 +366,7 @@ layers: ## includes follow the layers of spec/internals/architecture.md, and no 
 model: ## the scheduler's models with spin, and the faults seeded in them: under a minute
 	scripts/model
 
-SCRIPTS_OF_PYTHON := $(shell grep -l '^\#!/usr/bin/env python3' scripts/* scripts/bench/* 2>/dev/null)
+SCRIPTS_OF_PYTHON := $(shell grep -l '^\#!/usr/bin/env python3' scripts/* scripts/*/* 2>/dev/null)
 
 lint: venv ## ruff over the Python code: names, imports and their order
 	@build/venv/bin/ruff check --quiet --no-cache --config py/pyproject.toml . $(SCRIPTS_OF_PYTHON) && echo "ruff: clean"

@@ -5,6 +5,7 @@ It says itself what is missing: pip shows the end of what a build prints, and a 
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -27,6 +28,9 @@ HEADERS = {
 # Set to a directory that scripts/static-deps has made: its libraries become part of the module, and their licences of the wheel.
 DEPS = "FERMATA_DEPS"
 
+# What a list of materials says of them; versions are those that scripts/static-deps has found.
+LICENCES = {"libevent": "BSD-3-Clause", "http-parser": "MIT"}
+
 # Of the process that runs pip: what make would take for its own, or for CI's wish that warnings be errors.
 NOT_OURS = ("CI", "DEPS", "FLAVOR", "GNUMAKEFLAGS", "MAKEFILES", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "V")
 
@@ -41,10 +45,43 @@ class CustomBuildHook(BuildHookInterface[Any]):
         if not editable:
             name = f"_server{sysconfig.get_config_var('EXT_SUFFIX')}"
             build_data["force_include"][str(out / "fermata_server" / name)] = f"fermata_server/{name}"
-            for text in sorted(Path(os.environ[DEPS], "licenses").iterdir()) if os.environ.get(DEPS) else ():
-                build_data["extra_metadata"][str(text)] = f"licenses/{text.name}"
+            if os.environ.get(DEPS):
+                self.tell_what_is_inside(Path(os.environ[DEPS]), build_data)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
+
+    def tell_what_is_inside(self, deps: Path, build_data: dict[str, Any]) -> None:
+        """The licences of the libraries beside our own, and a list of materials (PEP 770) in dist-info/sboms."""
+        beside = Path(self.root, "build", "licenses")  # METADATA names them relative to the project
+        beside.mkdir(parents=True, exist_ok=True)
+        for text in sorted((deps / "licenses").iterdir()):
+            shutil.copy(text, beside)
+            self.metadata.core.license_files.append(f"build/licenses/{text.name}")
+        sbom = Path(self.root, "build", "fermata-server.cdx.json")
+        sbom.write_text(json.dumps(materials(self.metadata.version, (deps / "versions").read_text()), indent=2) + "\n")
+        build_data["sbom_files"].append(str(sbom))
+
+
+def materials(version: str, versions: str) -> dict[str, Any]:
+    """CycloneDX, of the lines `NAME VERSION` of scripts/static-deps; always the same for the same ones."""
+
+    def component(kind: str, name: str, version: str, licence: str, purl: str) -> dict[str, Any]:
+        found = {"type": kind, "bom-ref": purl, "name": name, "version": version, "purl": purl}
+        return {**found, "licenses": [{"license": {"id": licence}}]}
+
+    inside = [
+        component("library", name, found, LICENCES[name], f"pkg:deb/debian/{name}@{found}?arch=source")
+        for name, found in (line.split() for line in versions.splitlines())
+    ]
+    whole = component("application", "fermata-server", version, "MIT", f"pkg:pypi/fermata-server@{version}")
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": whole},
+        "components": inside,
+        "dependencies": [{"ref": whole["bom-ref"], "dependsOn": [part["bom-ref"] for part in inside]}],
+    }
 
 
 def make(root: Path, out: Path) -> None:

@@ -4,13 +4,14 @@ taken for a request, however the bytes arrive."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterable
 
 import pytest
 from harness.client import build, chunked
-from harness.limits import PROMPT, SLOW
+from harness.limits import PROMPT, SLOW, eventually
 
 SMUGGLED = "/hello/smuggled"
 
@@ -437,23 +438,15 @@ def test_refused_client_that_does_not_stop_sending(server):
 
 def test_refused_client_that_does_nothing(server):
     """After a refusal a client that neither sends nor closes is not waited for for ever."""
-    with server.connect() as c:
-        c.send(b"nonsense\r\n\r\n")
-        assert c.read_response().status == 400
-        assert c.ended() == "eof"  # the server's FIN
-    before = len(server.process.fds())
-    held = []
-    for _ in range(10):
-        c = server.connect()
-        c.send(b"nonsense\r\n\r\n")
-        held.append(c)
-    deadline = time.monotonic() + 10 + PROMPT
-    while len(server.process.fds()) > before and time.monotonic() < deadline:
-        time.sleep(0.1)
-    remaining = len(server.process.fds())
-    for c in held:
-        c.close()
-    assert remaining <= before
+    with contextlib.ExitStack() as held:
+        for _ in range(10):
+            c = held.enter_context(server.connect())
+            c.send(b"nonsense\r\n\r\n")
+            assert c.read_response().status == 400
+            assert c.ended() == "eof"  # the server's FIN
+        eventually(
+            lambda: server.admin.metrics().value("fermata_connections") == 0, "none is open", within=10 + PROMPT
+        )
 
 
 def test_no_request_after_an_error_in_a_body(server):

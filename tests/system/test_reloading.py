@@ -53,7 +53,6 @@ class Load:
     def __init__(self, connect, threads: int = 4) -> None:
         self.outcomes: Counter[str] = Counter()
         self.versions: Counter[str] = Counter()
-        self.answers = [0] * threads
         self._connect, self._over = connect, threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(i,)) for i in range(threads)]
 
@@ -66,7 +65,6 @@ class Load:
                         connection.request(*(("POST", "/", b"x" * 1000) if number < 2 else ("GET", "/")))
                         answer = connection.getresponse()
                         self.outcomes[str(answer.status)] += 1
-                        self.answers[number] += 1
                         self.versions[answer.read().decode().split()[0]] += 1
                         if answer.will_close:
                             break
@@ -74,15 +72,6 @@ class Load:
                     connection.close()
             except (http.client.HTTPException, OSError) as error:
                 self.outcomes[type(error).__name__] += 1
-
-    def wait_for_all(self) -> None:
-        """Until each request that is under way now has been answered."""
-        before = list(self.answers)
-        eventually(
-            lambda: all(now > then for then, now in zip(before, self.answers, strict=True)),
-            "each thread has had an answer",
-            within=LONG,
-        )
 
     def __enter__(self) -> Load:
         for thread in self._threads:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,13 +95,21 @@ def test_needs_name_jobs_that_come_before(path: Path) -> None:
         before.add(name)
 
 
+# What publishes has no token but the one that says which workflow it is.
+RIGHTS = {
+    ("release.yml", "publish"): {"id-token": "write"},
+    ("release.yml", "release"): {"contents": "write", "id-token": "write", "attestations": "write"},
+}
+
+
 @named(WORKFLOWS)
 def test_least_rights(path: Path) -> None:
     """The token may read the checkout, and no step keeps it; at most one run of a kind goes on."""
     workflow = load(path)
     assert workflow["permissions"] == {"contents": "read"}
     assert "group" in workflow["concurrency"]
-    assert [job for job in workflow["jobs"].values() if "permissions" in job] == []
+    more = {(path.name, name): job["permissions"] for name, job in workflow["jobs"].items() if "permissions" in job}
+    assert more == {place: rights for place, rights in RIGHTS.items() if place[0] == path.name}
     for step in steps(workflow):
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"] == {"persist-credentials": False}
@@ -108,10 +117,17 @@ def test_least_rights(path: Path) -> None:
 
 @named(WORKFLOWS)
 def test_actions_are_pinned(path: Path) -> None:
-    """By their major version, and all of them GitHub's own."""
+    """GitHub's own by their major version, and one that is not by all of it."""
     for step in steps(load(path)):
-        if "uses" in step:
-            assert re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]), step
+        if "uses" in step and not re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]):
+            assert path.name == "release.yml" and re.fullmatch(r"pypa/gh-action-pypi-publish@v\d+\.\d+\.\d+", step["uses"]), step
+
+
+@pytest.mark.skipif(shutil.which("actionlint") is None, reason="there is no actionlint (go install; check.yml runs it)")
+def test_actionlint() -> None:
+    """Expressions, contexts, inputs of actions, and with shellcheck the commands."""
+    done = subprocess.run(["actionlint", *map(str, WORKFLOWS)], capture_output=True, text=True, timeout=LONG, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @named(WORKFLOWS)
@@ -126,6 +142,35 @@ def test_pythons_are_supported() -> None:
     tested = load(GITHUB / "workflows" / "check.yml")["jobs"]["system"]["strategy"]["matrix"]["python"]
     classified = re.findall(r"Python :: (3\.\d+)", (ROOT / "py" / "pyproject.toml").read_text())
     assert tested and set(tested) <= set(classified)
+
+
+RELEASE = load(GITHUB / "workflows" / "release.yml")
+
+
+def test_release_publishes_tags_only() -> None:
+    """What is begun by hand builds all and publishes nothing."""
+    outward = {name for name, job in RELEASE["jobs"].items() if "permissions" in job}
+    assert outward == {"publish", "release"}
+    assert all(RELEASE["jobs"][name]["if"] == "github.ref_type == 'tag'" for name in outward)
+    assert RELEASE["on"]["push"] == {"tags": ["v*"]}
+
+
+def test_release_asks_first() -> None:
+    """Whether the tag is the version's, before anything is built."""
+    commands = [step["run"] for step in RELEASE["jobs"]["sources"]["steps"] if "run" in step]
+    assert commands[0].startswith("scripts/dev/release --check ")
+    assert set(RELEASE["jobs"]["publish"]["needs"]) == {"sources", "wheels", "debian"}
+
+
+def test_release_builds_for_the_supported_pythons() -> None:
+    """Those that the system tests run with, on two C libraries and two processors; wheels are made of the source distribution."""
+    tested = load(GITHUB / "workflows" / "check.yml")["jobs"]["system"]["strategy"]["matrix"]["python"]
+    job = RELEASE["jobs"]["wheels"]
+    libc = "${{ matrix.libc }}"
+    assert job["env"]["CIBW_BUILD"].split(f"-{libc}*") == [*(f"{' ' if i else ''}cp{name.replace('.', '')}" for i, name in enumerate(tested)), ""]
+    assert len(job["strategy"]["matrix"]["runner"]) == len(job["strategy"]["matrix"]["libc"]) == 2
+    [build] = [step["run"] for step in job["steps"] if "cibuildwheel " in step.get("run", "")]
+    assert build.endswith(" dist/fermata_server-*.tar.gz")
 
 
 def test_hooks_are_local() -> None:

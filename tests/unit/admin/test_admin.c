@@ -244,9 +244,9 @@ static void between_turns(void (*act)(struct fm_admin *))
 
 static bool was_busy;
 
-static void look(struct fm_admin *a) FM_UNCHECKED { was_busy = fm_admin_is_busy(a); }
-static void pause_admin(struct fm_admin *a) FM_UNCHECKED { fm_admin_pause(a); }
-static void resume_admin(struct fm_admin *a) FM_UNCHECKED { fm_admin_resume(a); }
+static void look(struct fm_admin *of) FM_UNCHECKED { was_busy = fm_admin_is_busy(of); }
+static void pause_admin(struct fm_admin *which) FM_UNCHECKED { fm_admin_pause(which); }
+static void resume_admin(struct fm_admin *which) FM_UNCHECKED { fm_admin_resume(which); }
 
 /* ---- what there is ---- */
 
