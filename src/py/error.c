@@ -130,7 +130,7 @@ void fm_py_log_exception(enum fm_log_level level, const char *fmt, ...)
 }
 
 /* Without a GIL the thread may go on while its frames are looked at, of which CPython says that it is not safe. */
-static bool is_out_of_reach(const char *what)
+static bool is_out_of_reach(const char *what) FM_NEEDS_GIL
 {
     bool is = !fm_interp_has_gil();
     if (is)
