@@ -93,7 +93,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests portable-tests deb deb-tests site quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests portable-tests deb deb-tests site quick injection injection-tests faults instructions asan tsan pythons free-threaded static tsa tidy cppcheck lint soak abuse kubernetes coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 # Of the module, a package that Python finds with PYTHONPATH=build/module.
 PACKAGE := $(O)/fermata_server
@@ -129,7 +129,7 @@ endif
 endif
 
 # The server's own modules in Python: each a constant in a file that C includes.
-EMBEDDED := $(patsubst py/fermata/%.py,$(O)/gen/%.inc,$(wildcard py/fermata/*.py))
+EMBEDDED := $(patsubst py/fermata/%.py,$(O)/gen/%.inc,$(wildcard py/fermata/*.py)) $(O)/gen/page.inc
 
 $(O)/gen/%.inc: py/fermata/%.py scripts/embed
 	@mkdir -p $(@D)
@@ -140,6 +140,11 @@ $(O)/obj/%.o: src/%.c $(PYFACTS) CHANGELOG.md Makefile
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CPPFLAGS) $(if $(filter src/py/% src/wsgi/% src/extension.c,$<),$(PY_CFLAGS)) $(ALLFLAGS) -MMD -MP -c -o $@ $<
 
+$(O)/gen/page.inc: src/admin/page.css src/admin/page.js scripts/page
+	@mkdir -p $(@D)
+	$(Q)scripts/page src/admin/page.css src/admin/page.js > $@
+
+$(O)/obj/admin/html.o: $(O)/gen/page.inc
 $(O)/obj/wsgi/app.o: $(O)/gen/loader.inc
 $(O)/obj/wsgi/preload.o: $(O)/gen/preload.inc
 $(O)/obj/wsgi/reload.o: $(O)/gen/reload.inc
@@ -359,6 +364,18 @@ pythons: venv ## builds with every other CPython found, and runs what depends on
 		FERMATA=$(CURDIR)/$$o/fermata build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 5 --dist worksteal $(PYTHON_TESTS); \
 	done
 
+# Not in `make check`, which has no time for it.
+FREE_THREADED_TESTS = tests/free_threaded $(PYTHON_TESTS) $(addprefix tests/system/test_,own.py stress.py suspension_clients.py \
+	shutdown.py workers.py preload.py hooks.py http_requests.py http_responses.py http_connections.py order.py)
+
+free-threaded: ## builds with a free-threaded CPython, if scripts/free-threaded has made one, and runs what depends on it
+	@set -e; p=$$(scripts/free-threaded --find 2>/dev/null) || { \
+		echo "free-threaded: not run: no free-threaded Python (scripts/free-threaded makes one)"; exit 0; }; \
+	$(MAKE) --no-print-directory -s venv; \
+	$(MAKE) --no-print-directory -s -j2 O=build/free-threaded PYTHON=$$p OPT.release=-O2 build/free-threaded/fermata; \
+	FERMATA=$(CURDIR)/build/free-threaded/fermata build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 4 --dist worksteal \
+		$(FREE_THREADED_TESTS) $(PYTEST)
+
 tsa: $(PYFACTS) $(EMBEDDED) ## clang's thread-safety analysis over the role annotations
 	@set -e; for f in $(ALLSRCS); do \
 		clang -fsyntax-only -std=gnu11 $(CPPFLAGS) $(PY_CFLAGS) -Wthread-safety -Werror $$f; done
@@ -401,6 +418,9 @@ soak: all venv ## a mixed workload for SOAK_SECONDS [3600]: does anything grow?
 
 coverage: venv ## the lines of the C code that all tests together run
 	@scripts/coverage
+
+kubernetes: all venv ## examples/kubernetes as promtool, Kubernetes' and the operators' schemas read it (installs them)
+	FERMATA=$(CURDIR)/$(O)/fermata scripts/kubernetes
 
 abuse: all venv ## slow clients, floods, bombs: are others served, is memory bounded? some five minutes
 	build/venv/bin/python scripts/abuse $(ABUSE)

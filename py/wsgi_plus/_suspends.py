@@ -139,6 +139,9 @@ class ViewThatWaits(Generic[R]):
     own = frozenset({"_fate", "_generator", "_view", "_returned"})
     """Its attributes: all others are what decorators have set on what they took for a response."""
 
+    __wsgi_plus_inner__ = "_generator"
+    """The attribute that has the iterator inside: for a server that shows where requests wait."""
+
     def __init__(self, generator: Generator[Future[Any], None, R], view: Callable[..., Any]) -> None:
         if not is_generator(generator):
             raise TypeError(

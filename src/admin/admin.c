@@ -1,4 +1,4 @@
-/* The admin server: GET and HEAD of three paths, keep-alive, on the loop from first byte to last. */
+/* The admin server: GET and HEAD of a few paths, keep-alive, on the loop from first byte to last. */
 #include "fermata/admin/admin.h"
 
 #include <errno.h>
@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "fermata/admin/metrics.h"
+#include "fermata/admin/answers.h"
 #include "fermata/http/h1/framer.h"
 #include "fermata/http/h1/parser.h"
 #include "fermata/http/response.h"
@@ -20,6 +20,8 @@
 
 #define MAX_CONNS 256 /* a scraper or two and probes; more is a mistake, and the one idle for longest gives way */
 
+#define OWNERS_ONLY 0600
+
 static const struct fm_listener_options listening = {.backlog = 128,
                                                      .keepalive = 15,
                                                      .user_timeout = 30000,
@@ -27,15 +29,19 @@ static const struct fm_listener_options listening = {.backlog = 128,
 
 struct fm_admin {
     struct fm_listener listener;
-    struct fm_admin_source source;
+    struct fm_admin_answers answers;
     struct fm_list conns; /* the one whose last request is oldest first */
     unsigned nconns, idle_kind;
     bool paused;
+    struct fm_list waiting;   /* clients for whom the requests are looked at, one after the other */
+    struct fm_status *status; /* what has been seen so far, for the first of them */
+    struct fm_event survey;   /* posted while there are any */
 };
 
 enum state {
     OPEN,
-    ENDING, /* the last answer is given: what comes is dropped, and the client closes, or the idle timeout does */
+    WAITING, /* for the requests to be looked at; what comes is kept */
+    ENDING,  /* the last answer is given: what comes is dropped, and the client closes, or the idle timeout does */
     CLOSED,
 };
 
@@ -45,11 +51,14 @@ struct admin_conn {
     struct fm_timer idle;
     struct fm_admin *admin;
     struct fm_parser *parser;
-    struct fm_buf ahead;  /* requests behind the one that was answered in this turn of the loop */
-    struct fm_event more; /* posted while there are any */
-    struct fm_event gone; /* frees it, at the end of the turn in which it was closed */
-    uint8_t state;        /* enum state */
-    bool answered;        /* and nothing has come since */
+    struct fm_buf ahead;         /* requests behind the one that was answered in this turn of the loop */
+    struct fm_event more;        /* posted while there are any */
+    struct fm_event gone;        /* frees it, at the end of the turn in which it was closed */
+    struct fm_list wait;         /* in the admin's list, while WAITING */
+    struct fm_admin_asked asked; /* what for */
+    bool keep, is_head;          /* of the request that is answered */
+    uint8_t state;               /* enum state */
+    bool answered;               /* and nothing has come since */
 };
 
 static const struct fm_http_limits limits = {.request_line = 2048, .fields = 64, .field_size = 4096, .body = 0};
@@ -72,6 +81,11 @@ static void close_conn(struct admin_conn *c) FM_ON_LOOP
     c->state = CLOSED;
     fm_timer_stop(&c->idle);
     fm_list_remove(&c->node);
+    if (a->waiting.next == &c->wait) { /* the walk was for this one */
+        fm_status_free(a->status);
+        a->status = NULL;
+    }
+    fm_list_remove(&c->wait);
     fm_loop_cancel(c->stream.loop, &c->more);
     fm_stream_close(&c->stream);
     fm_loop_defer(c->stream.loop, &c->gone);
@@ -79,76 +93,105 @@ static void close_conn(struct admin_conn *c) FM_ON_LOOP
     fm_listener_refill(&a->listener);
 }
 
-static bool is(const struct fm_request *r, struct fm_span span, const char *text)
-{
-    return span.len == strlen(text) && memcmp(fm_request_text(r, span), text, span.len) == 0;
-}
-
-/* Status and text of an answer. */
-static int answer_to(struct admin_conn *c, const struct fm_request *r, struct fm_buf *body)
-{
-    const struct fm_admin_source *source = &c->admin->source;
-    bool ready = source->ready(source->ctx);
-    if (!is(r, r->method, "GET") && !is(r, r->method, "HEAD")) {
-        fm_buf_puts(body, "GET or HEAD\n");
-        return 405;
-    }
-    if (is(r, r->path, "/healthz")) {
-        const char *why = source->why_ill ? source->why_ill(source->ctx) : NULL;
-        fm_buf_printf(body, "%s\n", why ? why : "ok");
-        return why ? 503 : 200;
-    }
-    if (is(r, r->path, "/readyz")) {
-        fm_buf_puts(body, ready ? "ok\n" : "not ready\n");
-        return ready ? 200 : 503;
-    }
-    if (is(r, r->path, "/metrics")) {
-        unsigned busy, idle;
-        struct fm_counters_sum sum;
-        source->threads(source->ctx, &busy, &idle);
-        if (source->counters)
-            source->counters(source->ctx, &sum);
-        else
-            fm_counters_read(&sum);
-        fm_metrics_page(body, &sum, busy, idle, ready);
-        if (source->more_metrics)
-            source->more_metrics(source->ctx, body);
-        return 200;
-    }
-    if (source->workers && is(r, r->path, "/workers")) {
-        source->workers(source->ctx, body);
-        return 200;
-    }
-    fm_buf_puts(body,
-                source->workers ? "/healthz, /readyz, /metrics or /workers\n" : "/healthz, /readyz or /metrics\n");
-    return 404;
-}
+/* ---- answers ---- */
 
 /* 0, or FM_ECLOSED. */
-static int respond(struct admin_conn *c, const struct fm_request *r)
+static int send_answer(struct admin_conn *c, struct fm_admin_answer *answer)
 {
-    struct fm_buf head = FM_BUF_INIT, body = FM_BUF_INIT;
-    int status = answer_to(c, r, &body);
-    bool keep = r->keep_alive && !c->admin->paused;
+    struct fm_buf head = FM_BUF_INIT;
+    bool keep = c->keep && !c->admin->paused;
     fm_buf_printf(&head,
-                  "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n%s"
-                  "Content-Length: %zu\r\nConnection: %s\r\n\r\n",
-                  status, fm_status_reason(status), fm_http_date(), status == 405 ? "Allow: GET, HEAD\r\n" : "",
-                  fm_buf_size(&body), keep ? "keep-alive" : "close");
+                  "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\n%sContent-Length: %zu\r\nConnection: %s\r\n\r\n",
+                  answer->status, fm_status_reason(answer->status), fm_http_date(), answer->type, answer->fields,
+                  fm_buf_size(&answer->body), keep ? "keep-alive" : "close");
     struct iovec pieces[2] = {
         {fm_buf_head(&head), fm_buf_size(&head)},
-        {fm_buf_head(&body), r->is_head ? 0 : fm_buf_size(&body)},
+        {fm_buf_head(&answer->body), c->is_head ? 0 : fm_buf_size(&answer->body)},
     };
-    bool complete = !head.failed && !body.failed;
+    bool complete = !head.failed && !answer->body.failed;
     enum fm_sent sent = complete ? fm_stream_send(&c->stream, pieces, 2, 0) : FM_SENT_GONE;
     if (!complete)
         fm_error_ratelimited("admin: %s; the connection is closed", fm_strerror(-ENOMEM));
     fm_buf_fini(&head);
-    fm_buf_fini(&body);
+    fm_buf_fini(&answer->body);
     c->state = keep ? OPEN : ENDING;
     c->answered = true;
     return sent == FM_SENT_GONE ? FM_ECLOSED : 0;
 }
+
+/* 0, or FM_ECLOSED. */
+static int respond(struct admin_conn *c, const struct fm_request *r) FM_ON_LOOP
+{
+    struct fm_admin *a = c->admin;
+    struct fm_admin_answer answer;
+    c->keep = r->keep_alive;
+    c->is_head = r->is_head;
+    if (fm_admin_answer(&a->answers, r, &answer, &c->asked))
+        return send_answer(c, &answer);
+    c->state = WAITING; /* for what is gathered in the next turns */
+    fm_list_push(&a->waiting, &c->wait);
+    if (a->waiting.next == &c->wait) {
+        fm_loop_cancel(c->stream.loop, &a->survey); /* the one that it was posted for may have gone */
+        fm_loop_post(c->stream.loop, &a->survey, 0, NULL);
+    }
+    return 0;
+}
+
+/* Goes on with what was read ahead, unless the client has to read first: on_output calls this then. */
+static void answer_more(struct admin_conn *c) FM_ON_LOOP
+{
+    if (fm_stream_pending(&c->stream) > 0)
+        return;
+    fm_loop_cancel(c->stream.loop, &c->more); /* it is not posted twice */
+    fm_loop_post(c->stream.loop, &c->more, 0, NULL);
+}
+
+/* What was read ahead while it waited is read now. */
+static void go_on(struct admin_conn *c) FM_ON_LOOP
+{
+    if (c->state == OPEN && fm_buf_size(&c->ahead) > 0) {
+        c->answered = false;
+        answer_more(c);
+        return;
+    }
+    fm_buf_fini(&c->ahead);
+    fm_stream_set_reading(&c->stream, FM_READ_ON);
+    if (c->state == ENDING && fm_stream_pending(&c->stream) == 0)
+        fm_stream_shutdown(&c->stream);
+}
+
+/* The first of those that wait is answered; all the requests have been seen. */
+static void answer_first(struct fm_admin *a, struct admin_conn *c) FM_ON_LOOP
+{
+    struct fm_admin_answer answer;
+    fm_list_remove(&c->wait);
+    fm_admin_answer_status(&a->answers, c->asked.page, a->status, &answer);
+    fm_status_free(a->status);
+    a->status = NULL;
+    if (send_answer(c, &answer) != 0)
+        close_conn(c);
+    else
+        go_on(c);
+}
+
+/* A part of the walk: one client after the other has one of its own, however many there are. */
+static void on_survey(struct fm_event *event)
+{
+    struct fm_admin *a = FM_LIST_ENTRY(event, struct fm_admin, survey);
+    fm_assert_on_loop();
+    if (fm_list_empty(&a->waiting))
+        return;
+    struct admin_conn *c = FM_LIST_ENTRY(a->waiting.next, struct admin_conn, wait);
+    bool first = !a->status;
+    if (first)
+        a->status = fm_status_new(&c->asked.query);
+    if (!a->status || a->answers.source.walk(a->answers.source.ctx, a->status, first))
+        answer_first(a, c);
+    if (!fm_list_empty(&a->waiting))
+        fm_loop_post(a->listener.loop, &a->survey, 0, NULL);
+}
+
+/* ---- requests ---- */
 
 static void refuse(struct admin_conn *c)
 {
@@ -185,22 +228,13 @@ static size_t take(struct admin_conn *c, const char *data, size_t len) FM_ON_LOO
     return at;
 }
 
-/* Goes on with what was read ahead, unless the client has to read first: on_output calls this then. */
-static void answer_more(struct admin_conn *c) FM_ON_LOOP
-{
-    if (fm_stream_pending(&c->stream) > 0)
-        return;
-    fm_loop_cancel(c->stream.loop, &c->more); /* it is not posted twice */
-    fm_loop_post(c->stream.loop, &c->more, 0, NULL);
-}
-
 /* One request in a turn of the loop: a page of metrics takes it some 50 us, and a client may ask for thousands.  None
  * while the client has not read the last answer: a client that asks and asks costs one page of memory. */
 static void on_bytes(struct admin_conn *c, const char *data, size_t len) FM_ON_LOOP
 {
-    bool unread = fm_stream_pending(&c->stream) > 0;
+    bool unread = fm_stream_pending(&c->stream) > 0 || c->state == WAITING;
     c->answered = false;
-    size_t used = c->state != OPEN ? len : unread ? 0 : take(c, data, len);
+    size_t used = c->state != OPEN && c->state != WAITING ? len : unread ? 0 : take(c, data, len);
     if (c->state == CLOSED)
         return;
     bool kept = fm_buf_size(&c->ahead) > 0; /* then data is what is kept */
@@ -215,10 +249,11 @@ static void on_bytes(struct admin_conn *c, const char *data, size_t len) FM_ON_L
     bool more = fm_buf_size(&c->ahead) > 0 && c->state == OPEN;
     if (more)
         c->answered = false;
-    fm_stream_set_reading(&c->stream, more ? FM_READ_PAUSED : FM_READ_ON);
+    bool waits = c->state == WAITING;
+    fm_stream_set_reading(&c->stream, more || waits ? FM_READ_PAUSED : FM_READ_ON);
     if (more)
         answer_more(c);
-    else
+    else if (!waits)
         fm_buf_fini(&c->ahead);
     if (c->state == ENDING && fm_stream_pending(&c->stream) == 0)
         fm_stream_shutdown(&c->stream);
@@ -252,7 +287,7 @@ static void on_output(struct fm_stream *s)
         close_conn(c);
     else if (c->state == ENDING && fm_stream_pending(s) == 0)
         fm_stream_shutdown(s);
-    else if (fm_buf_size(&c->ahead) > 0)
+    else if (fm_buf_size(&c->ahead) > 0 && c->state != WAITING)
         answer_more(c);
 }
 
@@ -295,6 +330,7 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
     c->parser = parser;
     fm_timer_init(&c->idle);
     fm_list_push(&a->conns, &c->node);
+    fm_list_init(&c->wait);
     fm_timer_start(&l->loop->timers, &c->idle, a->idle_kind, fm_loop_now(l->loop));
     fm_event_init(&c->more, on_more);
     fm_event_init(&c->gone, free_conn);
@@ -306,7 +342,9 @@ static struct fm_admin *make(const struct fm_admin_source *source)
 {
     struct fm_admin *a = fm_calloc(1, sizeof *a);
     fm_list_init(&a->conns);
-    a->source = *source;
+    fm_list_init(&a->waiting);
+    fm_event_init(&a->survey, on_survey);
+    a->answers.source = *source;
     return a;
 }
 
@@ -314,6 +352,7 @@ struct fm_admin *fm_admin_adopt(int fd, const struct fm_admin_source *source)
 {
     struct fm_admin *a = make(source);
     int err = fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 ? fm_listener_adopt(&a->listener, fd, &listening) : -errno;
+    a->answers.is_local = fm_addr_is_local(&a->listener.addr);
     if (err == 0)
         return a;
     fm_log(FM_LOG_CRITICAL, "descriptor %d is no listening socket: %s", fd, fm_strerror(err));
@@ -330,7 +369,9 @@ struct fm_admin *fm_admin_new(const struct fm_addr *addr, bool only_ipv6, const 
     char url[FM_ADDR_TEXT];
     struct fm_admin *a = make(source);
     how.only_ipv6 = only_ipv6;
+    how.mode = OWNERS_ONLY;
     int err = fm_listener_open(&a->listener, addr, &how, &what);
+    a->answers.is_local = fm_addr_is_local(&a->listener.addr);
     if (err == 0)
         return a;
     fm_addr_url(addr, url);
@@ -368,7 +409,7 @@ bool fm_admin_is_busy(const struct fm_admin *a)
     bool busy = false;
     for (struct fm_list *node = a->conns.next; node != &a->conns; node = node->next) {
         struct admin_conn *c = FM_LIST_ENTRY(node, struct admin_conn, node);
-        busy |= c->state == OPEN || fm_stream_pending(&c->stream) > 0;
+        busy |= c->state == OPEN || c->state == WAITING || fm_stream_pending(&c->stream) > 0;
     }
     return busy;
 }
@@ -393,6 +434,8 @@ void fm_admin_free(struct fm_admin *a)
         return;
     while (!fm_list_empty(&a->conns))
         close_conn(FM_LIST_ENTRY(a->conns.next, struct admin_conn, node));
+    if (a->listener.loop)
+        fm_loop_cancel(a->listener.loop, &a->survey);
     fm_listener_close(&a->listener);
     free(a);
 }

@@ -350,7 +350,7 @@ static int start_admin(struct arbiter *a) FM_ON_LOOP
     char url[FM_ADDR_TEXT];
     if (!o->has_admin)
         return 0;
-    a->pages = (struct fm_pages){o, &a->roster, &a->children};
+    a->pages = (struct fm_pages){o, &a->roster, &a->children, fm_now()};
     fm_pages_source(&a->pages, &source);
     fm_timers_define(&a->loop.timers, FM_T_ACCEPT, FM_SEC / 4, fm_listener_retry);
     fm_timers_define(&a->loop.timers, FM_T_ADMIN, o->keep_alive ? o->keep_alive : 5 * FM_SEC, fm_admin_timeout);

@@ -365,6 +365,14 @@ void fm_children_count(struct fm_children *c, struct fm_counters_sum *sum)
             fm_counters_add(sum, c->all[i].counters, blocks_of(&c->all[i]));
 }
 
+void fm_children_ages(struct fm_children *c, struct fm_ages_sum *ages)
+{
+    memset(ages, 0, sizeof *ages);
+    for (size_t i = 0; i < PLACES; i++)
+        if (c->all[i].pid > 0)
+            fm_counters_add_ages(ages, c->all[i].counters, blocks_of(&c->all[i]));
+}
+
 void fm_children_count_one(struct fm_children *c, pid_t pid, struct fm_counters_sum *sum)
 {
     struct fm_child *child = pid > 0 ? find(c, pid) : NULL;

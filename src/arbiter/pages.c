@@ -1,8 +1,13 @@
 /* The pages of the arbiter's admin port; see arbiter/pages.h. */
 #include "fermata/arbiter/pages.h"
 
+#include <unistd.h>
+
+#include "fermata/admin/metrics.h"
+#include "fermata/admin/status.h"
 #include "fermata/util/buf.h"
 #include "fermata/util/clock.h"
+#include "fermata/util/usage.h"
 
 #define PLACES (2 * FM_WORKERS_MAX)
 
@@ -18,9 +23,25 @@ static bool is_ready(void *ctx)
 
 /* ---- /metrics ---- */
 
-static void count(void *ctx, struct fm_counters_sum *sum) FM_UNCHECKED
+static void count(void *ctx, struct fm_counters_sum *sum, struct fm_ages_sum *ages) FM_UNCHECKED
 {
-    fm_children_count(((struct fm_pages *)ctx)->children, sum);
+    struct fm_pages *p = ctx;
+    fm_children_count(p->children, sum);
+    fm_children_ages(p->children, ages);
+}
+
+/* Of the arbiter and its workers. */
+static bool read_usage(void *ctx, struct fm_usage *u)
+{
+    const struct fm_roster *r = ((struct fm_pages *)ctx)->roster;
+    struct fm_usage one;
+    if (!fm_usage_read(0, u))
+        return false;
+    u->cpu += fm_usage_ended();
+    for (size_t i = 0; i < PLACES; i++)
+        if (r->workers[i].pid > 0 && fm_usage_read(r->workers[i].pid, &one))
+            fm_usage_add(u, &one);
+    return true;
 }
 
 static void count_threads(void *ctx, unsigned *busy, unsigned *idle) FM_UNCHECKED
@@ -76,6 +97,38 @@ static void put_metrics(void *ctx, struct fm_buf *to) FM_UNCHECKED
     head(to, "fermata_workers_out_of_memory_total", "counter", "Workers that the kernel killed for want of memory.");
     fm_buf_printf(to, "fermata_workers_out_of_memory_total %llu\n", (unsigned long long)r->out_of_memory);
     put_by_slot(p, to);
+}
+
+/* ---- the status: sums ---- */
+
+static bool sum_up(void *ctx, struct fm_status *s, bool first) FM_UNCHECKED
+{
+    struct fm_counters_sum sum;
+    struct fm_ages_sum ages;
+    uint64_t oldest[FM_STATUS_STATE_COUNT];
+    (void)first;
+    count(ctx, &sum, &ages);
+    fm_metrics_oldest(&ages, fm_now(), oldest);
+    for (unsigned i = 0; i < FM_STATUS_STATE_COUNT; i++) {
+        int64_t n = (int64_t)sum.cell[FM_C_IN_QUEUED + i];
+        s->in[i].n = n > 0 ? (uint64_t)n : 0;
+        s->in[i].oldest = oldest[i];
+    }
+    return true;
+}
+
+static void tell_about(void *ctx, struct fm_status_about *about) FM_UNCHECKED
+{
+    const struct fm_pages *p = ctx;
+    unsigned idle;
+    count_threads(ctx, &about->busy, &idle);
+    about->threads = about->busy + idle;
+    about->application = p->options->app;
+    about->pid = getpid();
+    about->draining = p->roster->stopping;
+    about->up = fm_now() - p->started;
+    about->workers = fm_roster_count(p->roster, FM_WORKER_READY);
+    about->workers = about->workers ? about->workers : 1; /* none is ready yet */
 }
 
 /* ---- /workers ---- */
@@ -149,10 +202,16 @@ static void put_workers(void *ctx, struct fm_buf *to) FM_UNCHECKED
 
 void fm_pages_source(struct fm_pages *p, struct fm_admin_source *source)
 {
-    *source = (struct fm_admin_source){.ready = is_ready,
-                                       .threads = count_threads,
-                                       .ctx = p,
-                                       .counters = count,
-                                       .more_metrics = put_metrics,
-                                       .workers = put_workers};
+    *source =
+        (struct fm_admin_source){.ready = is_ready,
+                                 .threads = count_threads,
+                                 .ctx = p,
+                                 .counters = count,
+                                 .usage = read_usage,
+                                 .walk = sum_up,
+                                 .about = tell_about,
+                                 .rules = {p->options->admin_hosts, p->options->nadmin_hosts, p->options->admin_status},
+                                 .python = p->options->python,
+                                 .more_metrics = put_metrics,
+                                 .workers = put_workers};
 }

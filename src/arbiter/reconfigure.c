@@ -81,6 +81,14 @@ static bool other_addresses(const struct fm_options *a, const struct fm_options 
 
 static bool other_text(const char *a, const char *b) { return a && b ? strcmp(a, b) != 0 : a != b; }
 
+static bool other_hosts(const struct fm_options *a, const struct fm_options *b)
+{
+    bool differs = a->nadmin_hosts != b->nadmin_hosts;
+    for (unsigned i = 0; !differs && i < a->nadmin_hosts; i++)
+        differs = other_text(a->admin_hosts[i], b->admin_hosts[i]);
+    return differs;
+}
+
 static void warn_of_changes(const struct fm_options *was, const struct fm_options *is)
 {
     const struct {
@@ -91,6 +99,8 @@ static void warn_of_changes(const struct fm_options *was, const struct fm_option
         {"backlog", was->backlog != is->backlog},
         {"socket-mode", was->socket_mode != is->socket_mode},
         {"admin-bind", was->has_admin != is->has_admin || (is->has_admin && other_address(&was->admin, &is->admin))},
+        {"admin-host", other_hosts(was, is)},
+        {"admin-status", was->admin_status != is->admin_status},
         {"workers", is->workers == 0},
         {"preload", was->preload != is->preload},
         {"reload", was->reload != is->reload},

@@ -9,10 +9,11 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "fermata/config/processors.h"
+#include "fermata/http/host.h"
 #include "fermata/http/logformat.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
-#include "processors.h"
 
 /* Each returns NULL, or what the option takes. */
 
@@ -96,8 +97,25 @@ const char *fm_option_address(struct fm_addr *to, const char *text)
 
 static const char *parse_admin(struct fm_addr *to, const char *text)
 {
-    static const char takes[] = "takes HOST:PORT or [IPv6]:PORT";
-    return strncmp(text, "unix:", 5) == 0 || strncmp(text, "fd:", 3) == 0 ? takes : parse_for(to, text, takes);
+    static const char takes[] = "takes HOST:PORT, [IPv6]:PORT or unix:PATH";
+    bool no_path = strncmp(text, "unix:@", 6) == 0; /* any user could connect to it */
+    return no_path || strncmp(text, "fd:", 3) == 0 ? takes : parse_for(to, text, takes);
+}
+
+static const char *parse_paths(bool *none, const char *text)
+{
+    *none = strcmp(text, "none") == 0;
+    return *none || strcmp(text, "path") == 0 ? NULL : "takes path or none";
+}
+
+static const char *parse_host(struct fm_options *o, const char *text)
+{
+    if (!fm_is_host(text, strlen(text)) || strchr(text, ':'))
+        return "takes a name of a host, without a port";
+    if (o->nadmin_hosts == FM_MAX_ADMIN_HOSTS)
+        return "may be given 16 times";
+    o->admin_hosts[o->nadmin_hosts++] = text;
+    return NULL;
 }
 
 static const char *parse_level(enum fm_log_level *to, const char *text)
@@ -280,9 +298,9 @@ static const char *check_class(const char *text)
 bool fm_option_is_text(enum fm_option_kind kind)
 {
     static const enum fm_option_kind kinds[] = {
-        KIND_BIND,        KIND_TEXT,    KIND_ENV,      KIND_ROOT,        KIND_LOGFORMAT, KIND_APP,
-        KIND_CLASS,       KIND_ADMIN,   KIND_SYSLOG,   KIND_SYSLOG_NAME, KIND_FACILITY,  KIND_STATSD,
-        KIND_STATSD_TEXT, KIND_PATTERN, KIND_EXCLUDED, KIND_IDS,         KIND_PATH,      KIND_JSON,
+        KIND_BIND,     KIND_TEXT,   KIND_ENV,         KIND_ROOT,     KIND_LOGFORMAT, KIND_APP,         KIND_CLASS,
+        KIND_ADMIN,    KIND_SYSLOG, KIND_SYSLOG_NAME, KIND_FACILITY, KIND_STATSD,    KIND_STATSD_TEXT, KIND_PATTERN,
+        KIND_EXCLUDED, KIND_IDS,    KIND_PATH,        KIND_JSON,     KIND_HOST,      KIND_PATHS,
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (kinds[i] == kind)
@@ -294,6 +312,7 @@ enum fm_option_lists fm_option_lists(enum fm_option_kind kind)
 {
     switch (kind) {
     case KIND_BIND:
+    case KIND_HOST:
     case KIND_EXCLUDED:
     case KIND_PATTERN:
     case KIND_ENV: return FM_LIST_REPEATED;
@@ -315,6 +334,8 @@ const char *fm_option_apply(struct fm_options *o, enum fm_option_kind kind, size
         o->nbinds += !why;
         return why;
     case KIND_ADMIN: o->has_admin = true; return parse_admin(field, text);
+    case KIND_HOST: return parse_host(o, text);
+    case KIND_PATHS: return parse_paths(field, text);
     case KIND_WORKERS: return parse_workers(field, text);
     case KIND_COUNT: return fm_option_whole(field, text, 1, 1000000);
     case KIND_MAYBE: return fm_option_whole(field, text, 0, 1000000);

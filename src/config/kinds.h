@@ -41,6 +41,8 @@
     X(USER)                                                                                                            \
     X(GROUP)                                                                                                           \
     X(LEVEL)                                                                                                           \
+    X(PATHS)                                                                                                           \
+    X(HOST)                                                                                                            \
     X(ADMIN)                                                                                                           \
     X(CLASS)                                                                                                           \
     X(APP)                                                                                                             \

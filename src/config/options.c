@@ -138,12 +138,18 @@ static void set_environment(const struct fm_options *o, enum fm_source from)
                 fm_option_set_env(g->all[i].value);
 }
 
+static unsigned default_threads; /* 0: as the table has it */
+
+void fm_options_default_threads(unsigned n) { default_threads = n; }
+
 /* All that was given, in the order of its sources. */
 static enum fm_options_outcome apply_all(struct fm_options *o)
 {
     struct fm_givens *g = o->givens;
+    const char *python = o->python;
     memset(o, 0, sizeof *o);
     o->givens = g;
+    o->python = python;
     o->args = g->args;
     o->nargs = g->nargs;
     o->hooks = g->hooks;
@@ -152,6 +158,8 @@ static enum fm_options_outcome apply_all(struct fm_options *o)
         if (option->fallback)
             fm_option_apply(o, option->kind, option->offset, option->fallback);
     }
+    if (default_threads > o->threads)
+        o->threads = default_threads;
     o->tcp_user_timeout = FM_LIKE_SEND_TIMEOUT;
     o->drain_timeout = FM_LIKE_GRACEFUL_TIMEOUT;
     o->umask = -1;
@@ -210,6 +218,7 @@ enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **
 {
     struct fm_shown shown = {false, KIND_HELP, NULL};
     memset(o, 0, sizeof *o);
+    o->python = python;
     o->givens = fm_givens_new(argc, argv);
     enum fm_options_outcome outcome = take_words(o, &shown);
     if (outcome == FM_OPTIONS_RUN && shown.any) {
@@ -246,6 +255,7 @@ void fm_options_again(struct fm_options *o, const struct fm_options *before)
 {
     struct fm_shown shown = {false, KIND_HELP, NULL};
     memset(o, 0, sizeof *o);
+    o->python = before->python;
     o->givens = fm_givens_new(before->givens->argc, before->givens->argv);
     take_words(o, &shown);
     take_environment(o);

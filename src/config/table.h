@@ -33,7 +33,8 @@
       "how changes are noticed: inotify, poll (twice a second), or auto")                                              \
     X('k', "worker-class", CLASS, app, NULL, "CLASS",                                                                  \
       "taken for gunicorn's sake: there is one kind of worker, for WSGI applications")                                 \
-    X(0, "threads", COUNT, threads, "8", "N", "threads that run the application")                                      \
+    X(0, "threads", COUNT, threads, "8", "N",                                                                          \
+      "threads that run the application; in a Python without the GIL as many as processors, where there are more")     \
     X(0, "backlog", COUNT, backlog, "2048", "N", "connections the kernel keeps waiting to be accepted")                \
     X(0, "worker-connections", COUNT, worker_connections, "10000", "N",                                                \
       "connections open at once; beyond it accepting pauses")                                                          \
@@ -131,7 +132,16 @@
       "send gunicorn's metrics to a statsd: HOST:PORT, or unix://PATH")                                                \
     X(0, "statsd-prefix", STATSD_TEXT, statsd.prefix, NULL, "TEXT", "what their names begin with, before a dot")       \
     X(0, "dogstatsd-tags", STATSD_TEXT, statsd.tags, NULL, "TAGS", "NAME:VALUE,... behind each value")                 \
-    X(0, "admin-bind", ADMIN, admin, NULL, "HOST:PORT", "serve /healthz, /readyz and /metrics here [off]")             \
+    X(0, "admin-bind", ADMIN, admin, NULL, "ADDRESS",                                                                  \
+      "serve health, metrics and status here: HOST:PORT, [IPv6]:PORT or unix:PATH [off]")                              \
+    X(0, "admin-host", HOST, admin_hosts, NULL, "NAME",                                                                \
+      "a name that the status is asked for by, beside localhost and IP addresses; repeatable")                         \
+    X(0, "admin-status", FLAG, admin_status, NULL, NULL,                                                               \
+      "show the status to other machines, too, where --admin-bind is not on this one alone")                           \
+    X(0, "status-paths", PATHS, no_status_paths, "path", "WHAT",                                                       \
+      "what the status shows of requests' targets: path, or none where paths have secrets in them")                    \
+    X(0, "no-places", FLAG, no_places, NULL, NULL,                                                                     \
+      "do not note at which line of the application parked requests wait")                                             \
     X('c', "config", TEXT, config, NULL, "FILE",                                                                       \
       "read options from this file: Python with gunicorn's names and hooks, or TOML; python:MODULE is a module "       \
       "[none]")                                                                                                        \

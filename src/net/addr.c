@@ -88,6 +88,17 @@ void fm_addr_other_localhost(const struct fm_addr *a, unsigned port, struct fm_a
     }
 }
 
+bool fm_addr_is_local(const struct fm_addr *a)
+{
+    if (a->u.sa.sa_family == AF_INET)
+        return ntohl(a->u.in.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    if (a->u.sa.sa_family != AF_INET6)
+        return a->u.sa.sa_family == AF_UNIX;
+    const uint8_t *ip = a->u.in6.sin6_addr.s6_addr;
+    return IN6_IS_ADDR_LOOPBACK(&a->u.in6.sin6_addr) ||
+           (IN6_IS_ADDR_V4MAPPED(&a->u.in6.sin6_addr) && ip[12] == IN_LOOPBACKNET);
+}
+
 #define MOST_FD (1 << 20)
 
 /* Which socket it is shows when it is taken (fm_listener_take). */

@@ -12,6 +12,7 @@ void fm_runq_push(struct fm_runq *q, struct fm_task *t, uint64_t now)
 {
     unsigned line = t->begun;
     t->queued_at = now;
+    atomic_store_explicit(&t->since, now, memory_order_relaxed);
     fm_list_push(&q->line[line], &t->node);
     q->length[line]++;
 }
@@ -41,8 +42,11 @@ void fm_runq_append(struct fm_runq *q, struct fm_runq *from, uint64_t now)
         struct fm_list *head = &from->line[line];
         if (fm_list_empty(head))
             continue;
-        for (struct fm_list *node = head->next; node != head; node = node->next)
-            FM_LIST_ENTRY(node, struct fm_task, node)->queued_at = now;
+        for (struct fm_list *node = head->next; node != head; node = node->next) {
+            struct fm_task *t = FM_LIST_ENTRY(node, struct fm_task, node);
+            t->queued_at = now;
+            atomic_store_explicit(&t->since, now, memory_order_relaxed);
+        }
         fm_list_append(&q->line[line], head);
         q->length[line] += from->length[line];
         from->length[line] = 0;

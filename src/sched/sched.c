@@ -7,7 +7,10 @@
  * which looks at the queue after it has announced its sleep (fm_sched_has_work), and is woken by whatever makes the
  * queue its own: a push, the push that uses the budget up, the end of a step where all pool threads were busy.  A
  * leader that begins a budget by itself wakes a searching thread before it sleeps, as a new leader does.  A searching
- * thread takes a task in either case, so what it was woken for is not left behind. */
+ * thread takes a task in either case, so what it was woken for is not left behind.
+ *
+ * Where steps can run in parallel all of that holds as well; there are only more threads that look: a searching one is
+ * also woken while the leader is in a step, and a pool thread that ends one takes the next. */
 #include "fermata/sched/sched.h"
 
 #include <errno.h>
@@ -96,6 +99,13 @@ static void wake_searcher(struct fm_sched *c) FM_REQUIRES(c->lock)
     pthread_cond_signal(&h->order_changed);
 }
 
+/* Without a budget the queue is the leader's.  But where there is a processor for one more step, why wait for it? */
+static bool has_processor(const struct fm_sched *c) FM_REQUIRES(c->lock)
+{
+    unsigned processors = atomic_load_explicit(&c->parallel, memory_order_relaxed);
+    return __builtin_expect(processors > 0, 0) && c->running < processors;
+}
+
 static void sleep_until_ordered(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lock)
 {
     h->order = FM_ORDER_NONE;
@@ -107,6 +117,19 @@ static void sleep_until_ordered(struct fm_sched *c, struct fm_thread *h) FM_REQU
 
 /* ---- the run queue ---- */
 
+/* The first of a line may be another one. */
+static void show_oldest(const struct fm_sched *c) FM_REQUIRES(c->lock)
+{
+    fm_count_queued_since(fm_runq_length(&c->runq) > 0 ? fm_runq_since(&c->runq) : 0);
+}
+
+static struct fm_task *pop_task(struct fm_sched *c) FM_REQUIRES(c->lock)
+{
+    struct fm_task *t = fm_runq_pop(&c->runq);
+    show_oldest(c);
+    return t;
+}
+
 /* What the loop has pushed in this turn.  The time if there was any, otherwise 0. */
 static uint64_t take_incoming(struct fm_sched *c) FM_REQUIRES(c->lock)
 {
@@ -116,6 +139,8 @@ static uint64_t take_incoming(struct fm_sched *c) FM_REQUIRES(c->lock)
     uint64_t now = fm_now();
     c->inline_tasks += n;
     fm_runq_append(&c->runq, &c->incoming, now);
+    if (fm_runq_length(&c->runq) == n)
+        fm_count_queued_since(now); /* else there is an older one */
     return now;
 }
 
@@ -129,6 +154,8 @@ void fm_sched_push(struct fm_sched *c, struct fm_task *t)
     uint64_t now = fm_now();
     fm_mutex_lock(&c->lock);
     fm_runq_push(&c->runq, t, now);
+    if (fm_runq_length(&c->runq) == 1)
+        fm_count_queued_since(now);
     if (c->budget > 0) {
         c->budget--;
         wake_searcher(c);
@@ -136,6 +163,8 @@ void fm_sched_push(struct fm_sched *c, struct fm_task *t)
     } else {
         c->inline_tasks++;
         wake = true;
+        if (c->leader_runs && has_processor(c))
+            wake_searcher(c);
     }
     fm_mutex_unlock(&c->lock);
     if (wake && !fm_thread_on_loop)
@@ -149,6 +178,7 @@ bool fm_sched_take_back(struct fm_sched *c, struct fm_task *t)
     bool mine = !fm_list_empty(&t->node) && !t->begun;
     if (mine)
         fm_runq_remove(&c->runq, t);
+    show_oldest(c);
     fm_mutex_unlock(&c->lock);
     if (mine)
         fm_task_move(t, FM_TASK_QUEUED, FM_TASK_IDLE);
@@ -222,22 +252,26 @@ static void run_task(struct fm_thread *h, struct fm_task *t)
     fm_observe(FM_HG_QUEUE_WAIT, begin > t->queued_at ? begin - t->queued_at : 0);
     fm_task_move(t, FM_TASK_QUEUED, FM_TASK_RUNNING);
     fm_thread_take(h, t);
+    atomic_store_explicit(&t->ran, (uint16_t)h->index, memory_order_relaxed);
+    atomic_store_explicit(&t->since, begin, memory_order_relaxed);
     atomic_store_explicit(&h->since, begin & ~(uint64_t)FM_FOR_GIL, memory_order_relaxed);
+    fm_count_step_begins(begin);
     c->ops->step(c->ctx, h, t);
     atomic_store_explicit(&h->since, 0, memory_order_relaxed);
     if (h->now == begin)
         h->now = fm_now();
+    fm_count_step_ends(h->now - begin);
     fm_observe(FM_HG_STEP, h->now - begin);
 }
 
-/* `now` is when it begins to wait for it. */
-static void ensure_gil(struct fm_thread *h, uint64_t now)
+/* `now` is when it begins to wait for it; h->now is when it has it. */
+static void wait_for_gil(struct fm_thread *h, uint64_t now)
 {
-    if (h->has_gil)
-        return;
     atomic_store_explicit(&h->since, now | FM_FOR_GIL, memory_order_relaxed);
     h->sched->ops->take_gil(h->sched->ctx, h);
     h->has_gil = true;
+    h->now = fm_now();
+    fm_observe(FM_HG_GIL_WAIT, h->now - now);
 }
 
 static void leave_gil(struct fm_thread *h)
@@ -283,9 +317,9 @@ static void begin_batch(struct fm_sched *c, struct fm_thread *h, uint64_t now, u
     atomic_store_explicit(&c->inline_since, now | FM_FOR_GIL, memory_order_relaxed);
     atomic_store(&c->inline_thread, h);
     fm_sched_watch(c);
-    ensure_gil(h, now);
-    h->now = fm_now();
+    wait_for_gil(h, now);
     h->until = h->now + BATCH;
+    h->waits.parallel = fm_sched_is_parallel(c);
     fm_waits_enter(&h->waits, h->now, others);
 }
 
@@ -306,7 +340,9 @@ static void postpone_look(struct fm_sched *c, struct fm_thread *h)
 static bool inline_step(struct fm_sched *c, struct fm_thread *h, struct fm_task *t, uint64_t now) FM_REQUIRES(c->lock)
 {
     bool wanted = fm_runq_length(&c->runq) > 0 && c->running < c->pool;
-    unsigned others = c->pool_turns;
+    unsigned others = fm_sched_is_parallel(c) ? 0 : c->pool_turns; /* what they do to the GIL */
+    if (wanted && has_processor(c))
+        wake_searcher(c);
     fm_mutex_unlock(&c->lock);
     if (!h->has_gil)
         begin_batch(c, h, now, others);
@@ -327,12 +363,14 @@ static bool inline_step(struct fm_sched *c, struct fm_thread *h, struct fm_task 
 static void run_batch(struct fm_sched *c, struct fm_thread *h, uint64_t now) FM_REQUIRES(c->lock)
 {
     unsigned batch = fm_runq_length(&c->runq);
-    struct fm_task *t = fm_runq_pop(&c->runq);
+    struct fm_task *t = pop_task(c);
     c->running++;
+    c->leader_runs = true;
     while (t && inline_step(c, h, t, now) && --batch > 0 && h->now < h->until && c->leader == h && !c->stop)
-        t = fm_runq_pop(&c->runq);
+        t = pop_task(c);
     if (c->leader == h) {
         atomic_store_explicit(&c->inline_thread, NULL, memory_order_release); /* the monitor may see it late */
+        c->leader_runs = false;
         c->running--;
     } else { /* replaced during a step: a pool thread from now on */
         c->pool_turns++;
@@ -343,8 +381,8 @@ static void run_batch(struct fm_sched *c, struct fm_thread *h, uint64_t now) FM_
 /* The leader's turn; entered and left with the lock held. */
 static void leader_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lock)
 {
-    if (c->budget > 0)
-        wake_searcher(c); /* it finds what a leader that stalled has left */
+    if (c->budget > 0 || has_processor(c))
+        wake_searcher(c); /* it finds what a leader that stalled has left, or one whose batch was over */
     bool block = !would_run_inline(c), busy = c->running >= c->busy_from, changed = busy != c->busy;
     c->busy = busy;
     c->handing_off = c->budget > 0;
@@ -367,11 +405,12 @@ static void leader_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->
 /* A pool thread's turn: one task, or sleep; entered and left with the lock held.  When the budget is used up, pool
  * threads go to sleep though there is work: as long as some of them went on beside the leader, they would take the GIL
  * from each other at every step (Flask at 32 connections: 267 us of CPU a
- * request instead of 230, p99 224 ms instead of 29; medians of three runs beside other load). */
+ * request instead of 230, p99 224 ms instead of 29; medians of three runs beside other load).  Where there is no GIL
+ * they go on as long as there is a processor for them. */
 static void pool_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lock)
 {
-    bool wanted = c->budget > 0 || h->order == FM_ORDER_SEARCH;
-    struct fm_task *t = wanted && c->running < c->pool ? fm_runq_pop(&c->runq) : NULL;
+    bool wanted = c->budget > 0 || h->order == FM_ORDER_SEARCH || has_processor(c);
+    struct fm_task *t = wanted && c->running < c->pool ? pop_task(c) : NULL;
     if (h->order == FM_ORDER_SEARCH) {
         h->order = FM_ORDER_NONE;
         c->searching--;
@@ -379,15 +418,16 @@ static void pool_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lo
     if (t) {
         c->running++;
         c->pool_turns++;
-        if (c->budget > 0)
+        if (c->budget > 0 || has_processor(c))
             wake_searcher(c);
         bool news = is_news(c);
         fm_mutex_unlock(&c->lock);
         if (news)
             c->ops->wake(c->ctx); /* a leader that looks later finds it by itself (fm_sched_has_work) */
-        if (!h->has_gil)
-            ensure_gil(h, fm_now());
-        h->now = fm_now();
+        if (h->has_gil)
+            h->now = fm_now();
+        else
+            wait_for_gil(h, fm_now());
         run_task(h, t);
         fm_mutex_lock(&c->lock);
         c->pool_turns++;
@@ -436,7 +476,7 @@ void fm_sched_run_rest(struct fm_sched *c)
     do {
         fm_mutex_lock(&c->lock);
         take_incoming(c);
-        t = fm_runq_pop(&c->runq);
+        t = pop_task(c);
         fm_mutex_unlock(&c->lock);
         h->now = fm_now();
         if (t)
@@ -459,6 +499,7 @@ bool fm_sched_promote(struct fm_sched *c, struct fm_thread *held_up, uint64_t si
     struct fm_thread *next = leads_still(c, held_up, since) ? pop_idle(c) : NULL;
     if (next) {
         c->leader = next;
+        c->leader_runs = false;
         atomic_store(&c->inline_thread, NULL);
         if (since & FM_FOR_GIL)
             fm_count(FM_C_STALLS);
@@ -532,6 +573,14 @@ void fm_sched_watch(struct fm_sched *c)
 {
     if (atomic_load(&c->monitor_asleep) && atomic_exchange(&c->monitor_asleep, 0))
         fm_sched_look_after(c, atomic_load_explicit(&c->watch_after, memory_order_relaxed));
+}
+
+void fm_sched_set_parallel(struct fm_sched *c, unsigned processors)
+{
+    fm_mutex_lock(&c->lock);
+    atomic_store_explicit(&c->parallel, processors, memory_order_relaxed);
+    fm_mutex_unlock(&c->lock);
+    c->ops->wake(c->ctx); /* what pool threads would have taken may be the leader's now */
 }
 
 void fm_sched_watch_from(struct fm_sched *c, unsigned threads) { c->busy_from = threads; }

@@ -33,6 +33,9 @@ void fm_task_init(struct fm_task *t)
     atomic_init(&t->word, FM_TASK_IDLE);
     t->begun = false;
     t->queued_at = 0;
+    atomic_init(&t->since, 0);
+    atomic_init(&t->place, 0);
+    atomic_init(&t->ran, 0);
 }
 
 static void check(enum fm_task_state from, enum fm_task_state to)
@@ -43,6 +46,14 @@ static void check(enum fm_task_state from, enum fm_task_state to)
 #else
     (void)from, (void)to;
 #endif
+}
+
+/* The states whose oldest request is asked for; the holder's. */
+static void count_age(const struct fm_task *t, enum fm_task_state state, uint32_t by)
+{
+    if (state == FM_TASK_PARKED || state == FM_TASK_WRITING)
+        fm_count_age(state == FM_TASK_PARKED ? FM_AGE_PARKED_FUTURE : FM_AGE_PARKED_CLIENT,
+                     atomic_load_explicit(&((struct fm_task *)(uintptr_t)t)->since, memory_order_relaxed), by);
 }
 
 static void changed(enum fm_task_state from, enum fm_task_state to)
@@ -58,11 +69,15 @@ static void changed(enum fm_task_state from, enum fm_task_state to)
 static inline bool change(struct fm_task *t, enum fm_task_state from, enum fm_task_state to, uint32_t add)
 {
     uint32_t old = atomic_load(&t->word);
+    if (to ==
+        FM_TASK_WRITING) /* before it is given away: its holder finds it in no other state than the one it knows */
+        count_age(t, to, 1);
     do {
         if ((old & FM_TASK_STATE_MASK) != (uint32_t)from)
             return false;
     } while (!atomic_compare_exchange_weak(&t->word, &old, (old & ~FM_TASK_STATE_MASK) | (uint32_t)to | add));
     changed(from, to);
+    count_age(t, from, (uint32_t)-1);
     return true;
 }
 
@@ -103,6 +118,7 @@ void fm_task_park(struct fm_task *t, struct fm_wait *w)
 
 bool fm_task_let_go(struct fm_task *t, struct fm_wait *w)
 {
+    uint64_t since = atomic_load_explicit(&t->since, memory_order_relaxed);
     for (;;) {
         uint32_t old = atomic_load(&t->word);
         if ((old & FM_TASK_STATE_MASK) == FM_TASK_WOKEN) {
@@ -120,6 +136,7 @@ bool fm_task_let_go(struct fm_task *t, struct fm_wait *w)
         if (atomic_compare_exchange_weak(&t->word, &old, (old & ~FM_TASK_STATE_MASK) | FM_TASK_PARKED)) {
             check(FM_TASK_PARKING, FM_TASK_PARKED);
             fm_gauge_move(FM_C_IN_RUNNING, FM_C_IN_PARKED_FUTURE);
+            fm_count_age(FM_AGE_PARKED_FUTURE, since, 1);
             return true;
         }
     }
@@ -138,5 +155,5 @@ void fm_wait_disarm(struct fm_wait *w)
     if (atomic_compare_exchange_strong(&w->state, &state, FM_WAIT_DISARMED))
         return;
     while (atomic_load(&w->state) == FM_WAIT_FIRING)
-        sched_yield(); /* the callback is between two of its instructions; under a GIL this does not happen */
+        sched_yield(); /* the callback is between two of its instructions, in a thread that runs beside this one */
 }

@@ -58,6 +58,8 @@ static void on_closed(struct fm_http1 *c)
 {
     struct fm_conns *conns = c->owner;
     fm_assert_on_loop();
+    if (conns->next == &c->node)
+        conns->next = c->node.next;
     fm_list_remove(&c->node);
     fm_count_add(FM_C_CONNS, (uint64_t)-1);
     conns->count--;
@@ -143,6 +145,22 @@ unsigned fm_conns_streams(struct fm_conns *conns, unsigned most)
 }
 
 void fm_conns_expire(struct fm_conns *conns) { walk(conns, expire_one); }
+
+bool fm_conns_visit(struct fm_conns *conns, bool first, unsigned most, void (*visit)(struct fm_http1 *c, void *arg),
+                    void *arg)
+{
+    if (first)
+        conns->next = conns->list.next;
+    for (; conns->next && conns->next != &conns->list && most > 0; most--) {
+        struct fm_list *node = conns->next;
+        conns->next = node->next;
+        visit(of_node(node), arg);
+    }
+    bool last = !conns->next || conns->next == &conns->list;
+    if (last)
+        conns->next = NULL;
+    return last;
+}
 
 void fm_conns_close(struct fm_conns *conns)
 {

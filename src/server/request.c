@@ -73,8 +73,10 @@ static bool park_on_output(struct fm_call *call)
     struct fm_stream *s = of_call(call)->stream;
     fm_mutex_lock(&s->lock);
     bool room = has_room(of_call(call));
-    if (!room)
+    if (!room) {
+        atomic_store_explicit(&call->task.since, fm_now(), memory_order_relaxed);
         fm_task_move(&call->task, FM_TASK_RUNNING, FM_TASK_WRITING);
+    }
     fm_mutex_unlock(&s->lock);
     return !room;
 }
@@ -159,6 +161,8 @@ static void account(struct fm_exchange *x, bool complete) FM_ON_LOOP
     fm_observe(FM_HG_REQUEST, x->over - x->begun);
     if (++x->service->served == x->service->enough)
         x->service->on_enough(x->service);
+    if (fm_slow_is_one(&x->service->slow, x->over - x->begun, x->over))
+        fm_slow_note(&x->service->slow, x->call.request, status, x->over - x->begun, x->over);
     if (x->service->access)
         log_request(x, status, complete);
     if (x->service->statsd)
@@ -170,6 +174,8 @@ static void be_over(struct fm_exchange *x, bool broken) FM_ON_LOOP
 {
     if (x->over == 0) /* it was still being sent, or had not begun */
         x->over = fm_loop_now(x->service->loop);
+    if (x->sending)
+        fm_count_age(FM_AGE_SENDING, x->sending_since, (uint32_t)-1);
     x->sending = false;
     account(x, !broken);
     x->on_over(x, broken);
@@ -180,7 +186,9 @@ static void send_rest(struct fm_exchange *x, bool broken) FM_ON_LOOP
 {
     if (!broken && fm_stream_pending_owned(x->stream) > 0) {
         x->sending = true;
+        x->sending_since = x->over ? x->over : fm_loop_now(x->service->loop);
         x->over = 0; /* not yet */
+        fm_count_age(FM_AGE_SENDING, x->sending_since, 1);
     } else {
         be_over(x, broken);
     }
@@ -237,6 +245,7 @@ void fm_exchange_begin(struct fm_exchange *x, struct fm_request *request)
     x->sent_before = x->stream->sent; /* no thread writes now */
     x->outcome = FM_OUTCOME_DONE;
     x->sending = x->ending = false;
+    x->number = ++x->service->begun;
     x->begun = fm_loop_now(x->service->loop);
     fm_timer_start(timers, &x->deadline, FM_T_REQUEST, x->begun);
     fm_timer_start(timers, &x->queue_timer, FM_T_QUEUE, x->begun);

@@ -6,11 +6,13 @@
 
 #define MAX_BLOCKS 4096
 
-#define US 1000ull
 #define MS 1000000ull
-const uint64_t fm_bucket_bounds[FM_BUCKETS - 1] = {100 * US,  500 * US,  1 * MS,     2500 * US, 5 * MS,   10 * MS,
-                                                   25 * MS,   50 * MS,   100 * MS,   250 * MS,  500 * MS, 1000 * MS,
-                                                   2500 * MS, 5000 * MS, 10000 * MS, 60000 * MS};
+#define NUMBER(...) (sizeof((uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
+const struct fm_bounds fm_bounds[FM_HG_COUNT] = {
+#define X(id, family, bounds, help) {NUMBER(bounds(MS)), {bounds(MS)}},
+    FM_HISTOGRAMS(X)
+#undef X
+};
 
 static struct fm_counters own_shared;
 struct fm_counters *fm_counters_shared = &own_shared;
@@ -60,7 +62,8 @@ void fm_observe(enum fm_histogram id, uint64_t ns)
     bool own;
     unsigned b = 0;
     struct fm_counters *c = block_for(&own);
-    while (b < FM_BUCKETS - 1 && ns > fm_bucket_bounds[b])
+    const struct fm_bounds *bounds = &fm_bounds[id];
+    while (b < bounds->n && ns > bounds->at[b])
         b++;
     fm_counter_bump(&c->hist[id].bucket[b], own, 1);
     fm_counter_bump(&c->hist[id].sum, own, ns);
@@ -77,6 +80,7 @@ static void sum_block(struct fm_counters_sum *sum, struct fm_counters *c)
             sum->hist[h].bucket[b] += atomic_load_explicit(&c->hist[h].bucket[b], memory_order_relaxed);
         sum->hist[h].sum += atomic_load_explicit(&c->hist[h].sum, memory_order_relaxed);
     }
+    sum->busy += atomic_load_explicit(&c->busy, memory_order_acquire); /* see fm_count_step_ends */
 }
 
 void fm_counters_read(struct fm_counters_sum *sum)
@@ -91,6 +95,18 @@ void fm_counters_read(struct fm_counters_sum *sum)
     }
 }
 
+void fm_counters_read_ages(struct fm_ages_sum *ages)
+{
+    memset(ages, 0, sizeof *ages);
+    fm_ages_sum(ages, &fm_counters_shared->ages);
+    unsigned n = atomic_load(&nblocks);
+    for (unsigned i = 0; i < n && i < MAX_BLOCKS; i++) {
+        struct fm_counters *block = __atomic_load_n(&blocks[i], __ATOMIC_ACQUIRE);
+        if (block)
+            fm_ages_sum(ages, &block->ages);
+    }
+}
+
 /* FNV-1a of what each cell is. */
 uint64_t fm_counters_layout(void)
 {
@@ -98,7 +114,7 @@ uint64_t fm_counters_layout(void)
 #define X(id, family, labels, ...) family labels ";"
         FM_COUNTERS(X)
 #undef X
-#define X(id, family, help) family ";"
+#define X(id, family, bounds, help) family " " #bounds ";"
             FM_HISTOGRAMS(X)
 #undef X
         ;
@@ -130,6 +146,12 @@ void fm_counters_add(struct fm_counters_sum *sum, struct fm_counters *from, unsi
 {
     for (unsigned i = 0; i < n; i++)
         sum_block(sum, &from[i]);
+}
+
+void fm_counters_add_ages(struct fm_ages_sum *ages, struct fm_counters *from, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        fm_ages_sum(ages, &from[i].ages);
 }
 
 void fm_counters_add_ended(struct fm_counters_sum *sum, struct fm_counters *from, unsigned n)

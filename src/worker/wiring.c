@@ -15,10 +15,12 @@
 #include "fermata/worker/control.h"
 #include "fermata/worker/drain.h"
 #include "fermata/worker/end.h"
+#include "fermata/worker/gil.h"
 #include "fermata/worker/health.h"
 #include "fermata/worker/listen.h"
 #include "fermata/worker/logs.h"
 #include "fermata/worker/notify.h"
+#include "fermata/worker/survey.h"
 #include "fermata/worker/title.h"
 #include "fermata/wsgi/gateway.h"
 #include "fermata/wsgi/report.h"
@@ -31,8 +33,9 @@ static void wake_loop(void *ctx) { fm_loop_wake(&((struct fm_worker *)ctx)->loop
 
 static void take_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
 {
-    (void)ctx, (void)thread;
+    (void)thread;
     fm_gil_take(fm_interp_thread_state());
+    fm_gil_watch(ctx);
 }
 
 /* Requests are parked, and go on, in steps.  Two threads may be at it at once: who comes last has to have seen what
@@ -165,6 +168,7 @@ int fm_wiring_make(struct fm_worker *w)
         fm_log(FM_LOG_CRITICAL, "cannot set up the event loop: %s", fm_strerror(err));
         return err;
     }
+    w->started = fm_now();
     w->loop.ready = sched_ready;
     w->loop.flush = fm_logs_has_access(w->options) ? flush_access : NULL;
     w->loop.lost = lost_descriptor;
@@ -187,7 +191,14 @@ int fm_wiring_make(struct fm_worker *w)
 int fm_wiring_admin(struct fm_worker *w) FM_UNCHECKED
 {
     const struct fm_options *o = w->options;
-    struct fm_admin_source source = {.ready = is_ready, .threads = count_threads, .ctx = w, .why_ill = why_ill};
+    struct fm_admin_source source = {.ready = is_ready,
+                                     .threads = count_threads,
+                                     .ctx = w,
+                                     .why_ill = why_ill,
+                                     .python = o->python,
+                                     .walk = fm_survey_walk,
+                                     .about = fm_survey_about,
+                                     .rules = {o->admin_hosts, o->nadmin_hosts, o->admin_status}};
     if (!o->has_admin)
         return 0;
     w->admin = fm_admin_new(&o->admin, fm_listen_only_ipv6(o, &o->admin), &source);

@@ -30,6 +30,7 @@
 #include "fermata/worker/control.h"
 #include "fermata/worker/hooks.h"
 #include "fermata/worker/descriptors.h"
+#include "fermata/worker/gil.h"
 #include "fermata/worker/guard.h"
 #include "fermata/worker/listen.h"
 #include "fermata/worker/load.h"
@@ -147,6 +148,8 @@ static int set_up(struct fm_worker *w)
         err = start_helpers(w);
     if (err == 0)
         err = open_sockets(w);
+    fm_count_add(FM_C_CONNS_LIMIT, w->max_conns);
+    fm_count_add(FM_C_QUEUE_LIMIT, w->options->limit_queue);
     if (err == 0)
         err = fm_privileges_drop(&w->options->identity);
     if (err != 0)
@@ -332,6 +335,7 @@ static int start_python(struct fm_worker *w, const char *program) FM_UNCHECKED
         fm_fds_close(w->handed.report_fd);
         w->handed.report_fd = -1;
     }
+    fm_gil_begin(w);
     fm_signals_again(true);
     app_signal_fd = fm_wsgi_signal_fd(&app_signals);
     return FM_EXIT_OK;
@@ -385,7 +389,7 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
 int fm_worker_check(const struct fm_options *o, const char *program) FM_UNCHECKED
 {
     struct fm_interp_config config = {o->venv, o->venv_is_active, o->pythonpath, program, o->args, o->nargs};
-    struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, o->root_path, _exit};
+    struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, !o->no_places, o->root_path, _exit};
     int code = FM_EXIT_OK;
     if (fm_interp_start(&config) != 0)
         return o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER;

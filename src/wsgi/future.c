@@ -63,7 +63,7 @@ PyType_Spec fm_wakeup_spec = {
 void fm_wsgi_settle(void)
 {
     while (atomic_load(&fm_wsgi.waking) > 0)
-        sched_yield(); /* a few instructions; under a GIL there is none, as the caller has it */
+        sched_yield(); /* a few instructions, in none of which it waits for the caller; with a GIL there is none */
 }
 
 bool fm_is_future(PyObject *o) { return PyObject_TypeCheck(o, fm_wsgi.future_type); }
@@ -89,6 +89,8 @@ int fm_future_park(struct fm_run *run, PyObject *future)
     run->wakeup = (PyObject *)w;
     run->future = Py_NewRef(future);
     run->parked_at = fm_now();
+    atomic_store_explicit(&run->call->task.place, fm_place_of(run), memory_order_relaxed);
+    atomic_store_explicit(&run->call->task.since, run->parked_at, memory_order_relaxed);
     fm_task_park(&run->call->task, &w->wait);
     PyObject *none = PyObject_CallMethodOneArg(future, fm_wsgi.name[FM_N_add_done_callback], (PyObject *)w);
     fm_child_check();

@@ -37,6 +37,10 @@
     X(close, "close")                                                                                                  \
     X(done, "done")                                                                                                    \
     X(exception, "exception")                                                                                          \
+    X(gi_frame, "gi_frame")                                                                                            \
+    X(gi_suspended, "gi_suspended")                                                                                    \
+    X(gi_yieldfrom, "gi_yieldfrom")                                                                                    \
+    X(wsgi_plus_inner, "__wsgi_plus_inner__")                                                                          \
     X(fileno, "fileno")                                                                                                \
     X(raw, "raw")                                                                                                      \
     X(read, "read")                                                                                                    \
@@ -71,6 +75,7 @@ FM_TYPES(X)
 
 struct fm_run;
 struct fm_wsgi_thread;
+struct fm_place_table;
 
 struct fm_wsgi_state {
     /* Set on the main thread by fm_wsgi_init and fm_wsgi_load, before the first request is dispatched (the run queue's
@@ -82,9 +87,9 @@ struct fm_wsgi_state {
 #undef X
     PyTypeObject *future_type;                          /* concurrent.futures.Future */
     PyTypeObject *raw_type, *reader_type, *random_type; /* of io: FileIO, BufferedReader, BufferedRandom */
-    PyObject *errors;                                   /* wsgi.errors of every environ; it has no state */
     PyObject *application;
     struct fm_wsgi_config config;
+    struct fm_place_table *places; /* or NULL; what is in it is atomic, and added under the lock */
 
     atomic_uint waking; /* wake-ups of futures that run right now, in any thread */
 

@@ -6,7 +6,7 @@
 
 /* X(result, name, (parameters), (arguments)): -1 with errno, if the order is an errno. */
 #define FM_FAULT_SYSTEM_CALLS(X)                                                                                       \
-    X(int, accept4, (int fd, struct sockaddr * addr, socklen_t * len, int flags), (fd, addr, len, flags))              \
+    X(int, accept4, (int fd, struct sockaddr *addr, socklen_t *len, int flags), (fd, addr, len, flags))                \
     X(int, bind, (int fd, const struct sockaddr *addr, socklen_t len), (fd, addr, len))                                \
     X(int, dup, (int fd), (fd))                                                                                        \
     X(int, epoll_create1, (int flags), (flags))                                                                        \
@@ -59,6 +59,7 @@
     X(PyDict_GetItemWithError)                                                                                         \
     X(PyDict_New)                                                                                                      \
     X(PyImport_ExecCodeModule)                                                                                         \
+    X(PyImport_GetModule)                                                                                              \
     X(PyImport_ImportModule)                                                                                           \
     X(PyIter_Next)                                                                                                     \
     X(PyList_AsTuple)                                                                                                  \
@@ -74,6 +75,7 @@
     X(PyObject_CallObject)                                                                                             \
     X(PyObject_CallOneArg)                                                                                             \
     X(PyObject_GetAttr)                                                                                                \
+    X(PyObject_GenericGetAttr)                                                                                         \
     X(PyObject_GenericGetDict)                                                                                         \
     X(PyObject_GetAttrString)                                                                                          \
     X(PyObject_GetIter)                                                                                                \

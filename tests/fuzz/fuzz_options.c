@@ -78,7 +78,8 @@ static void check_run(const struct fm_options *o)
                         ((family == AF_UNIX || family == AF_INET || family == AF_INET6) && o->bind[i].len > 0));
     }
     if (o->has_admin)
-        good = good && (o->admin.u.sa.sa_family == AF_INET || o->admin.u.sa.sa_family == AF_INET6);
+        good = good && (o->admin.u.sa.sa_family == AF_INET || o->admin.u.sa.sa_family == AF_INET6 ||
+                        (o->admin.u.sa.sa_family == AF_UNIX && o->admin.u.un.sun_path[0]));
     if (!good)
         fuzz_fail("a value is out of its bounds");
 }

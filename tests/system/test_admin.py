@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
+import subprocess
 import time
 
 import pytest
+from harness.admin import parse
 from harness.client import Connection, Truncated, build
 from harness.limits import LONG, PROMPT, SANITIZED, SLOW, eventually, timeout
 
@@ -63,7 +66,7 @@ def test_readiness_while_loading(launch, tmp_path):
 def test_other_paths_and_methods(server):
     """Nothing else is there; only GET and HEAD are answered."""
     with Connection(server.admin_address()) as c:
-        assert c.request("GET", "/").status == 404
+        assert c.request("GET", "/nothing").status == 404
     with Connection(server.admin_address()) as c:
         assert c.request("POST", "/healthz").status == 405
     with Connection(server.admin_address()) as c:
@@ -101,6 +104,68 @@ def test_admin_is_not_on_the_main_address(server):
     assert server.admin.get("/hello").status == 404
 
 
+OPEN = ("/healthz", "/readyz", "/metrics")
+
+
+def ask(address, target, headers=(), method="GET"):
+    """One request with just these fields, Host among them."""
+    fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    with Connection(address) as c:
+        c.send(f"{method} {target} HTTP/1.1\r\n{fields}\r\n".encode())
+        return c.read_response()
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8001", "localhost.evil.example", "127.0.0.1.evil.example", "a-name"])
+def test_a_host_that_could_be_anyones(launch, host):
+    """A name that its owner can point at this machine is asked for nothing but health and metrics: 421."""
+    server = launch("basic", "--admin-host", "metrics.example", "--workers", "1", admin=True)
+    eventually(lambda: server.admin.get("/readyz").status == 200, "it is ready", within=LONG)
+    for target in (*OPEN, "/workers"):
+        known = ask(server.admin_address(), target, [("Host", host)]).status
+        assert known == (421 if target == "/workers" else 200), target
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.1:8001", "[::1]:8001", "10.1.2.3", "localhost", "LocalHost:1", "a.localhost", "metrics.Example", "localhost."]
+)
+def test_hosts_that_are_known(launch, host):
+    """Addresses, localhost and --admin-host."""
+    server = launch("basic", "--admin-host", "other.example", "--admin-host", "metrics.example", "--workers", "1", admin=True)
+    assert ask(server.admin_address(), "/workers", [("Host", host)]).status == 200
+
+
+@pytest.mark.parametrize(("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)])
+def test_requests_of_other_sites(launch, site, status):
+    """What a page of another site asks for is refused; browsers say so in Sec-Fetch-Site."""
+    server = launch("basic", "--workers", "1", admin=True)
+    headers = [("Host", "127.0.0.1"), ("Sec-Fetch-Site", site)]
+    assert ask(server.admin_address(), "/workers", headers).status == status
+    assert ask(server.admin_address(), "/metrics", headers).status == 200
+
+
+@pytest.mark.parametrize(("options", "status"), [([], 403), (["--admin-status"], 200)], ids=["hidden", "shown"])
+def test_beyond_this_machine(launch, options, status):
+    """On an address that others can reach there are health and metrics, and the rest with --admin-status."""
+    server = launch("basic", "--workers", "1", "--admin-bind", "0.0.0.0:0", *options)
+    eventually(lambda: server.admin_address() is not None, "the admin endpoint listens", within=LONG)
+    address = ("127.0.0.1", server.admin_address()[1])
+    headers = [("Host", "127.0.0.1")]
+    assert ask(address, "/workers", headers).status == status
+    eventually(lambda: [ask(address, target, headers).status for target in OPEN] == [200] * 3, "all are open", within=LONG)
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]], ids=["alone", "workers"])
+def test_on_a_unix_socket(launch, tmp_path, workers):
+    """It may be a path, which only its owner can connect to, and which is gone afterwards."""
+    path = tmp_path / "admin"
+    server = launch("basic", *workers, "--umask", "0", "--admin-bind", f"unix:{path}")
+    assert path.stat().st_mode & 0o777 == 0o600
+    with Connection(str(path)) as c:
+        assert c.request("GET", "/metrics").status == 200
+    server.stop()
+    assert not path.exists()
+
+
 def test_no_admin_by_default(launch):
     """Without --admin-bind there is none."""
     assert launch("basic").admin_address() is None
@@ -122,6 +187,18 @@ NAMES = {
     "fermata_disconnects_total": "counter",
     "fermata_request_timeouts_total": "counter",
     "fermata_application_errors_total": "counter",
+    "fermata_oldest_seconds": "gauge",
+    "fermata_thread_busy_seconds_total": "counter",
+    "fermata_gil_wait_seconds": "histogram",
+    "fermata_connections_limit": "gauge",
+    "fermata_queue_limit": "gauge",
+    "fermata_build_info": "gauge",
+    "process_cpu_seconds_total": "counter",
+    "process_resident_memory_bytes": "gauge",
+    "process_virtual_memory_bytes": "gauge",
+    "process_open_fds": "gauge",
+    "process_max_fds": "gauge",
+    "process_start_time_seconds": "gauge",
 }
 
 
@@ -138,6 +215,96 @@ def test_metrics_are_complete(server):
     }
     assert metrics.labels("fermata_threads", "state") == {"busy", "idle"}
     assert metrics.value("fermata_threads", state="idle") == 2
+
+
+def test_promtool_has_no_objection(server):
+    """promtool check metrics, where there is one; the tests' own reader is as strict otherwise."""
+    server.get("/hello")
+    page = server.admin.get("/metrics").body
+    promtool = shutil.which("promtool")
+    if promtool:
+        done = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True)
+        assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+    assert len(parse(page.decode()).types) > 30
+
+
+@pytest.mark.parametrize("workers", [0, 2], ids=["alone", "workers"])
+def test_limits_and_what_runs(launch, workers):
+    """Limits are those of the options, of all workers together; what runs is said, and of the process what is usual."""
+    options = ["--worker-connections", "300", "--limit-queue", "7", *(["--workers", str(workers)] if workers else [])]
+    server = launch("basic", *options, admin=True)
+    each = workers or 1
+    metrics = server.admin.wait("fermata_connections_limit", 300 * each, within=LONG)
+    assert metrics.value("fermata_connections_limit") == 300 * each
+    assert metrics.value("fermata_queue_limit") == 7 * each
+    assert metrics.total("fermata_build_info") == 1
+    said = subprocess.run([server.command[0], "--version"], capture_output=True, text=True).stdout
+    (version,), (python,) = (metrics.labels("fermata_build_info", name) for name in ("version", "python"))
+    assert f"fermata {version}" in said and f"Python {python}" in said
+    assert metrics.value("process_open_fds") > 3
+    assert metrics.value("process_max_fds") >= 256
+    assert 1e6 < metrics.value("process_resident_memory_bytes") < metrics.value("process_virtual_memory_bytes")
+    assert time.time() - 3600 < metrics.value("process_start_time_seconds") <= time.time() + 1
+
+
+@pytest.mark.parametrize("options", [[], ["--workers", "1"]], ids=["alone", "workers"])
+def test_the_oldest_of_each_state(launch, key, options):
+    """A request that never ends is in no histogram, but as old as it is; afterwards there is none."""
+    server = launch("suspend:app", "--threads", "1", *options, admin=True)
+    states = ("queued", "running", "parked_future", "parked_client", "sending")
+
+    def oldest(metrics):
+        return {state: metrics.value("fermata_oldest_seconds", state=state) for state in states}
+
+    eventually(lambda: not any(oldest(server.admin.metrics()).values()), "no request is there")
+    begun = time.monotonic()
+    parked = server.begin(f"/park?key=p{key}", timeout=LONG)
+    server.admin.wait_in_flight("parked_future", 1)
+    slow = server.begin(f"/blocks?mb=100&key=b{key}", receive_buffer=4096, timeout=LONG)
+    server.admin.wait_in_flight("parked_client", 1)
+    with slow, parked, server.begin(f"/gate?key={key}", timeout=LONG) as held:
+        server.admin.wait_in_flight("running", 1)
+        with server.begin("/gate?key=x", timeout=LONG) as queued:
+            server.admin.wait_in_flight("queued", 1)
+            time.sleep(1)
+            found = oldest(server.admin.metrics())
+            most = time.monotonic() - begun + 0.2
+            assert all(1 <= found[state] <= most * 7 / 6 for state in states if state != "sending"), (found, most)
+            assert found["sending"] == 0
+            queued.reset()
+            server.admin.wait_in_flight("queued", 0)
+            assert server.admin.metrics().value("fermata_oldest_seconds", state="queued") == 0
+        server.call("probe.open_gate", key)
+        assert held.read_response().status == 200
+        slow.reset()
+        parked.reset()
+    eventually(lambda: not any(oldest(server.admin.metrics()).values()), "no request is there any more")
+
+
+def test_busy_seconds_count_steps_that_run(server, key):
+    """Threads are busy for as long as a step runs, and not only when it is over; it never goes back."""
+    with server.begin(f"/gate?key={key}", timeout=LONG) as held:
+        server.admin.wait_in_flight("running", 1)
+        name = "fermata_thread_busy_seconds_total"
+        before = server.admin.metrics().value(name)
+        server.admin.wait(name, before + 0.5)
+        assert server.admin.metrics().total("fermata_step_duration_seconds_sum") < 0.5 * SLOW
+        last = server.admin.metrics().value(name)
+        server.call("probe.open_gate", key)
+        assert held.read_response().status == 200
+    assert server.admin.metrics().value(name) >= last
+
+
+def test_waiting_for_the_gil_is_counted(launch, tmp_path):
+    """A step that could not begin because another thread had the GIL is in the histogram."""
+    server = launch("hog:app", "--threads", "2", admin=True)
+    with contextlib.closing(Held(server, tmp_path / "fifo", "/hold-the-gil")) as held:
+        with server.begin("/hello", timeout=LONG) as waiting:
+            time.sleep(0.4)
+            assert held.let_go().status == 200
+            assert waiting.read_response().text == "hello"
+    metrics = server.admin.metrics()
+    assert metrics.total("fermata_gil_wait_seconds_sum") >= 0.2
 
 
 def test_requests_by_class(server):

@@ -5,26 +5,14 @@
 
 #include <stdbool.h>
 
+#include "fermata/admin/source.h"
 #include "fermata/net/addr.h"
 #include "fermata/net/loop.h"
 #include "fermata/util/annotate.h"
 
 struct fm_admin;
-struct fm_buf;
-struct fm_counters_sum;
 
-struct fm_admin_source { /* what the page asks the server; any thread, never blocking */
-    bool (*ready)(void *ctx);
-    void (*threads)(void *ctx, unsigned *busy, unsigned *idle);
-    void *ctx;
-    const char *(*why_ill)(void *ctx); /* NULL, or why /healthz is to say 503; the function or NULL: it never is */
-    /* Each of these may be NULL: */
-    void (*counters)(void *ctx, struct fm_counters_sum *sum); /* else those of this process */
-    void (*more_metrics)(void *ctx, struct fm_buf *to);       /* what follows on the metrics page */
-    void (*workers)(void *ctx, struct fm_buf *to);            /* /workers, as JSON; else there is no such page */
-};
-
-/* Binds; only_ipv6 as in net/listener.h.  NULL after a message in the log. */
+/* Binds; only_ipv6 as in net/listener.h.  A unix socket is its owner's (0600).  NULL after a message in the log. */
 struct fm_admin *fm_admin_new(const struct fm_addr *addr, bool only_ipv6, const struct fm_admin_source *source);
 
 /* Takes over a socket that listens already.  NULL after a message in the log. */

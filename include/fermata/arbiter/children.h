@@ -85,6 +85,9 @@ void fm_children_reap(struct fm_children *c) FM_ON_LOOP;
 /* What all workers have counted, those that are gone too. */
 void fm_children_count(struct fm_children *c, struct fm_counters_sum *sum) FM_ON_LOOP;
 
+/* How long requests of all workers have been in their states.  It is read after fm_children_count. */
+void fm_children_ages(struct fm_children *c, struct fm_ages_sum *ages) FM_ON_LOOP;
+
 /* What one has; all zero if there is none. */
 void fm_children_count_one(struct fm_children *c, pid_t pid, struct fm_counters_sum *sum) FM_ON_LOOP;
 

@@ -11,6 +11,7 @@ struct fm_pages { /* what they are made of; lives as long as the admin port */
     const struct fm_options *options;
     const struct fm_roster *roster;
     struct fm_children *children;
+    uint64_t started; /* fm_now */
 };
 
 /* What the admin port is to ask.  All of it is called on the loop. */

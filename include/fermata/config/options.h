@@ -18,6 +18,7 @@
 #include "fermata/util/syslog.h"
 
 #define FM_MAX_BINDS 16
+#define FM_MAX_ADMIN_HOSTS 16
 #define FM_MAX_EXCLUDED 32
 #define FM_MAX_WORKERS 256
 #define FM_PATH_SIZE 4096
@@ -33,6 +34,7 @@ struct fm_givens;
 
 struct fm_options {
     const char *app;
+    const char *python; /* the version of the interpreter that runs it */
     const char *config; /* a file to read, or NULL */
     bool check_config, print_config;
     unsigned hooks; /* that the file defines: a bit for each enum fm_hook */
@@ -40,7 +42,9 @@ struct fm_options {
     unsigned nbinds;
     bool has_bind; /* they were given, rather than the default */
     struct fm_addr admin;
-    bool has_admin;
+    bool has_admin, admin_status, no_places, no_status_paths;
+    const char *admin_hosts[FM_MAX_ADMIN_HOSTS];
+    unsigned nadmin_hosts;
     unsigned socket_mode; /* of unix sockets */
     int umask;            /* -1: as it is */
     struct fm_identity identity;
@@ -105,12 +109,15 @@ struct fm_options {
     struct fm_givens *givens; /* what was given where; texts of the options are in it */
 };
 
+/* What --threads is where it is not given, in a Python that runs threads at the same time: before fm_options_parse. */
+void fm_options_default_threads(unsigned n);
+
 enum fm_options_outcome { FM_OPTIONS_RUN, FM_OPTIONS_SHOWN, FM_OPTIONS_WRONG };
 
 /* Reads the command line and the environment; the options point into argv, the environment and themselves, until
  * fm_options_free.  SHOWN: --help or --version went to stdout, exit 0.  WRONG: a message that names the option and what
- * it takes went to stderr, exit 2.  --env has been put into the environment.  python: the version that --version names.
- * RUN with o->config: there is a file to read, and nothing else is complete before fm_options_configure. */
+ * it takes went to stderr, exit 2.  --env has been put into the environment.  python: the version that --version names;
+ * it is kept. RUN with o->config: there is a file to read, and nothing else is complete before fm_options_configure. */
 enum fm_options_outcome fm_options_parse(struct fm_options *o, int argc, char **argv, const char *python);
 
 /* Applies what a config reader has printed of o->config (src/config/settings.c has the form): takes the memory over, of

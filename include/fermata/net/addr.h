@@ -36,6 +36,9 @@ unsigned fm_addr_host(const union fm_sockaddr *u, char *host);
 
 unsigned fm_addr_port(const struct fm_addr *a);
 
+/* Can only processes of this machine connect to it? */
+bool fm_addr_is_local(const struct fm_addr *a);
+
 /* A unix socket with a path, rather than an abstract name? */
 bool fm_addr_is_path(const struct fm_addr *a);
 

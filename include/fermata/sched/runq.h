@@ -31,6 +31,19 @@ static inline unsigned fm_runq_length(const struct fm_runq *q)
     return q->length[FM_UNSTARTED] + q->length[FM_STARTED];
 }
 
+/* Since when the first one waits; 0: there is none. */
+static inline uint64_t fm_runq_since(const struct fm_runq *q)
+{
+    uint64_t since = 0;
+    for (unsigned line = FM_UNSTARTED; line <= FM_STARTED; line++) {
+        const struct fm_list *head = &q->line[line];
+        uint64_t first = fm_list_empty(head) ? 0 : FM_LIST_ENTRY(head->next, struct fm_task, node)->queued_at;
+        if (first != 0 && (since == 0 || first < since))
+            since = first;
+    }
+    return since;
+}
+
 /* Puts a QUEUED task at the end of its line.  `now` is since when it waits. */
 void fm_runq_push(struct fm_runq *q, struct fm_task *t, uint64_t now);
 

@@ -69,10 +69,13 @@ enum fm_task_state {
 #define FM_TASK_GONE 0x200u
 
 struct fm_task {
-    struct fm_list node;   /* in the run queue: the scheduler's lock */
-    _Atomic uint32_t word; /* state and flags; changed by the holder, flags by the loop */
-    bool begun;            /* a step has been run; the holder's */
-    uint64_t queued_at;    /* set by the thread that queues it */
+    struct fm_list node;    /* in the run queue: the scheduler's lock */
+    _Atomic uint32_t word;  /* state and flags; changed by the holder, flags by the loop */
+    bool begun;             /* a step has been run; the holder's */
+    uint64_t queued_at;     /* set by the thread that queues it */
+    _Atomic uint64_t since; /* when its state began; set by the holder, read by the loop, relaxed */
+    _Atomic uint16_t place; /* the same: PARKED where, for util/places.h */
+    _Atomic uint16_t ran;   /* the same: RUNNING on the pool thread with this index */
 };
 
 enum { FM_WAIT_ARMED, FM_WAIT_FIRING, FM_WAIT_FIRED, FM_WAIT_DISARMED };

@@ -11,6 +11,8 @@
 
 #define FM_MAX_LISTENERS (2 * FM_MAX_BINDS) /* localhost has two addresses */
 
+struct fm_http1;
+
 struct fm_bound { /* a socket that connections come from, and what environ says of it */
     struct fm_listener listener;
     char name[FM_ADDR_TEXT]; /* SERVER_NAME */
@@ -25,6 +27,7 @@ struct fm_conns {
     unsigned count;
     bool paused;                             /* accepting is, by the owner */
     struct fm_list list;                     /* fm_http1.node */
+    struct fm_list *next;                    /* of fm_conns_visit; NULL: there is no walk */
     void (*on_none)(struct fm_conns *conns); /* in a drain: there is none any more */
 };
 
@@ -51,6 +54,11 @@ unsigned fm_conns_streams(struct fm_conns *conns, unsigned most) FM_ON_LOOP;
 
 /* The graceful timeout has passed: ends what each is doing. */
 void fm_conns_expire(struct fm_conns *conns) FM_ON_LOOP;
+
+/* Calls visit with at most `most` of them, first of all of them, then those that follow: true if there are no more. One
+ * walk at a time; those that come or close between two calls may be visited or not, the others are, once. */
+bool fm_conns_visit(struct fm_conns *conns, bool first, unsigned most, void (*visit)(struct fm_http1 *c, void *arg),
+                    void *arg) FM_ON_LOOP;
 
 /* Closes all; no thread has any of their requests. */
 void fm_conns_close(struct fm_conns *conns) FM_ON_LOOP;

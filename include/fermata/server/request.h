@@ -36,8 +36,10 @@ struct fm_exchange {
     pthread_cond_t drained;      /* write() waits on it, with the stream's lock */
     atomic_bool urgent;          /* set by the loop: something waits for the end of this exchange */
     atomic_bool more;            /* bytes of the next request are there; set by the connection, read with the head */
+    uint64_t number;             /* of the request, since the start */
     uint64_t begun;              /* when the request was complete */
     uint64_t over;               /* when its last step or its last byte was, whichever is later; 0: not yet */
+    uint64_t sending_since;      /* while `sending`: when its last step was over; loop only */
     _Atomic uint16_t status;     /* answered by the server itself, or 0; written by who has claimed the writer */
     uint64_t sent_before;        /* what the stream had sent before the response */
     uint16_t answer_len;         /* bytes of the server's own answer; written with status */

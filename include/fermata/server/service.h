@@ -7,6 +7,7 @@
 #include "fermata/config/options.h"
 #include "fermata/net/loop.h"
 #include "fermata/sched/sched.h"
+#include "fermata/server/slow.h"
 
 struct fm_access_log;
 struct fm_statsd;
@@ -17,6 +18,8 @@ struct fm_service { /* set before any thread starts, but for the flags; outlives
     const struct fm_options *options;              /* timeouts and limits among them */
     struct fm_access_log *_Atomic access;          /* or NULL; the guard reads it, too */
     struct fm_statsd *statsd;                      /* or NULL */
+    uint64_t begun;                                /* requests, the number of the last one; loop only */
+    struct fm_slow slow;                           /* loop only */
     uint64_t served, enough;                       /* requests; when there are enough of them; 0: never.  Loop only */
     void (*on_enough)(struct fm_service *service); /* once, on the loop */
     void (*on_client)(struct fm_service *service); /* there is one, and was none; on the loop; or NULL */

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fermata/util/ages.h"
 #include "fermata/util/annotate.h"
 
 /* X(ID, "family", "labels", "type", "help"); rows of one family stand together. */
@@ -29,6 +30,8 @@
     X(IN_SENDING, "fermata_requests_in_flight", "state=\"sending\"", "gauge", "")                                      \
     X(CONNS_TOTAL, "fermata_connections_total", "", "counter", "Connections accepted.")                                \
     X(CONNS, "fermata_connections", "", "gauge", "Connections open.")                                                  \
+    X(CONNS_LIMIT, "fermata_connections_limit", "", "gauge", "Connections that may be open at once.")                  \
+    X(QUEUE_LIMIT, "fermata_queue_limit", "", "gauge", "Requests that may wait for a thread; 0: any number.")          \
     X(BYTES_IN, "fermata_received_bytes_total", "", "counter", "Bytes received from clients.")                         \
     X(BYTES_OUT, "fermata_sent_bytes_total", "", "counter", "Bytes sent to clients.")                                  \
     X(GONE_QUEUED, "fermata_disconnects_total", "state=\"queued\"", "counter",                                         \
@@ -53,14 +56,30 @@
     X(LOST_STATSD, "fermata_statsd_dropped_total", "", "counter", "Values that were not sent to --statsd-host.")       \
     X(TURNS, "fermata_loop_turns_total", "", "counter", "Turns of the event loop.")                                    \
     X(STALLS, "fermata_stalls_total", "", "counter",                                                                   \
-      "Times steps that waited or computed held up the event loop and others went on.")
+      "Times steps that waited or computed held up the event loop and others went on.")                                \
+    X(GIL, "fermata_gil_enabled", "", "gauge",                                                                         \
+      "Processes that serve with the GIL: 0 without, in a free-threaded Python.")
 
-/* X(ID, "family", "help"): durations, in seconds on the page. */
+#define FM_US 1000ull /* nanoseconds, as all durations here */
+
+/* X(ID, "family", bounds, "help"): durations, in seconds on the page.  The bounds rise, and are FM_BUCKETS - 1 at most:
+ * those of requests are OpenTelemetry's, and reach where parked requests live. */
 #define FM_HISTOGRAMS(X)                                                                                               \
-    X(QUEUE_WAIT, "fermata_queue_wait_seconds", "Time a request or continuation waited for a thread.")                 \
-    X(STEP, "fermata_step_duration_seconds", "Time a thread spent in one step of an application.")                     \
-    X(REQUEST, "fermata_request_duration_seconds", "Time from a complete request to the last byte of its response.")   \
-    X(PARKED, "fermata_parked_seconds", "Time a request was parked on one future.")
+    X(QUEUE_WAIT, "fermata_queue_wait_seconds", FM_BOUNDS_STEP, "Time a request or continuation waited for a thread.") \
+    X(STEP, "fermata_step_duration_seconds", FM_BOUNDS_STEP, "Time a thread spent in one step of an application.")     \
+    X(REQUEST, "fermata_request_duration_seconds", FM_BOUNDS_REQUEST,                                                  \
+      "Time from a complete request to the last byte of its response.")                                                \
+    X(PARKED, "fermata_parked_seconds", FM_BOUNDS_PARKED, "Time a request was parked on one future.")                  \
+    X(GIL_WAIT, "fermata_gil_wait_seconds", FM_BOUNDS_GIL, "Time a thread waited for the GIL before a step.")
+
+#define FM_BOUNDS_STEP(ms)                                                                                             \
+    ms / 10, ms / 2, ms, ms * 5 / 2, ms * 5, ms * 10, ms * 25, ms * 50, ms * 100, ms * 250, ms * 500, ms * 1000,       \
+        ms * 2500, ms * 5000, ms * 10000, ms * 60000
+#define FM_BOUNDS_REQUEST(ms)                                                                                          \
+    ms, ms * 5, ms * 10, ms * 25, ms * 50, ms * 75, ms * 100, ms * 250, ms * 500, ms * 750, ms * 1000, ms * 2500,      \
+        ms * 5000, ms * 7500, ms * 10000, ms * 30000, ms * 120000, ms * 300000
+#define FM_BOUNDS_PARKED(ms) FM_BOUNDS_REQUEST(ms), ms * 600000
+#define FM_BOUNDS_GIL(ms) ms / 100, ms / 10, ms, ms * 5, ms * 10, ms * 50, ms * 100, ms * 500, ms * 1000, ms * 5000
 
 enum fm_counter {
 #define X(id, ...) FM_C_##id,
@@ -76,8 +95,13 @@ enum fm_histogram {
         FM_HG_COUNT,
 };
 
-#define FM_BUCKETS 17                                   /* 16 bounds and +Inf */
-extern const uint64_t fm_bucket_bounds[FM_BUCKETS - 1]; /* nanoseconds, rising */
+#define FM_BUCKETS 20 /* 19 bounds at most and one more, +Inf */
+
+struct fm_bounds {
+    unsigned n;
+    uint64_t at[FM_BUCKETS - 1]; /* nanoseconds, rising */
+};
+extern const struct fm_bounds fm_bounds[FM_HG_COUNT];
 
 #define FM_REFUSAL_CELLS 64 /* refusals by reason: the names are http's, see http/refusal.h */
 
@@ -88,6 +112,8 @@ struct fm_counters {
         _Atomic uint64_t bucket[FM_BUCKETS];
         _Atomic uint64_t sum; /* nanoseconds */
     } hist[FM_HG_COUNT];
+    _Atomic uint64_t busy; /* nanoseconds in steps that are over */
+    struct fm_ages ages;
 };
 
 /* Gives the calling thread a block of its own, which lives as long as the process. */
@@ -133,8 +159,44 @@ struct fm_counters_sum {
         uint64_t bucket[FM_BUCKETS];
         uint64_t sum;
     } hist[FM_HG_COUNT];
+    uint64_t busy;
 };
 void fm_counters_read(struct fm_counters_sum *sum);
+
+/* What fm_ages_tell looks at.  Any thread. */
+void fm_counters_read_ages(struct fm_ages_sum *ages);
+void fm_counters_add_ages(struct fm_ages_sum *ages, struct fm_counters *from, unsigned n);
+
+/* A step of the calling thread begins; it is over, after so many nanoseconds: fm_counters_sum.busy. */
+static inline void fm_count_step_begins(uint64_t now)
+{
+    if (fm_counters_own)
+        atomic_store_explicit(&fm_counters_own->ages.step_since, now, memory_order_relaxed);
+}
+/* In this order, and by release: a reader that looks at `busy` first counts no step twice. */
+static inline void fm_count_step_ends(uint64_t ns)
+{
+    struct fm_counters *own = fm_counters_own, *c = own ? own : fm_counters_shared;
+    if (!own) {
+        atomic_fetch_add_explicit(&c->busy, ns, memory_order_relaxed);
+        return;
+    }
+    atomic_store_explicit(&c->ages.step_since, 0, memory_order_relaxed);
+    atomic_store_explicit(&c->busy, atomic_load_explicit(&c->busy, memory_order_relaxed) + ns, memory_order_release);
+}
+
+/* A request enters (by: 1) or leaves (-1) a state that it is in since `since` (fm_now). */
+static inline void fm_count_age(enum fm_age state, uint64_t since, uint32_t by)
+{
+    struct fm_counters *own = fm_counters_own;
+    fm_ages_add(&(own ? own : fm_counters_shared)->ages, state, since, by, own != NULL);
+}
+
+/* The request that has waited for a thread for longest: since when; 0: there is none.  Under the scheduler's lock. */
+static inline void fm_count_queued_since(uint64_t since)
+{
+    atomic_store_explicit(&fm_counters_shared->ages.queued_since, since, memory_order_relaxed);
+}
 
 /* A number that another program has as well if its blocks mean the same. */
 uint64_t fm_counters_layout(void);

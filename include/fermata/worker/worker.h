@@ -25,6 +25,8 @@ struct fm_worker {
     struct fm_handed handed; /* by an arbiter */
     unsigned max_conns, max_body_files;
     atomic_bool ready;                                       /* the application is loaded */
+    atomic_bool gil_is_off;                                  /* see gil.h */
+    _Atomic uint64_t gil_looked;                             /* when it was looked at last */
     atomic_bool replaced;                                    /* others accept what waits; written by the guard */
     bool quick, ending;                                      /* see drain.c; loop only */
     struct fm_timer delay, graceful, last, spread, watchdog; /* loop only */
@@ -32,6 +34,7 @@ struct fm_worker {
     struct fm_timer look;                                    /* health.c; loop only, as the next three */
     bool exhausted, no_gil;                                  /* the threads do not get on */
     struct event *control_event;                             /* control.c; or NULL */
+    uint64_t started;                                        /* fm_now */
     uint64_t told_at;                                        /* that there is a client; loop only */
     struct fm_event open;                                    /* posted by the main thread */
     struct fm_event leave_event, drain_event, quick_event, hurry_event; /* posted by the guard */

@@ -8,6 +8,7 @@
 struct fm_wsgi_config {
     bool multithread;      /* steps may run at the same time */
     bool multiprocess;     /* other processes serve the same sockets */
+    bool places;           /* where requests wait is noted (util/places.h) */
     const char *root_path; /* SCRIPT_NAME, which PATH_INFO does not begin with; "/a", or NULL for none */
     /* Ends, with this exit code, a child that the application has forked and that comes back to a step
      * (src/wsgi/child.c): how a process ends is the caller's. */
@@ -43,6 +44,10 @@ int fm_wsgi_load(const char *spec) FM_NEEDS_GIL;
 /* In a worker that was forked after fm_wsgi_load: the hooks around a request, which it has loaded since.  0, or -1
  * after the traceback. */
 int fm_wsgi_take_hooks(void) FM_NEEDS_GIL;
+
+/* Has a library turned the GIL on since Python was started without?  name[size]: the module that was imported then, or
+ * "" where CPython has not told. */
+bool fm_wsgi_gil_is_back(char *name, size_t size) FM_NEEDS_GIL;
 
 /* A descriptor that becomes readable when a signal has come that the application has a handler for, in whichever
  * thread; -1 if it sees to it itself (signal.set_wakeup_fd), or has no *handlers.  Once, after fm_wsgi_load. */

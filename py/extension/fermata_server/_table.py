@@ -41,7 +41,7 @@ class Options(TypedDict, total=False):
     """taken for gunicorn's sake: there is one kind of worker, for WSGI applications"""
 
     threads: int | None
-    """threads that run the application [8]"""
+    """threads that run the application; in a Python without the GIL as many as processors, where there are more [8]"""
 
     backlog: int | None
     """connections the kernel keeps waiting to be accepted [2048]"""
@@ -218,7 +218,19 @@ class Options(TypedDict, total=False):
     """NAME:VALUE,... behind each value"""
 
     admin_bind: str | None
-    """serve /healthz, /readyz and /metrics here [off]"""
+    """serve health, metrics and status here: HOST:PORT, [IPv6]:PORT or unix:PATH [off]"""
+
+    admin_host: str | Sequence[str] | None
+    """a name that the status is asked for by, beside localhost and IP addresses; repeatable"""
+
+    admin_status: bool | None
+    """show the status to other machines, too, where --admin-bind is not on this one alone"""
+
+    status_paths: str | None
+    """what the status shows of requests' targets: path, or none where paths have secrets in them [path]"""
+
+    no_places: bool | None
+    """do not note at which line of the application parked requests wait"""
 
     config: str | os.PathLike[str] | None
     """read options from this file: Python with gunicorn's names and hooks, or TOML; python:MODULE is a module
@@ -294,5 +306,9 @@ FLAGS: dict[str, tuple[str, str]] = {
     "statsd_prefix": ("--statsd-prefix", "value"),
     "dogstatsd_tags": ("--dogstatsd-tags", "list"),
     "admin_bind": ("--admin-bind", "value"),
+    "admin_host": ("--admin-host", "repeat"),
+    "admin_status": ("--admin-status", "flag"),
+    "status_paths": ("--status-paths", "value"),
+    "no_places": ("--no-places", "flag"),
     "config": ("--config", "value"),
 }

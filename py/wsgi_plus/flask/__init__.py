@@ -217,6 +217,8 @@ class _Suspending(Flask):
 class Waiting:
     """A function of the application that has yielded a future.  ``rv = yield from waiting.result()``, once."""
 
+    __wsgi_plus_inner__ = "_rest"  # for a server that shows where requests wait
+
     def __init__(self, stage: Stage, gate: Future[Any], rest: Waits) -> None:
         self.stage = stage
         self._gate = gate

@@ -123,7 +123,7 @@ class Admin:
 
     def get(self, target: str, *, timeout: float = PROMPT) -> Response:
         with Connection(self.address, timeout=timeout) as c:
-            return c.request("GET", target)
+            return c.request("GET", target, [("Host", "127.0.0.1")])
 
     def metrics(self, *, timeout: float = PROMPT) -> Metrics:
         answer = self.get("/metrics", timeout=timeout)

@@ -13,7 +13,9 @@
 #include "../util/threads.h"
 #include "fermata/admin/metrics.h"
 #include "fermata/http/refusal.h"
+#include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
+#include "fermata/util/version.h"
 
 /* ---- a reader of the text format, 0.0.4 ---- */
 
@@ -120,10 +122,15 @@ static void read_sample(const char *line)
         assert_true(n >= 1 && n <= 63);
         memcpy(s->labels, p + 1, n);
         s->labels[n] = '\0';
-        const char *q = read_name(s->labels, label); /* there is one */
-        assert_int_equal(strncmp(q, "=\"", 2), 0);
-        assert_ptr_equal(strchr(q + 2, '"'), s->labels + n - 1);
-        assert_null(strpbrk(q + 2, "\\\n"));
+        const char *q = s->labels; /* there is one, or several with commas between them */
+        do {
+            q = read_name(q, label);
+            assert_int_equal(strncmp(q, "=\"", 2), 0);
+            assert_null(strpbrk(q + 2, "\\\n"));
+            q = strchr(q + 2, '"');
+            assert_non_null(q);
+        } while (*++q == ',' && *++q);
+        assert_ptr_equal(q, s->labels + n);
         p = close + 1;
     }
     assert_int_equal(*p, ' ');
@@ -137,12 +144,18 @@ static void read_sample(const char *line)
     page.nsamples++;
 }
 
-static void read_page(unsigned busy, unsigned idle, bool ready)
+static struct fm_metrics_shown shown;
+
+/* With m->now 0: what this process counts, as of now. */
+static void read_metrics(struct fm_metrics *m)
 {
     struct fm_buf buf = FM_BUF_INIT;
-    struct fm_counters_sum sum;
-    fm_counters_read(&sum);
-    fm_metrics_page(&buf, &sum, busy, idle, ready);
+    if (m->now == 0) {
+        fm_counters_read(&m->sum);
+        fm_counters_read_ages(&m->ages);
+        m->now = fm_now();
+    }
+    fm_metrics_page(&buf, m, &shown);
     size_t n = fm_buf_size(&buf);
     char *text = malloc(n + 1);
     assert_non_null(text);
@@ -161,6 +174,12 @@ static void read_page(unsigned busy, unsigned idle, bool ready)
             read_sample(line);
     }
     free(text);
+}
+
+static void read_page(unsigned busy, unsigned idle, bool ready)
+{
+    struct fm_metrics m = {.busy = busy, .idle = idle, .ready = ready, .python = "3.11.2"};
+    read_metrics(&m);
 }
 
 static double value(const char *name, const char *labels)
@@ -186,7 +205,7 @@ static void test_page_reads(void **state)
         size_t n = strlen(f->name);
         assert_true(f->helped);
         assert_string_not_equal(f->type, "");
-        assert_int_equal(strncmp(f->name, "fermata_", 8), 0);
+        assert_true(strncmp(f->name, "fermata_", 8) == 0 || strncmp(f->name, "process_", 8) == 0);
         bool total = n > 6 && strcmp(f->name + n - 6, "_total") == 0;
         assert_int_equal(total, strcmp(f->type, "counter") == 0);
         for (unsigned k = 0; k < page.nsamples; k++)
@@ -211,18 +230,26 @@ static void test_all_are_there(void **state)
     n++;
     FM_REFUSALS(X)
 #undef X
-#define X(id, name, help)                                                                                              \
+#define X(id, name, bounds, help)                                                                                      \
     assert_string_equal(family_of(name)->type, "histogram");                                                           \
     value(name "_bucket", "le=\"+Inf\"");                                                                              \
     value(name "_sum", "");                                                                                            \
     value(name "_count", "");                                                                                          \
-    n += FM_BUCKETS + 2;
+    n += fm_bounds[FM_HG_##id].n + 3;
     FM_HISTOGRAMS(X)
 #undef X
     value("fermata_threads", "state=\"busy\"");
     value("fermata_threads", "state=\"idle\"");
     value("fermata_ready", "");
-    assert_int_equal(page.nsamples, n + 3);
+    value("fermata_build_info", "version=\"" FM_VERSION "\",python=\"3.11.2\"");
+    value("fermata_thread_busy_seconds_total", "");
+    static const char *const states[] = {"queued", "running", "parked_future", "parked_client", "sending"};
+    for (int i = 0; i < 5; i++) {
+        char label[40];
+        snprintf(label, sizeof label, "state=\"%s\"", states[i]);
+        assert_value("fermata_oldest_seconds", label, 0);
+    }
+    assert_int_equal(page.nsamples, n + 10);
 }
 
 static void test_threads_and_readiness(void **state)
@@ -319,25 +346,26 @@ static unsigned buckets(const char *family, double le[], double count[])
     return n;
 }
 
-static void check_histogram(const char *family)
+static void check_histogram(enum fm_histogram id, const char *family)
 {
     double le[FM_BUCKETS], count[FM_BUCKETS];
     char name[64];
-    assert_int_equal(buckets(family, le, count), FM_BUCKETS);
-    for (unsigned i = 1; i < FM_BUCKETS; i++) {
+    unsigned n = buckets(family, le, count);
+    assert_int_equal(n, fm_bounds[id].n + 1);
+    for (unsigned i = 1; i < n; i++) {
         assert_true(le[i] > le[i - 1]);
         assert_true(count[i] >= count[i - 1]);
     }
-    assert_true(le[0] > 0 && isinf(le[FM_BUCKETS - 1]));
+    assert_true(le[0] > 0 && isinf(le[n - 1]));
     snprintf(name, sizeof name, "%s_count", family);
-    assert_value(name, "", count[FM_BUCKETS - 1]);
+    assert_value(name, "", count[n - 1]);
     snprintf(name, sizeof name, "%s_sum", family);
     assert_true(value(name, "") >= 0);
 }
 
 static void check_histograms(void)
 {
-#define X(id, name, help) check_histogram(name);
+#define X(id, name, bounds, help) check_histogram(FM_HG_##id, name);
     FM_HISTOGRAMS(X)
 #undef X
 }
@@ -345,7 +373,7 @@ static void check_histograms(void)
 static void test_histograms(void **state)
 {
     (void)state;
-    static const double seconds[] = {0, 0.00005, 0.0003, 0.0003, 0.007, 0.2, 3, 59, 100};
+    static const double seconds[] = {0, 0.00005, 0.0003, 0.0003, 0.007, 0.2, 3, 59, 100, 599, 601};
     double le[FM_BUCKETS], before[FM_BUCKETS], after[FM_BUCKETS];
     read_page(0, 0, true);
     check_histograms();
@@ -374,9 +402,16 @@ static void test_bounds(void **state)
     (void)state;
     double le[FM_BUCKETS], count[FM_BUCKETS];
     read_page(0, 0, true);
-    buckets("fermata_queue_wait_seconds", le, count);
-    for (unsigned b = 0; b < FM_BUCKETS - 1; b++)
-        assert_true(fabs(le[b] - (double)fm_bucket_bounds[b] / 1e9) < 1e-9);
+#define X(id, name, bounds, help)                                                                                      \
+    buckets(name, le, count);                                                                                          \
+    for (unsigned b = 0; b < fm_bounds[FM_HG_##id].n; b++)                                                             \
+        assert_true(fabs(le[b] - (double)fm_bounds[FM_HG_##id].at[b] / 1e9) < 1e-9);
+    FM_HISTOGRAMS(X)
+#undef X
+    static const double gil[] = {.00001, .0001, .001, .005, .01, .05, .1, .5, 1, 5};
+    assert_int_equal(buckets("fermata_gil_wait_seconds", le, count), 11);
+    for (unsigned b = 0; b < 10; b++)
+        assert_true(fabs(le[b] - gil[b]) < 1e-9);
 }
 
 /* Counters do not go back, and a histogram is one, while others count. */
@@ -413,13 +448,77 @@ static void test_while_others_count(void **state)
     join(threads[1]);
 }
 
+/* Steps that are under way count as far as they have come, and what a step that has just ended seems to take away is
+ * not taken away. */
+static void test_busy_seconds(void **state)
+{
+    (void)state;
+    struct fm_metrics m = {.now = 100 * FM_SEC, .sum.busy = 7 * FM_SEC, .python = ""};
+    shown = (struct fm_metrics_shown){0};
+    read_metrics(&m);
+    assert_value("fermata_thread_busy_seconds_total", "", 7);
+    m.ages.steps = 2;
+    m.ages.steps_since = 190 * FM_SEC; /* one for 3 s, one for 7 s */
+    m.ages.step_since = 93 * FM_SEC;
+    read_metrics(&m);
+    assert_value("fermata_thread_busy_seconds_total", "", 17);
+    assert_value("fermata_oldest_seconds", "state=\"running\"", 7);
+    m.ages.steps = m.ages.steps_since = m.ages.step_since = 0;
+    read_metrics(&m);
+    assert_value("fermata_thread_busy_seconds_total", "", 17);
+    assert_value("fermata_oldest_seconds", "state=\"running\"", 0);
+    m.sum.busy = 20 * FM_SEC;
+    read_metrics(&m);
+    assert_value("fermata_thread_busy_seconds_total", "", 20);
+}
+
+static void test_oldest(void **state)
+{
+    (void)state;
+    static const char *const states[] = {"parked_future", "parked_client", "sending"};
+    uint64_t now = fm_now();
+    for (unsigned s = 0; s < FM_AGE_COUNT; s++) {
+        char label[40];
+        snprintf(label, sizeof label, "state=\"%s\"", states[s]);
+        read_page(0, 0, true);
+        assert_value("fermata_oldest_seconds", label, 0);
+        fm_count_age(s, now, 1);
+        read_page(0, 0, true);
+        assert_true(value("fermata_oldest_seconds", label) > 0);
+        fm_count_age(s, now, (uint32_t)-1);
+    }
+    fm_count_queued_since(now - FM_SEC);
+    read_page(0, 0, true);
+    assert_true(value("fermata_oldest_seconds", "state=\"queued\"") >= 1);
+    fm_count_queued_since(0);
+}
+
+static void test_process(void **state)
+{
+    (void)state;
+    struct fm_metrics m = {.has_usage = true, .python = ""};
+    m.usage = (struct fm_usage){
+        .cpu = 1500 * FM_MS, .started = 1700000000123, .memory = 4096, .size = 8192, .open = 7, .most = 1024};
+    shown.cpu = 0;
+    read_metrics(&m);
+    assert_value("process_cpu_seconds_total", "", 1.5);
+    assert_value("process_resident_memory_bytes", "", 4096);
+    assert_value("process_virtual_memory_bytes", "", 8192);
+    assert_value("process_open_fds", "", 7);
+    assert_value("process_max_fds", "", 1024);
+    assert_value("process_start_time_seconds", "", 1700000000.123);
+    m.usage.cpu = 1490 * FM_MS; /* the ticks of a process that has ended are not those that its parent is told */
+    read_metrics(&m);
+    assert_value("process_cpu_seconds_total", "", 1.5);
+}
+
 static void test_appends(void **state)
 {
     (void)state;
     struct fm_buf buf = FM_BUF_INIT;
     fm_buf_puts(&buf, "before\n");
-    struct fm_counters_sum sum = {.cell = {0}};
-    fm_metrics_page(&buf, &sum, 0, 0, true);
+    struct fm_metrics m = {.ready = true, .python = ""};
+    fm_metrics_page(&buf, &m, &shown);
     assert_memory_equal(fm_buf_head(&buf), "before\n# HELP ", 14);
     fm_buf_fini(&buf);
 }
@@ -437,6 +536,9 @@ int main(void)
         cmocka_unit_test(test_histograms),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_while_others_count),
+        cmocka_unit_test(test_busy_seconds),
+        cmocka_unit_test(test_oldest),
+        cmocka_unit_test(test_process),
         cmocka_unit_test(test_appends),
     };
     no_longer_than(120);

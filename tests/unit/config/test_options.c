@@ -107,7 +107,8 @@ static void test_descriptors(void **state)
     assert_false(o.has_bind);
     assert_int_equal(parse("-b fd://3 app"), FM_OPTIONS_RUN);
     assert_true(o.has_bind && o.bind[0].is_fd && o.bind[0].fd == 3);
-    check_wrong("--admin-bind fd://3 app", "--admin-bind fd://3: it takes HOST:PORT or [IPv6]:PORT");
+    check_wrong("--admin-bind fd://3 app", "--admin-bind fd://3: it takes HOST:PORT, [IPv6]:PORT or unix:PATH");
+    check_wrong("--admin-host a:80 app", "--admin-host a:80: it takes a name of a host, without a port");
 }
 
 static void test_proxies(void **state)
@@ -141,6 +142,7 @@ static void test_defaults(void **state)
     assert_int_equal(o.keep_alive, 5 * FM_SEC);
     assert_int_equal(o.request_timeout, 0);
     assert_int_equal(o.tcp_user_timeout, o.send_timeout + o.send_timeout / 4);
+    assert_string_equal(o.python, "3.99");
     assert_int_equal(o.umask, -1);
     assert_int_equal(o.socket_mode, 0777);
     assert_int_equal(o.limits.fields, 100);
@@ -222,7 +224,7 @@ static void test_wrong(void **state)
     check_wrong("--keep-alive 1e3 app", "such as 30 or 0.5");
     check_wrong("--allow-half-close=yes app", "--allow-half-close takes no argument");
     check_wrong("--bind nowhere app", "--bind nowhere: it takes HOST:PORT");
-    check_wrong("--admin-bind unix:/tmp/a app", "it takes HOST:PORT or [IPv6]:PORT");
+    check_wrong("--admin-bind unix:@name app", "it takes HOST:PORT, [IPv6]:PORT or unix:PATH");
     check_wrong("--socket-mode 0 app", "an octal number from 1 to 777");
     check_wrong("--log-level loud app", "it takes debug, info");
     check_wrong("--env =x app", "it takes NAME=VALUE");
@@ -344,7 +346,7 @@ static void test_shown(void **state)
     assert_non_null(strstr(said, "(Python 3.99)\n"));
     assert_int_equal(parse("--threads 2 -h"), FM_OPTIONS_SHOWN);
     assert_non_null(strstr(said, "  -b, --bind ADDRESS "));
-    assert_non_null(strstr(said, "threads that run the application [8]\n"));
+    assert_non_null(strstr(said, "as many as processors, where there are more [8]\n"));
     assert_int_equal(parse("--help=man"), FM_OPTIONS_SHOWN);
     assert_non_null(strstr(said, ".TH FERMATA 1"));
     assert_non_null(strstr(said, "\\-\\-limit\\-request\\-field_size"));

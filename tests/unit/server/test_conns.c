@@ -308,6 +308,51 @@ static void test_streams(void **state)
     assert_int_equal(conns.count, 1);
 }
 
+static unsigned visits[CLIENTS];
+
+static void visit(struct fm_http1 *c, void *arg)
+{
+    assert_ptr_equal(arg, &conns);
+    unsigned port = c->exchange.call.peer.remote_port;
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        struct sockaddr_in own;
+        socklen_t len = sizeof own;
+        if (clients[i].fd > 0 && getsockname(clients[i].fd, (struct sockaddr *)&own, &len) == 0 &&
+            ntohs(own.sin_port) == port)
+            visits[i]++;
+    }
+}
+
+static bool walk_on(bool first, unsigned most) { return fm_conns_visit(&conns, first, most, visit, &conns); }
+
+/* In parts; the one that would come next goes, and so does the last; a walk that is not ended begins anew. */
+static void test_visit(void **state)
+{
+    (void)state;
+    memset(visits, 0, sizeof visits);
+    assert_true(walk_on(true, 10));
+    for (unsigned i = 0; i < 4; i++) {
+        dial(i);
+        TURN_UNTIL(&on.loop, conns.count == i + 1);
+    }
+    assert_false(walk_on(true, 3));
+    assert_true(walk_on(false, 3));
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(visits[i], 1);
+    assert_true(walk_on(false, 3)); /* it has ended */
+    assert_false(walk_on(true, 1));
+    hang_up(1);
+    TURN_UNTIL(&on.loop, conns.count == 3);
+    assert_false(walk_on(false, 1));
+    assert_int_equal(visits[2], 2);
+    hang_up(3);
+    TURN_UNTIL(&on.loop, conns.count == 2);
+    assert_true(walk_on(false, 1));
+    assert_true(walk_on(true, 2));
+    assert_int_equal(visits[0], 3);
+    assert_int_equal(visits[2], 3);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, finish)
 #define TEST_OF_TWO(name) cmocka_unit_test_setup_teardown(name, start_with_two, finish)
 
@@ -318,6 +363,7 @@ int main(void)
         TEST(test_drain_of_none),   TEST(test_drain),        TEST_OF_TWO(test_drain_beyond_the_limit),
         TEST(test_expire),          TEST(test_pause),        TEST_OF_TWO(test_pause_and_limit),
         TEST(test_pause_and_drain), TEST(test_streams),      TEST(test_the_first_one),
+        TEST(test_visit),
     };
     no_longer_than(120);
     return cmocka_run_group_tests(tests, NULL, NULL);

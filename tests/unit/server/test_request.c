@@ -123,6 +123,13 @@ static void test_leaving(void **state)
 
 #define LARGE (200 * 1024)
 
+static uint64_t oldest_sending(void)
+{
+    struct fm_ages_sum ages;
+    fm_counters_read_ages(&ages);
+    return fm_ages_oldest(&ages, FM_AGE_SENDING, fm_now());
+}
+
 static void large(struct fm_call *call)
 {
     static char text[LARGE];
@@ -141,10 +148,12 @@ static void test_sent_after_its_last_step(void **state)
         turn();
     assert_int_equal(overs, 0);
     assert_true(x.sending);
+    assert_true(oldest_sending() > 0);
     TURN_UNTIL(&on.loop, (hear(&k), overs > 0));
     hear(&k);
     check_over(false);
     assert_true(k.len > LARGE);
+    assert_int_equal(oldest_sending(), 0);
 }
 
 static void test_deadline_while_it_is_sent(void **state)
@@ -158,10 +167,12 @@ static void test_deadline_while_it_is_sent(void **state)
     run_steps();
     turn();
     assert_true(x.sending);
+    assert_true(oldest_sending() > 0);
     fm_exchange_end(&x, FM_END_HALF_CLOSED); /* it reads on */
     assert_int_equal(overs, 0);
     expires(&x.deadline, fm_exchange_timeout_request);
     check_over(true);
+    assert_int_equal(oldest_sending(), 0);
     assert_int_equal(counted(FM_C_LATE_SENDING), late + 1);
 }
 

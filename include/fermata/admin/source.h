@@ -1,0 +1,34 @@
+/* What the admin port asks of whom it belongs to: a worker, or an arbiter. */
+#ifndef FERMATA_ADMIN_SOURCE_H
+#define FERMATA_ADMIN_SOURCE_H
+
+#include <stdbool.h>
+
+#include "fermata/admin/guard.h"
+
+struct fm_buf;
+struct fm_counters_sum;
+struct fm_ages_sum;
+struct fm_usage;
+struct fm_status;
+struct fm_status_about;
+
+struct fm_admin_source { /* what the page asks the server; any thread, never blocking */
+    bool (*ready)(void *ctx);
+    void (*threads)(void *ctx, unsigned *busy, unsigned *idle);
+    void *ctx;
+    struct fm_admin_rules rules;
+    const char *(*why_ill)(void *ctx); /* NULL, or why /healthz is to say 503; the function or NULL: it never is */
+    /* Each of these may be NULL: */
+    const char *python; /* the version, for fermata_build_info; lives as long as the admin port */
+    void (*counters)(void *ctx, struct fm_counters_sum *sum, struct fm_ages_sum *ages); /* else those of this process */
+    /* Or NULL: there are no status pages.  Visits more of the requests, first the first: true if those were the last.
+     */
+    bool (*walk)(void *ctx, struct fm_status *s, bool first);
+    void (*about)(void *ctx, struct fm_status_about *about); /* with walk: fills in what it knows */
+    bool (*usage)(void *ctx, struct fm_usage *usage);        /* the same */
+    void (*more_metrics)(void *ctx, struct fm_buf *to);      /* what follows on the metrics page */
+    void (*workers)(void *ctx, struct fm_buf *to);           /* /workers, as JSON; else there is no such page */
+};
+
+#endif

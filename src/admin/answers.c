@@ -1,0 +1,261 @@
+/* What the admin port answers; see admin/answers.h. */
+#include "fermata/admin/answers.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "fermata/admin/render.h"
+#include "fermata/admin/status.h"
+#include "fermata/http/request.h"
+#include "fermata/util/clock.h"
+#include "fermata/util/err.h"
+
+#define PLAIN "text/plain; version=0.0.4; charset=utf-8"
+#define JSON "application/json"
+
+/* X(ID, "path", "type", how many requests it has) */
+#define FM_ADMIN_PAGES(X)                                                                                              \
+    X(HTML, "/", "text/html; charset=utf-8", 100)                                                                      \
+    X(STATUS_JSON, "/status.json", JSON, 200)                                                                          \
+    X(STATUS_TEXT, "/status.txt", "text/plain; charset=utf-8", 50)                                                     \
+    X(REQUESTS_JSON, "/requests.json", JSON, 200)
+
+enum page {
+#define X(id, path, type, limit) PAGE_##id,
+    FM_ADMIN_PAGES(X)
+#undef X
+};
+
+static const struct {
+    const char *path, *type;
+    unsigned limit;
+} pages[] = {
+#define X(id, path, type, limit) {path, type, limit},
+    FM_ADMIN_PAGES(X)
+#undef X
+};
+
+static bool is(const struct fm_request *r, struct fm_span span, const char *text)
+{
+    return span.len == strlen(text) && memcmp(fm_request_text(r, span), text, span.len) == 0;
+}
+
+/* ---- at once ---- */
+
+static void put_metrics(struct fm_admin_answers *a, struct fm_buf *body)
+{
+    const struct fm_admin_source *source = &a->source;
+    struct fm_metrics m = {.ready = source->ready(source->ctx), .python = source->python};
+    source->threads(source->ctx, &m.busy, &m.idle);
+    if (source->counters) {
+        source->counters(source->ctx, &m.sum, &m.ages);
+    } else {
+        fm_counters_read(&m.sum);
+        fm_counters_read_ages(&m.ages);
+    }
+    m.now = fm_now();
+    m.has_usage = source->usage ? source->usage(source->ctx, &m.usage) : fm_usage_read(0, &m.usage);
+    fm_metrics_page(body, &m, &a->shown);
+    if (source->more_metrics)
+        source->more_metrics(source->ctx, body);
+}
+
+/* Health and metrics; 0: it is something else. */
+static int answer_open(struct fm_admin_answers *a, const struct fm_request *r, struct fm_buf *body)
+{
+    const struct fm_admin_source *source = &a->source;
+    bool ready = source->ready(source->ctx);
+    if (!is(r, r->method, "GET") && !is(r, r->method, "HEAD")) {
+        fm_buf_puts(body, "GET or HEAD\n");
+        return 405;
+    }
+    if (is(r, r->path, "/healthz")) {
+        const char *why = source->why_ill ? source->why_ill(source->ctx) : NULL;
+        fm_buf_printf(body, "%s\n", why ? why : "ok");
+        return why ? 503 : 200;
+    }
+    if (is(r, r->path, "/readyz")) {
+        fm_buf_puts(body, ready ? "ok\n" : "not ready\n");
+        return ready ? 200 : 503;
+    }
+    if (!is(r, r->path, "/metrics"))
+        return 0;
+    put_metrics(a, body);
+    return 200;
+}
+
+/* ---- what is asked for of the requests ---- */
+
+static bool read_number(const char *text, size_t len, uint64_t most, uint64_t *to)
+{
+    *to = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] < '0' || text[i] > '9' || *to > most / 10)
+            return false;
+        *to = *to * 10 + (uint64_t)(text[i] - '0');
+    }
+    return len > 0 && *to <= most;
+}
+
+static bool read_state(const char *text, size_t len, int *to)
+{
+    for (unsigned i = 0; i < FM_STATUS_STATE_COUNT; i++) {
+        const char *name = fm_status_state_name((enum fm_status_state)i);
+        if (strlen(name) != len || memcmp(name, text, len) != 0)
+            continue;
+        *to = (int)i;
+        return true;
+    }
+    return false;
+}
+
+/* One of the parameters; an empty one is none. */
+static bool read_parameter(struct fm_status_query *q, const char *text, size_t len)
+{
+    const char *equals = len > 0 ? memchr(text, '=', len) : NULL;
+    size_t name = equals ? (size_t)(equals - text) : len;
+    uint64_t n;
+    if (!equals)
+        return len == 0;
+    text += name + 1;
+    len -= name + 1;
+    if (name == 5 && memcmp(equals - 5, "state", 5) == 0)
+        return read_state(text, len, &q->state);
+    if (name == 5 && memcmp(equals - 5, "place", 5) == 0) {
+        bool good = read_number(text, len, FM_PLACES - 1, &n);
+        q->place = (int)n;
+        return good;
+    }
+    if (name == 5 && memcmp(equals - 5, "after", 5) == 0)
+        return read_number(text, len, UINT64_MAX / 10, &q->after);
+    if (name != 5 || memcmp(equals - 5, "limit", 5) != 0)
+        return false;
+    bool good = read_number(text, len, FM_STATUS_MOST, &n);
+    q->limit = (unsigned)n;
+    return good;
+}
+
+static bool read_query(struct fm_status_query *q, const struct fm_request *r)
+{
+    const char *text = fm_request_text(r, r->query), *end = text + r->query.len;
+    for (const char *next; text < end; text = next + 1) {
+        next = memchr(text, '&', (size_t)(end - text));
+        if (!next)
+            next = end;
+        if (!read_parameter(q, text, (size_t)(next - text)))
+            return false;
+    }
+    return true;
+}
+
+/* ---- what is told to those only who may see it ---- */
+
+static void list_pages(const struct fm_admin_source *source, struct fm_buf *body)
+{
+    if (source->walk)
+        for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
+            fm_buf_printf(body, "%s, ", pages[i].path);
+    fm_buf_puts(body,
+                source->workers ? "/healthz, /readyz, /metrics or /workers\n" : "/healthz, /readyz or /metrics\n");
+}
+
+static int find_page(const struct fm_admin_source *source, const struct fm_request *r)
+{
+    int n = sizeof pages / sizeof *pages;
+    for (int i = 0; source->walk && i < n; i++)
+        if (is(r, r->path, pages[i].path))
+            return i;
+    return -1;
+}
+
+/* 0: it waits for the requests to be looked at. */
+static int answer_guarded(struct fm_admin_answers *a, const struct fm_request *r, struct fm_admin_answer *answer,
+                          struct fm_admin_asked *asked)
+{
+    const struct fm_admin_source *source = &a->source;
+    bool workers = source->workers && is(r, r->path, "/workers");
+    int page = find_page(source, r);
+    const char *why;
+    if (!workers && page < 0) {
+        list_pages(source, &answer->body);
+        return 404;
+    }
+    int status = fm_admin_refuses(&source->rules, a->is_local, r, &why);
+    if (status != 0) {
+        fm_buf_printf(&answer->body, "%s\n", why);
+        return status;
+    }
+    if (workers) {
+        source->workers(source->ctx, &answer->body);
+        return 200;
+    }
+    asked->page = (uint8_t)page;
+    asked->query = (struct fm_status_query){.place = -1, .state = -1, .limit = pages[page].limit};
+    if (page != PAGE_REQUESTS_JSON || read_query(&asked->query, r))
+        return 0;
+    fm_buf_puts(&answer->body, "place=0 to 4095, state=NAME, after=ID and limit=0 to 1000\n");
+    return 400;
+}
+
+bool fm_admin_answer(struct fm_admin_answers *a, const struct fm_request *r, struct fm_admin_answer *answer,
+                     struct fm_admin_asked *asked)
+{
+    *answer = (struct fm_admin_answer){.type = PLAIN, .fields = "", .body = FM_BUF_INIT};
+    answer->status = answer_open(a, r, &answer->body);
+    if (answer->status == 405)
+        answer->fields = "Allow: GET, HEAD\r\n";
+    if (answer->status == 0)
+        answer->status = answer_guarded(a, r, answer, asked);
+    return answer->status != 0;
+}
+
+/* ---- the status ---- */
+
+/* How many requests have been answered a second since it was asked before, if that was a moment ago and no hour. */
+static double rate(struct fm_admin_answers *a, uint64_t now)
+{
+    struct fm_counters_sum sum;
+    uint64_t n = 0, before = a->rate_at, answered = a->answered;
+    struct fm_ages_sum ages;
+    if (a->source.counters)
+        a->source.counters(a->source.ctx, &sum, &ages);
+    else
+        fm_counters_read(&sum);
+    for (unsigned i = FM_C_REQ_1XX; i <= FM_C_REQ_NONE; i++)
+        n += sum.cell[i];
+    if (before == 0 || now - before >= FM_SEC) {
+        a->last_rate = before == 0 || now - before > 60 * FM_SEC
+                           ? -1
+                           : (double)(n - answered) / ((double)(now - before) / (double)FM_SEC);
+        a->rate_at = now;
+        a->answered = n;
+    }
+    return a->last_rate;
+}
+
+void fm_admin_answer_status(struct fm_admin_answers *a, uint8_t page, struct fm_status *s,
+                            struct fm_admin_answer *answer)
+{
+    const struct fm_admin_source *source = &a->source;
+    *answer = (struct fm_admin_answer){.status = 200,
+                                       .type = pages[page].type,
+                                       .fields = fm_render_policy(),
+                                       .body = FM_BUF_INIT};
+    if (!s || s->failed) {
+        answer->status = 503;
+        answer->type = PLAIN;
+        fm_buf_printf(&answer->body, "%s\n", fm_strerror(-ENOMEM));
+        return;
+    }
+    fm_status_finish(s);
+    source->about(source->ctx, &s->about);
+    s->about.python = source->python;
+    s->about.ready = source->ready(source->ctx);
+    s->about.rate = rate(a, fm_now());
+    switch (page) {
+    case PAGE_HTML: fm_render_html(&answer->body, s); break;
+    case PAGE_STATUS_JSON: fm_render_json(&answer->body, s); break;
+    case PAGE_STATUS_TEXT: fm_render_text(&answer->body, s); break;
+    default: fm_render_requests(&answer->body, s);
+    }
+}

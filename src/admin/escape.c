@@ -1,0 +1,86 @@
+/* Text that came from elsewhere; see admin/render.h. */
+#include <stdint.h>
+#include <string.h>
+
+#include "fermata/admin/render.h"
+
+/* How many bytes the character at p has, which ends at a NUL; 0: it is no UTF-8 (RFC 3629).  *code: what it is. */
+static unsigned character(const unsigned char *p, uint32_t *code)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    unsigned n = *p < 0x80                 ? 1
+                 : *p >= 0xc2 && *p < 0xe0 ? 2
+                 : *p >= 0xe0 && *p < 0xf0 ? 3
+                 : *p >= 0xf0 && *p < 0xf5 ? 4
+                                           : 0;
+    if (n < 2) {
+        *code = *p;
+        return n;
+    }
+    *code = *p & (0x7fu >> n);
+    for (unsigned i = 1; i < n; i++) {
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+        *code = *code << 6 | (p[i] & 0x3fu);
+    }
+    return *code >= least[n] && *code < 0x110000 && (*code < 0xd800 || *code > 0xdfff) ? n : 0;
+}
+
+/* Control characters, also those of C1, and what turns the direction of text around or has no width. */
+static bool is_odd(uint32_t code)
+{
+    return code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0x200b && code <= 0x200f) ||
+           (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x206f) || code == 0xfeff;
+}
+
+static void put_bytes(struct fm_buf *to, const unsigned char *p, unsigned n, const char *backslash)
+{
+    for (unsigned i = 0; i < n; i++)
+        fm_buf_printf(to, "%sx%02x", backslash, p[i]);
+}
+
+void fm_escape_json(struct fm_buf *to, const char *text)
+{
+    uint32_t code;
+    for (const unsigned char *p = (const unsigned char *)text; *p;) {
+        unsigned n = character(p, &code);
+        if (n == 0)
+            put_bytes(to, p, 1, "\\\\");
+        else if (code == '"' || code == '\\')
+            fm_buf_printf(to, "\\%c", (char)code);
+        else if ((code < 0x80 && strchr("<>&'", (int)code)) ||
+                 (code < 0x10000 && is_odd(code))) /* also where it is put into a page */
+            fm_buf_printf(to, "\\u%04x", (unsigned)code);
+        else
+            fm_buf_append(to, p, n);
+        p += n ? n : 1;
+    }
+}
+
+void fm_escape_html(struct fm_buf *to, const char *text)
+{
+    uint32_t code;
+    for (const unsigned char *p = (const unsigned char *)text; *p;) {
+        unsigned n = character(p, &code);
+        if (n == 0 || is_odd(code))
+            put_bytes(to, p, n ? n : 1, "\\");
+        else if (code < 0x80 && strchr("<>&'\"", (int)code))
+            fm_buf_printf(to, "&#%u;", (unsigned)code);
+        else
+            fm_buf_append(to, p, n);
+        p += n ? n : 1;
+    }
+}
+
+void fm_escape_text(struct fm_buf *to, const char *text)
+{
+    uint32_t code;
+    for (const unsigned char *p = (const unsigned char *)text; *p;) {
+        unsigned n = character(p, &code);
+        if (n == 0 || is_odd(code))
+            put_bytes(to, p, n ? n : 1, "\\");
+        else
+            fm_buf_append(to, p, n);
+        p += n ? n : 1;
+    }
+}
