@@ -428,7 +428,7 @@ def test_drain_idle(site):
     with server.connect(timeout=LONG) as c:
         assert c.request("GET", "/who").text == str(old)
         server.signal(signal.SIGHUP)
-        eventually(lambda: pids(server, "draining"), "it drains", within=LONG, every=0.005)
+        server.wait_log(rf"\[{old}\] \[INFO\] Draining", within=LONG)  # it does, and has not only been told
         response = c.request("GET", "/who")
         assert (response.text, response.keeps_alive) == (str(old), False)
     wait_ready(server, 1, {old})
