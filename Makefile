@@ -66,7 +66,8 @@ endif
 # a hello takes 2% less with it.
 SAN.module := -fvisibility=hidden $(if $(MODULE),$(if $(findstring musl,$(shell $(CC) -dumpmachine)),,-ftls-model=initial-exec))
 
-WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wformat=2 -Wvla
+# A function that is not declared is no warning: an extension module that calls one is built, and cannot be loaded.
+WARN     := -Werror=implicit-function-declaration -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wformat=2 -Wvla
 CPPFLAGS += -Iinclude -I$(O)/gen -D_GNU_SOURCE -DFM_VERSION='"$(VERSION)"'
 CFLAGS   ?= -g
 ALLFLAGS  = -std=gnu11 $(OPT.$(FLAVOR)) $(CFLAGS) $(WARN) $(if $(CI),-Werror) -fstack-protector-strong $(if $(MODULE),-fPIC,-fPIE) $(SAN.$(FLAVOR))

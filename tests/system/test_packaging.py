@@ -39,7 +39,7 @@ def members(file: Path) -> set[str]:
 
 WANTED = (
     "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml", "include", "src", "py/fermata", "py/extension/fermata_server", "scripts/embed",
-    "scripts/hatch_build.py", "scripts/lib.sh", "scripts/python", "scripts/python-facts", "scripts/train",
+    "scripts/hatch_build.py", "scripts/lib.sh", "scripts/page", "scripts/python", "scripts/python-facts", "scripts/train",
 )  # fmt: skip
 
 

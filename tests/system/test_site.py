@@ -41,6 +41,13 @@ def test_every_page_is_in_the_navigation() -> None:
     assert {name for name in pages() - set(named) if not name.startswith("spec/internals/")} == set()
 
 
+def test_warnings_count() -> None:
+    """mkdocs counts what --strict is about only where it is not told to be quiet."""
+    (command,) = re.findall(r"-m mkdocs build (.*)", (SITE / "build").read_text())
+    assert "--strict" in command and "--quiet" not in command
+    assert set(re.findall(r"^ +(?:omitted_files|not_found|anchors|absolute_links|unrecognized_links): (\w+)", CONFIG, re.M)) == {"warn"}
+
+
 def test_nothing_is_asked_of_other_hosts() -> None:
     assert "  font: false" in CONFIG
     assert not re.search(r"https?:", CONFIG)
