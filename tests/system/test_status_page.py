@@ -77,10 +77,12 @@ def test_it_is_live(browser):
 
 
 def test_without_script(browser):
-    """It is complete."""
-    text = browser.dom("--blink-settings=scriptEnabled=false")
-    assert '<p id="live"></p>' in text
-    assert "wide" in text and "/shape/closing" in text and "~" in text
+    """It is complete: it looks as it does with script, but for the word that says that it is live."""
+    sizes = []
+    for name, on in (("with", "true"), ("without", "false")):
+        assert min(browser.screenshot(name, f"--blink-settings=preferredColorScheme=1,scriptEnabled={on}")) > 0
+        sizes.append((browser.directory / f"{name}.png").stat().st_size)
+    assert sizes[1] > 0.9 * sizes[0] and sizes[0] > 10_000, sizes
 
 
 def test_paths_do_no_harm(browser):

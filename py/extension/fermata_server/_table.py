@@ -84,8 +84,8 @@ class Options(TypedDict, total=False):
     """time for requests to end in a worker that is replaced [as --graceful-timeout]"""
 
     drain_workers: int | None
-    """replaced workers that may be there at a time; of one more the oldest ends quickly; 0 is as many as --workers
-    [0]"""
+    """replaced workers that may drain at a time: another one goes on until one has ended or has had
+    --graceful-timeout; 0 is as many as --workers, and 2 at least [0]"""
 
     timeout: float | None
     """a worker is replaced that does not answer for so long, or whose threads are all in one step for so long while
