@@ -93,7 +93,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests portable-tests deb deb-tests site quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests portable-tests deb deb-tests site quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse kubernetes coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 # Of the module, a package that Python finds with PYTHONPATH=build/module.
 PACKAGE := $(O)/fermata_server
@@ -406,6 +406,9 @@ soak: all venv ## a mixed workload for SOAK_SECONDS [3600]: does anything grow?
 
 coverage: venv ## the lines of the C code that all tests together run
 	@scripts/coverage
+
+kubernetes: all venv ## examples/kubernetes as promtool, Kubernetes' and the operators' schemas read it (installs them)
+	FERMATA=$(CURDIR)/$(O)/fermata scripts/kubernetes
 
 abuse: all venv ## slow clients, floods, bombs: are others served, is memory bounded? some five minutes
 	build/venv/bin/python scripts/abuse $(ABUSE)

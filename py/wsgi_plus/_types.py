@@ -15,6 +15,7 @@ __all__ = [
     "Item",
     "StartResponse",
     "is_collection",
+    "is_dict",
     "is_future",
     "is_generator",
     "is_list",
@@ -51,6 +52,10 @@ def is_list(item: object) -> TypeIs[list[Any]]:
 
 def is_tuple(item: object) -> TypeIs[tuple[Any, ...]]:
     return isinstance(item, tuple)
+
+
+def is_dict(item: object) -> TypeIs[dict[Any, Any]]:
+    return isinstance(item, dict)
 
 
 def is_collection(item: object) -> TypeIs[list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]]:

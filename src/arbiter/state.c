@@ -246,17 +246,18 @@ int fm_state_read(struct fm_state *s, int fd, const struct fm_options *o)
     char *line = NULL;
     size_t size = 0;
     int form = 0;
-    bool good = false;
+    bool good = false, any = false; /* at the end of a file that is empty getline leaves memory without a text */
     FILE *f = lseek(fd, 0, SEEK_SET) == 0 ? fdopen(fd, "r") : NULL;
     for (ssize_t n; f && (n = getline(&line, &size, f)) > 0;) {
         line[n - 1] = '\0';
+        any = true;
         good = form > 0 ? read_line(s, o, line) : sscanf(line, "fermata %d", &form) == 1 && form == FORM;
         if (!good)
             break;
     }
     good = good && s->roster->ever_ready && s->conns->nbound > 0;
     if (!good)
-        fm_log(FM_LOG_CRITICAL, "the state of the arbiter before cannot be read at: %s", line ? line : "its begin");
+        fm_log(FM_LOG_CRITICAL, "the state of the arbiter before cannot be read at: %s", any ? line : "its begin");
     free(line);
     if (f)
         fclose(f);

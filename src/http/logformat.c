@@ -193,6 +193,13 @@ static void request_id(struct value *v, const struct fm_access_entry *e)
         set_text(v, fm_request_id(e->request), e->request->id_len);
 }
 
+static void trace_id(struct value *v, const struct fm_access_entry *e)
+{
+    const char *id = e->request ? fm_request_trace(e->request) : NULL;
+    if (id)
+        set_text(v, id, FM_TRACE_ID);
+}
+
 static void connection(struct value *v, const struct fm_access_entry *e) { set_small(v, "%c", e->end); }
 
 typedef void atom_fn(struct value *v, const struct fm_access_entry *e);
@@ -201,13 +208,28 @@ static const struct atom {
     const char *name;
     atom_fn *get;
 } atoms[] = {
-    {"h", remote},       {"l", none},         {"u", user},
-    {"t", date},         {"r", request_line}, {"m", method},
-    {"U", path},         {"q", query},        {"H", protocol},
-    {"s", status},       {"B", bytes},        {"b", bytes_or_dash},
-    {"f", referer},      {"a", agent},        {"T", seconds},
-    {"M", milliseconds}, {"D", microseconds}, {"L", decimal},
-    {"p", pid},          {"X", connection},   {"request_id", request_id},
+    {"h", remote},
+    {"l", none},
+    {"u", user},
+    {"t", date},
+    {"r", request_line},
+    {"m", method},
+    {"U", path},
+    {"q", query},
+    {"H", protocol},
+    {"s", status},
+    {"B", bytes},
+    {"b", bytes_or_dash},
+    {"f", referer},
+    {"a", agent},
+    {"T", seconds},
+    {"M", milliseconds},
+    {"D", microseconds},
+    {"L", decimal},
+    {"p", pid},
+    {"X", connection},
+    {"request_id", request_id},
+    {"trace_id", trace_id},
 };
 
 /* ---- a format ---- */
@@ -262,7 +284,7 @@ struct fm_logformat *fm_logformat_new(const char *format, const char **why)
             len = read_atom(p, item);
             if (len == 0) {
                 *why = "takes text with %(NAME)s, where NAME is one of h l u t r m U q H s B b f a T M D L p X "
-                       "request_id, or {Field}i for a field of the request; %% is a percent sign";
+                       "request_id trace_id, or {Field}i for a field of the request; %% is a percent sign";
                 free(f);
                 return NULL;
             }
@@ -389,6 +411,7 @@ static const struct json_member {
     {"user_agent", agent, false},
     {"connection", connection, false},
     {"request_id", request_id, false},
+    {"trace_id", trace_id, false},
 };
 
 static void put_json(const struct line *l, const struct fm_access_entry *e)

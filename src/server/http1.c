@@ -9,6 +9,7 @@
 #include "fermata/http/forwarded.h"
 #include "fermata/http/h1/framer.h"
 #include "fermata/http/request_id.h"
+#include "fermata/http/traceparent.h"
 #include "fermata/net/proxy_protocol.h"
 #include "fermata/server/access.h"
 #include "fermata/server/refused.h"
@@ -141,6 +142,8 @@ static void on_head(struct fm_http1 *c, bool body_is_here) FM_ON_LOOP
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct fm_request *r = fm_parser_request(c->parser);
     fm_request_id_give(&c->service->options->request_id, r);
+    if (r->sends_trace)
+        fm_traceparent_take(r);
     if (!r->expect_continue || body_is_here || (!r->chunked && r->content_length <= 0))
         return;
     struct iovec piece = {(void *)(uintptr_t)go_on, sizeof go_on - 1};

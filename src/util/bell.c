@@ -45,5 +45,6 @@ void fm_bell_wait(struct fm_bell *b, uint64_t until)
     while (atomic_exchange(&b->rung, 0) == 0)
         if (await(b, until) != 0)
             break;
-    atomic_store(&b->rung, 0);
+    atomic_exchange(&b->rung,
+                    0); /* not a store, which would pass over what was written before a ring that it takes away */
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "fermata/http/headers.h"
+#include "fermata/http/traceparent.h"
 #include "recogniser.h"
 
 const struct fm_http_limits fuzz_limits = {.request_line = 8190, .fields = 100, .field_size = 8190, .body = 1 << 20};
@@ -61,6 +62,10 @@ static void compare_fields(const struct rec_request *want, const struct fm_reque
         compare_text("a field's value", f->value, r, (struct fm_span){got->value_off, got->value_len});
         if (got->id != fm_header_lookup(f->name.at, f->name.len))
             fuzz_fail("a field is known by another name");
+        if (got->id == FM_H_TRACEPARENT &&
+            fm_traceparent_is_good(fm_request_text(r, (struct fm_span){got->value_off, 0}), got->value_len) !=
+                rec_traceparent(f->value))
+            fuzz_fail("traceparent is '%.*s'", (int)f->value.len, f->value.at);
     }
     if (n != r->nfields)
         fuzz_fail("there are more fields than the grammar finds");

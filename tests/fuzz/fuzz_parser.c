@@ -5,7 +5,7 @@
  * pieces that the stream is cut into, in turn; the stream.  Or a case of tests/http.
  *
  * Covers: src/http/h1/parser.c src/http/h1/head.c src/http/h1/strict.c src/http/headers.c src/http/request.c
- * src/http/body.c */
+ * src/http/body.c src/http/traceparent.c */
 #include "compare.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

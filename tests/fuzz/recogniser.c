@@ -301,6 +301,32 @@ static bool element(struct in *in, struct rec_text *e)
 
 static struct in list_of(struct rec_text value) { return (struct in){value.at, value.at + value.len}; }
 
+/* ---- W3C Trace Context, 3.2.2 and 4.3 ---- */
+
+static bool is_hexdiglc(unsigned char c) { return is_digit(c) || (c >= 'a' && c <= 'f'); }
+
+/* n HEXDIGLC; *zero: all of them are 0. */
+static bool hexdiglc(struct in *in, size_t n, bool *zero)
+{
+    for (*zero = true; n > 0; n--) {
+        if (at_end(in) || !is_hexdiglc((unsigned char)*in->at))
+            return false;
+        *zero &= *in->at++ == '0';
+    }
+    return true;
+}
+
+bool rec_traceparent(struct rec_text value)
+{
+    struct in in = list_of(value);
+    bool version_zero, trace_zero, parent_zero, no_flag;
+    if (!hexdiglc(&in, 2, &version_zero) || memcmp(value.at, "ff", 2) == 0 || !take(&in, '-') ||
+        !hexdiglc(&in, 32, &trace_zero) || trace_zero || !take(&in, '-') || !hexdiglc(&in, 16, &parent_zero) ||
+        parent_zero || !take(&in, '-') || !hexdiglc(&in, 2, &no_flag))
+        return false;
+    return at_end(&in) || (!version_zero && *in.at == '-');
+}
+
 /* ---- what the fields say ---- */
 
 struct said { /* by the fields together */

@@ -82,6 +82,9 @@ struct rec_request {
 enum rec_verdict rec_read(const char *s, size_t len, struct rec_request *r);
 void rec_fini(struct rec_request *r);
 
+/* May a tracer take this value of the field traceparent? */
+bool rec_traceparent(struct rec_text value);
+
 /* The chunked body alone, with its trailers: s begins behind the head.  Sets body, end, different and sizes of *r. */
 enum rec_verdict rec_read_chunked(const char *s, size_t len, struct rec_request *r);
 

@@ -117,12 +117,15 @@ def test_metadata(metadata: email.message.Message) -> None:
 
 
 def test_nothing_is_required_but_by_extras(metadata: email.message.Message) -> None:
-    assert metadata.get_all("Provides-Extra") == ["flask", "django", "gunicorn"]
+    assert metadata.get_all("Provides-Extra") == ["flask", "django", "gunicorn", "otel"]
     required = [
-        re.fullmatch(r'(\w+)>=[0-9.]+; extra == "(\w+)"', line) for line in metadata.get_all("Requires-Dist") or []
+        re.fullmatch(r'([\w-]+)>=[0-9.]+; extra == "(\w+)"', line) for line in metadata.get_all("Requires-Dist") or []
     ]
     assert [found and found.groups() for found in required] == [
-        (name, name) for name in ("flask", "django", "gunicorn")
+        ("flask", "flask"),
+        ("django", "django"),
+        ("gunicorn", "gunicorn"),
+        ("opentelemetry-api", "otel"),
     ]
 
 
@@ -131,11 +134,11 @@ def test_installed_it_can_be_imported(python: Path) -> None:
         import importlib.metadata, pathlib, sys, wsgi_plus, wsgi_plus.simple_server, wsgi_plus.testing
         assert pathlib.Path(wsgi_plus.__file__).is_relative_to(sys.prefix), wsgi_plus.__file__
         assert pathlib.Path(wsgi_plus.__file__).with_name("py.typed").exists()
-        for name in ("flask", "django", "gunicorn"):
+        for name, needed in {"flask": "flask", "django": "django", "gunicorn": "gunicorn", "otel": "opentelemetry"}.items():
             try:
                 importlib.import_module(f"wsgi_plus.{name}")
             except ModuleNotFoundError as error:
-                assert error.name.partition(".")[0] == name, error
+                assert error.name.partition(".")[0] == needed, error
             else:
                 raise AssertionError(name)
         print(importlib.metadata.version("wsgi-plus"), *sorted(wsgi_plus.__all__))

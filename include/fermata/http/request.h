@@ -40,14 +40,16 @@ struct fm_field {
 };
 
 #define FM_ID_MADE 32       /* characters of an id that is made */
+#define FM_TRACE_ID 32      /* characters of a trace's id */
 #define FM_REQUEST_TEXT 680 /* bytes of what fm_request_describe says */
 
 struct fm_request {
     char *head;
     struct fm_field *fields; /* in the order they came; names with an underscore are not among them */
     uint32_t head_len;
-    uint32_t block;  /* bytes of the block with this struct, fields and text */
-    uint32_t id_off; /* of the id, into head, or 0: it is made_id */
+    uint32_t block;     /* bytes of the block with this struct, fields and text */
+    uint32_t id_off;    /* of the id, into head, or 0: it is made_id */
+    uint32_t trace_off; /* of the id of its trace, into head, or 0: it says none (http/traceparent.h) */
     uint16_t nfields;
     uint8_t id_len;         /* 0: it has no id (http/request_id.h) */
     uint8_t minor;          /* HTTP/1.minor, 0 or 1 */
@@ -57,6 +59,7 @@ struct fm_request {
     bool is_head;           /* method HEAD */
     bool from_proxy;        /* it has fields that proxies set, which fm_forwarded_read reads */
     bool sends_id;          /* it has a field X-Request-ID */
+    bool sends_trace;       /* it has a field traceparent */
     int64_t content_length; /* -1: none was sent */
     struct fm_span method;
     struct fm_span target; /* as sent */
@@ -72,6 +75,12 @@ struct fm_request {
 static inline const char *fm_request_id(const struct fm_request *r)
 {
     return r->id_off ? r->head + r->id_off : r->made_id;
+}
+
+/* FM_TRACE_ID characters, not NUL-terminated; NULL if it belongs to no trace. */
+static inline const char *fm_request_trace(const struct fm_request *r)
+{
+    return r->trace_off ? r->head + r->trace_off : NULL;
 }
 
 static inline const char *fm_request_text(const struct fm_request *r, struct fm_span s) { return r->head + s.off; }

@@ -17,6 +17,7 @@ from django.http.response import HttpResponseBase
 from django.utils.log import log_response
 
 from .._hints import never_marked
+from .._route import tell_route
 from .._suspends import ViewThatWaits, is_view_that_waits
 from .._unwaited import named
 from ._handed import Door, handed
@@ -146,6 +147,12 @@ class SuspendingWSGIHandler(WSGIHandler):
         for stream in filter(None, streams):
             rewritten(stream, response, level.real, level.path)
         return response
+
+    def resolve_request(self, request: Any) -> Any:
+        """The same, and a tracer is told the route."""
+        match: Any = super().resolve_request(request)
+        tell_route("/" + match.route)
+        return match
 
     def _get_response(self, request: Any) -> Any:
         """What is inside of the innermost middleware, where that has to be given a response."""

@@ -176,6 +176,14 @@ static enum fm_refusal note_id(struct validation *v, const char *value, const st
     return FM_REFUSE_NOTHING;
 }
 
+/* It is read when the head is judged (http/traceparent.h). */
+static enum fm_refusal note_trace(struct validation *v, const char *value, const struct fm_field *f)
+{
+    (void)value, (void)f;
+    v->r->sends_trace = true;
+    return FM_REFUSE_NOTHING;
+}
+
 typedef enum fm_refusal rule(struct validation *v, const char *value, const struct fm_field *f);
 
 static rule *const rules[FM_H_OTHER + 1] = {
@@ -193,6 +201,7 @@ static rule *const rules[FM_H_OTHER + 1] = {
     [FM_H_X_FORWARDED_PROTOCOL] = note_proxy,
     [FM_H_X_FORWARDED_SSL] = note_proxy,
     [FM_H_X_REQUEST_ID] = note_id,
+    [FM_H_TRACEPARENT] = note_trace,
 };
 
 static enum fm_refusal validate_together(const struct validation *v, const struct fm_http_limits *limits)

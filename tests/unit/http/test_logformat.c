@@ -90,6 +90,7 @@ static void test_atoms(void **state)
         {"%(p)s", pid},
         {"%(X)s", "+"},
         {"%(request_id)s", "an-id"},
+        {"%(trace_id)s", "-"},
         {"%({x-id}i)s", "1, 2"},
         {"%({Referer}i)s", "http://e/\\x22"},
         {"%({Cookie}i)s", "-"},
@@ -107,12 +108,32 @@ static void test_atoms(void **state)
     fm_request_free(r);
 }
 
+/* Of the field only the id of the trace. */
+static void test_trace(void **state)
+{
+    (void)state;
+    static const char of_trace[] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    struct fm_request *r = fm_request_new(NULL, of_trace, sizeof of_trace - 1, NULL, 0);
+    struct fm_access_entry e = {.remote = "", .request = r, .status = 200, .end = '+'};
+    struct fm_logformat *f = fm_logformat_json();
+    struct fm_buf line = FM_BUF_INIT;
+    r->trace_off = 3;
+    check("%(trace_id)s", &e, "0af7651916cd43dd8448eb211c80319c");
+    fm_logformat_line(f, &line, &e, SIZE_MAX);
+    fm_buf_append(&line, "", 1);
+    assert_non_null(strstr(line.data, ", \"trace_id\": \"0af7651916cd43dd8448eb211c80319c\"}\n"));
+    fm_buf_fini(&line);
+    fm_logformat_free(f);
+    fm_request_free(r);
+}
+
 /* Refused before its head was whole. */
 static void test_no_request(void **state)
 {
     (void)state;
     struct fm_access_entry e = {.remote = "", .line = "GET\x01", .line_len = 4, .status = 400, .end = '-'};
-    check("%(h)s %(u)s %(m)s %(U)s %(H)s %(b)s %(B)s %(f)s %({X}i)s %(X)s %(request_id)s", &e, "- - - - - - 0 - - - -");
+    check("%(h)s %(u)s %(m)s %(U)s %(H)s %(b)s %(B)s %(f)s %({X}i)s %(X)s %(request_id)s %(trace_id)s", &e,
+          "- - - - - - 0 - - - - -");
     check("%(r)s", &e, "GET\\x01");
     e.line_len = 0;
     check("%(r)s", &e, "-");
@@ -172,12 +193,12 @@ static void test_json(void **state)
     fm_logformat_line(f, &line, &e, SIZE_MAX);
     fm_buf_append(&line, "", 1);
     assert_non_null(strstr(line.data, "{\"time\": \"20"));
-    assert_non_null(
-        strstr(line.data,
-               "Z\", \"remote_addr\": \"::1\", \"user\": \"anna\", \"request\": \"GET /a%20b?c=d HTTP/1.1\", "
-               "\"method\": \"GET\", \"path\": \"/a%20b\", \"query\": \"c=d\", \"protocol\": \"HTTP/1.1\", "
-               "\"status\": 200, \"bytes\": 12, \"duration\": 0.002500, \"referer\": \"http://e/\\\"\", "
-               "\"user_agent\": \"wget\\u00ff\\\\\", \"connection\": \"-\", \"request_id\": null}\n"));
+    assert_non_null(strstr(
+        line.data,
+        "Z\", \"remote_addr\": \"::1\", \"user\": \"anna\", \"request\": \"GET /a%20b?c=d HTTP/1.1\", "
+        "\"method\": \"GET\", \"path\": \"/a%20b\", \"query\": \"c=d\", \"protocol\": \"HTTP/1.1\", "
+        "\"status\": 200, \"bytes\": 12, \"duration\": 0.002500, \"referer\": \"http://e/\\\"\", "
+        "\"user_agent\": \"wget\\u00ff\\\\\", \"connection\": \"-\", \"request_id\": null, \"trace_id\": null}\n"));
     fm_buf_clear(&line);
     e = (struct fm_access_entry){.remote = "", .status = 400, .end = '-'};
     fm_logformat_line(f, &line, &e, SIZE_MAX);
@@ -192,7 +213,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_atoms), cmocka_unit_test(test_no_request), cmocka_unit_test(test_bad_formats),
-        cmocka_unit_test(test_json),  cmocka_unit_test(test_long_lines),
+        cmocka_unit_test(test_json),  cmocka_unit_test(test_long_lines), cmocka_unit_test(test_trace),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

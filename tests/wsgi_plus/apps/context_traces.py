@@ -1,4 +1,5 @@
-"""Applications behind OpenTelemetry's middleware for WSGI, which knows nothing of WSGI+; ``key`` as in suspend.py."""
+"""Applications behind OpenTelemetry's middleware for WSGI, which knows nothing of WSGI+, and behind ours; ``key`` as in
+suspend.py."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import format_span_id, format_trace_id
 from routes import Routes, arguments, text
 from wsgi_plus import AsyncBridge, gather, offload
+from wsgi_plus.otel import route, traced
 
 routes = Routes()
 bridge = AsyncBridge()
@@ -24,6 +26,14 @@ reader = InMemoryMetricReader()
 tracer = provider.get_tracer(__name__)
 
 app = OpenTelemetryMiddleware(routes, tracer_provider=provider, meter_provider=MeterProvider([reader]))
+
+
+def routed(environ, start_response):
+    route(environ["PATH_INFO"])
+    return routes(environ, start_response)
+
+
+ours = traced(routed, tracer_provider=provider)
 
 
 @routes.route
@@ -91,8 +101,9 @@ def spans(trace):
             "start": span.start_time,
             "end": span.end_time,
             "status": span.status.status_code.name,
-            "events": [event.name for event in span.events],
-            "http": span.attributes.get("http.status_code"),
+            "events": [event.name for event in span.events if event.name != "parked"],
+            "parks": [event.name for event in span.events if event.name == "parked"],
+            "http": span.attributes.get("http.status_code") or span.attributes.get("http.response.status_code"),
         }
         for span in exporter.get_finished_spans()
         if format_trace_id(span.context.trace_id) == trace

@@ -1,6 +1,7 @@
 """What follows the context follows a request through its suspensions (S9.4, S9.5): traces and the ids in a log.
 
-OpenTelemetry's middleware for WSGI is used as it is: it knows nothing of WSGI+.
+OpenTelemetry's middleware for WSGI is used as it is: it knows nothing of WSGI+.  What is traced by wsgi_plus.otel is the
+same, and its spans have the waits in them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 from harness.limits import eventually
 
 TRACES = "context_traces:app"
+OURS = "context_traces:ours"
 LOGS = "context_logs:app"
 
 # Four meet in pairs, in this order.  See apps/context_meetings.py.
@@ -86,12 +88,17 @@ STORY = {
 }
 
 
+@pytest.fixture(params=[TRACES, OURS])
+def tracing(request):
+    return request.param
+
+
 @pytest.fixture
-def server(served):
-    return served(TRACES, "--threads", "2")
+def server(served, tracing):
+    return served(tracing, "--threads", "2")
 
 
-def test_a_span_spans_the_suspension(server, key):
+def test_a_span_spans_the_suspension(server, tracing, key):
     """It is open while the request is parked, and ends after all that was made in it, wherever that was."""
     trace = Trace(server)
     with server.connect() as c:
@@ -104,6 +111,7 @@ def test_a_span_spans_the_suspension(server, key):
     assert trace.tree() == STORY
     whole = spans["GET /story"]
     assert (whole["status"], whole["http"], whole["events"]) == ("UNSET", 200, [])
+    assert ("parked" in whole["parks"]) == (tracing == OURS)
     assert all(whole["start"] <= span["start"] <= span["end"] <= whole["end"] for span in spans.values())
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import assert_type
 from wsgi_plus import WSGIPlusError, validated, validator
+from wsgi_plus.otel import traced
 from wsgi_plus.simple_server import Server
 from wsgi_plus.testing import Block, Client, Failed, Parked, Request, Step
 
@@ -34,6 +35,7 @@ class Middleware:
 
 
 checked: WSGIApplication = validator(application)
+spans: WSGIApplication = traced(application)
 stack: WSGIApplication = validated(plain, Middleware, validator, name="plain")
 
 
