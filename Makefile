@@ -93,7 +93,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests portable-tests deb deb-tests site quick injection injection-tests faults instructions asan tsan pythons static tsa tidy cppcheck lint soak abuse kubernetes coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests portable-tests deb deb-tests site quick injection injection-tests faults instructions asan tsan pythons free-threaded static tsa tidy cppcheck lint soak abuse kubernetes coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 # Of the module, a package that Python finds with PYTHONPATH=build/module.
 PACKAGE := $(O)/fermata_server
@@ -363,6 +363,18 @@ pythons: venv ## builds with every other CPython found, and runs what depends on
 		$(MAKE) --no-print-directory -s -j2 O=$$o PYTHON=$$p OPT.release=-O1 $$o/fermata; \
 		FERMATA=$(CURDIR)/$$o/fermata build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 5 --dist worksteal $(PYTHON_TESTS); \
 	done
+
+# Not in `make check`, which has no time for it.
+FREE_THREADED_TESTS = tests/free_threaded $(PYTHON_TESTS) $(addprefix tests/system/test_,own.py stress.py suspension_clients.py \
+	shutdown.py workers.py preload.py hooks.py http_requests.py http_responses.py http_connections.py order.py)
+
+free-threaded: ## builds with a free-threaded CPython, if scripts/free-threaded has made one, and runs what depends on it
+	@set -e; p=$$(scripts/free-threaded --find 2>/dev/null) || { \
+		echo "free-threaded: not run: no free-threaded Python (scripts/free-threaded makes one)"; exit 0; }; \
+	$(MAKE) --no-print-directory -s venv; \
+	$(MAKE) --no-print-directory -s -j2 O=build/free-threaded PYTHON=$$p OPT.release=-O2 build/free-threaded/fermata; \
+	FERMATA=$(CURDIR)/build/free-threaded/fermata build/venv/bin/python -m pytest -c tests/pytest.ini -q -n 4 --dist worksteal \
+		$(FREE_THREADED_TESTS) $(PYTEST)
 
 tsa: $(PYFACTS) $(EMBEDDED) ## clang's thread-safety analysis over the role annotations
 	@set -e; for f in $(ALLSRCS); do \

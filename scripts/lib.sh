@@ -12,14 +12,14 @@ die() {
 }
 
 # python_embeds PYTHON: prints the path of that interpreter itself (not of a shim or a virtual environment's
-# link to it) when Fermata can embed it: CPython 3.10 or newer, with a GIL, headers and a shared library.
+# link to it) when Fermata can embed it: CPython 3.10 or newer with headers and a shared library.
 python_embeds() {
     "$1" - 2>/dev/null <<'PY'
 import os, sys, sysconfig
 var = sysconfig.get_config_var
 header = os.path.join(sysconfig.get_path("include"), "Python.h")
 library = os.path.join(var("LIBDIR") or "", var("LDLIBRARY") or "")
-if sys.version_info < (3, 10) or var("Py_GIL_DISABLED") or not os.path.isfile(header):
+if sys.version_info < (3, 10) or not os.path.isfile(header):
     sys.exit(1)
 if not var("Py_ENABLE_SHARED") or not os.path.isfile(library):
     sys.exit(1)

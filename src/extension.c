@@ -15,7 +15,7 @@
 #include "fermata/worker/signals.h"
 #include "fermata/worker/title.h"
 
-static bool used; /* the GIL guards it */
+static bool used; /* the main thread's alone */
 
 /* Why it cannot run here and now, or NULL.  The main thread of a process is the one whose id is the process's. */
 static const char *why_not(void)
@@ -105,6 +105,9 @@ static PyMethodDef methods[] = {
 };
 
 static PyModuleDef_Slot slots[] = {
+#ifdef Py_mod_gil /* from 3.13 on; without it a free-threaded CPython turns the GIL on */
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
 #ifdef Py_mod_multiple_interpreters
     {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif

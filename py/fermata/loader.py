@@ -9,10 +9,11 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
-__all__ = ["cause", "failure", "load", "prepare", "set_up_logging", "watch_signals"]
+__all__ = ["cause", "failure", "gil_is_back", "load", "prepare", "set_up_logging", "watch_signals"]
 
 _HERE = "<fermata/loader.py>"  # what the C code calls it: no file, which coverage would look for
 _DEFAULT_NAMES = ("application", "app")
@@ -37,6 +38,39 @@ _loading = False
 _failed: tuple[BaseException, TracebackType | None, str] | None = None  # of the last load: why, where, what was said
 
 
+# In a free-threaded Python the GIL is off when it starts, and a library in C that does not say that it can do without
+# turns it on.  CPython names it in a warning.
+_has_gil = getattr(sys, "_is_gil_enabled", lambda: True)
+_gil_is_off = not _has_gil()
+_gil_warning = "The global interpreter lock (GIL) has been enabled to load module '"
+_gil_module = ""
+
+
+def gil_is_back() -> str | None:
+    """The module that was imported when the GIL was turned on, "" if that is not known; None if the GIL is as it was."""
+    return _gil_module if _gil_is_off and _has_gil() else None
+
+
+def _watch_gil() -> None:
+    shown = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        global _gil_module
+        text = str(message)
+        if not _gil_module and text.startswith(_gil_warning):
+            _gil_module = text[len(_gil_warning) :].partition("'")[0]
+        shown(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+
+
 def _stop(_number: int, _frame: object) -> None:
     if _loading:
         raise _Stopped
@@ -46,6 +80,8 @@ def prepare() -> None:
     """Has Python call _stop on the main thread when the server simulates a SIGINT, which is how it interrupts an import.
     The server then takes the signal itself back."""
     signal.signal(signal.SIGINT, _stop)
+    if _gil_is_off:
+        _watch_gil()
 
 
 def set_up_logging(

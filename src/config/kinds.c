@@ -9,11 +9,11 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "fermata/config/processors.h"
 #include "fermata/http/host.h"
 #include "fermata/http/logformat.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
-#include "processors.h"
 
 /* Each returns NULL, or what the option takes. */
 

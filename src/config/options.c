@@ -138,6 +138,10 @@ static void set_environment(const struct fm_options *o, enum fm_source from)
                 fm_option_set_env(g->all[i].value);
 }
 
+static unsigned default_threads; /* 0: as the table has it */
+
+void fm_options_default_threads(unsigned n) { default_threads = n; }
+
 /* All that was given, in the order of its sources. */
 static enum fm_options_outcome apply_all(struct fm_options *o)
 {
@@ -154,6 +158,8 @@ static enum fm_options_outcome apply_all(struct fm_options *o)
         if (option->fallback)
             fm_option_apply(o, option->kind, option->offset, option->fallback);
     }
+    if (default_threads > o->threads)
+        o->threads = default_threads;
     o->tcp_user_timeout = FM_LIKE_SEND_TIMEOUT;
     o->drain_timeout = FM_LIKE_GRACEFUL_TIMEOUT;
     o->umask = -1;

@@ -72,6 +72,10 @@ static const char *variable(const struct fm_options *o, const struct fm_option *
         *value = o->venv;
         return "$VIRTUAL_ENV";
     }
+    if (strcmp(option->name, "threads") == 0) { /* if it was not given, it depends on the machine */
+        *value = fm_givens_text(o->givens, "%u", o->threads);
+        return NULL;
+    }
     *value = option->kind == KIND_BIND ? "127.0.0.1:8000" : option->kind == KIND_FLAG ? "false" : option->fallback;
     return NULL;
 }

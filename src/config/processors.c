@@ -1,5 +1,5 @@
-/* The limits of a cgroup; see processors.h. */
-#include "processors.h"
+/* The limits of a cgroup; see config/processors.h. */
+#include "fermata/config/processors.h"
 
 #include <limits.h>
 #include <sched.h>
@@ -54,9 +54,8 @@ static bool own_path(const char *cgroup, char *path, size_t size)
     return found;
 }
 
-unsigned fm_processors_of(const char *cgroup, const char *root, unsigned processors, unsigned most)
+static void find_limits(const char *cgroup, const char *root, struct limits *limits)
 {
-    struct limits limits = {processors, (double)most * (double)FM_MEMORY_OF_A_WORKER};
     char path[PATH_SIZE], directory[2 * PATH_SIZE];
     if (!own_path(cgroup, path, sizeof path))
         path[0] = '\0';
@@ -64,18 +63,40 @@ unsigned fm_processors_of(const char *cgroup, const char *root, unsigned process
     for (char *slash = path + strlen(path); slash; slash = strrchr(path, '/')) {
         *slash = '\0';
         snprintf(directory, sizeof directory, "%s%s", root, path);
-        look_at(directory, &limits);
+        look_at(directory, limits);
     }
-    unsigned by_time = (unsigned)limits.processors, by_memory;
-    by_time += limits.processors > by_time; /* half a processor is worth a worker */
-    by_memory = (unsigned)(limits.memory / (double)FM_MEMORY_OF_A_WORKER);
+}
+
+/* Half a processor is worth a worker. */
+static unsigned whole(double processors)
+{
+    unsigned n = (unsigned)processors;
+    n += processors > n;
+    return n < 1 ? 1 : n;
+}
+
+unsigned fm_processors_of(const char *cgroup, const char *root, unsigned processors, unsigned most)
+{
+    struct limits limits = {processors, (double)most * (double)FM_MEMORY_OF_A_WORKER};
+    find_limits(cgroup, root, &limits);
+    unsigned by_time = whole(limits.processors), by_memory = (unsigned)(limits.memory / (double)FM_MEMORY_OF_A_WORKER);
     unsigned n = by_time < by_memory ? by_time : by_memory;
     return n < 1 ? 1 : n > most ? most : n;
 }
 
-unsigned fm_processors(unsigned most)
+unsigned fm_processors_usable_of(const char *cgroup, const char *root, unsigned processors)
+{
+    struct limits limits = {processors, 0};
+    find_limits(cgroup, root, &limits);
+    return whole(limits.processors);
+}
+
+static unsigned here(void)
 {
     cpu_set_t set;
-    unsigned n = sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
-    return fm_processors_of("/proc/self/cgroup", "/sys/fs/cgroup", n, most);
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
 }
+
+unsigned fm_processors(unsigned most) { return fm_processors_of("/proc/self/cgroup", "/sys/fs/cgroup", here(), most); }
+
+unsigned fm_processors_usable(void) { return fm_processors_usable_of("/proc/self/cgroup", "/sys/fs/cgroup", here()); }

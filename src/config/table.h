@@ -33,7 +33,8 @@
       "how changes are noticed: inotify, poll (twice a second), or auto")                                              \
     X('k', "worker-class", CLASS, app, NULL, "CLASS",                                                                  \
       "taken for gunicorn's sake: there is one kind of worker, for WSGI applications")                                 \
-    X(0, "threads", COUNT, threads, "8", "N", "threads that run the application")                                      \
+    X(0, "threads", COUNT, threads, "8", "N",                                                                          \
+      "threads that run the application; in a Python without the GIL as many as processors, where there are more")     \
     X(0, "backlog", COUNT, backlog, "2048", "N", "connections the kernel keeps waiting to be accepted")                \
     X(0, "worker-connections", COUNT, worker_connections, "10000", "N",                                                \
       "connections open at once; beyond it accepting pauses")                                                          \

@@ -4,6 +4,7 @@
 #include "fermata/py/interp.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -130,6 +131,17 @@ int fm_interp_start(const struct fm_interp_config *c) FM_UNCHECKED
         return FM_EINVAL;
     }
     return 0;
+}
+
+/* It is not started yet: PYTHON_GIL=1 asks for the GIL. */
+bool fm_interp_is_free_threaded(void)
+{
+#ifdef Py_GIL_DISABLED
+    const char *asked = getenv("PYTHON_GIL");
+    return !asked || strcmp(asked, "1") != 0;
+#else
+    return false;
+#endif
 }
 
 int fm_interp_stop(void) FM_UNCHECKED { return Py_FinalizeEx(); }

@@ -2,6 +2,7 @@
 #include "fermata/py/python.h"
 
 #include "fermata/py/error.h"
+#include "fermata/py/interp.h"
 #include "fermata/util/text.h"
 
 #include <stdarg.h>
@@ -128,6 +129,15 @@ void fm_py_log_exception(enum fm_log_level level, const char *fmt, ...)
     Py_XDECREF(tb);
 }
 
+/* Without a GIL the thread may go on while its frames are looked at, of which CPython says that it is not safe. */
+static bool is_out_of_reach(const char *what)
+{
+    bool is = !fm_interp_has_gil();
+    if (is)
+        fm_log(FM_LOG_WARNING, "%s the stack cannot be shown, as there is no GIL that would stop the thread", what);
+    return is;
+}
+
 void fm_py_log_stack(unsigned long ident, const char *fmt, ...)
 {
     char head[1024];
@@ -135,6 +145,8 @@ void fm_py_log_stack(unsigned long ident, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(head, sizeof head, fmt, ap);
     va_end(ap);
+    if (is_out_of_reach(head))
+        return;
     PyObject *sys = PyImport_ImportModule("sys");
     PyObject *frames = sys ? PyObject_CallMethod(sys, "_current_frames", NULL) : NULL;
     PyObject *key = PyLong_FromUnsignedLong(ident);
@@ -169,6 +181,9 @@ static void name_of(PyObject *threads, PyObject *ident, char *name, size_t size)
 void fm_py_log_stacks(const char *what)
 {
     char head[1024], name[100];
+    snprintf(head, sizeof head, "%s:", what);
+    if (is_out_of_reach(head))
+        return;
     PyObject *sys = PyImport_ImportModule("sys"), *module = PyImport_ImportModule("threading");
     PyObject *frames = sys ? PyObject_CallMethod(sys, "_current_frames", NULL) : NULL;
     PyObject *threads = module ? PyObject_CallMethod(module, "enumerate", NULL) : NULL;

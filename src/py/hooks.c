@@ -46,14 +46,14 @@ int fm_hooks_load(const struct fm_hooks *h)
     return err;
 }
 
-static PyObject *loaded(void) { return Py_XNewRef(PyDict_GetItemString(PyImport_GetModuleDict(), MODULE)); }
+static PyObject *loaded(void) { return fm_loaded(MODULE); }
 
 bool fm_hooks_call(const char *name)
 {
     PyObject *module = loaded();
     PyObject *answer = module ? PyObject_CallMethod(module, "call", "s", name) : NULL;
-    bool good = !module || answer == Py_True;
-    if (module && !answer)
+    bool good = module ? answer == Py_True : !PyErr_Occurred();
+    if (PyErr_Occurred())
         PyErr_Print();
     Py_XDECREF(answer);
     Py_XDECREF(module);
@@ -65,7 +65,7 @@ int fm_hooks_serve(int fd)
     PyObject *module = loaded();
     PyObject *answer = module ? PyObject_CallMethod(module, "serve", "i", fd) : NULL;
     int code = answer ? (int)PyLong_AsLong(answer) : 1;
-    if (module && !answer)
+    if (PyErr_Occurred())
         PyErr_Print();
     Py_XDECREF(answer);
     Py_XDECREF(module);

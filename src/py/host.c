@@ -16,14 +16,14 @@ void fm_host_lend(void) { lent = true; }
 
 char **fm_host_strings(PyObject *sequence, int *n)
 {
-    PyObject *fast = PySequence_Fast(sequence, "a sequence of strings is wanted");
+    PyObject *fast = PySequence_Tuple(sequence); /* which no other thread changes */
     if (!fast)
         return NULL;
-    *n = (int)PySequence_Fast_GET_SIZE(fast);
+    *n = (int)PyTuple_GET_SIZE(fast);
     char **strings = fm_calloc((size_t)*n + 1, sizeof *strings);
     for (int i = 0; i < *n; i++) {
         PyObject *bytes;
-        if (!PyUnicode_FSConverter(PySequence_Fast_GET_ITEM(fast, i), &bytes)) {
+        if (!PyUnicode_FSConverter(PyTuple_GET_ITEM(fast, i), &bytes)) {
             while (i-- > 0)
                 free(strings[i]);
             free(strings);
@@ -81,6 +81,8 @@ int fm_interp_start(const struct fm_interp_config *c) FM_UNCHECKED
         PyErr_Print();
     return err == 0 ? 0 : FM_EINVAL;
 }
+
+bool fm_interp_is_free_threaded(void) FM_UNCHECKED { return !fm_interp_has_gil(); }
 
 int fm_interp_stop(void) FM_UNCHECKED { return 0; }
 

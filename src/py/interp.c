@@ -21,9 +21,29 @@ const char *fm_interp_version(void)
     static char version[32]; /* made when the options are read, before there are threads, and not touched afterwards */
     const char *full = Py_GetVersion();
     size_t n = strcspn(full, " ");
+#ifdef Py_GIL_DISABLED
+    const char *kind = "t";
+#else
+    const char *kind = "";
+#endif
     if (!*version)
-        snprintf(version, sizeof version, "%.*s", (int)(n < 31 ? n : 31), full);
+        snprintf(version, sizeof version, "%.*s%s", (int)(n < 30 ? n : 30), full, kind);
     return version;
+}
+
+bool fm_interp_has_gil(void)
+{
+#ifdef Py_GIL_DISABLED
+    PyObject *sys = PyImport_ImportModule("sys");
+    PyObject *answer = sys ? PyObject_CallMethod(sys, "_is_gil_enabled", NULL) : NULL;
+    bool has = answer == Py_True;
+    Py_XDECREF(answer);
+    Py_XDECREF(sys);
+    PyErr_Clear();
+    return has;
+#else
+    return true;
+#endif
 }
 
 /* What this program imports, or has imported for it, sooner or later: the loader, reports of errors and stacks,
@@ -47,7 +67,7 @@ int fm_interp_import_own(void)
 
 int fm_interp_extend_path(const char *pythonpath)
 {
-    PyObject *path = PySys_GetObject("path"); /* borrowed */
+    PyObject *path = PySys_GetObject("path"); /* borrowed; there is no other thread yet */
     Py_ssize_t at = 0;
     for (const char *p = pythonpath; p && *p;) {
         size_t n = strcspn(p, ",:");
@@ -70,10 +90,13 @@ int fm_interp_extend_path(const char *pythonpath)
 
 static void flush(const char *stream)
 {
-    PyObject *file = Py_XNewRef(PySys_GetObject(stream)); /* the application may set another one meanwhile */
+    PyObject *sys = PyImport_ImportModule("sys");
+    PyObject *file =
+        sys ? PyObject_GetAttrString(sys, stream) : NULL; /* the application may set another one meanwhile */
     PyObject *none = file && file != Py_None ? PyObject_CallMethod(file, "flush", NULL) : NULL;
     Py_XDECREF(none);
     Py_XDECREF(file);
+    Py_XDECREF(sys);
     PyErr_Clear();
 }
 
@@ -117,7 +140,7 @@ void fm_interp_name_threads(char *text, size_t size)
     PyObject *module = PyImport_ImportModule("threading");
     PyObject *all = module ? PyObject_CallMethod(module, "enumerate", NULL) : NULL;
     for (Py_ssize_t i = 0; all && PyList_Check(all) && i < PyList_GET_SIZE(all); i++)
-        name_thread(PyList_GET_ITEM(all, i), text, size);
+        name_thread(PyList_GET_ITEM(all, i), text, size); /* a new list: no other thread knows it */
     PyErr_Clear();
     Py_XDECREF(all);
     Py_XDECREF(module);

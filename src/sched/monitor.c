@@ -38,7 +38,7 @@ static uint64_t allowed(const struct fm_monitor *m)
 }
 
 /* It has been in one step for longer than allowed: is it held up?  used, now: its processor time, since the last look
- * `cpu` of it in `wall`. */
+ * `cpu` of it in `wall`.  Where there is no GIL, others go on beside one that computes. */
 static bool is_held_up(struct fm_monitor *m, uint64_t now, uint64_t used, uint64_t wall, uint64_t cpu)
 {
     if (m->since & FM_FOR_GIL)
@@ -46,7 +46,7 @@ static bool is_held_up(struct fm_monitor *m, uint64_t now, uint64_t used, uint64
     if (used - m->first_used >= COMPUTES_LONG || (used == 0 && now - m->seen >= COMPUTES_LONG))
         return true;
     if (wall > 0 && cpu >= wall / 2)
-        return false;
+        return fm_sched_is_parallel(m->sched);
     enum fm_tid_state state = fm_tid_state(m->thread->tid);
     return state == FM_TID_BLOCKED || (state == FM_TID_UNKNOWN && wall > 0 && now - m->seen >= allowed(m));
 }

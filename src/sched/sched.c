@@ -7,7 +7,10 @@
  * which looks at the queue after it has announced its sleep (fm_sched_has_work), and is woken by whatever makes the
  * queue its own: a push, the push that uses the budget up, the end of a step where all pool threads were busy.  A
  * leader that begins a budget by itself wakes a searching thread before it sleeps, as a new leader does.  A searching
- * thread takes a task in either case, so what it was woken for is not left behind. */
+ * thread takes a task in either case, so what it was woken for is not left behind.
+ *
+ * Where steps can run in parallel all of that holds as well; there are only more threads that look: a searching one is
+ * also woken while the leader is in a step, and a pool thread that ends one takes the next. */
 #include "fermata/sched/sched.h"
 
 #include <errno.h>
@@ -96,6 +99,13 @@ static void wake_searcher(struct fm_sched *c) FM_REQUIRES(c->lock)
     pthread_cond_signal(&h->order_changed);
 }
 
+/* Without a budget the queue is the leader's.  But where there is a processor for one more step, why wait for it? */
+static bool has_processor(const struct fm_sched *c) FM_REQUIRES(c->lock)
+{
+    unsigned processors = atomic_load_explicit(&c->parallel, memory_order_relaxed);
+    return __builtin_expect(processors > 0, 0) && c->running < processors;
+}
+
 static void sleep_until_ordered(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lock)
 {
     h->order = FM_ORDER_NONE;
@@ -153,6 +163,8 @@ void fm_sched_push(struct fm_sched *c, struct fm_task *t)
     } else {
         c->inline_tasks++;
         wake = true;
+        if (c->leader_runs && has_processor(c))
+            wake_searcher(c);
     }
     fm_mutex_unlock(&c->lock);
     if (wake && !fm_thread_on_loop)
@@ -307,6 +319,7 @@ static void begin_batch(struct fm_sched *c, struct fm_thread *h, uint64_t now, u
     fm_sched_watch(c);
     wait_for_gil(h, now);
     h->until = h->now + BATCH;
+    h->waits.parallel = fm_sched_is_parallel(c);
     fm_waits_enter(&h->waits, h->now, others);
 }
 
@@ -327,7 +340,9 @@ static void postpone_look(struct fm_sched *c, struct fm_thread *h)
 static bool inline_step(struct fm_sched *c, struct fm_thread *h, struct fm_task *t, uint64_t now) FM_REQUIRES(c->lock)
 {
     bool wanted = fm_runq_length(&c->runq) > 0 && c->running < c->pool;
-    unsigned others = c->pool_turns;
+    unsigned others = fm_sched_is_parallel(c) ? 0 : c->pool_turns; /* what they do to the GIL */
+    if (wanted && has_processor(c))
+        wake_searcher(c);
     fm_mutex_unlock(&c->lock);
     if (!h->has_gil)
         begin_batch(c, h, now, others);
@@ -350,10 +365,12 @@ static void run_batch(struct fm_sched *c, struct fm_thread *h, uint64_t now) FM_
     unsigned batch = fm_runq_length(&c->runq);
     struct fm_task *t = pop_task(c);
     c->running++;
+    c->leader_runs = true;
     while (t && inline_step(c, h, t, now) && --batch > 0 && h->now < h->until && c->leader == h && !c->stop)
         t = pop_task(c);
     if (c->leader == h) {
         atomic_store_explicit(&c->inline_thread, NULL, memory_order_release); /* the monitor may see it late */
+        c->leader_runs = false;
         c->running--;
     } else { /* replaced during a step: a pool thread from now on */
         c->pool_turns++;
@@ -364,8 +381,8 @@ static void run_batch(struct fm_sched *c, struct fm_thread *h, uint64_t now) FM_
 /* The leader's turn; entered and left with the lock held. */
 static void leader_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lock)
 {
-    if (c->budget > 0)
-        wake_searcher(c); /* it finds what a leader that stalled has left */
+    if (c->budget > 0 || has_processor(c))
+        wake_searcher(c); /* it finds what a leader that stalled has left, or one whose batch was over */
     bool block = !would_run_inline(c), busy = c->running >= c->busy_from, changed = busy != c->busy;
     c->busy = busy;
     c->handing_off = c->budget > 0;
@@ -388,10 +405,11 @@ static void leader_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->
 /* A pool thread's turn: one task, or sleep; entered and left with the lock held.  When the budget is used up, pool
  * threads go to sleep though there is work: as long as some of them went on beside the leader, they would take the GIL
  * from each other at every step (Flask at 32 connections: 267 us of CPU a
- * request instead of 230, p99 224 ms instead of 29; medians of three runs beside other load). */
+ * request instead of 230, p99 224 ms instead of 29; medians of three runs beside other load).  Where there is no GIL
+ * they go on as long as there is a processor for them. */
 static void pool_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lock)
 {
-    bool wanted = c->budget > 0 || h->order == FM_ORDER_SEARCH;
+    bool wanted = c->budget > 0 || h->order == FM_ORDER_SEARCH || has_processor(c);
     struct fm_task *t = wanted && c->running < c->pool ? pop_task(c) : NULL;
     if (h->order == FM_ORDER_SEARCH) {
         h->order = FM_ORDER_NONE;
@@ -400,7 +418,7 @@ static void pool_turn(struct fm_sched *c, struct fm_thread *h) FM_REQUIRES(c->lo
     if (t) {
         c->running++;
         c->pool_turns++;
-        if (c->budget > 0)
+        if (c->budget > 0 || has_processor(c))
             wake_searcher(c);
         bool news = is_news(c);
         fm_mutex_unlock(&c->lock);
@@ -481,6 +499,7 @@ bool fm_sched_promote(struct fm_sched *c, struct fm_thread *held_up, uint64_t si
     struct fm_thread *next = leads_still(c, held_up, since) ? pop_idle(c) : NULL;
     if (next) {
         c->leader = next;
+        c->leader_runs = false;
         atomic_store(&c->inline_thread, NULL);
         if (since & FM_FOR_GIL)
             fm_count(FM_C_STALLS);
@@ -554,6 +573,14 @@ void fm_sched_watch(struct fm_sched *c)
 {
     if (atomic_load(&c->monitor_asleep) && atomic_exchange(&c->monitor_asleep, 0))
         fm_sched_look_after(c, atomic_load_explicit(&c->watch_after, memory_order_relaxed));
+}
+
+void fm_sched_set_parallel(struct fm_sched *c, unsigned processors)
+{
+    fm_mutex_lock(&c->lock);
+    atomic_store_explicit(&c->parallel, processors, memory_order_relaxed);
+    fm_mutex_unlock(&c->lock);
+    c->ops->wake(c->ctx); /* what pool threads would have taken may be the leader's now */
 }
 
 void fm_sched_watch_from(struct fm_sched *c, unsigned threads) { c->busy_from = threads; }

@@ -155,5 +155,5 @@ void fm_wait_disarm(struct fm_wait *w)
     if (atomic_compare_exchange_strong(&w->state, &state, FM_WAIT_DISARMED))
         return;
     while (atomic_load(&w->state) == FM_WAIT_FIRING)
-        sched_yield(); /* the callback is between two of its instructions; under a GIL this does not happen */
+        sched_yield(); /* the callback is between two of its instructions, in a thread that runs beside this one */
 }

@@ -9,6 +9,7 @@
 #define WINDOW (1 * FM_MS)     /* of steps */
 #define LEAST_STEPS 2u         /* ... and so many of them */
 #define PAYS (FM_MS / 20)      /* waiting a step that outweighs changes of threads */
+#define LASTS (FM_MS / 10)     /* a step that is worth a thread of its own, where steps can compute side by side */
 #define NO_PAUSE (FM_MS / 200) /* a thread that has slept was away for longer */
 #define LET_BE (20 * FM_MS)    /* after a window of steps that do not wait */
 #endif
@@ -76,7 +77,7 @@ bool fm_waits_step(struct fm_waits *w, uint64_t took, uint64_t now, bool wanted,
     if (wall < WINDOW || w->steps < LEAST_STEPS)
         return false;
     uint64_t cpu = w->cpu + (fm_tid_used(w->tid) - w->used);
-    if (w->wanted < w->steps / 2 || computes(wall, cpu)) {
+    if (w->wanted < w->steps / 2 || (!w->parallel && computes(wall, cpu))) {
         window_end(w, now);
         return false;
     }
@@ -84,8 +85,9 @@ bool fm_waits_step(struct fm_waits *w, uint64_t took, uint64_t now, bool wanted,
         window_begin(w, FM_WAITS_SURE, now, others);
         return false;
     }
-    uint64_t not_waited = cpu + (fm_tid_delayed(w->tid) - w->delayed);
-    bool waits = !computes(wall, not_waited) && wall - not_waited >= w->steps * PAYS;
+    uint64_t delayed = fm_tid_delayed(w->tid) - w->delayed, not_waited = cpu + delayed;
+    bool waits = w->parallel ? wall > delayed && wall - delayed >= w->steps * LASTS
+                             : !computes(wall, not_waited) && wall - not_waited >= w->steps * PAYS;
     window_end(w, now);
     if (waits) {
         w->expected = true;

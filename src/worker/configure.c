@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fermata/config/processors.h"
 #include "fermata/py/interp.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
@@ -153,6 +154,8 @@ enum fm_options_outcome fm_configure(struct fm_options *o, int argc, char **argv
     int reader_fd = fm_again_taken(FM_READER_VARIABLE), hooks_fd = fm_again_taken(FM_HOOKS_VARIABLE);
     size_t size;
     char *settings = take_file(&size);
+    if (fm_interp_is_free_threaded())
+        fm_options_default_threads(fm_processors_usable());
     enum fm_options_outcome outcome = fm_options_parse(o, argc, argv, fm_interp_version());
     if (outcome == FM_OPTIONS_RUN && o->config && reader_fd >= 0)
         _exit(fm_reader_be(o, argv[0], reader_fd));

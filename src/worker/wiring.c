@@ -15,6 +15,7 @@
 #include "fermata/worker/control.h"
 #include "fermata/worker/drain.h"
 #include "fermata/worker/end.h"
+#include "fermata/worker/gil.h"
 #include "fermata/worker/health.h"
 #include "fermata/worker/listen.h"
 #include "fermata/worker/logs.h"
@@ -32,8 +33,9 @@ static void wake_loop(void *ctx) { fm_loop_wake(&((struct fm_worker *)ctx)->loop
 
 static void take_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
 {
-    (void)ctx, (void)thread;
+    (void)thread;
     fm_gil_take(fm_interp_thread_state());
+    fm_gil_watch(ctx);
 }
 
 /* Requests are parked, and go on, in steps.  Two threads may be at it at once: who comes last has to have seen what

@@ -30,6 +30,7 @@
 #include "fermata/worker/control.h"
 #include "fermata/worker/hooks.h"
 #include "fermata/worker/descriptors.h"
+#include "fermata/worker/gil.h"
 #include "fermata/worker/guard.h"
 #include "fermata/worker/listen.h"
 #include "fermata/worker/load.h"
@@ -334,6 +335,7 @@ static int start_python(struct fm_worker *w, const char *program) FM_UNCHECKED
         fm_fds_close(w->handed.report_fd);
         w->handed.report_fd = -1;
     }
+    fm_gil_begin(w);
     fm_signals_again(true);
     app_signal_fd = fm_wsgi_signal_fd(&app_signals);
     return FM_EXIT_OK;

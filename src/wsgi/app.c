@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "fermata/py/interp.h"
@@ -51,11 +52,26 @@ int fm_wsgi_prepare(void)
     return none ? 0 : -1;
 }
 
+bool fm_wsgi_gil_is_back(char *name, size_t size)
+{
+    PyObject *loader = PyImport_ImportModule("_fermata_loader");
+    PyObject *module = loader ? PyObject_CallMethod(loader, "gil_is_back", NULL) : NULL;
+    const char *text = module && module != Py_None ? PyUnicode_AsUTF8(module) : NULL;
+    snprintf(name, size, "%s", text ? text : "");
+    bool back = module && module != Py_None;
+    PyErr_Clear();
+    Py_XDECREF(module);
+    Py_XDECREF(loader);
+    return back;
+}
+
 /* With pre_request and post_request of the configuration file around it, where there are any (py/hooks.h): so a request
  * pays nothing where there are none.  Steals app; NULL with an exception set. */
 static PyObject *with_hooks(PyObject *app)
 {
-    PyObject *hooks = Py_XNewRef(PyDict_GetItemString(PyImport_GetModuleDict(), "_fermata_hooks"));
+    PyObject *hooks = fm_loaded("_fermata_hooks");
+    if (!hooks && PyErr_Occurred())
+        Py_CLEAR(app);
     if (!hooks)
         return app;
     PyObject *wrapped = PyObject_CallMethod(hooks, "wrap", "O", app);

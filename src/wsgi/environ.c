@@ -163,7 +163,7 @@ static int make_template(struct fm_environ_cache *mine)
 {
     if (!(mine->template = PyDict_New()))
         return -1;
-    if (set_constants(mine) || set_first(mine) || set_const(mine, "wsgi.errors", Py_NewRef(fm_wsgi.errors)) ||
+    if (set_constants(mine) || set_first(mine) || set_const(mine, "wsgi.errors", fm_errors_new()) ||
         renew_input(mine)) {
         fm_environ_fini(mine); /* the next request begins anew */
         return -1;
@@ -347,10 +347,16 @@ static int follow_server(struct fm_environ_cache *mine, const struct fm_peer *pe
 }
 
 /* May its text be changed?  As CPython has it for strings that it makes (unicode_modifiable in unicodeobject.c): there
- * is one reference, so no other thread can get one, and it is neither interned nor has it been a key. */
+ * is one reference, so no other thread can get one, and it is neither interned nor has it been a key.  Without a GIL
+ * never: that another thread has given its reference up does not say that it sees the old text when it has read it. */
 static bool is_own(PyObject *s)
 {
+#ifdef Py_GIL_DISABLED
+    (void)s;
+    return false;
+#else
     return s && Py_REFCNT(s) == 1 && ((PyASCIIObject *)s)->hash == -1 && !PyUnicode_CHECK_INTERNED(s);
+#endif
 }
 
 /* The template has the request's id.  Where the application has not kept the last one the same string is used again, as

@@ -1,9 +1,9 @@
 /* wsgi.errors (PEP 3333, "Input and Error Streams"): text to the error log, line by line.
  *
- * There is one stream object, which is in every environ, so it costs a request nothing.  What is written piecemeal
- * (print() makes several writes a line) is gathered in the request that the writing thread runs, so lines of requests
- * on different threads never mix.  A last line without an end goes out when the stream is flushed or the request ends.
- * A thread of the application's own has its text written at once. */
+ * The stream object has no state, and a thread has one for all its requests, so it costs a request nothing.  What is
+ * written piecemeal (print() makes several writes a line) is gathered in the request that the writing thread runs, so
+ * lines of requests on different threads never mix.  A last line without an end goes out when the stream is flushed or
+ * the request ends. A thread of the application's own has its text written at once. */
 #include "internal.h"
 
 #include "fermata/util/buf.h"

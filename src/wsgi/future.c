@@ -63,7 +63,7 @@ PyType_Spec fm_wakeup_spec = {
 void fm_wsgi_settle(void)
 {
     while (atomic_load(&fm_wsgi.waking) > 0)
-        sched_yield(); /* a few instructions; under a GIL there is none, as the caller has it */
+        sched_yield(); /* a few instructions, in none of which it waits for the caller; with a GIL there is none */
 }
 
 bool fm_is_future(PyObject *o) { return PyObject_TypeCheck(o, fm_wsgi.future_type); }

@@ -67,8 +67,7 @@ int fm_wsgi_init(const struct fm_wsgi_config *config)
     if (make_names() != 0 || make_types() != 0 || find_types() != 0)
         return -1;
     fm_wsgi.places = config->places ? fm_place_table_new() : NULL;
-    fm_wsgi.errors = fm_errors_new();
-    return fm_wsgi.errors ? 0 : -1;
+    return 0;
 }
 
 /* ---- of threads ---- */
@@ -106,7 +105,6 @@ void fm_wsgi_fini(void)
     drop_threads();
     fm_place_table_free(fm_wsgi.places);
     fm_wsgi.places = NULL;
-    Py_CLEAR(fm_wsgi.errors);
     Py_CLEAR(fm_wsgi.future_type);
     Py_CLEAR(fm_wsgi.raw_type);
     Py_CLEAR(fm_wsgi.reader_type);

@@ -484,9 +484,19 @@ PyObject *fm_input_new(struct fm_body *body)
     return (PyObject *)in;
 }
 
-/* While there is one reference no other thread can look at it, so no lock is needed. */
+/* While there is one reference, which is the caller's, no other thread can look at it.  What the last one has done to
+ * it is seen by whoever has the GIL since, or takes the lock that it was done under. */
 bool fm_input_is_unused(PyObject *o)
 {
-    const struct input *in = (const struct input *)o;
-    return Py_REFCNT(o) == 1 && in->pos == 0 && !in->closed;
+    struct input *in = (struct input *)o;
+    if (Py_REFCNT(o) != 1)
+        return false;
+#ifdef Py_GIL_DISABLED
+    fm_mutex_lock(&in->lock);
+    bool unused = in->pos == 0 && !in->closed;
+    fm_mutex_unlock(&in->lock);
+    return unused;
+#else
+    return in->pos == 0 && !in->closed;
+#endif
 }

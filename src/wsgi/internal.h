@@ -5,11 +5,13 @@
  * functions of include/fermata/wsgi/ and include/fermata/py/ say what they answer.  Numbers that come from below
  * (fm_writer_block, fm_body_read) are negative error numbers until they are made exceptions where they come in.
  *
- * Threads: all functions are called with the GIL.  That the GIL lets only one thread go on at a time is not relied on:
- * what several threads may touch is in state.h, and says there what protects it; what a request has belongs to the
- * holder of its task (sched/task.h), whose moves order one step before the next; an object that the application may
- * share between its threads has a lock of its own (input.c).  Items of lists and dictionaries that the application has
- * are used with a reference of our own (fm_item). */
+ * Threads: all functions are called with the GIL, or, where CPython has none, by a thread that is attached to the
+ * interpreter, which is what the words GIL and FM_NEEDS_GIL mean there: objects may be used, and a collection of
+ * garbage waits for the thread.  That the GIL lets only one thread go on at a time is not relied on: what several
+ * threads may touch is in state.h, and says there what protects it; what a request has belongs to the holder of its
+ * task (sched/task.h), whose moves order one step before the next; an object that the application may share between its
+ * threads has a lock of its own (input.c).  Items of lists and dictionaries that the application has are used with a
+ * reference of our own (fm_item). */
 #ifndef FERMATA_WSGI_INTERNAL_H
 #define FERMATA_WSGI_INTERNAL_H
 
@@ -128,9 +130,18 @@ static inline void fm_child_check(void)
 
 /* ---- the rest ---- */
 
-/* An item of a list or tuple: a new reference.  The application's lists may be changed by another of its threads. */
+/* An item of a list or tuple: a new reference, or NULL without an exception: it is not there any more.  The
+ * application's lists may be changed by another of its threads. */
 static inline PyObject *fm_item(PyObject *sequence, Py_ssize_t i)
 {
+#ifdef Py_GIL_DISABLED
+    if (PyList_Check(sequence)) {
+        PyObject *item = PyList_GetItemRef(sequence, i);
+        if (!item)
+            PyErr_Clear();
+        return item;
+    }
+#endif
     return Py_NewRef(PySequence_Fast_GET_ITEM(sequence, i));
 }
 
@@ -144,7 +155,7 @@ int fm_environ_told(PyObject *env, const struct fm_request *r, const struct fm_p
 PyObject *fm_input_new(struct fm_body *body); /* input.c: moves the body */
 bool fm_input_is_unused(PyObject *input);     /* has only its one owner seen it? */
 
-PyObject *fm_errors_new(void);           /* errors.c: the stream of all requests */
+PyObject *fm_errors_new(void);           /* errors.c: the stream of a thread's requests */
 void fm_errors_end(struct fm_buf *line); /* the end of a request whose last line may be unfinished */
 
 /* file_wrapper.c */

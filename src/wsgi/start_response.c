@@ -105,8 +105,8 @@ static int build(struct fm_response *r, struct fm_known_name *known, PyObject *s
     int err = 0;
     for (Py_ssize_t i = 0; err == 0 && i < PySequence_Fast_GET_SIZE(fast); i++) {
         PyObject *item = fm_item(fast, i);
-        err = add_header(r, known, item);
-        Py_DECREF(item);
+        err = item ? add_header(r, known, item) : 0;
+        Py_XDECREF(item);
     }
     Py_DECREF(fast);
     if (err == 0 && r->lines.failed) {

@@ -87,7 +87,6 @@ struct fm_wsgi_state {
 #undef X
     PyTypeObject *future_type;                          /* concurrent.futures.Future */
     PyTypeObject *raw_type, *reader_type, *random_type; /* of io: FileIO, BufferedReader, BufferedRandom */
-    PyObject *errors;                                   /* wsgi.errors of every environ; it has no state */
     PyObject *application;
     struct fm_wsgi_config config;
     struct fm_place_table *places; /* or NULL; what is in it is atomic, and added under the lock */

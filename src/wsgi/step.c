@@ -25,10 +25,12 @@ enum step_result {
     STEP_ABORTED, /* the request was ended from outside */
 };
 
-/* Output goes to the socket without the GIL if other threads may want it, that is when the step is not inline. */
+/* Output goes to the socket without the GIL if other threads may want it, that is when the step is not inline, and
+ * there is one. */
 static PyThreadState *let_others(const struct fm_call *call, struct fm_thread *thread)
 {
-    return fm_sched_is_inline(call->sched, thread) ? NULL : PyEval_SaveThread();
+    bool keep = fm_sched_is_inline(call->sched, thread) || fm_sched_is_parallel(call->sched);
+    return keep ? NULL : PyEval_SaveThread();
 }
 
 static void take_back(PyThreadState *state)
@@ -230,7 +232,7 @@ static PyObject *only_block(PyObject *iterable)
     if (!(PyList_CheckExact(iterable) || PyTuple_CheckExact(iterable)) || PySequence_Fast_GET_SIZE(iterable) != 1)
         return NULL;
     PyObject *item = fm_item(iterable, 0);
-    if (!PyBytes_CheckExact(item))
+    if (item && !PyBytes_CheckExact(item))
         Py_CLEAR(item);
     return item;
 }

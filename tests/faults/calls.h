@@ -59,6 +59,7 @@
     X(PyDict_GetItemWithError)                                                                                         \
     X(PyDict_New)                                                                                                      \
     X(PyImport_ExecCodeModule)                                                                                         \
+    X(PyImport_GetModule)                                                                                              \
     X(PyImport_ImportModule)                                                                                           \
     X(PyIter_Next)                                                                                                     \
     X(PyList_AsTuple)                                                                                                  \

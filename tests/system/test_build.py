@@ -42,20 +42,23 @@ def embeds(python: Path) -> bool:
     return run("bash", "-c", '. scripts/lib.sh; python_embeds "$1"', "-", python).returncode == 0
 
 
-def test_a_free_threaded_python_is_refused(tmp_path: Path) -> None:
-    """Nothing in it is made for threads without a GIL."""
-    python = pretend(tmp_path, Py_GIL_DISABLED=1)
-    assert not embeds(python)
-    for command in (["scripts/python-facts", python], ["make", f"O={tmp_path}/build", f"PYTHON={python}", "all"]):
-        done = run(*command)
-        assert done.returncode != 0
-        assert "is a free-threaded CPython" in done.stderr
-    assert not (tmp_path / "build" / "fermata").exists()
-
-
-def test_the_ordinary_one_is_taken(tmp_path: Path) -> None:
-    done = run("scripts/python-facts", pretend(tmp_path, Py_GIL_DISABLED=0))
+@pytest.mark.parametrize("free_threaded", [0, 1])
+def test_either_kind_is_taken(tmp_path: Path, free_threaded: int) -> None:
+    python = pretend(tmp_path, Py_GIL_DISABLED=free_threaded)
+    assert embeds(python)
+    done = run("scripts/python-facts", python)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_free_threaded_python_that_is_not_there(tmp_path: Path) -> None:
+    """scripts/free-threaded --find makes none, and says so; so does the target of its tests."""
+    done = run("scripts/free-threaded", "--find", XDG_CACHE_HOME=str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no free-threaded Python" in done.stderr
+    done = run("make", "-s", "free-threaded", XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "not run: no free-threaded Python" in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_headers_are_those_of_the_python(tmp_path: Path) -> None:

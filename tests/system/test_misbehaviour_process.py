@@ -67,7 +67,7 @@ def test_steps_that_never_return(launch, key):
         spinning = [server.begin(f"/spin?key={key}", timeout=LONG) for _ in range(2)]
         assert [c.read_response().status for c in spinning] == [504, 504]
         server.wait_log(r"its step is still running and cannot be interrupted")
-        server.wait_log(r"this is where its step is:\n[\s\S]*misbehave\w*\.py")
+        server.wait_stack(r"this is where its step is:\n[\s\S]*misbehave\w*\.py")
         assert other.request("GET", "/hello").text == "hello"
     server.signal(signal.SIGTERM)
     server.expect = server.wait_exit(LONG)

@@ -84,7 +84,7 @@ def test_project_with_all_of_them(launch, tmp_path):
     with server.connect() as c:
         c.send(build("GET", "/late"))
         assert c.read_response().status == 504
-    server.wait_log(r"this is where its step is:[\s\S]*application\.py")
+    server.wait_stack(r"this is where its step is:[\s\S]*application\.py")
     assert re.search(r"fermata_requests_total\S* \d", server.admin.get("/metrics").text)
     server.stop()
     shadows = set(re.findall(r"the project's own (\w+)", server.final_log))

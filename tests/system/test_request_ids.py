@@ -92,7 +92,7 @@ def test_stack_report(launch):
         gate.send(build("GET", "/gate?key=g", [("X-Request-ID", "stuck-1")]))
         assert gate.read_response().status == 504
         server.wait_log(r"GET /gate \(id stuck-1\): the request has ended after")
-        server.wait_log(r"GET /gate \(id stuck-1\): this is where its step is:\n[\s\S]*basic\.py")
+        server.wait_stack(r"GET /gate \(id stuck-1\): this is where its step is:\n[\s\S]*basic\.py")
         server.call("probe.open_gate", "g")
 
 

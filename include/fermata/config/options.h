@@ -109,6 +109,9 @@ struct fm_options {
     struct fm_givens *givens; /* what was given where; texts of the options are in it */
 };
 
+/* What --threads is where it is not given, in a Python that runs threads at the same time: before fm_options_parse. */
+void fm_options_default_threads(unsigned n);
+
 enum fm_options_outcome { FM_OPTIONS_RUN, FM_OPTIONS_SHOWN, FM_OPTIONS_WRONG };
 
 /* Reads the command line and the environment; the options point into argv, the environment and themselves, until

@@ -10,7 +10,8 @@
 void fm_py_log_exception(enum fm_log_level level, const char *fmt, ...) FM_NEEDS_GIL
     __attribute__((format(printf, 2, 3)));
 
-/* Logs where each Python thread that runs `ident` is: a stack without an exception. */
+/* Logs where each Python thread that runs `ident` is: a stack without an exception.  Where there is no GIL to keep the
+ * thread where it is, it says that. */
 void fm_py_log_stack(unsigned long ident, const char *fmt, ...) FM_NEEDS_GIL __attribute__((format(printf, 2, 3)));
 
 /* The same for each thread but the calling one, behind a line each: what, and the thread's name. */

@@ -19,8 +19,16 @@ struct fm_interp_config {
     int nargs;
 };
 
-/* "3.11.7": of the library in use. */
+/* "3.11.7", "3.14.1t": of the library in use; t for free-threaded. */
 const char *fm_interp_version(void);
+
+/* Does Python run threads at the same time, without a GIL, or will it when it has been started?  The caller is attached
+ * to it if it has been. */
+bool fm_interp_is_free_threaded(void);
+
+/* Is there a GIL?  In a free-threaded CPython a library may turn it on at any time.  True if it cannot be told, where
+ * there usually is one. */
+bool fm_interp_has_gil(void) FM_NEEDS_GIL;
 
 /* Starts Python, or makes the one that runs what the command line asks for; the calling thread holds the GIL
  * afterwards. What the server itself needs of the standard library is imported before the current directory is on

@@ -9,8 +9,14 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#ifdef Py_GIL_DISABLED
-#error "this CPython is free-threaded: Fermata needs one with a GIL"
-#endif
+/* A module that is loaded: a new reference; NULL without an exception if it is not, or with one.  What other threads do
+ * to sys.modules meanwhile does not matter. */
+static inline PyObject *fm_loaded(const char *name)
+{
+    PyObject *key = PyUnicode_FromString(name);
+    PyObject *module = key ? PyImport_GetModule(key) : NULL;
+    Py_XDECREF(key);
+    return module;
+}
 
 #endif

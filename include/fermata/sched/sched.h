@@ -7,6 +7,9 @@
  *             requests ("hand-off budget") the leader only polls and queues, and pool threads run the steps.  In the
  *             first case the monitor makes an idle thread the leader (sched/monitor.h), in the second the leader
  *             finds out by itself (sched/waits.h)
+ *   parallel  where there is no GIL (fm_sched_set_parallel) steps that compute gain from another thread, too.  What the
+ *             leader has not begun is then taken by idle threads, as many as there are processors; and a step that
+ *             computes for long counts as one that waits: the others go on beside it
  *
  * All of it under one leaf mutex, which is never held across a system call other than a futex wake, nor across Python.
  * The scheduler knows no Python: the GIL is two functions, and a step is a third. */
@@ -93,8 +96,11 @@ struct fm_sched {
     unsigned budget_size;  /* how large the last one was */
     unsigned inline_tasks; /* since the last stall */
     unsigned pool_turns;   /* grows when a pool thread begins or ends a step */
-    unsigned busy_from;    /* see fm_sched_watch_from */
-    bool busy;             /* the leader has seen that so many are in a step, and not yet that they are not */
+    bool leader_runs; /* the leader is in a batch: it does not poll, and takes what is queued when a step is over */
+    atomic_uint
+        parallel;       /* so many steps may compute at once; 0 with a GIL.  Changed with the lock, read without, too */
+    unsigned busy_from; /* see fm_sched_watch_from */
+    bool busy;          /* the leader has seen that so many are in a step, and not yet that they are not */
     pthread_cond_t all_gone;
     /* For the monitor; see sched/monitor.h. */
     struct fm_thread *_Atomic inline_thread; /* the leader while it runs steps, or waits for the GIL in order to */
@@ -172,6 +178,15 @@ struct fm_thread *fm_thread_self(void);
  * from inline_since: an idle thread becomes the leader, and where it was a step the next tasks are handed off.  False
  * if it has gone on meanwhile, or no thread is idle. */
 bool fm_sched_promote(struct fm_sched *c, struct fm_thread *held_up, uint64_t since) FM_ANY_THREAD;
+
+/* So many steps can compute at the same time: the processors where there is no GIL, 0 where there is one.  May change
+ * while threads run. */
+void fm_sched_set_parallel(struct fm_sched *c, unsigned processors) FM_ANY_THREAD;
+
+static inline bool fm_sched_is_parallel(const struct fm_sched *c)
+{
+    return atomic_load_explicit(&c->parallel, memory_order_relaxed) > 0;
+}
 
 /* From now on ops->busy is called when so many threads are in a step.  Before any of them runs. */
 void fm_sched_watch_from(struct fm_sched *c, unsigned threads);

@@ -7,7 +7,10 @@
  * thread was runnable without a processor, in a second window: what a busy machine takes away is no waiting.
  *
  * What other threads of the scheduler do to the GIL looks like waiting too, so a window counts only if none of them has
- * begun or ended a step in it. */
+ * begun or ended a step in it.
+ *
+ * Where there is no GIL it pays to run steps side by side whether they wait or compute, if they only last: then all of
+ * their time counts but that without a processor. */
 #ifndef FERMATA_SCHED_WAITS_H
 #define FERMATA_SCHED_WAITS_H
 
@@ -30,6 +33,7 @@ struct fm_waits { /* of one thread, which alone uses it; all zero but for tid at
     uint64_t left;        /* when polling began */
     uint64_t rest_until;  /* no window before that */
     bool expected;        /* the last window was one of waiting: the next begins at once, in phase SURE */
+    bool parallel;        /* computing counts as waiting does; set by the thread before fm_waits_enter */
     bool at_once;         /* polling ended without a pause, so there was more to do */
 };
 
@@ -39,7 +43,7 @@ void fm_waits_leave(struct fm_waits *w, uint64_t now) FM_ANY_THREAD;
 
 /* A step that took so many nanoseconds is over, at `now`.  wanted: it kept others waiting that a thread was free for.
  * others: fm_sched.pool_turns when it began.  True if the steps of a whole window have waited, and so much that it pays
- * to run them side by side. */
+ * to run them side by side; where w->parallel is set, also if they have computed for so long. */
 bool fm_waits_step(struct fm_waits *w, uint64_t took, uint64_t now, bool wanted, unsigned others) FM_ANY_THREAD;
 
 #endif

@@ -56,7 +56,9 @@
     X(LOST_STATSD, "fermata_statsd_dropped_total", "", "counter", "Values that were not sent to --statsd-host.")       \
     X(TURNS, "fermata_loop_turns_total", "", "counter", "Turns of the event loop.")                                    \
     X(STALLS, "fermata_stalls_total", "", "counter",                                                                   \
-      "Times steps that waited or computed held up the event loop and others went on.")
+      "Times steps that waited or computed held up the event loop and others went on.")                                \
+    X(GIL, "fermata_gil_enabled", "", "gauge",                                                                         \
+      "Processes that serve with the GIL: 0 without, in a free-threaded Python.")
 
 #define FM_US 1000ull /* nanoseconds, as all durations here */
 

@@ -25,6 +25,8 @@ struct fm_worker {
     struct fm_handed handed; /* by an arbiter */
     unsigned max_conns, max_body_files;
     atomic_bool ready;                                       /* the application is loaded */
+    atomic_bool gil_is_off;                                  /* see gil.h */
+    _Atomic uint64_t gil_looked;                             /* when it was looked at last */
     atomic_bool replaced;                                    /* others accept what waits; written by the guard */
     bool quick, ending;                                      /* see drain.c; loop only */
     struct fm_timer delay, graceful, last, spread, watchdog; /* loop only */

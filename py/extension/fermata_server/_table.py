@@ -41,7 +41,7 @@ class Options(TypedDict, total=False):
     """taken for gunicorn's sake: there is one kind of worker, for WSGI applications"""
 
     threads: int | None
-    """threads that run the application [8]"""
+    """threads that run the application; in a Python without the GIL as many as processors, where there are more [8]"""
 
     backlog: int | None
     """connections the kernel keeps waiting to be accepted [2048]"""

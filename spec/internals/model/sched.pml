@@ -25,10 +25,13 @@
 #ifndef WAITS
 #define WAITS 1 /* times that the leader itself finds its steps to wait */
 #endif
+#ifndef PARALLEL
+#define PARALLEL 0 /* processors, where there is no GIL */
+#endif
 #ifndef TAKEN_BACK
 #define TAKEN_BACK 0 /* requests that the loop takes back from the queue */
 #endif
-/* Also: STOP: the scheduler may be stopped at any time. */
+/* Also: STOP: the scheduler may be stopped at any time; GIL_ON: a library may turn the GIL on at any time. */
 
 #define THREADS (POOL + 1)
 #define NO_THREAD 255
@@ -44,6 +47,8 @@ byte nidle;
 bool to_search[THREADS]; /* order == FM_ORDER_SEARCH; the other orders are told by what else there is */
 bool waiting[THREADS];   /* in pthread_cond_wait */
 bool stop;
+bool leader_runs;
+byte parallel = PARALLEL;
 byte alive = THREADS;
 
 /* ---- atomics, and what only the leader uses ---- */
@@ -68,6 +73,7 @@ byte passed;  /* turns in a row of those that go on, while a request that has no
 #define queued (unstarted + started)
 #define signal(h) waiting[h] = false /* pthread_cond_signal: no effect on one that does not wait */
 #define would_run_inline (queued > 0 && budget == 0 && running < POOL)
+#define has_processor (running < parallel)
 
 inline wake_searcher()
 {
@@ -131,7 +137,21 @@ inline push(line)
 #else
         must_wake = budget == 0
 #endif
-    :: else -> must_wake = true
+    :: else ->
+        must_wake = true;
+        if
+        :: leader_runs && has_processor -> wake_searcher()
+        :: else
+        fi
+    fi
+}
+
+/* At the beginning of inline_step. */
+inline share()
+{
+    if
+    :: has_processor -> wake_searcher()
+    :: else
     fi
 }
 
@@ -152,7 +172,7 @@ inline turn()
     :: !stop && leader == h ->
 #ifndef FAULT_HAND_OFF_UNTOLD
         if
-        :: budget > 0 -> wake_searcher()
+        :: budget > 0 || has_processor -> wake_searcher()
         :: else
         fi;
 #endif
@@ -162,7 +182,7 @@ inline turn()
         assert(polling == 1); /* exactly one leader */
         next = POLL
     :: !stop && leader != h ->
-        next = (queued > 0 && running < POOL && (budget > 0 || to_search[h]) -> STEP : 0);
+        next = (queued > 0 && running < POOL && (budget > 0 || to_search[h] || has_processor) -> STEP : 0);
         if
         :: to_search[h] -> to_search[h] = false; searching--
         :: else
@@ -175,7 +195,7 @@ inline turn()
             has_gil = true;
 #ifndef FAULT_NO_NEXT_SEARCHER
             if
-            :: budget > 0 -> wake_searcher()
+            :: budget > 0 || has_processor -> wake_searcher()
             :: else
             fi
 #endif
@@ -267,7 +287,9 @@ proctype thread(byte h)
                 batch = queued;
                 pop();
                 running++;
+                leader_runs = true;
                 assert(running <= POOL);
+                share(); /* inline_step, under the same lock */
                 next = INLINE
             :: else -> wake_searcher(); turn()
             fi
@@ -285,7 +307,7 @@ proctype thread(byte h)
                 :: true
                 fi;
                 if
-                :: batch > 0 && leader == h && !stop && queued > 0 -> pop()
+                :: batch > 0 && leader == h && !stop && queued > 0 -> pop(); share()
                 :: batch > 0 && leader == h && !stop && queued > 0 -> next = 0 /* it is time to poll */
                 :: else -> next = 0
                 fi;
@@ -294,6 +316,7 @@ proctype thread(byte h)
                 :: next == 0 && leader == h ->
                     batch = 0;
                     inline_thread = NO_THREAD;
+                    leader_runs = false;
                     running--;
                     turn();
                     break
@@ -333,6 +356,20 @@ proctype pusher()
         fi
     :: pushes == 0 -> break
     od
+}
+
+/* fm_sched_set_parallel, where a library has turned the GIL on. */
+proctype library()
+{
+    bool woken;
+    if
+#ifdef GIL_ON
+    :: parallel > 0 ->
+        parallel = 0;
+        wake()
+#endif
+    :: true
+    fi
 }
 
 /* fm_sched_stop. */
@@ -381,6 +418,7 @@ inline look()
                 nidle--;
                 leader = idle[nidle];
                 inline_thread = NO_THREAD;
+                leader_runs = false;
                 if
                 :: budget = BUDGET /* hand_off */
                 :: true
@@ -442,6 +480,7 @@ init
         }
         run pusher();
         run stopper();
+        run library();
         run monitor();
         run at_rest()
     }

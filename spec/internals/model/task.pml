@@ -117,8 +117,7 @@ bool closed;       /* close() has been called */
 bool unwanted;     /* the client, a deadline or the drain has ended this request */
 bool torn_down;    /* tear_down is over */
 bool exited;       /* the process has exited without its threads */
-byte calling;      /* completers that hold the GIL */
-bool main_has_gil;
+byte calling;      /* completers in a callback: fm_wsgi.waking */
 
 /* A process looks at the task on behalf of request n. */
 #define touch(n) assert(alive && serial == (n))
@@ -505,7 +504,7 @@ proctype completer()
 end:
     do
     :: atomic {
-            !main_has_gil && (some(undone) || (again > 0 && some(done)));
+            some(undone) || (again > 0 && some(done));
             calling++;
             if
             :: some(undone) -> pick(undone, w); pending[w] = 0; ok = hooked[w] /* set_result, under the future's lock */
@@ -901,7 +900,7 @@ proctype main_thread()
     :: exited = true; goto end /* fm_sched_join has waited long enough */
     :: left == THREADS + 1
     fi;
-    atomic { calling == 0 -> main_has_gil = true }; /* fm_interp_acquire */
+    calling == 0; /* fm_wsgi_settle; others may come later: no task is PARKED then */
 #ifndef FAULT_QUEUE_LEFT
     if /* fm_sched_run_rest: the last steps that no thread has got round to */
     :: atomic { in_queue -> in_queue = false; mine = serial; move(mine, QUEUED, RUNNING) };

@@ -218,6 +218,11 @@ class Server:
         found = re.compile(pattern, re.MULTILINE)
         return eventually(lambda: found.search(self.log_now(start)), f"/{pattern}/ in the log", within=within)
 
+    def wait_stack(self, pattern: str) -> None:
+        """Waits for a stack in the log; without a GIL it says that it cannot show one."""
+        gil = self.wait_log(r"Listening at: .*, Python [0-9.a-z+]*?(t?), fermata").group(1) == ""
+        self.wait_log(pattern if gil else r"the stack cannot be shown, as there is no GIL")
+
     def check_log(self, start: int = 0) -> None:
         found = DEFECTS.search(self.log_now(start))
         assert not found, f"the log has {found.group(0)!r}:\n{self.log_now(start)[-8000:]}" if found else ""

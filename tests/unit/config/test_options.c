@@ -346,7 +346,7 @@ static void test_shown(void **state)
     assert_non_null(strstr(said, "(Python 3.99)\n"));
     assert_int_equal(parse("--threads 2 -h"), FM_OPTIONS_SHOWN);
     assert_non_null(strstr(said, "  -b, --bind ADDRESS "));
-    assert_non_null(strstr(said, "threads that run the application [8]\n"));
+    assert_non_null(strstr(said, "as many as processors, where there are more [8]\n"));
     assert_int_equal(parse("--help=man"), FM_OPTIONS_SHOWN);
     assert_non_null(strstr(said, ".TH FERMATA 1"));
     assert_non_null(strstr(said, "\\-\\-limit\\-request\\-field_size"));

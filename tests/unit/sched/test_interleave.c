@@ -30,6 +30,7 @@ static int on_poll(int flags);
 #define WINDOW (FM_MS / 50)
 #define LEAST_STEPS 1u
 #define PAYS 1u
+#define LASTS 1u
 #define NO_PAUSE (FM_MS / 10)
 #define LET_BE 0
 #include "../../../src/sched/waits.c"
@@ -94,7 +95,8 @@ static struct {
     struct future future[CONNS * 3 * STEPS * 2];
     struct fm_wait wait[CONNS * 3 * STEPS * 2];
     struct fm_mutex gil;
-    unsigned gil_owner;
+    bool no_gil;       /* there is none: what would take it goes on */
+    uint64_t with_gil; /* the fibers that have it */
     unsigned polling, in_step, threads_left;
     unsigned events; /* from outside that are still to come, beside requests */
     bool stop_early, draining, over;
@@ -132,6 +134,8 @@ static void sim_explain(void)
                     fm_task_state_name((enum fm_task_state)(w.conn[i]->task.word & FM_TASK_STATE_MASK)),
                     w.conn[i]->task.word & ~FM_TASK_STATE_MASK, w.conn[i]->requests);
 }
+
+static bool has_gil(void) { return w.with_gil >> sim.current & 1; }
 
 static uint64_t sim_next_event(void) { return UINT64_MAX; } /* what comes, comes at any time */
 
@@ -339,6 +343,8 @@ static unsigned outside(bool must)
             }
         }
     }
+    if (w.no_gil && some(8))
+        fm_sched_set_parallel(&w.sched, (unsigned)sim_random(2)); /* a library has turned the GIL on */
     if (w.stop_early && !w.sched.stop && some(4)) { /* the graceful timeout has passed: end what there is, then stop */
         w.draining = true;
         for (unsigned i = 0; i < CONNS; i++)
@@ -366,7 +372,7 @@ static bool poll_can_end(const void *arg)
 /* event_base_loop. */
 static int on_poll(int flags)
 {
-    SIM_CHECK(fm_thread_on_loop && w.polling == 1 && w.gil_owner != sim.current + 1);
+    SIM_CHECK(fm_thread_on_loop && w.polling == 1 && !has_gil());
     sim_point();
     if (!(flags & EVLOOP_NONBLOCK)) {
         sum.sleeps++;
@@ -404,17 +410,21 @@ static void wake_loop(void *ctx)
 static void take_gil(void *ctx, struct fm_thread *thread)
 {
     (void)ctx;
-    SIM_CHECK(thread == fm_thread_self());
-    fm_mutex_lock(&w.gil);
-    w.gil_owner = sim.current + 1;
+    SIM_CHECK(thread == fm_thread_self() && !has_gil());
+    if (!w.no_gil) {
+        fm_mutex_lock(&w.gil);
+        SIM_CHECK(w.with_gil == 0);
+    }
+    w.with_gil |= UINT64_C(1) << sim.current;
 }
 
 static void drop_gil(void *ctx, struct fm_thread *thread)
 {
     (void)ctx, (void)thread;
-    SIM_CHECK(w.gil_owner == sim.current + 1);
-    w.gil_owner = 0;
-    fm_mutex_unlock(&w.gil);
+    SIM_CHECK(has_gil());
+    w.with_gil &= ~(UINT64_C(1) << sim.current);
+    if (!w.no_gil)
+        fm_mutex_unlock(&w.gil);
 }
 
 static bool flush_held(void *ctx, struct fm_task *task, uint64_t since)
@@ -430,14 +440,14 @@ static bool flush_held(void *ctx, struct fm_task *task, uint64_t since)
 static void leave_step(struct conn *c, struct fm_thread *thread)
 {
     fm_thread_release(thread);
-    SIM_CHECK(c->magic == ALIVE && c->in_step && w.gil_owner == sim.current + 1);
+    SIM_CHECK(c->magic == ALIVE && c->in_step && has_gil());
     c->in_step = false;
     w.in_step--;
 }
 
 static void enter_step(struct conn *c)
 {
-    SIM_CHECK(c->magic == ALIVE && !c->in_step && w.gil_owner == sim.current + 1);
+    SIM_CHECK(c->magic == ALIVE && !c->in_step && has_gil());
     c->in_step = true;
     SIM_CHECK(++w.in_step <= w.pool);
 }
@@ -600,7 +610,7 @@ static const struct fm_sched_ops ops = {poll_loop, wake_loop, take_gil, drop_gil
 static void thread_main(void *arg) FM_UNCHECKED
 {
     fm_sched_run(&w.sched, (unsigned)(uintptr_t)arg);
-    SIM_CHECK(w.gil_owner != sim.current + 1);
+    SIM_CHECK(!has_gil());
     w.threads_left--;
 }
 
@@ -672,6 +682,10 @@ static void set_up(void)
     w.loop.ready = loop_ready;
     w.loop.wake_fd = sim_eventfd();
     SIM_CHECK(fm_sched_init(&w.sched, w.pool, &ops, &w) == 0);
+    w.no_gil = some(2);
+    if (w.no_gil)
+        atomic_init(&w.sched.parallel,
+                    1 + (unsigned)sim_random(w.pool + 1));               /* as many processors as threads, or fewer */
     fm_sched_watch_from(&w.sched, 1 + (unsigned)sim_random(w.pool + 1)); /* at one more than there can be: never */
     w.threads_left = w.pool + 1;
     w.conns = 1 + (unsigned)sim_random(CONNS);
@@ -693,7 +707,7 @@ static void set_up(void)
 
 static void tear_down(void) FM_UNCHECKED
 {
-    SIM_CHECK(w.threads_left == 0 && w.in_step == 0 && w.polling == 0 && w.gil_owner == 0);
+    SIM_CHECK(w.threads_left == 0 && w.in_step == 0 && w.polling == 0 && w.with_gil == 0);
     if (!w.stop_early || w.conns == 0) {
         SIM_CHECK(w.conns == 0);
         SIM_CHECK(fm_runq_length(&w.sched.runq) == 0 && fm_runq_length(&w.sched.incoming) == 0 && w.sched.running == 0);

@@ -74,11 +74,14 @@ static void wake(void *ctx)
         CHECK(eventfd_write(wake_fd, 1) == 0);
 }
 
+static bool no_gil; /* there is none to wait for */
+
 static void take_gil(void *ctx, struct fm_thread *thread)
 {
     CHECK(ctx == &sched && thread == fm_thread_self());
     CHECK(!my_gil);
-    pthread_mutex_lock(&gil);
+    if (!no_gil)
+        pthread_mutex_lock(&gil);
     my_gil = true;
 }
 
@@ -87,7 +90,8 @@ static void drop_gil(void *ctx, struct fm_thread *thread)
     CHECK(ctx == &sched && thread == fm_thread_self());
     CHECK(my_gil);
     my_gil = false;
-    pthread_mutex_unlock(&gil);
+    if (!no_gil)
+        pthread_mutex_unlock(&gil);
 }
 
 static void step(void *ctx, struct fm_thread *thread, struct fm_task *task)
@@ -731,6 +735,103 @@ static void test_short_computations_stay_inline(void **state)
     leave();
 }
 
+/* ---- in parallel ---- */
+
+/* As one that computes: it does not let others go on. */
+static void stay(struct job *j)
+{
+    (void)j;
+    atomic_fetch_add(&at_gate, 1);
+    WAIT_FOR(atomic_load(&gate_open));
+    atomic_fetch_sub(&at_gate, 1);
+}
+
+static void run_in_parallel(unsigned pool, unsigned processors)
+{
+    no_gil = true;
+    run(pool);
+    fm_sched_set_parallel(&sched, processors);
+}
+
+static void leave_in_parallel(void)
+{
+    leave();
+    no_gil = false;
+}
+
+/* No monitor looks, and none of the steps gives anything up: what is queued while the leader is in one is begun by
+ * another thread, and by as many as there are processors. */
+static void test_others_take_what_the_leader_has_not_begun(void **state)
+{
+    (void)state;
+    struct job jobs[4];
+    uint64_t before = stalls();
+    run_in_parallel(4, 3);
+    for (unsigned i = 0; i < 4; i++) {
+        job_init(&jobs[i], stay);
+        push(&jobs[i]);
+        WAIT_FOR(atomic_load(&at_gate) == (i < 3 ? i + 1 : 3));
+    }
+    assert_true(jobs[0].was_inline && !jobs[1].was_inline && !jobs[2].was_inline);
+    assert_ptr_not_equal(jobs[1].thread, jobs[2].thread);
+    assert_int_equal(queued(), 1);
+    assert_int_equal(stalls(), before);
+    atomic_store(&gate_open, true);
+    WAIT_FOR(atomic_load(&done) == 4);
+    leave_in_parallel();
+}
+
+/* What has come in one turn of the loop, too. */
+static void test_others_take_the_rest_of_a_batch(void **state)
+{
+    (void)state;
+    struct job jobs[3];
+    run_in_parallel(4, 3);
+    for (unsigned i = 0; i < 3; i++)
+        job_init(&jobs[i], stay);
+    fm_mutex_lock(&sched.lock);
+    for (unsigned i = 0; i < 3; i++) {
+        fm_task_move(&jobs[i].task, FM_TASK_IDLE, FM_TASK_QUEUED);
+        fm_runq_push(&sched.runq, &jobs[i].task, fm_now());
+    }
+    fm_mutex_unlock(&sched.lock);
+    wake(&sched);
+    WAIT_FOR(atomic_load(&at_gate) == 3);
+    assert_int_equal(jobs[0].was_inline + jobs[1].was_inline + jobs[2].was_inline, 1);
+    leave_in_parallel();
+}
+
+/* With a GIL again it is the leader's, who is told. */
+static void test_the_gil_is_turned_on(void **state)
+{
+    (void)state;
+    struct job first, second;
+    run_in_parallel(4, 3);
+    job_init(&first, stay);
+    job_init(&second, NULL);
+    push(&first);
+    WAIT_FOR(atomic_load(&at_gate) == 1);
+    fm_sched_set_parallel(&sched, 0);
+    push(&second);
+    assert_int_equal(queued(), 1);
+    atomic_store(&gate_open, true);
+    WAIT_FOR(atomic_load(&done) == 2);
+    assert_true(second.was_inline);
+    leave_in_parallel();
+}
+
+/* Steps that compute are handed off as those that wait. */
+static void test_computations_run_side_by_side(void **state)
+{
+    (void)state;
+    uint64_t before = stalls();
+    run_in_parallel(4, 2);
+    assert_true(push_short(compute) < SHORT);
+    assert_true(stalls() > before);
+    assert_true(atomic_load(&most_in_step) > 1);
+    leave_in_parallel();
+}
+
 /* However many are queued, a few milliseconds of them and it is time to poll. */
 static void test_a_batch_ends(void **state)
 {
@@ -994,6 +1095,10 @@ int main(void)
         cmocka_unit_test(test_busy_is_told),
         cmocka_unit_test(test_the_wait_for_the_gil),
         cmocka_unit_test(test_pool_runs_side_by_side),
+        cmocka_unit_test(test_others_take_what_the_leader_has_not_begun),
+        cmocka_unit_test(test_others_take_the_rest_of_a_batch),
+        cmocka_unit_test(test_the_gil_is_turned_on),
+        cmocka_unit_test(test_computations_run_side_by_side),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_the_budget_ends_with_a_backlog),
         cmocka_unit_test(test_short_waits_run_side_by_side),

@@ -75,6 +75,34 @@ static void test_computing_is_no_waiting(void **state)
     assert_int_equal(steps(compute, LONG), 0);
 }
 
+/* Without a GIL it pays to run them side by side, if they last and others are kept waiting. */
+static void compute_shortly(void)
+{
+    uint64_t used = fm_tid_used(waits.tid);
+    while (fm_tid_used(waits.tid) - used < FM_MS / 100)
+        ;
+}
+
+static void test_computing_counts_in_parallel(void **state)
+{
+    (void)state;
+    waits.parallel = true;
+    unsigned n = steps(compute, LONG);
+    assert_true(n >= 2 && n < LONG / 4);
+    start(NULL);
+    waits.parallel = true;
+    others = 0;
+    assert_int_not_equal(steps(doze, LONG), 0);
+    start(NULL);
+    waits.parallel = true;
+    compute(); /* what begins a window */
+    assert_int_equal(steps(compute_shortly, LONG), 0);
+    start(NULL);
+    waits.parallel = true;
+    wanted = false;
+    assert_int_equal(steps(compute, LONG), 0);
+}
+
 static void test_nor_is_being_without_a_processor(void **state)
 {
     (void)state;
@@ -158,6 +186,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_short_waits_are_found, start),
         cmocka_unit_test_setup(test_computing_is_no_waiting, start),
+        cmocka_unit_test_setup(test_computing_counts_in_parallel, start),
         cmocka_unit_test_setup(test_nor_is_being_without_a_processor, start),
         cmocka_unit_test_setup(test_nor_where_no_request_waits, start),
         cmocka_unit_test_setup(test_not_while_others_come_and_go, start),

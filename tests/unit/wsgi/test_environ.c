@@ -222,7 +222,7 @@ static void test_threads_share_no_template(void **state)
     assert_true(other.template && other.template != template && other.no_input != input);
     assert_py("one['PATH_INFO'] == '/a b/' and one['HTTP_USER_AGENT'] == 'one'");
     assert_py("env['PATH_INFO'] == '/other' and env['HTTP_USER_AGENT'] == 'two'");
-    assert_py("env['wsgi.input'] is not one['wsgi.input'] and env['wsgi.errors'] is one['wsgi.errors']");
+    assert_py("env['wsgi.input'] is not one['wsgi.input'] and env['wsgi.errors'] is not one['wsgi.errors']");
 }
 
 /* Ports whose places in the cache are the same. */

@@ -74,7 +74,7 @@ static void test_text(void **state)
 {
     (void)state;
     logged();
-    py_set("e", Py_NewRef(fm_wsgi.errors));
+    py_set("e", fm_errors_new());
     PY("e.write('\\xe4\\u2713 \\udc80\\n')\n"
        "e.write('')\n"
        "def raises(error, f, *args):\n"

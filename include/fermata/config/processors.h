@@ -1,6 +1,7 @@
-/* How many workers there is room for, as a container's limits have it: what `--workers auto` is. */
-#ifndef FERMATA_SRC_CONFIG_PROCESSORS_H
-#define FERMATA_SRC_CONFIG_PROCESSORS_H
+/* How many processors there are for this process, as a container's limits have it, and how many workers there is room
+ * for: what `--workers auto` is. */
+#ifndef FERMATA_CONFIG_PROCESSORS_H
+#define FERMATA_CONFIG_PROCESSORS_H
 
 #include <stdint.h>
 
@@ -13,5 +14,9 @@ unsigned fm_processors(unsigned most);
 /* The same of what stands in files: `cgroup` is as /proc/self/cgroup, `root` the directory where cgroups are mounted.
  */
 unsigned fm_processors_of(const char *cgroup, const char *root, unsigned processors, unsigned most);
+
+/* How many threads can compute at the same time: the same without a look at memory. */
+unsigned fm_processors_usable(void);
+unsigned fm_processors_usable_of(const char *cgroup, const char *root, unsigned processors);
 
 #endif

@@ -1,0 +1,84 @@
+"""For a server without a GIL: steps that compute until they are told to stop, a library that turns the GIL on, lists
+that other threads change."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+
+import probe  # noqa: F401 (the tests ask through it)
+from routes import Routes, arguments, text
+
+app = Routes()
+computing = 0
+may_end = False
+lock = threading.Lock()
+
+
+def release() -> None:
+    global may_end
+    may_end = True
+
+
+def count() -> int:
+    return computing
+
+
+@app.route
+def hello(environ, start_response):
+    return text(start_response, "hello")
+
+
+@app.route
+def gil(environ, start_response):
+    return text(start_response, str(sys._is_gil_enabled()))
+
+
+@app.route
+def compute(environ, start_response):
+    """Until it is told that it may end; it never sleeps and never calls what gives the GIL up."""
+    global computing
+    with lock:
+        computing += 1
+    rounds = 0
+    while not may_end:
+        rounds += 1
+    return text(start_response, threading.current_thread().name)
+
+
+@app.route
+def load(environ, start_response):
+    importlib.import_module(arguments(environ)["module"])
+    return text(start_response, str(sys._is_gil_enabled()))
+
+
+headers: list[object] = [("Content-Length", "4"), ("X-Kept", "yes")]
+body: list[bytes] = [b"body"]
+changing = False
+
+
+def change() -> None:
+    """Threads that change both lists, the pairs in them being lists as well, until the server ends."""
+    global changing
+    changing = True
+
+    def churn(i: int) -> None:
+        pair = ["X-Changed", str(i)]
+        while changing:
+            headers.append(pair)
+            headers.append((f"X-{i}", "a" * i))
+            pair[1] = f"{i}{len(pair[1])}"
+            del headers[2:]
+            body[:] = [b"body"]
+            body.append(b"")
+            del body[1:]
+
+    for i in range(3):
+        threading.Thread(target=churn, args=(i,), daemon=True).start()
+
+
+@app.route
+def changed(environ, start_response):
+    start_response("200 OK", headers)
+    return body
