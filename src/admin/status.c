@@ -242,8 +242,11 @@ static int longest_first(const void *a, const void *b)
 
 void fm_status_finish(struct fm_status *s)
 {
-    for (unsigned i = 0; i < s->ngroups; i++)
-        s->groups[i].median = median(&s->work->ages[i], s->groups[i].n);
+    for (unsigned i = 0; i < s->ngroups; i++) {
+        struct fm_status_group *g = &s->groups[i];
+        g->median = median(&s->work->ages[i], g->n);
+        g->median = g->median < g->oldest ? g->median : g->oldest;
+    }
     if (s->ngroups > 0)
         qsort(s->groups, s->ngroups, sizeof *s->groups, larger_first);
     qsort(s->requests, s->nrequests, sizeof *s->requests, older_first);
