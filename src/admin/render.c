@@ -48,7 +48,7 @@ static void put_requests(struct fm_buf *to, const struct fm_status *s)
         fm_buf_puts(to, n ? "," : "");
         put_request(to, &s->requests[n]);
     }
-    fm_buf_printf(to, "],\n\"truncated\": %llu", (unsigned long long)(s->more + (s->nrequests - n)));
+    fm_buf_printf(to, "],\n\"truncated\": %llu", (unsigned long long)s->more + (s->nrequests - n));
     if (n > 0)
         fm_buf_printf(to, ", \"last\": %llu", (unsigned long long)s->requests[n - 1].number);
 }

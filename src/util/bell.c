@@ -9,12 +9,9 @@
 
 #include "fermata/util/clock.h"
 
-/* The kernel's own, which is not the C library's where that has wider times than the processor. */
-struct kernel_time {
-    long sec, nsec;
-};
-
-static long futex(struct fm_bell *b, int what, unsigned value, const struct kernel_time *until)
+/* until: seconds and nanoseconds as the kernel has them, which is not the C library's timespec where that has wider
+ * times than the processor. */
+static long futex(struct fm_bell *b, int what, unsigned value, const long *until)
 {
     return syscall(SYS_futex, &b->rung, what | FUTEX_PRIVATE_FLAG, value, until, NULL, FUTEX_BITSET_MATCH_ANY);
 }
@@ -33,9 +30,9 @@ static int await(struct fm_bell *b, uint64_t until)
     (void)b;
     return fm_now() >= until ? -1 : usleep(5000);
 #else
-    struct kernel_time at = {(long)(until / FM_SEC), (long)(until % FM_SEC)};
+    long at[2] = {(long)(until / FM_SEC), (long)(until % FM_SEC)};
     /* A ring since the word was looked at has changed it, and then it is EAGAIN. */
-    long err = futex(b, FUTEX_WAIT_BITSET, 0, until == UINT64_MAX ? NULL : &at);
+    long err = futex(b, FUTEX_WAIT_BITSET, 0, until == UINT64_MAX ? NULL : at);
     return err == 0 || errno == EAGAIN ? 0 : -1;
 #endif
 }

@@ -47,7 +47,7 @@ uint16_t fm_places_add(const char *file, const char *function, unsigned line, bo
 
 const struct fm_place *fm_places_get(uint16_t number)
 {
-    return number > 0 && number < fm_places_count() ? &all[number] : NULL;
+    return number > 0 && number < FM_PLACES && number < fm_places_count() ? &all[number] : NULL;
 }
 
 unsigned fm_places_count(void) { return atomic_load_explicit(&count, memory_order_acquire); }

@@ -24,7 +24,7 @@ static enum fm_status_state state_of(const struct fm_exchange *x)
     return (enum fm_status_state)states[fm_task_state(&x->call.task)];
 }
 
-static uint64_t since(uint64_t then, uint64_t now) { return now > then ? now - then : 0; }
+static uint64_t time_since(uint64_t then, uint64_t now) { return now > then ? now - then : 0; }
 
 struct looking {
     struct fm_status *status;
@@ -46,8 +46,8 @@ static void look_at(struct fm_http1 *c, void *arg) FM_UNCHECKED
                                                              : atomic_load_explicit(&t->since, memory_order_relaxed);
     struct fm_status_seen seen = {
         .number = x->number,
-        .age = since(x->begun, l->now),
-        .in_state = since(then, l->now),
+        .age = time_since(x->begun, l->now),
+        .in_state = time_since(then, l->now),
         .state = state,
         .place = atomic_load_explicit(&t->place, memory_order_relaxed),
         .thread = (uint16_t)(atomic_load_explicit(&t->ran, memory_order_relaxed) + 1),
@@ -82,7 +82,7 @@ static unsigned copy_slowest(const struct fm_worker *w, struct fm_status_request
             continue;
         const char *path = w->options->no_status_paths ? "" : r->path;
         const struct fm_status_seen seen = {.age = r->took,
-                                            .in_state = since(r->over, now),
+                                            .in_state = time_since(r->over, now),
                                             .method = r->method,
                                             .method_len = (unsigned)strlen(r->method),
                                             .path = path,
@@ -107,7 +107,7 @@ void fm_survey_about(void *worker, struct fm_status_about *about) FM_UNCHECKED
     about->has_places = !w->options->no_places;
     fm_sched_threads(&w->sched, &about->busy, &idle);
     about->threads = w->options->threads;
-    about->up = since(w->started, now);
+    about->up = time_since(w->started, now);
     about->slow = slow;
     about->nslow = copy_slowest(w, slow, now);
 }

@@ -79,7 +79,7 @@ static bool read_line(PyObject *gen, struct fm_line *line)
 #elif PY_VERSION_HEX >= 0x030b0000
 static bool is_suspended(PyObject *gen)
 {
-    int state = ((PyGenObject *)gen)->gi_frame_state;
+    int state = (int)((PyGenObject *)gen)->gi_frame_state;
     return state == -1 || (PY_VERSION_HEX >= 0x030d0000 && state == -2);
 }
 

@@ -34,14 +34,14 @@ static inline unsigned fm_runq_length(const struct fm_runq *q)
 /* Since when the first one waits; 0: there is none. */
 static inline uint64_t fm_runq_since(const struct fm_runq *q)
 {
-    uint64_t since = 0;
+    uint64_t oldest = 0;
     for (unsigned line = FM_UNSTARTED; line <= FM_STARTED; line++) {
-        const struct fm_list *head = &q->line[line];
-        uint64_t first = fm_list_empty(head) ? 0 : FM_LIST_ENTRY(head->next, struct fm_task, node)->queued_at;
-        if (first != 0 && (since == 0 || first < since))
-            since = first;
+        const struct fm_list *waiting = &q->line[line];
+        uint64_t first = fm_list_empty(waiting) ? 0 : FM_LIST_ENTRY(waiting->next, struct fm_task, node)->queued_at;
+        if (first != 0 && (oldest == 0 || first < oldest))
+            oldest = first;
     }
-    return since;
+    return oldest;
 }
 
 /* Puts a QUEUED task at the end of its line.  `now` is since when it waits. */

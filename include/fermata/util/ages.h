@@ -59,8 +59,8 @@ static inline void fm_ages_add(struct fm_ages *a, enum fm_age state, uint64_t si
     }
 }
 
-/* Adds what is in *a.  Any thread. */
-void fm_ages_sum(struct fm_ages_sum *sum, const struct fm_ages *a);
+/* Adds what is in *from.  Any thread. */
+void fm_ages_sum(struct fm_ages_sum *sum, const struct fm_ages *from);
 
 /* The age of the oldest in the state, in ns: rounded up, see above; 0: there is none.  now: fm_now(), taken after the
  * sum was. */
