@@ -300,7 +300,7 @@ RUN_TESTS = FERMATA=$(FERMATA) FERMATA_TEST_SLOW=$(SLOW.$(FLAVOR)) \
 	$(TESTER) -m pytest -c tests/pytest.ini -q --dist worksteal
 
 system: $(BUILT) venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan: the same, sanitized)
-	$(RUN_TESTS) -n $(if $(filter release,$(FLAVOR)),8,5) $(TESTS) $(SKIP.$(FLAVOR)) $(PYTEST)
+	$(RUN_TESTS) -n 8 $(TESTS) $(SKIP.$(FLAVOR)) $(PYTEST)
 
 # OPERATIONS=all tries each fault in all settings, and often.
 operations: $(BUILT) venv ## clients of every kind run through each fault of operation, and lose nothing (OPERATIONS=all: each in all settings, and often)
@@ -433,7 +433,7 @@ check: ## everything, what is quick to find first
 	$(MAKE) model
 	$(MAKE) system
 	$(MAKE) -j2 -Otarget wheel-tests operations
-	$(MAKE) -j4 -Otarget soak abuse static pythons SOAK_SECONDS=120 ABUSE=--quick
+	$(MAKE) -j4 -Otarget soak abuse static pythons SOAK_SECONDS=45 ABUSE=--quick
 	$(MAKE) asan
 	$(MAKE) tsan
 	$(MAKE) injection

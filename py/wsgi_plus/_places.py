@@ -18,7 +18,7 @@ from ._types import is_dict
 __all__ = ["INNER", "Place", "place_of"]
 
 INNER = "__wsgi_plus_inner__"
-"""An attribute that a wrapper may have: the iterator that it delegates to."""
+"""What the class of a wrapper may have: the name of the attribute that is the iterator it delegates to."""
 
 LIBRARIES = frozenset({"contextlib", "django", "flask", "opentelemetry", "rest_framework", "werkzeug", "wsgi_plus"})
 """Packages whose frames are not shown, if there is another one: who asks knows that a framework is around him."""
@@ -78,10 +78,9 @@ def _is_of_library(generator: Any) -> bool:
 
 def _named(at: object) -> Any:
     """What the wrapper names as its own.  No object is asked that might answer for another, as proxies do."""
-    if any(INNER in vars(kind) for kind in type(at).__mro__):
-        return getattr(at, INNER, None)
+    name: object = next((vars(kind)[INNER] for kind in type(at).__mro__ if INNER in vars(kind)), None)
     try:
-        return object.__getattribute__(at, "__dict__").get(INNER)
+        return object.__getattribute__(at, name) if isinstance(name, str) else None
     except AttributeError:
         return None
 

@@ -16,6 +16,7 @@ def application(environ, start_response):
         "executable": sys.executable,
         "path": sys.path,
         "argv": sys.argv,
+        "flags": {"dev_mode": sys.flags.dev_mode, "warnoptions": sys.warnoptions},
         "version": list(sys.version_info[:3]),
         "cwd": os.getcwd(),
         "environ": dict(os.environ),

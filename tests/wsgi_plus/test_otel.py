@@ -29,7 +29,7 @@ from opentelemetry.semconv.attributes import (
     url_attributes,
 )
 from wsgi_plus import blocking, offload, suspends, wait
-from wsgi_plus._places import INNER, Place, place_of
+from wsgi_plus._places import Place, place_of
 from wsgi_plus.otel import route, traced
 from wsgi_plus.testing import Client, Request
 
@@ -441,10 +441,11 @@ def delegates(items: Any) -> Iterator[Any]:
 class Naming:
     """Two generators in it, and it says which."""
 
+    __wsgi_plus_inner__ = "items"
+
     def __init__(self, items: Any) -> None:
         self.other = waits(None)
         self.items = items
-        setattr(self, INNER, items)
 
     def __iter__(self) -> Any:
         return self
