@@ -403,8 +403,8 @@ cppcheck: $(PYFACTS) $(EMBEDDED) ## cppcheck
 layers: ## includes follow the layers of spec/internals/architecture.md, and no circle between files
 	@scripts/check-layers
 
-model: ## the scheduler's models with spin, and the faults seeded in them: under a minute
-	scripts/model
+model: ## the scheduler's models with spin, and the faults seeded in them: two minutes (MODEL=--quick: not the faults)
+	scripts/model $(MODEL)
 
 SCRIPTS_OF_PYTHON := $(shell grep -l '^\#!/usr/bin/env python3' scripts/* scripts/*/* 2>/dev/null)
 
@@ -430,7 +430,7 @@ check: ## everything, what is quick to find first
 	$(MAKE) -j2 format layers lint tsa tests
 	$(MAKE) unit instructions
 	$(MAKE) interleave
-	$(MAKE) model
+	$(MAKE) model MODEL=--quick
 	$(MAKE) system
 	$(MAKE) -j2 -Otarget wheel-tests operations
 	$(MAKE) -j4 -Otarget soak abuse static pythons SOAK_SECONDS=45 ABUSE=--quick
