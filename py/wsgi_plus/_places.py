@@ -68,7 +68,7 @@ def place_of(iterator: object) -> Place | None:
 
 def _is_suspended(at: Any) -> bool:
     """A generator's frame is there from its making to its end."""
-    return isinstance(at, GeneratorType) and not at.gi_running and hasattr(at.gi_frame, "f_lineno")
+    return issubclass(type(at), GeneratorType) and not at.gi_running and hasattr(at.gi_frame, "f_lineno")
 
 
 def _is_of_library(generator: Any) -> bool:
@@ -81,7 +81,7 @@ def _named(at: object) -> Any:
     name: object = next((vars(kind)[INNER] for kind in type(at).__mro__ if INNER in vars(kind)), None)
     try:
         return object.__getattribute__(at, name) if isinstance(name, str) else None
-    except AttributeError:
+    except Exception:  # a property's: it is the application's, and this is only asked for a place
         return None
 
 
@@ -106,7 +106,7 @@ def _hunt(start: object, known: list[Any]) -> Any:
     while ahead and looked < WIDEST:
         held: Any
         for held in gc.get_referents(ahead.popleft()):
-            if id(held) in seen or isinstance(held, _CLOSED) or _is_large(held):
+            if id(held) in seen or issubclass(type(held), _CLOSED) or _is_large(held):
                 continue
             looked += 1
             seen.add(id(held))

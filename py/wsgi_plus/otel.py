@@ -36,7 +36,7 @@ from opentelemetry import context, propagate, trace
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
-from ._places import place_of
+from ._places import Place, place_of
 from ._route import listening, tell_route
 from ._types import Application, Environ, is_future
 
@@ -124,7 +124,12 @@ class _Request:
             written = start_response(status, *args)
             self._status = int(status[:3])  # the server has looked at it
             self._route = self._route or _route_of_werkzeug(self._environ)  # which Flask will take away
-            return written
+
+            def write(data: bytes) -> Any:
+                self.begun = self.begun or bool(data)  # now the status is sent
+                return written(data)
+
+            return write
 
         return start
 
@@ -166,6 +171,8 @@ class _Request:
 
 class _Body:
     """The items of the application, on their way to the server."""
+
+    __wsgi_plus_inner__ = "_items"  # for a server that shows where requests wait
 
     def __init__(self, request: _Request, iterable: Iterable[Any]) -> None:
         self._request = request
@@ -210,9 +217,15 @@ class _Body:
             self._request.begun = True
         return item
 
+    def _place(self) -> Place | None:
+        try:
+            return place_of(self._items)
+        except Exception:  # what is guessed at may end in another thread; the request is not to fail for it
+            return None
+
     def _park(self) -> None:
         where: dict[str, str | int | bool] = {}
-        place = place_of(self._items) if self._parks < EVENTS else None
+        place = self._place() if self._parks < EVENTS else None
         if place is not None:
             where = {
                 "code.file.path": place.file,

@@ -30,26 +30,45 @@ static unsigned character(const unsigned char *p, uint32_t *code)
 static bool is_odd(uint32_t code)
 {
     return code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0x200b && code <= 0x200f) ||
-           (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x206f) || code == 0xfeff;
+           (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x206f) || code == 0xfeff || code == 0xad ||
+           code == 0x34f || code == 0x61c || code == 0x180e || (code >= 0xfff9 && code <= 0xfffb) ||
+           (code >= 0xe0000 && code <= 0xe007f);
 }
 
 static void put_bytes(struct fm_buf *to, const unsigned char *p, unsigned n, const char *backslash)
 {
-    for (unsigned i = 0; i < n; i++)
-        fm_buf_printf(to, "%sx%02x", backslash, p[i]);
+    static const char digits[] = "0123456789abcdef";
+    for (unsigned i = 0; i < n; i++) {
+        char hex[3] = {'x', digits[p[i] >> 4], digits[p[i] & 15]};
+        fm_buf_puts(to, backslash);
+        fm_buf_append(to, hex, sizeof hex);
+    }
+}
+
+/* How many characters from p on are the same in all of them. */
+static size_t plain(const unsigned char *p)
+{
+    size_t n = 0;
+    while (p[n] >= 0x20 && p[n] < 0x7f && !strchr("<>&'\"\\", p[n]))
+        n++;
+    return n;
 }
 
 void fm_escape_json(struct fm_buf *to, const char *text)
 {
     uint32_t code;
     for (const unsigned char *p = (const unsigned char *)text; *p;) {
+        size_t same = plain(p);
+        fm_buf_append(to, p, same);
+        p += same;
+        if (!*p)
+            break;
         unsigned n = character(p, &code);
-        if (n == 0)
-            put_bytes(to, p, 1, "\\\\");
+        if (n == 0 || (code >= 0x10000 && is_odd(code)))
+            put_bytes(to, p, n ? n : 1, "\\\\");
         else if (code == '"' || code == '\\')
             fm_buf_printf(to, "\\%c", (char)code);
-        else if ((code < 0x80 && strchr("<>&'", (int)code)) ||
-                 (code < 0x10000 && is_odd(code))) /* also where it is put into a page */
+        else if ((code < 0x80 && strchr("<>&'", (int)code)) || is_odd(code)) /* also where it is put into a page */
             fm_buf_printf(to, "\\u%04x", (unsigned)code);
         else
             fm_buf_append(to, p, n);
@@ -61,6 +80,11 @@ void fm_escape_html(struct fm_buf *to, const char *text)
 {
     uint32_t code;
     for (const unsigned char *p = (const unsigned char *)text; *p;) {
+        size_t same = plain(p);
+        fm_buf_append(to, p, same);
+        p += same;
+        if (!*p)
+            break;
         unsigned n = character(p, &code);
         if (n == 0 || is_odd(code))
             put_bytes(to, p, n ? n : 1, "\\");
@@ -76,6 +100,11 @@ void fm_escape_text(struct fm_buf *to, const char *text)
 {
     uint32_t code;
     for (const unsigned char *p = (const unsigned char *)text; *p;) {
+        size_t same = plain(p);
+        fm_buf_append(to, p, same);
+        p += same;
+        if (!*p)
+            break;
         unsigned n = character(p, &code);
         if (n == 0 || is_odd(code))
             put_bytes(to, p, n ? n : 1, "\\");

@@ -166,8 +166,8 @@ static void put_oldest(struct fm_buf *to, const struct fm_status *s)
             put_place(to, r->place);
     }
     fm_buf_puts(to, "</table>");
-    if (s->more > 0)
-        fm_buf_printf(to, "<p>%llu more</p>", (unsigned long long)s->more);
+    if (s->more + (s->nrequests - n) > 0)
+        fm_buf_printf(to, "<p>%llu more</p>", (unsigned long long)s->more + (s->nrequests - n));
 }
 
 void fm_render_html(struct fm_buf *to, const struct fm_status *s)

@@ -215,8 +215,9 @@ static void say_health(struct fm_buf *to, const struct fm_status *s)
 
 static void say_oldest(struct fm_buf *to, const struct fm_status *s)
 {
+    unsigned i = 0;
     fm_buf_puts(to, "\nOLDEST REQUESTS\n");
-    for (unsigned i = 0; i < s->nrequests && fm_buf_size(to) < FULL; i++) {
+    for (; i < s->nrequests && fm_buf_size(to) < FULL; i++) {
         const struct fm_status_request *r = &s->requests[i];
         fm_buf_printf(to, "%10llu  %-13s", (unsigned long long)r->number, fm_status_state_name(r->state));
         put_age(to, r->age);
@@ -224,8 +225,8 @@ static void say_oldest(struct fm_buf *to, const struct fm_status *s)
         say_request(to, r);
         fm_buf_puts(to, "\n");
     }
-    if (s->more > 0)
-        fm_buf_printf(to, "%llu more\n", (unsigned long long)s->more);
+    if (s->more + (s->nrequests - i) > 0)
+        fm_buf_printf(to, "%llu more\n", (unsigned long long)s->more + (s->nrequests - i));
 }
 
 void fm_render_text(struct fm_buf *to, const struct fm_status *s)

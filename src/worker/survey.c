@@ -44,6 +44,8 @@ static void look_at(struct fm_http1 *c, void *arg) FM_UNCHECKED
     struct fm_task *t = &c->exchange.call.task;
     uint64_t then = state == FM_STATUS_SENDING && x->sending ? x->sending_since
                                                              : atomic_load_explicit(&t->since, memory_order_relaxed);
+    if (then == 0)
+        then = l->now; /* it was queued in this turn of the loop, and gets its time when the turn is over */
     struct fm_status_seen seen = {
         .number = x->number,
         .age = time_since(x->begun, l->now),

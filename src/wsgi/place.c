@@ -66,6 +66,8 @@ static bool is_suspended(PyObject *gen)
 
 static bool read_line(PyObject *gen, struct fm_line *line)
 {
+    if (!is_suspended(gen))
+        return false;
     PyFrameObject *frame = (PyFrameObject *)PyObject_GetAttr(gen, fm_wsgi.name[FM_N_gi_frame]);
     bool has = frame && PyFrame_Check((PyObject *)frame);
     if (has) {
@@ -214,7 +216,7 @@ static PyObject *look_behind(PyObject *from, PyObject *const *known, unsigned nk
 /* ---- the way inwards ---- */
 
 struct way {
-    PyObject *generator[CHAIN]; /* to be compared only, but for the last */
+    PyObject *generator[CHAIN]; /* references: what is asked on the way may drop the application's */
     struct fm_line line[CHAIN]; /* with references to the code */
     bool guessed[CHAIN];
     unsigned n;
@@ -230,7 +232,7 @@ static PyObject *follow(struct way *w, PyObject *gen, bool guessed)
 {
     Py_INCREF(gen);
     while (w->n < CHAIN && read_line(gen, &w->line[w->n])) {
-        w->generator[w->n] = gen;
+        w->generator[w->n] = Py_NewRef(gen);
         w->guessed[w->n++] = guessed;
         PyObject *inner = yields_from(gen);
         if (!inner)
@@ -303,13 +305,14 @@ static unsigned innermost_own(const struct way *w)
 
 /* ---- its number ---- */
 
-static struct slot *slot_of(struct fm_place_table *t, const struct fm_line *line, bool guessed)
+/* *number: that of the line, or 0: it has none so far, and the slot may be another line's by now. */
+static struct slot *slot_of(struct fm_place_table *t, const struct fm_line *line, bool guessed, uint16_t *number)
 {
     uintptr_t hash = ((uintptr_t)line->code >> 4) * 31 + (uintptr_t)line->at * 7 + guessed;
     for (;; hash++) {
         struct slot *s = &t->slot[hash % SLOTS];
-        if (atomic_load_explicit(&s->number, memory_order_acquire) == 0 ||
-            (s->code == line->code && s->at == line->at && s->guessed == guessed))
+        *number = atomic_load_explicit(&s->number, memory_order_acquire);
+        if (*number == 0 || (s->code == line->code && s->at == line->at && s->guessed == guessed))
             return s;
     }
 }
@@ -329,8 +332,8 @@ static uint16_t add_place(struct fm_place_table *t, const struct fm_line *line, 
         PyErr_Clear(); /* a name that is no text, or no memory */
     int number = PyCode_Addr2Line(code, line->at);
     fm_mutex_lock(&fm_wsgi.lock);
-    struct slot *s = slot_of(t, line, guessed); /* another thread may have added it */
-    uint16_t place = atomic_load_explicit(&s->number, memory_order_relaxed);
+    uint16_t place;
+    struct slot *s = slot_of(t, line, guessed, &place); /* another thread may have added it */
     if (place == 0)
         place = fm_places_add(file ? file : "?", function ? function : "?", number > 0 ? (unsigned)number : 0, guessed);
     if (place != 0 && atomic_load_explicit(&s->number, memory_order_relaxed) == 0) {
@@ -353,13 +356,16 @@ uint16_t fm_place_of(struct fm_run *run)
     find_way(t, &w, run->iterator);
     if (w.n > 0) {
         unsigned shown = innermost_own(&w);
-        const struct slot *s = slot_of(t, &w.line[shown], w.guessed[shown]);
-        place = atomic_load_explicit(&s->number, memory_order_relaxed); /* by acquire, in slot_of */
+        slot_of(t, &w.line[shown], w.guessed[shown], &place);
         if (place == 0)
             place = add_place(t, &w.line[shown], w.guessed[shown]);
     }
-    for (unsigned i = 0; i < w.n; i++)
+    for (unsigned i = 0; i < w.n; i++) {
         Py_DECREF(w.line[i].code);
+        Py_DECREF(w.generator[i]);
+    }
+    if (w.n > 0)
+        fm_child_check(); /* the last reference may have been ours */
     return place;
 }
 
