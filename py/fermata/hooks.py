@@ -3,6 +3,7 @@ arbiter, each of which executes the file for its functions."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import json
@@ -269,11 +270,12 @@ def serve(fd: int) -> int:
     """Calls the hooks that lines from fd name, in their order, and answers each with a byte, until the other side
     closes.  The exit code."""
     os.set_inheritable(fd, False)
-    with open(fd, "rb") as lines:
+    with open(fd, "rb") as lines, contextlib.suppress(ConnectionError):
         for line in lines:
             name, *numbers = line.decode().split()
             call(name, *map(int, numbers))
             sys.stdout.flush()
             sys.stderr.flush()
-            os.write(fd, b"\n")
+            with contextlib.suppress(ConnectionError):  # another file is read: what was told before is called still
+                os.write(fd, b"\n")
     return 0

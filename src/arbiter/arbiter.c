@@ -22,6 +22,7 @@
 #include "fermata/util/buf.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
+#include "fermata/util/fds.h"
 #include "fermata/util/log.h"
 #include "fermata/util/statsd.h"
 #include "fermata/util/version.h"
@@ -348,8 +349,11 @@ static int start_admin(struct arbiter *a) FM_ON_LOOP
     const struct fm_options *o = a->options;
     struct fm_admin_source source;
     char url[FM_ADDR_TEXT];
-    if (!o->has_admin)
+    if (!o->has_admin) {
+        fm_fds_close(a->state.admin_fd); /* of the program before */
+        a->state.admin_fd = -1;
         return 0;
+    }
     a->pages = (struct fm_pages){o, &a->roster, &a->children, fm_now()};
     fm_pages_source(&a->pages, &source);
     fm_timers_define(&a->loop.timers, FM_T_ACCEPT, FM_SEC / 4, fm_listener_retry);
@@ -361,6 +365,8 @@ static int start_admin(struct arbiter *a) FM_ON_LOOP
     int err = fm_admin_start(a->admin, &a->loop, FM_T_ADMIN, FM_T_ACCEPT);
     if (err != 0) {
         fm_log(FM_LOG_CRITICAL, "--admin-bind: %s", fm_strerror(err));
+        fm_admin_free(a->admin);
+        a->admin = NULL;
         return err;
     }
     fm_admin_url(a->admin, url);
@@ -456,6 +462,15 @@ static void prepare(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
     a->upgrade = (struct fm_upgrade){.state = &a->state, .argv = argv, .directory = directory};
 }
 
+/* A program that has taken over has workers that serve: it does not end them for what it can go on without. */
+static int or_without(const struct arbiter *a, int err, const char *what)
+{
+    if (err == 0 || !a->resumed.any || a->resumed.check)
+        return err;
+    fm_error("SIGUSR2: going on without %s", what);
+    return 0;
+}
+
 static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
 {
     const struct fm_options *o = a->options;
@@ -480,11 +495,11 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
     if (err == 0 && a->resumed.check)
         fm_resumed_say_good(&a->resumed);
     if (err == 0)
-        err = start_admin(a);
+        err = or_without(a, start_admin(a), "an admin port");
     if (err == 0 && o->pidfile)
-        err = fm_pidfile_write(o->pidfile);
+        err = or_without(a, fm_pidfile_write(o->pidfile), "a pid file");
     if (err == 0 && o->reload)
-        err = start_watch(a);
+        err = or_without(a, start_watch(a), "--reload");
     for (unsigned i = 0; i < a->conns.nbound; i++)
         a->children.handed.listeners[a->children.handed.nlisteners++] = a->conns.bound[i].listener.fd;
     prepare_reload(a, argv, directory);

@@ -381,6 +381,12 @@ void fm_children_count_one(struct fm_children *c, pid_t pid, struct fm_counters_
         fm_counters_add(sum, child->counters, blocks_of(child));
 }
 
+bool fm_children_is_counted(const struct fm_children *c, pid_t pid)
+{
+    const struct fm_child *child = pid > 0 ? find((struct fm_children *)(uintptr_t)c, pid) : NULL;
+    return child && child->counters;
+}
+
 uint64_t fm_children_requests(struct fm_children *c, pid_t pid)
 {
     struct fm_counters_sum sum;

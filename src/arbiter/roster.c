@@ -299,7 +299,7 @@ static void start_missing(struct fm_roster *r, uint64_t now, uint64_t *next)
     struct tally t = tally(r);
     unsigned serving = t.ready + t.old_ready;
     unsigned at_once = t.old_ready == 0 ? r->wanted : serving < r->wanted && r->proven ? r->wanted - serving : 1;
-    if (t.ready > 0 && serving > r->wanted)
+    if ((t.ready > 0 || r->proven) && serving > r->wanted)
         return; /* an old one waits for its turn to drain */
     for (unsigned slot = 0; slot < r->wanted && t.loading < at_once && t.loading + t.ready < r->wanted; slot++)
         if (!has_current(r, slot) && start_in(r, slot, now, next))
@@ -314,7 +314,7 @@ static void end_spare(struct fm_roster *r, uint64_t now, uint64_t *next)
         unsigned serving = t.ready + t.old_ready;
         if (t.stuck > 0 && serving >= r->wanted)
             w = last_of(r, LOST);
-        else if (t.old_loading > 0 || (t.old_ready > 0 && serving > r->wanted && t.ready > 0))
+        else if (t.old_loading > 0 || (t.old_ready > 0 && serving > r->wanted && (t.ready > 0 || r->proven)))
             w = last_of(r, OLD);
         else if (t.ready + t.loading > r->wanted)
             w = last_of(r, CURRENT);

@@ -69,6 +69,8 @@ static bool look(struct fm_supervisor *s, unsigned place, bool waiting, uint64_t
 {
     const struct fm_roster_worker *w = &s->roster->workers[place];
     struct fm_counters_sum sum;
+    if (!fm_children_is_counted(s->children, w->pid))
+        return false; /* whether its loop turns cannot be told */
     fm_children_count_one(s->children, w->pid, &sum);
     bool matters = waiting || (int64_t)sum.cell[FM_C_CONNS] > 0;
     switch (fm_vigil_look(&s->vigils[place], w->pid, sum.cell[FM_C_TURNS], matters, s->options->timeout, now)) {

@@ -244,12 +244,12 @@ def test_nobody_listens(serve_by_command):
 
 def test_late(serve_by_command, toy):
     """Before the first token it is a 504, later an event; the generation is cancelled."""
-    server = serve_by_command(toy.url, patience=0.3)
+    server = serve_by_command(toy.url, patience=1.5)  # in which it has to come to the model
     answer = server.get("/generate?prompt=hang=0")
     assert (answer.status, answer.reason) == (504, "Gateway Timeout")
     toy.wait(cancelled=1, open=0)
     said = events(server.get("/generate?prompt=ms=1+hang=2").text)
-    assert said == [*story(2), ("error", {"status": 504, "why": "the model kept silent for 0.3 s"})]
+    assert said == [*story(2), ("error", {"status": 504, "why": "the model kept silent for 1.5 s"})]
     toy.wait(cancelled=2, open=0)
 
 

@@ -107,6 +107,21 @@ def wait_notes(server, name: str, number: int) -> list[list]:
 # ---- which process, and when ----
 
 
+def test_another_file_meanwhile(start):
+    """What the process of the file before was told is called to the end."""
+    text = NOTES + "import time\ndef child_exit(server, worker):\n    time.sleep(1)\n    note('ended', worker.pid)\n"
+    server = start(text, "--workers", "3")
+    gone = wait_ready(server, 3)[:2]
+    for pid in gone:
+        os.kill(pid, signal.SIGKILL)
+        server.wait_log(rf"pid {pid}\) was ended by signal 9", within=LONG)
+    server.config.write_text(text + "# another one\n")
+    server.signal(signal.SIGHUP)
+    server.wait_log("all workers are of the new generation", within=LONG)
+    eventually(lambda: {note[2] for note in server.notes("ended")} >= {*gone}, "both are told of", within=LONG)
+    assert "BrokenPipeError" not in server.log()
+
+
 def test_a_process_by_itself_calls_all(start):
     """In gunicorn's order, all in the one process that there is."""
     server = start(ALL, "--threads", "3")

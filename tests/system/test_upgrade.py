@@ -32,7 +32,7 @@ def site(launch, tmp_path):
         new.chmod(0o755)
         new.rename(program)
 
-    def start(*options: str, workers: int = 2, real: bool = False, **more):
+    def start(*options: str, workers: int = 2, real: bool = False, admin: bool = True, **more):
         if real:
             shutil.copy(fermata(), program)
         else:
@@ -42,13 +42,14 @@ def site(launch, tmp_path):
             "workers:app",
             *("--workers", str(workers), "--graceful-timeout", "10", *options),
             program=[str(program)],
-            admin=True,
+            admin=admin,
             env=env,
             **more,
         )
         server.program, server.install, server.broken = program, install, tmp_path / "broken"
         server.executed = lambda: (tmp_path / "executed").read_text().split()
-        wait_ready(server, workers)
+        if admin:
+            wait_ready(server, workers)
         return server
 
     return start
@@ -391,6 +392,39 @@ def test_with_another_address(site, tmp_path):
     assert f"--bind http://127.0.0.1:{port} is not open" in server.log()
     with Connection(address) as c:
         assert c.request("GET", "/who").status == 200
+
+
+def test_with_what_it_can_go_on_without(site, tmp_path):
+    """An admin port that is taken, a pid file that cannot be: the workers serve, and the log says so."""
+    config = tmp_path / "conf.py"
+    config.write_text("")
+    server = site("-c", str(config), admin=False)
+    assert server.get("/who", timeout=LONG).status == 200
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        pidfile, bind = str(tmp_path / "no/such/pid"), f"127.0.0.1:{taken.getsockname()[1]}"
+        config.write_text(f"pidfile = {pidfile!r}\nadmin_bind = {bind!r}\n")
+        server.signal(signal.SIGUSR2)
+        taken_over(server)
+        server.wait_log("going on without a pid file", within=LONG)
+        server.wait_log("going on without an admin port", within=LONG)
+        server.wait_log("all workers are of the new generation", within=LONG)
+    assert server.get("/who").status == 200
+
+
+def test_an_admin_port_that_is_wanted_no_more(site, tmp_path):
+    """It is closed, and no worker has it."""
+    config = tmp_path / "conf.py"
+    config.write_text("admin_bind = '127.0.0.1:0'\n")
+    server = site("-c", str(config), admin=False)
+    address = eventually(server.admin_address, "the admin port is open", within=LONG)
+    assert server.get("/who", timeout=LONG).status == 200
+    config.write_text("")
+    server.signal(signal.SIGUSR2)
+    taken_over(server)
+    server.wait_log("all workers are of the new generation", within=LONG)
+    with pytest.raises(ConnectionRefusedError):
+        Connection(address)
+    assert server.get("/who").status == 200
 
 
 HOOKS = """

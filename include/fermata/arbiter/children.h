@@ -91,6 +91,9 @@ void fm_children_ages(struct fm_children *c, struct fm_ages_sum *ages) FM_ON_LOO
 /* What one has; all zero if there is none. */
 void fm_children_count_one(struct fm_children *c, pid_t pid, struct fm_counters_sum *sum) FM_ON_LOOP;
 
+/* Can its counters be read?  Not those of another version's worker, which this program has taken over. */
+bool fm_children_is_counted(const struct fm_children *c, pid_t pid) FM_ON_LOOP;
+
 /* How many requests one has answered. */
 uint64_t fm_children_requests(struct fm_children *c, pid_t pid) FM_ON_LOOP;
 

@@ -165,7 +165,7 @@ inline end_spare()
 #ifdef FAULT_DRAIN_FIRST
             :: old_loading > 0 || old_ready > 0 -> find_last(1)
 #else
-            :: old_loading > 0 || (old_ready > 0 && ready > 0 && serving > wanted) -> find_last(1)
+            :: old_loading > 0 || (old_ready > 0 && (ready > 0 || proven) && serving > wanted) -> find_last(1)
 #endif
             :: else ->
                 if
@@ -218,7 +218,7 @@ inline start_missing()
     tally();
     at_once = (old_ready == 0 -> wanted : (proven && ready + old_ready < wanted -> wanted - ready - old_ready : 1));
 #ifdef LIMIT
-    at_once = (ready > 0 && ready + old_ready > wanted -> 0 : at_once); /* an old one waits for its turn to drain */
+    at_once = ((ready > 0 || proven) && ready + old_ready > wanted -> 0 : at_once); /* an old one waits for its turn to drain */
 #endif
     for (s : 0 .. MOST - 1) {
         there = false;

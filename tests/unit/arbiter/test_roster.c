@@ -742,6 +742,28 @@ static void test_no_room_for_any(void **state)
     assert_int_equal(count(FM_WORKER_READY), 4);
 }
 
+/* New ones that are spent themselves while no old one may drain do not become ever more. */
+static void test_spent_without_room(void **state)
+{
+    (void)state;
+    serve(4);
+    for (int i = 0; i < 4; i++) {
+        fm_roster_reload(&w.r, w.now);
+        tick();
+        ready(w.last);
+    }
+    for (int i = 0; i < 20 && count(FM_WORKER_LOADING) > 0; i++)
+        ready(w.last);
+    assert_int_equal(count(FM_WORKER_READY), 5);
+    for (int i = 0; i < 20; i++) {
+        fm_roster_mark(&w.r, w.last, FM_WHY_REQUESTS, w.now);
+        tick();
+        if (count(FM_WORKER_LOADING) > 0)
+            ready(w.last);
+        assert_true(count(FM_WORKER_READY) <= 5);
+    }
+}
+
 /* A stop leaves those that drain already no more time than the others. */
 static void test_stop_while_draining(void **state)
 {
@@ -933,6 +955,7 @@ int main(void)
         cmocka_unit_test(test_too_many_drain),
         cmocka_unit_test(test_too_many_load),
         cmocka_unit_test(test_no_room_for_any),
+        cmocka_unit_test(test_spent_without_room),
         cmocka_unit_test(test_stop_while_draining),
         cmocka_unit_test(test_what_is_remembered),
         cmocka_unit_test(test_the_result_of_a_reload),
