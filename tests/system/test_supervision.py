@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 from harness.client import NoResponse, Truncated
-from harness.limits import LONG, SANITIZED, TSAN, eventually, never, timeout
+from harness.limits import LONG, SANITIZED, SLOW, TSAN, eventually, never, timeout
 from harness.process import Process
 from harness.workers import pids, wait_ready
 
@@ -412,7 +412,7 @@ def test_reloads_one_upon_the_other(site):
         asked = []
         for number in range(1, 6):
             before = pids(server)
-            asked.append(stack.enter_context(server.begin("/hold?seconds=2", timeout=LONG)))
+            asked.append(stack.enter_context(server.begin(f"/hold?seconds={5 * SLOW:g}", timeout=2 * LONG)))
             server.admin.wait_in_flight("running", number)
             server.signal(signal.SIGHUP)
             eventually(lambda b=before: pids(server) - b, "another one serves", within=LONG)
