@@ -54,7 +54,10 @@ static size_t plain(const unsigned char *p)
     return n;
 }
 
-void fm_escape_json(struct fm_buf *to, const char *text)
+/* Puts a character that is not plain: n bytes at p, or 0 where one byte is no UTF-8. */
+typedef void put_fn(struct fm_buf *to, const unsigned char *p, unsigned n, uint32_t code);
+
+static void escape(struct fm_buf *to, const char *text, put_fn *put)
 {
     uint32_t code;
     for (const unsigned char *p = (const unsigned char *)text; *p;) {
@@ -64,52 +67,41 @@ void fm_escape_json(struct fm_buf *to, const char *text)
         if (!*p)
             break;
         unsigned n = character(p, &code);
-        if (n == 0 || (code >= 0x10000 && is_odd(code)))
-            put_bytes(to, p, n ? n : 1, "\\\\");
-        else if (code == '"' || code == '\\')
-            fm_buf_printf(to, "\\%c", (char)code);
-        else if ((code < 0x80 && strchr("<>&'", (int)code)) || is_odd(code)) /* also where it is put into a page */
-            fm_buf_printf(to, "\\u%04x", (unsigned)code);
-        else
-            fm_buf_append(to, p, n);
+        put(to, p, n, code);
         p += n ? n : 1;
     }
 }
 
-void fm_escape_html(struct fm_buf *to, const char *text)
+static void put_json(struct fm_buf *to, const unsigned char *p, unsigned n, uint32_t code)
 {
-    uint32_t code;
-    for (const unsigned char *p = (const unsigned char *)text; *p;) {
-        size_t same = plain(p);
-        fm_buf_append(to, p, same);
-        p += same;
-        if (!*p)
-            break;
-        unsigned n = character(p, &code);
-        if (n == 0 || is_odd(code))
-            put_bytes(to, p, n ? n : 1, "\\");
-        else if (code < 0x80 && strchr("<>&'\"", (int)code))
-            fm_buf_printf(to, "&#%u;", (unsigned)code);
-        else
-            fm_buf_append(to, p, n);
-        p += n ? n : 1;
-    }
+    if (n == 0 || (code >= 0x10000 && is_odd(code)))
+        put_bytes(to, p, n ? n : 1, "\\\\");
+    else if (code == '"' || code == '\\')
+        fm_buf_printf(to, "\\%c", (char)code);
+    else if ((code < 0x80 && strchr("<>&'", (int)code)) || is_odd(code)) /* also where it is put into a page */
+        fm_buf_printf(to, "\\u%04x", (unsigned)code);
+    else
+        fm_buf_append(to, p, n);
 }
 
-void fm_escape_text(struct fm_buf *to, const char *text)
+static void put_text(struct fm_buf *to, const unsigned char *p, unsigned n, uint32_t code)
 {
-    uint32_t code;
-    for (const unsigned char *p = (const unsigned char *)text; *p;) {
-        size_t same = plain(p);
-        fm_buf_append(to, p, same);
-        p += same;
-        if (!*p)
-            break;
-        unsigned n = character(p, &code);
-        if (n == 0 || is_odd(code))
-            put_bytes(to, p, n ? n : 1, "\\");
-        else
-            fm_buf_append(to, p, n);
-        p += n ? n : 1;
-    }
+    if (n == 0 || is_odd(code))
+        put_bytes(to, p, n ? n : 1, "\\");
+    else
+        fm_buf_append(to, p, n);
 }
+
+static void put_html(struct fm_buf *to, const unsigned char *p, unsigned n, uint32_t code)
+{
+    if (n == 1 && strchr("<>&'\"", (int)code))
+        fm_buf_printf(to, "&#%u;", (unsigned)code);
+    else
+        put_text(to, p, n, code);
+}
+
+void fm_escape_json(struct fm_buf *to, const char *text) { escape(to, text, put_json); }
+
+void fm_escape_html(struct fm_buf *to, const char *text) { escape(to, text, put_html); }
+
+void fm_escape_text(struct fm_buf *to, const char *text) { escape(to, text, put_text); }

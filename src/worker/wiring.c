@@ -33,8 +33,13 @@ static void wake_loop(void *ctx) { fm_loop_wake(&((struct fm_worker *)ctx)->loop
 
 static void take_gil(void *ctx, struct fm_thread *thread) FM_UNCHECKED
 {
-    (void)thread;
+    (void)ctx, (void)thread;
     fm_gil_take(fm_interp_thread_state());
+}
+
+static void take_gil_and_watch(void *ctx, struct fm_thread *thread) FM_UNCHECKED
+{
+    take_gil(ctx, thread);
     fm_gil_watch(ctx);
 }
 
@@ -72,6 +77,10 @@ static bool flush_held(void *ctx, struct fm_task *task, uint64_t since)
 static void be_busy(void *ctx, bool busy) FM_UNCHECKED { fm_health_busy(ctx, busy); }
 
 static const struct fm_sched_ops sched_ops = {poll_loop, wake_loop, take_gil, drop_gil, step, flush_held, be_busy};
+
+/* Of a Python that has no GIL as long as no library turns it on. */
+static const struct fm_sched_ops sched_ops_watching = {poll_loop,  wake_loop, take_gil_and_watch, drop_gil, step,
+                                                       flush_held, be_busy};
 
 void fm_wiring_pool_thread(void *worker, unsigned index) FM_UNCHECKED
 {
@@ -161,9 +170,10 @@ static void have_client(struct fm_service *service) FM_UNCHECKED
 
 int fm_wiring_make(struct fm_worker *w)
 {
+    const struct fm_sched_ops *ops = fm_interp_is_free_threaded() ? &sched_ops_watching : &sched_ops;
     int err = fm_loop_init(&w->loop);
     if (err == 0)
-        err = fm_sched_init(&w->sched, w->options->threads, &sched_ops, w);
+        err = fm_sched_init(&w->sched, w->options->threads, ops, w);
     if (err != 0) {
         fm_log(FM_LOG_CRITICAL, "cannot set up the event loop: %s", fm_strerror(err));
         return err;

@@ -717,10 +717,9 @@ static unsigned served(void)
     return n;
 }
 
-/* Until there is room no more are started: a new one beside each old one would be twice as many. */
-static void test_no_room_for_any(void **state)
+/* Of four workers as many drain as may, so that a new one serves beside those that are still to. */
+static void fill(void)
 {
-    (void)state;
     serve(4);
     for (int i = 0; i < 4; i++) {
         fm_roster_reload(&w.r, w.now);
@@ -729,6 +728,13 @@ static void test_no_room_for_any(void **state)
     }
     for (int i = 0; i < 20 && count(FM_WORKER_LOADING) > 0; i++)
         ready(w.last);
+}
+
+/* Until there is room no more are started: a new one beside each old one would be twice as many. */
+static void test_no_room_for_any(void **state)
+{
+    (void)state;
+    fill();
     assert_int_equal(served(), DRAINING);
     assert_int_equal(count(FM_WORKER_READY), 5);
     for (int i = 0; i < 20 && w.r.reload != FM_RELOAD_DONE; i++) {
@@ -746,14 +752,7 @@ static void test_no_room_for_any(void **state)
 static void test_spent_without_room(void **state)
 {
     (void)state;
-    serve(4);
-    for (int i = 0; i < 4; i++) {
-        fm_roster_reload(&w.r, w.now);
-        tick();
-        ready(w.last);
-    }
-    for (int i = 0; i < 20 && count(FM_WORKER_LOADING) > 0; i++)
-        ready(w.last);
+    fill();
     assert_int_equal(count(FM_WORKER_READY), 5);
     for (int i = 0; i < 20; i++) {
         fm_roster_mark(&w.r, w.last, FM_WHY_REQUESTS, w.now);
