@@ -29,7 +29,7 @@ MODULE := $(filter module,$(FLAVOR))
 SRCS   := $(filter-out $(if $(MODULE),src/embedding.c src/py/embed.c,src/extension.c src/py/host.c),$(ALLSRCS))
 OBJS   := $(SRCS:src/%.c=$(O)/obj/%.o)
 LIBOBJS := $(filter-out $(addprefix $(O)/obj/,main.o embedding.o extension.o),$(OBJS))
-NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addprefix $(O)/obj/arbiter/,arbiter.o children.o launch.o zygotes.o hooks.o reconfigure.o pages.o supervise.o notices.o state.o upgrade.o),$(LIBOBJS))
+NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addprefix $(O)/obj/arbiter/,arbiter.o children.o launch.o zygotes.o hooks.o reconfigure.o pages.o port.o supervise.o notices.o state.o upgrade.o),$(LIBOBJS))
 
 SAN.release :=
 SAN.debug   := -DFM_DEBUG

@@ -360,7 +360,12 @@ struct fm_admin *fm_admin_adopt(int fd, const struct fm_admin_source *source)
     return NULL;
 }
 
-int fm_admin_fd(const struct fm_admin *a) { return a->listener.fd; }
+const struct fm_listener *fm_admin_listener(const struct fm_admin *a) { return &a->listener; }
+
+void fm_admin_take_path(struct fm_admin *a, const struct fm_listener *before)
+{
+    fm_listener_take_path(&a->listener, before);
+}
 
 struct fm_admin *fm_admin_new(const struct fm_addr *addr, bool only_ipv6, const struct fm_admin_source *source)
 {

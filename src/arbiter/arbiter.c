@@ -13,16 +13,15 @@
 #include "fermata/arbiter/hooks.h"
 #include "fermata/arbiter/notices.h"
 #include "fermata/arbiter/pages.h"
+#include "fermata/arbiter/port.h"
 #include "fermata/arbiter/reconfigure.h"
 #include "fermata/arbiter/roster.h"
 #include "fermata/arbiter/supervise.h"
 #include "fermata/arbiter/usage.h"
 #include "fermata/arbiter/watch.h"
-#include "fermata/server/timeouts.h"
 #include "fermata/util/buf.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
-#include "fermata/util/fds.h"
 #include "fermata/util/log.h"
 #include "fermata/util/statsd.h"
 #include "fermata/util/version.h"
@@ -285,7 +284,8 @@ static void upgrade(struct arbiter *a) FM_ON_LOOP
         fm_info("SIGUSR2: %s", a->roster.stopping ? "all is being stopped" : "nothing serves yet");
         return;
     }
-    a->state.admin_fd = a->admin ? fm_admin_fd(a->admin) : -1;
+    a->state.admin = a->admin ? fm_admin_listener(a->admin) : NULL;
+    a->state.admin_fd = a->state.admin ? a->state.admin->fd : -1;
     a->upgrade.admin = a->admin;
     if (fm_children_expects(&a->children)) {
         fm_info("SIGUSR2: a worker is just about to be forked; try again");
@@ -340,38 +340,6 @@ static int take_signals(struct arbiter *a)
         return -errno;
     a->signal_event = event_new(a->loop.base, a->signal_fd, EV_READ | EV_PERSIST, on_signal, a);
     return a->signal_event && event_add(a->signal_event, NULL) == 0 ? 0 : -ENOMEM;
-}
-
-/* ---- the admin port ---- */
-
-static int start_admin(struct arbiter *a) FM_ON_LOOP
-{
-    const struct fm_options *o = a->options;
-    struct fm_admin_source source;
-    char url[FM_ADDR_TEXT];
-    if (!o->has_admin) {
-        fm_fds_close(a->state.admin_fd); /* of the program before */
-        a->state.admin_fd = -1;
-        return 0;
-    }
-    a->pages = (struct fm_pages){o, &a->roster, &a->children, fm_now()};
-    fm_pages_source(&a->pages, &source);
-    fm_timers_define(&a->loop.timers, FM_T_ACCEPT, FM_SEC / 4, fm_listener_retry);
-    fm_timers_define(&a->loop.timers, FM_T_ADMIN, o->keep_alive ? o->keep_alive : 5 * FM_SEC, fm_admin_timeout);
-    a->admin = a->state.admin_fd >= 0 ? fm_admin_adopt(a->state.admin_fd, &source)
-                                      : fm_admin_new(&o->admin, fm_listen_only_ipv6(o, &o->admin), &source);
-    if (!a->admin)
-        return FM_EINVAL;
-    int err = fm_admin_start(a->admin, &a->loop, FM_T_ADMIN, FM_T_ACCEPT);
-    if (err != 0) {
-        fm_log(FM_LOG_CRITICAL, "--admin-bind: %s", fm_strerror(err));
-        fm_admin_free(a->admin);
-        a->admin = NULL;
-        return err;
-    }
-    fm_admin_url(a->admin, url);
-    fm_info("Admin at: %s", url);
-    return 0;
 }
 
 /* ---- life ---- */
@@ -458,7 +426,11 @@ static void prepare(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
     a->children.on_pid = on_pid;
     a->children.ctx = a;
     fm_children_init(&a->children, a->options->threads + 1);
-    a->state = (struct fm_state){&a->roster, &a->children, &a->conns, -1};
+    a->state = (struct fm_state){.roster = &a->roster,
+                                 .children = &a->children,
+                                 .conns = &a->conns,
+                                 .admin_fd = -1,
+                                 .admin_before = {.pinned = -1}};
     a->upgrade = (struct fm_upgrade){.state = &a->state, .argv = argv, .directory = directory};
 }
 
@@ -494,8 +466,9 @@ static int set_up(struct arbiter *a, char **argv, int directory) FM_ON_LOOP
     err = a->resumed.any ? fm_state_read(&a->state, a->resumed.state_fd, o) : fm_listen_open(&a->conns, o);
     if (err == 0 && a->resumed.check)
         fm_resumed_say_good(&a->resumed);
+    a->pages = (struct fm_pages){o, &a->roster, &a->children, fm_now()};
     if (err == 0)
-        err = or_without(a, start_admin(a), "an admin port");
+        err = or_without(a, fm_port_start(&a->admin, &a->pages, &a->loop, &a->state), "an admin port");
     if (err == 0 && o->pidfile)
         err = or_without(a, fm_pidfile_write(o->pidfile), "a pid file");
     if (err == 0 && o->reload)

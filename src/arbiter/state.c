@@ -59,15 +59,12 @@ static void write_children(FILE *f, const struct fm_children *c)
 }
 
 /* A path may have any byte in it, so it is written in hexadecimal digits. */
-static void write_listeners(FILE *f, const struct fm_conns *conns)
+static void write_listener(FILE *f, const char *key, int fd, const struct fm_listener *l)
 {
-    for (unsigned i = 0; i < conns->nbound; i++) {
-        const struct fm_listener *l = &conns->bound[i].listener;
-        fprintf(f, "listener %d %d %" PRIu64 " %" PRIu64 " ", l->fd, l->lent, (uint64_t)l->device, (uint64_t)l->inode);
-        for (const char *c = l->inode ? l->path : ""; *c; c++)
-            fprintf(f, "%02x", (unsigned char)*c);
-        fputs("-\n", f);
-    }
+    fprintf(f, "%s %d %d %" PRIu64 " %" PRIu64 " ", key, fd, l->lent, (uint64_t)l->device, (uint64_t)l->inode);
+    for (const char *c = l->inode ? l->path : ""; *c; c++)
+        fprintf(f, "%02x", (unsigned char)*c);
+    fputs("-\n", f);
 }
 
 int fm_state_write(const struct fm_state *s)
@@ -85,8 +82,11 @@ int fm_state_write(const struct fm_state *s)
     fprintf(f, "fermata %d %ld\n", FORM, (long)getpid());
     write_roster(f, s->roster);
     write_children(f, s->children);
-    write_listeners(f, s->conns);
+    for (unsigned i = 0; i < s->conns->nbound; i++)
+        write_listener(f, "listener", s->conns->bound[i].listener.fd, &s->conns->bound[i].listener);
     fprintf(f, "admin %d\n", s->admin_fd);
+    if (s->admin)
+        write_listener(f, "admin-path", s->admin_fd, s->admin);
     bool failed = ferror(f);
     if (fclose(f) != 0 || failed) {
         close(fd);
@@ -196,19 +196,30 @@ static bool read_path(struct fm_listener *l, const char *hex)
     return *hex == '-';
 }
 
-static bool read_listener(struct fm_state *s, const struct fm_options *o, const char *text)
+/* What write_listener has written, into *l but for the descriptor. */
+static bool read_listener(struct fm_listener *l, int *fd, const char *text)
 {
-    int fd, lent, at = 0;
+    int lent, at = 0;
     uint64_t device, inode;
-    if (sscanf(text, "%d %d %" SCNu64 " %" SCNu64 " %n", &fd, &lent, &device, &inode, &at) != 4 || at == 0 ||
-        s->conns->nbound == FM_MAX_LISTENERS || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 ||
-        fm_listen_adopt(s->conns, o, &fd, 1) != 0)
+    if (sscanf(text, "%d %d %" SCNu64 " %" SCNu64 " %n", fd, &lent, &device, &inode, &at) != 4 || at == 0)
         return false;
-    struct fm_listener *l = &s->conns->bound[s->conns->nbound - 1].listener;
     l->lent = lent;
     l->device = (dev_t)device;
     l->inode = (ino_t)inode;
     return read_path(l, text + at);
+}
+
+static bool adopt_listener(struct fm_state *s, const struct fm_options *o, const char *text)
+{
+    static struct fm_listener read; /* of which the path is long; one thread reads */
+    int fd;
+    if (!read_listener(&read, &fd, text) || s->conns->nbound == FM_MAX_LISTENERS ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 || fm_listen_adopt(s->conns, o, &fd, 1) != 0)
+        return false;
+    struct fm_listener *l = &s->conns->bound[s->conns->nbound - 1].listener;
+    l->lent = read.lent;
+    fm_listener_take_path(l, &read);
+    return true;
 }
 
 /* One line. */
@@ -234,9 +245,13 @@ static bool read_line(struct fm_state *s, const struct fm_options *o, const char
     if (IS("counters"))
         return read_counters(s, text);
     if (IS("listener"))
-        return read_listener(s, o, text);
+        return adopt_listener(s, o, text);
     if (IS("admin"))
         return sscanf(text, "%d", &s->admin_fd) == 1;
+    if (IS("admin-path")) {
+        int fd;
+        return read_listener(&s->admin_before, &fd, text);
+    }
 #undef IS
     return true;
 }

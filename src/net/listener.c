@@ -411,6 +411,13 @@ void fm_listener_lost(struct fm_listener *l)
 bool fm_listener_is_open(const struct fm_listener *l) { return listens(l->fd); }
 
 /* While the socket or its path is open, and keeps its inode, no other path can have the number. */
+void fm_listener_take_path(struct fm_listener *l, const struct fm_listener *before)
+{
+    l->device = before->device;
+    l->inode = before->inode;
+    memcpy(l->path, before->path, sizeof l->path);
+}
+
 void fm_listener_unlink(struct fm_listener *l)
 {
     struct stat st;

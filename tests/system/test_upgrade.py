@@ -411,6 +411,52 @@ def test_with_what_it_can_go_on_without(site, tmp_path):
     assert server.get("/who").status == 200
 
 
+def test_an_admin_port_with_a_path(site, tmp_path):
+    """It is found again, and removed in the end, or when it is wanted no more."""
+    config, path = tmp_path / "conf.py", tmp_path / "admin"
+    config.write_text(f"admin_bind = 'unix:{path}'\n")
+    server = site("-c", str(config), admin=False)
+    assert server.get("/who", timeout=LONG).status == 200
+    inode = path.stat().st_ino
+    server.signal(signal.SIGUSR2)
+    taken_over(server)
+    server.wait_log("all workers are of the new generation", within=LONG)
+    with Connection(str(path)) as c:
+        assert c.request("GET", "/healthz").status == 200
+    assert path.stat().st_ino == inode
+    config.write_text("")
+    server.signal(signal.SIGUSR2)
+    taken_over(server, 2)
+    eventually(lambda: not path.exists(), "the path is removed", within=LONG)
+    server.stop()
+
+
+def test_the_path_of_an_admin_port_in_the_end(site, tmp_path):
+    path = tmp_path / "admin"
+    server = site("--admin-bind", f"unix:{path}", admin=False)
+    assert server.get("/who", timeout=LONG).status == 200
+    server.signal(signal.SIGUSR2)
+    taken_over(server)
+    assert path.exists()
+    server.stop()
+    assert not path.exists()
+
+
+def test_another_admin_address(site, tmp_path):
+    """The socket stays as it is, and the log says so."""
+    config = tmp_path / "conf.py"
+    config.write_text("admin_bind = '127.0.0.1:0'\n")
+    server = site("-c", str(config), admin=False)
+    address = eventually(server.admin_address, "the admin port is open", within=LONG)
+    assert server.get("/who", timeout=LONG).status == 200
+    config.write_text("admin_bind = '127.0.0.1:1'\n")
+    server.signal(signal.SIGUSR2)
+    server.wait_log("--admin-bind http://127.0.0.1:1 is not open: the socket stays as it is", within=LONG)
+    taken_over(server)
+    with Connection(address) as c:
+        assert c.request("GET", "/healthz").status == 200
+
+
 def test_an_admin_port_that_is_wanted_no_more(site, tmp_path):
     """It is closed, and no worker has it."""
     config = tmp_path / "conf.py"

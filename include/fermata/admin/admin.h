@@ -18,8 +18,11 @@ struct fm_admin *fm_admin_new(const struct fm_addr *addr, bool only_ipv6, const 
 /* Takes over a socket that listens already.  NULL after a message in the log. */
 struct fm_admin *fm_admin_adopt(int fd, const struct fm_admin_source *source);
 
-/* Its listening socket. */
-int fm_admin_fd(const struct fm_admin *a);
+/* Its listening socket; lives as long as the admin port. */
+const struct fm_listener *fm_admin_listener(const struct fm_admin *a);
+
+/* After fm_admin_adopt, of a unix socket: see net/listener.h. */
+void fm_admin_take_path(struct fm_admin *a, const struct fm_listener *before);
 
 /* Starts accepting.  idle_kind: a timeout kind of the loop for its connections; accept_kind as in net/listener.h. */
 int fm_admin_start(struct fm_admin *a, struct fm_loop *loop, unsigned idle_kind, unsigned accept_kind) FM_ON_LOOP;

@@ -14,7 +14,9 @@ struct fm_state { /* of whom; nothing of it is owned */
     struct fm_roster *roster;
     struct fm_children *children;
     struct fm_conns *conns;
-    int admin_fd; /* or -1 */
+    int admin_fd;                    /* or -1 */
+    const struct fm_listener *admin; /* of that, to be written; or NULL */
+    struct fm_listener admin_before; /* what was read of it: device, inode and path */
 };
 
 /* A descriptor, close-on-exec, or a negated errno. */

@@ -64,6 +64,9 @@ int fm_listener_open(struct fm_listener *l, const struct fm_addr *addr, const st
 /* Takes over a listening socket that another process has opened, and has the path of.  0 or a negated errno. */
 int fm_listener_adopt(struct fm_listener *l, int fd, const struct fm_listener_options *o);
 
+/* The path of a unix socket that was adopted, as the listener of before had it: unlink and close remove it. */
+void fm_listener_take_path(struct fm_listener *l, const struct fm_listener *before);
+
 /* Takes over a socket that who started this process has left open (fd://N, LISTEN_FDS), which listens afterwards if it
  * did not; how long its queue is stays as it is.  0 or a negated errno: it is none of the kinds that can be served. */
 int fm_listener_take(struct fm_listener *l, int fd, const struct fm_listener_options *o);

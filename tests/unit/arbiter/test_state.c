@@ -46,7 +46,7 @@ int fm_listen_adopt(struct fm_conns *conns, const struct fm_options *o, const in
 static void init(struct arbiter *a)
 {
     memset(a, 0, sizeof *a);
-    a->state = (struct fm_state){&a->roster, &a->children, &a->conns, -1};
+    a->state = (struct fm_state){.roster = &a->roster, .children = &a->children, .conns = &a->conns, .admin_fd = -1};
     adopted = 0;
 }
 
@@ -108,8 +108,10 @@ static void empty(void)
 static void test_there_and_back(void **state)
 {
     const struct fm_options *o = NULL;
+    const struct fm_listener *l = &before.conns.bound[1].listener;
     (void)state;
     fill();
+    before.state.admin = l; /* the same path */
     int fd = fm_state_write(&before.state);
     assert_true(fd >= 0);
     assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
@@ -143,6 +145,9 @@ static void test_there_and_back(void **state)
         assert_string_equal(is->path, was->path);
     }
     assert_int_equal(after.state.admin_fd, 9);
+    assert_int_equal(after.state.admin_before.device, 12);
+    assert_int_equal(after.state.admin_before.inode, 34);
+    assert_string_equal(after.state.admin_before.path, l->path);
     empty();
 }
 
@@ -209,6 +214,8 @@ static void test_what_cannot_be_read(void **state)
         ALL "listener 0 0 0 0 2x-\n",
         ALL "listener 99999 0 0 0 -\n", /* which is not open */
         ALL SOCKET "admin\n",
+        ALL SOCKET "admin-path 9 0 0\n",
+        ALL SOCKET "admin-path 9 0 0 0 2f\n",
     };
     (void)state;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
