@@ -429,14 +429,11 @@ abuse: all venv ## slow clients, floods, bombs: are others served, is memory bou
 check: ## everything, what is quick to find first
 	$(MAKE) -j2 format layers lint tsa tests
 	$(MAKE) unit instructions
-	$(MAKE) interleave
-	$(MAKE) model MODEL=--quick
+	$(MAKE) -j2 -Otarget interleave model MODEL=--quick
 	$(MAKE) system
 	$(MAKE) -j2 -Otarget wheel-tests operations
 	$(MAKE) -j4 -Otarget soak abuse static pythons SOAK_SECONDS=45 ABUSE=--quick
-	$(MAKE) asan
-	$(MAKE) tsan
-	$(MAKE) injection
+	$(MAKE) -j3 -Otarget asan tsan injection PYTEST='$(PYTEST) -n 4'
 
 FORMATTED := $(ALLSRCS) $(wildcard include/fermata/*.h $(addsuffix .h,include/fermata/*/* include/fermata/*/*/* src/*/* src/*/*/*) \
 	$(addsuffix .[ch],tests/unit/*/* tests/unit/*/*/* tests/fuzz/*))
