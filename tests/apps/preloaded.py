@@ -20,7 +20,7 @@ born_as: list[str] = []
 took: list[int] = []
 kept: list[object] = []
 
-print(f"imported in {LOADED_IN}", file=sys.stderr, flush=True)
+sys.stderr.write(f"imported in {LOADED_IN}\n")  # one write: workers may load at once
 os.register_at_fork(after_in_child=lambda: born_as.append(os.environ["FERMATA_WORKER"]))
 
 
@@ -64,7 +64,7 @@ def forks():
 
 
 def at_exit():
-    atexit.register(lambda: print(f"put away in {os.getpid()}", file=sys.stderr, flush=True))
+    atexit.register(lambda: sys.stderr.write(f"put away in {os.getpid()}\n"))  # one write: workers end at once
 
 
 def prints():
