@@ -120,6 +120,9 @@ static void put_groups(struct fm_buf *to, const struct fm_status *s)
         put_age(to, g->median);
         put_age(to, g->oldest);
     }
+    if (s->more_groups > 0)
+        fm_buf_printf(to, "<tr><td class=n>%llu<td>at %u more places<td><td>", (unsigned long long)s->in_more,
+                      s->more_groups);
     fm_buf_puts(to, "</table>");
     if (s->ngroups == 0)
         fm_buf_puts(to, "<p>none</p>");

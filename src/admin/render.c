@@ -148,7 +148,8 @@ void fm_render_json(struct fm_buf *to, const struct fm_status *s)
         fm_buf_puts(to, i ? "," : "");
         put_group(to, &s->groups[i]);
     }
-    fm_buf_puts(to, "],\n");
+    fm_buf_printf(to, "],\n\"more_places\": {\"places\": %u, \"n\": %llu},\n", s->more_groups,
+                  (unsigned long long)s->in_more);
     put_running(to, s);
     put_slowest(to, s);
     put_requests(to, s);
@@ -246,6 +247,8 @@ void fm_render_text(struct fm_buf *to, const struct fm_status *s)
         say_place(to, &s->groups[i]);
         fm_buf_puts(to, "\n");
     }
+    if (s->more_groups > 0)
+        fm_buf_printf(to, "%8llu  at %u more places\n", (unsigned long long)s->in_more, s->more_groups);
     fm_buf_puts(to, "\nRUNNING\n");
     for (unsigned i = 0; i < s->nrunning; i++) {
         fm_buf_printf(to, "fermata-%-4u", s->running[i].thread);

@@ -121,7 +121,9 @@ static void count_in_group(struct fm_status *s, const struct fm_status_seen *see
             s->failed = true;
             return;
         }
-        s->groups[s->ngroups] = (struct fm_status_group){.place = client ? 0 : seen->place, .state = seen->state};
+        s->groups[s->ngroups] = (struct fm_status_group){.place = client ? 0 : seen->place,
+                                                         .ages = (uint16_t)s->ngroups,
+                                                         .state = (uint8_t)seen->state};
         memset(&w->ages[s->ngroups], 0, sizeof *w->ages);
         *group = (uint16_t)++s->ngroups;
     }
@@ -242,13 +244,17 @@ static int longest_first(const void *a, const void *b)
 
 void fm_status_finish(struct fm_status *s)
 {
-    for (unsigned i = 0; i < s->ngroups; i++) {
-        struct fm_status_group *g = &s->groups[i];
-        g->median = median(&s->work->ages[i], g->n);
-        g->median = g->median < g->oldest ? g->median : g->oldest;
-    }
     if (s->ngroups > 0)
         qsort(s->groups, s->ngroups, sizeof *s->groups, larger_first);
+    while (s->ngroups > FM_STATUS_MOST_GROUPS) {
+        s->in_more += s->groups[--s->ngroups].n;
+        s->more_groups++;
+    }
+    for (unsigned i = 0; i < s->ngroups; i++) {
+        struct fm_status_group *g = &s->groups[i];
+        g->median = median(&s->work->ages[g->ages], g->n);
+        g->median = g->median < g->oldest ? g->median : g->oldest;
+    }
     qsort(s->requests, s->nrequests, sizeof *s->requests, older_first);
     qsort(s->running, s->nrunning, sizeof *s->running, longest_first);
 }

@@ -33,6 +33,7 @@ const char *fm_status_state_name(enum fm_status_state state);
 #define FM_STATUS_CLIENT 46
 #define FM_STATUS_MOST 1000 /* requests on a page */
 #define FM_STATUS_MOST_RUNNING 64
+#define FM_STATUS_MOST_GROUPS 100
 
 struct fm_status_request {
     uint64_t number;        /* since the start, by when they came */
@@ -47,6 +48,7 @@ struct fm_status_request {
 
 struct fm_status_group { /* requests that wait at one place */
     uint16_t place;
+    uint16_t ages; /* of which number theirs are, until it is finished */
     uint8_t state; /* parked on a future, or on the client: of these there is one group */
     unsigned n;
     uint64_t oldest, median; /* how long they have been parked, in ns; the latter within a tenth */
@@ -76,8 +78,10 @@ struct fm_status {
     struct {
         uint64_t n, oldest;
     } in[FM_STATUS_STATE_COUNT];
-    struct fm_status_group *groups; /* the largest first, once it is finished */
+    struct fm_status_group *groups; /* once it is finished the FM_STATUS_MOST_GROUPS largest, these first */
     unsigned ngroups;
+    unsigned more_groups;               /* that are not among them, */
+    uint64_t in_more;                   /* and how many requests they have */
     struct fm_status_request *requests; /* as wanted, oldest first, once it is finished */
     unsigned nrequests;
     uint64_t more; /* that were wanted, and are not among them */
@@ -105,7 +109,7 @@ void fm_status_see(struct fm_status *s, const struct fm_status_seen *seen);
 /* Copies what is seen, cut to what there is room for. */
 void fm_status_take(struct fm_status_request *to, const struct fm_status_seen *seen);
 
-/* All have been seen: sorts, and takes medians. */
+/* All have been seen: sorts, cuts to the largest groups, and takes their medians. */
 void fm_status_finish(struct fm_status *s);
 
 #endif

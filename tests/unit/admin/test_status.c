@@ -83,9 +83,41 @@ static void test_all_places(void **state)
     for (unsigned i = 0; i < 3 * FM_PLACES; i++)
         see(s, i, FM_STATUS_PARKED_FUTURE, (uint16_t)(i * 7 % FM_PLACES), FM_SEC);
     fm_status_finish(s);
-    assert_int_equal(s->ngroups, FM_PLACES);
+    assert_int_equal(s->ngroups, FM_STATUS_MOST_GROUPS);
     for (unsigned i = 0; i < s->ngroups; i++)
         assert_int_equal(s->groups[i].n, 3);
+    assert_int_equal(s->more_groups, FM_PLACES - FM_STATUS_MOST_GROUPS);
+    assert_int_equal(s->in_more, 3 * (FM_PLACES - FM_STATUS_MOST_GROUPS));
+    fm_status_free(s);
+}
+
+/* The largest of very many are shown, with their own medians; the pages stay small. */
+static void test_the_largest_places(void **state)
+{
+    (void)state;
+    uint64_t number = 0;
+    struct fm_status *s = fm_status_new(&any);
+    struct fm_buf page = FM_BUF_INIT;
+    assert_non_null(s);
+    for (unsigned place = 1; place < FM_PLACES; place++)
+        for (unsigned i = 0; i < 1 + (place % 40 == 0) * place; i++)
+            see(s, ++number, FM_STATUS_PARKED_FUTURE, (uint16_t)place, place * FM_SEC);
+    fm_status_finish(s);
+    assert_int_equal(s->ngroups, FM_STATUS_MOST_GROUPS);
+    uint64_t all = s->in_more;
+    for (unsigned i = 0; i < s->ngroups; i++) {
+        assert_int_equal(s->groups[i].place, 4080 - 40 * i);
+        assert_int_equal(s->groups[i].n, 4081 - 40 * i);
+        assert_in_range(s->groups[i].median, s->groups[i].oldest * 9 / 10, s->groups[i].oldest);
+        all += s->groups[i].n;
+    }
+    assert_int_equal(all, number);
+    assert_int_equal(s->more_groups, FM_PLACES - 1 - FM_STATUS_MOST_GROUPS);
+    fm_render_json(&page, s);
+    fm_render_html(&page, s);
+    fm_render_text(&page, s);
+    assert_in_range(fm_buf_size(&page), 1, 64 * 1024);
+    fm_buf_fini(&page);
     fm_status_free(s);
 }
 
@@ -189,8 +221,10 @@ static void test_escapes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_groups), cmocka_unit_test(test_medians),       cmocka_unit_test(test_all_places),
-        cmocka_unit_test(test_pages),  cmocka_unit_test(test_texts_are_cut), cmocka_unit_test(test_escapes),
+        cmocka_unit_test(test_groups),     cmocka_unit_test(test_medians),
+        cmocka_unit_test(test_all_places), cmocka_unit_test(test_the_largest_places),
+        cmocka_unit_test(test_pages),      cmocka_unit_test(test_texts_are_cut),
+        cmocka_unit_test(test_escapes),
     };
     no_longer_than(120);
     return cmocka_run_group_tests(tests, NULL, NULL);
