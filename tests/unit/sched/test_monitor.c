@@ -430,7 +430,9 @@ static void test_a_computing_leader_is_given_time(void **state)
     assert_true(fm_tid_used(sched.threads[0].tid) - used >= 4 * FM_MS);
 }
 
-/* It is runnable and has no processor, because another thread has: it does not count how long that takes. */
+/* It is runnable and has no processor, because another thread has: it does not count how long that takes.  Where other
+ * programs take the neighbour's share, the leader may have computed for long enough to be replaced, which is right
+ * then; and where it has had the processor all the time, nothing was shown, and it is tried again. */
 static void test_a_leader_without_a_processor_stays(void **state)
 {
     (void)state;
@@ -439,14 +441,21 @@ static void test_a_leader_without_a_processor_stays(void **state)
     setpriority(PRIO_PROCESS, (id_t)sched.threads[0].tid, 19); /* it gets next to nothing */
     atomic_store(&leader.computes, true);
     WAIT_FOR(atomic_load(&leader.is_at_it));
-    uint64_t used = fm_tid_used(sched.threads[0].tid), began = fm_now();
-    begin_step();
-    while (fm_now() - began < 200 * FM_MS && fm_tid_used(sched.threads[0].tid) - used < 4 * FM_MS) {
-        fm_monitor_tick(&monitor);
-        assert_ptr_equal(sched.leader, &sched.threads[0]);
-        usleep(500);
+    bool shown = false;
+    for (int round = 0; round < 50 && !shown && sched.leader == &sched.threads[0]; round++) {
+        uint64_t used = fm_tid_used(sched.threads[0].tid), began = fm_now();
+        begin_step();
+        while (fm_now() - began < 200 * FM_MS && fm_tid_used(sched.threads[0].tid) - used < 4 * FM_MS) {
+            fm_monitor_tick(&monitor);
+            if (sched.leader != &sched.threads[0]) {
+                assert_true(fm_tid_used(sched.threads[0].tid) - used >= 4 * FM_MS);
+                break;
+            }
+            usleep(500);
+        }
+        shown = fm_now() - began > 20 * FM_MS; /* it did have to wait */
     }
-    assert_true(fm_now() - began > 20 * FM_MS); /* it did have to wait */
+    assert_true(shown || sched.leader != &sched.threads[0]);
     end_neighbour(&neighbour);
 }
 
