@@ -102,6 +102,7 @@ def test_the_application_finds_nothing(launch, manager, workers):
     assert json.loads(server.get("/variables").text) == []
     assert server.get("/fork").status == 200
     server.stop()
+    manager.wait("STOPPING=1")
     assert manager.lines.count("STOPPING=1") == 1
 
 

@@ -122,7 +122,7 @@ def test_rename_over(develop, project, engine):
 
 
 def test_no_answer_is_of_the_old_code(develop, project):
-    """From the moment that a change is seen, connections wait for the new code."""
+    """From the moment that the old worker has heard of a change, connections wait for the new code."""
     (project / "app.py").write_text("import time; time.sleep(0.7)\n" + APP)
     server = develop()
     wait_word(server, "first")
@@ -130,6 +130,7 @@ def test_no_answer_is_of_the_old_code(develop, project):
         mark = server.log_size()
         say(project, word)
         server.wait_log("has changed", start=mark)
+        server.wait_log("Drained", start=mark)
         assert json.loads(server.get("/", timeout=LONG).text)["word"] == word
 
 
