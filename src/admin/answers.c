@@ -176,6 +176,7 @@ static int answer_guarded(struct fm_admin_answers *a, const struct fm_request *r
     bool workers = source->workers && is(r, r->path, "/workers");
     int page = find_page(source, r);
     const char *why;
+    answer->fields = fm_render_policy();
     if (!workers && page < 0) {
         list_pages(source, &answer->body);
         return 404;
@@ -186,6 +187,7 @@ static int answer_guarded(struct fm_admin_answers *a, const struct fm_request *r
         return status;
     }
     if (workers) {
+        answer->type = JSON;
         source->workers(source->ctx, &answer->body);
         return 200;
     }

@@ -36,6 +36,13 @@ static void put_path(struct fm_buf *to, const struct fm_status_request *r)
     fm_buf_puts(to, "</code>");
 }
 
+static void put_trace(struct fm_buf *to, const struct fm_status_request *r)
+{
+    fm_buf_puts(to, "<td><code>");
+    fm_escape_html(to, r->trace);
+    fm_buf_puts(to, "</code>");
+}
+
 /* Of a file the name and the directory that it is in. */
 static const char *last_two(const char *file)
 {
@@ -147,6 +154,7 @@ static void put_slowest(struct fm_buf *to, const struct fm_status_about *a)
         put_age(to, a->slow[i].age);
         fm_buf_printf(to, "<td>%u", a->slow[i].status);
         put_path(to, &a->slow[i]);
+        put_trace(to, &a->slow[i]);
     }
     fm_buf_puts(to, a->nslow ? "</table>" : "</table><p>none</p>");
 }
@@ -156,7 +164,7 @@ static void put_oldest(struct fm_buf *to, const struct fm_status *s)
     unsigned n = 0;
     size_t before = fm_buf_size(to);
     fm_buf_puts(to, "<h2>Oldest requests</h2><table><tr><th class=n>Id<th>State<th class=n>Age<th class=n>In state"
-                    "<th>Method<th>Path<th>Client<th>Place");
+                    "<th>Method<th>Path<th>Client<th>Place<th>Trace");
     for (; n < s->nrequests && fm_buf_size(to) - before < FULL; n++) {
         const struct fm_status_request *r = &s->requests[n];
         fm_buf_printf(to, "<tr><td class=n>%llu<td>%s", (unsigned long long)r->number, fm_status_state_name(r->state));
@@ -167,6 +175,7 @@ static void put_oldest(struct fm_buf *to, const struct fm_status *s)
         fm_buf_puts(to, "<td>");
         if (r->state == FM_STATUS_PARKED_FUTURE)
             put_place(to, r->place);
+        put_trace(to, r);
     }
     fm_buf_puts(to, "</table>");
     if (s->more + (s->nrequests - n) > 0)

@@ -23,6 +23,12 @@ static void put_seconds(struct fm_buf *to, const char *before, uint64_t ns)
                   (unsigned long long)(ns / FM_MS % 1000));
 }
 
+static void put_trace(struct fm_buf *to, const struct fm_status_request *r)
+{
+    if (*r->trace)
+        put_text(to, ", \"trace\": ", r->trace);
+}
+
 static void put_request(struct fm_buf *to, const struct fm_status_request *r)
 {
     fm_buf_printf(to, "\n{\"id\": %llu, \"state\": \"%s\"", (unsigned long long)r->number,
@@ -36,6 +42,7 @@ static void put_request(struct fm_buf *to, const struct fm_status_request *r)
         fm_buf_printf(to, ", \"place\": %u", r->place);
     if (r->thread)
         fm_buf_printf(to, ", \"thread\": \"fermata-%u\"", r->thread);
+    put_trace(to, r);
     fm_buf_puts(to, "}");
 }
 
@@ -100,6 +107,7 @@ static void put_slowest(struct fm_buf *to, const struct fm_status *s)
         put_text(to, ", \"method\": ", r->method);
         put_text(to, ", \"path\": ", r->path);
         put_seconds(to, ", \"ago_s\": ", r->in_state);
+        put_trace(to, r);
         fm_buf_puts(to, "}");
     }
     fm_buf_puts(to, "],\n");
@@ -192,6 +200,14 @@ static void say_request(struct fm_buf *to, const struct fm_status_request *r)
     fm_escape_text(to, r->path);
 }
 
+static void say_trace(struct fm_buf *to, const struct fm_status_request *r)
+{
+    if (!*r->trace)
+        return;
+    fm_buf_puts(to, "  trace ");
+    fm_escape_text(to, r->trace);
+}
+
 static void say_health(struct fm_buf *to, const struct fm_status *s)
 {
     const struct fm_status_about *a = &s->about;
@@ -224,6 +240,7 @@ static void say_oldest(struct fm_buf *to, const struct fm_status *s)
         put_age(to, r->age);
         fm_buf_puts(to, "  ");
         say_request(to, r);
+        say_trace(to, r);
         fm_buf_puts(to, "\n");
     }
     if (s->more + (s->nrequests - i) > 0)
@@ -262,6 +279,7 @@ void fm_render_text(struct fm_buf *to, const struct fm_status *s)
         put_age(to, s->about.slow[i].age);
         fm_buf_printf(to, "  %u  ", s->about.slow[i].status);
         say_request(to, &s->about.slow[i]);
+        say_trace(to, &s->about.slow[i]);
         fm_buf_puts(to, "\n");
     }
     say_oldest(to, s);

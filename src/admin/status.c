@@ -159,6 +159,7 @@ void fm_status_take(struct fm_status_request *to, const struct fm_status_seen *s
     copy(to->method, sizeof to->method, seen->method, seen->method_len);
     copy(to->path, sizeof to->path, seen->path, seen->path_len);
     copy(to->client, sizeof to->client, seen->client, strlen(seen->client));
+    copy(to->trace, sizeof to->trace, seen->trace, seen->trace ? FM_STATUS_TRACE : 0);
 }
 
 static uint64_t number_at(const struct fm_status *s, unsigned i) { return s->requests[s->work->heap[i]].number; }

@@ -39,6 +39,7 @@ void fm_slow_note(struct fm_slow *s, const struct fm_request *r, unsigned status
         to->status = status;
         copy(to->method, sizeof to->method, r, r->method);
         copy(to->path, sizeof to->path, r, r->path);
+        copy(to->trace, sizeof to->trace, r, (struct fm_span){r->trace_off, r->trace_off ? FM_TRACE_ID : 0});
     }
     s->least = UINT64_MAX;
     s->until = UINT64_MAX;

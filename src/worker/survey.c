@@ -58,6 +58,7 @@ static void look_at(struct fm_http1 *c, void *arg) FM_UNCHECKED
         .path = l->paths ? fm_request_text(r, r->path) : "",
         .path_len = l->paths ? r->path.len : 0,
         .client = c->remote,
+        .trace = fm_request_trace(r),
     };
     fm_status_see(l->status, &seen);
 }
@@ -89,7 +90,8 @@ static unsigned copy_slowest(const struct fm_worker *w, struct fm_status_request
                                             .method_len = (unsigned)strlen(r->method),
                                             .path = path,
                                             .path_len = (unsigned)strlen(path),
-                                            .client = ""};
+                                            .client = "",
+                                            .trace = *r->trace ? r->trace : NULL};
         fm_status_take(&to[n], &seen);
         to[n++].status = (uint16_t)r->status;
     }

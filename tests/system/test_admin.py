@@ -143,6 +143,16 @@ def test_requests_of_other_sites(launch, site, status):
     assert ask(server.admin_address(), "/metrics", headers).status == 200
 
 
+@pytest.mark.parametrize("target", ["/workers", "/", "/status.json", "/status.txt", "/requests.json", "/requests.json?limit=x", "/nothing"])
+def test_nothing_keeps_what_only_some_may_see(launch, target):
+    """Neither a browser nor a proxy stores it, or takes it for something else than it is."""
+    server = launch("basic", "--workers", "1", admin=True)
+    answer = ask(server.admin_address(), target, [("Host", "127.0.0.1")])
+    assert answer.header("X-Content-Type-Options") == "nosniff" and answer.header("Cache-Control") == "no-store"
+    if target == "/workers":
+        assert answer.header("Content-Type") == "application/json"
+
+
 @pytest.mark.parametrize(("options", "status"), [([], 403), (["--admin-status"], 200)], ids=["hidden", "shown"])
 def test_beyond_this_machine(launch, options, status):
     """On an address that others can reach there are health and metrics, and the rest with --admin-status."""

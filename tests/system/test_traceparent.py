@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 
+import jsonschema
 import pytest
 from harness.client import build
-from harness.limits import eventually
+from harness.limits import LONG, ROOT, eventually
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+SCHEMA = json.loads((ROOT / "spec/status.schema.json").read_text())
 GOOD = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
@@ -51,3 +55,35 @@ def test_access_log(launch, tmp_path):
             (TRACE, "/seen", 200),
             (TRACE, "/b", 408),
         ]
+
+
+def test_status_pages(launch):
+    """The oldest and the slowest requests are shown with theirs; one that has none, or no good one, without."""
+    server = launch("places", "--threads", "2", admin=True)
+    told = {"/deep/good": GOOD, "/deep/bad": GOOD.replace("00-", "ff-", 1), "/deep/none": ""}
+    with contextlib.ExitStack() as stack:
+        held = []
+        for path, sent in told.items():
+            held.append(stack.enter_context(server.connect(timeout=LONG)))
+            held[-1].send(build("GET", path, [("traceparent", sent)] if sent else []))
+        server.admin.wait_in_flight("parked_future", 3, within=LONG)
+        for page, key in (("/requests.json", "requests"), ("/status.json", "requests")):
+            rows = {row["path"]: row.get("trace") for row in json.loads(server.admin.get(page).text)[key]}
+            assert rows == {"/deep/good": TRACE, "/deep/bad": None, "/deep/none": None}
+        assert re.search(rf"GET /deep/good  trace {TRACE}\n", server.admin.get("/status.txt").text)
+        assert re.search(r"GET /deep/bad\n", server.admin.get("/status.txt").text)
+        assert server.admin.get("/").text.count(f"<code>{TRACE}</code>") == 1
+        assert server.get("/go", timeout=LONG).status == 200
+        assert [c.read_response().status for c in held] == [200] * 3
+    server.admin.wait_in_flight("parked_future", 0)
+
+    def slowest():
+        told = json.loads(server.admin.get("/status.json").text)
+        jsonschema.Draft202012Validator(SCHEMA).validate(told)
+        rows = {row["path"]: row.get("trace") for row in told["slowest"]}
+        return rows if len([path for path in rows if path.startswith("/deep")]) == 3 else None
+
+    rows = eventually(slowest, "all three are over", within=LONG)
+    assert (rows["/deep/good"], rows["/deep/bad"], rows["/deep/none"]) == (TRACE, None, None)
+    assert f"GET /deep/good  trace {TRACE}\n" in server.admin.get("/status.txt").text
+    assert TRACE in server.admin.get("/").text

@@ -31,6 +31,7 @@ const char *fm_status_state_name(enum fm_status_state state);
 #define FM_STATUS_PATH 256
 #define FM_STATUS_METHOD 24
 #define FM_STATUS_CLIENT 46
+#define FM_STATUS_TRACE 32
 #define FM_STATUS_MOST 1000 /* requests on a page */
 #define FM_STATUS_MOST_RUNNING 64
 #define FM_STATUS_MOST_GROUPS 100
@@ -43,7 +44,8 @@ struct fm_status_request {
     uint16_t thread;        /* of what runs: the number of the thread, from 1 */
     uint16_t status;        /* of what is over; 0: none */
     char method[FM_STATUS_METHOD + 1], client[FM_STATUS_CLIENT];
-    char path[FM_STATUS_PATH + 1]; /* cut */
+    char path[FM_STATUS_PATH + 1];   /* cut */
+    char trace[FM_STATUS_TRACE + 1]; /* the id of its trace, or "" */
 };
 
 struct fm_status_group { /* requests that wait at one place */
@@ -97,6 +99,7 @@ struct fm_status_seen {
     enum fm_status_state state;
     uint16_t place, thread;
     const char *method, *path, *client;
+    const char *trace; /* FM_STATUS_TRACE characters, or NULL: it belongs to none */
     unsigned method_len, path_len;
 };
 

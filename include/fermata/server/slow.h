@@ -11,11 +11,13 @@ struct fm_request;
 
 #define FM_SLOWEST 16
 #define FM_SLOW_PATH 256
+#define FM_SLOW_TRACE 32
 
 struct fm_slow_request {
     uint64_t took, over; /* ns; when: fm_now */
     unsigned status;     /* 0: none */
     char method[25], path[FM_SLOW_PATH + 1];
+    char trace[FM_SLOW_TRACE + 1]; /* the id of its trace, or "" */
 };
 
 struct fm_slow {

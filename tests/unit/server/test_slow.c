@@ -57,6 +57,12 @@ static void test_text(void **state)
     note(&s, FM_SEC, 5 * FM_SEC);
     assert_int_equal(strlen(s.all[1].path), FM_SLOW_PATH);
     request.path.len = 5;
+    assert_string_equal(s.all[1].trace, "");
+    memcpy(head + 500, "0af7651916cd43dd8448eb211c80319c-b7ad", 37);
+    request.trace_off = 500;
+    note(&s, FM_SEC, 5 * FM_SEC);
+    assert_string_equal(s.all[2].trace, "0af7651916cd43dd8448eb211c80319c");
+    request.trace_off = 0;
 }
 
 static void test_slowest_within_ten_minutes(void **state)
