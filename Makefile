@@ -22,7 +22,7 @@ PYFACTS := $(O)/gen/python.mk
 -include $(PYFACTS)
 
 comma := ,
-LAYERS := util net http sched config py wsgi admin server worker arbiter
+LAYERS := util net http sched config py wsgi admin command server worker arbiter
 ALLSRCS := $(foreach l,$(LAYERS),$(wildcard src/$(l)/*.c src/$(l)/*/*.c)) src/main.c src/embedding.c src/extension.c
 # What is only in the other product: Python embedded in the program, or the program as a module of Python's.
 MODULE := $(filter module,$(FLAVOR))

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fermata/command/command.h"
 #include "fermata/main.h"
 #include "fermata/py/host.h"
 #include "fermata/worker/guard.h"
@@ -77,6 +78,10 @@ static PyObject *start(PyObject *arguments, bool is_command) FM_UNCHECKED
     if (argc < 1) {
         PyErr_SetString(PyExc_ValueError, "the first argument is the name of the command, and there is none");
         return NULL;
+    }
+    if (is_command && fm_command_is_one(argc, argv)) {
+        fm_process_streams();
+        return PyLong_FromLong(fm_command_run(argc, argv));
     }
     used = true;
     if (!is_command)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "fermata/admin/answers.h"
+#include "fermata/admin/published.h"
 #include "fermata/http/h1/framer.h"
 #include "fermata/http/h1/parser.h"
 #include "fermata/http/response.h"
@@ -16,6 +17,7 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
+#include "fermata/util/fds.h"
 #include "fermata/util/log.h"
 
 #define MAX_CONNS 256 /* a scraper or two and probes; more is a mistake, and the one idle for longest gives way */
@@ -32,6 +34,7 @@ struct fm_admin {
     struct fm_admin_answers answers;
     struct fm_list conns; /* the one whose last request is oldest first */
     unsigned nconns, idle_kind;
+    int published; /* a descriptor, or less than 0 */
     bool paused;
     struct fm_list waiting;   /* clients for whom the requests are looked at, one after the other */
     struct fm_status *status; /* what has been seen so far, for the first of them */
@@ -101,7 +104,8 @@ static int send_answer(struct admin_conn *c, struct fm_admin_answer *answer)
     struct fm_buf head = FM_BUF_INIT;
     bool keep = c->keep && !c->admin->paused;
     fm_buf_printf(&head,
-                  "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\n%sContent-Length: %zu\r\nConnection: %s\r\n\r\n",
+                  "HTTP/1.1 %d %s\r\nServer: fermata\r\nDate: %s\r\nContent-Type: %s\r\n%sContent-Length: "
+                  "%zu\r\nConnection: %s\r\n\r\n",
                   answer->status, fm_status_reason(answer->status), fm_http_date(), answer->type, answer->fields,
                   fm_buf_size(&answer->body), keep ? "keep-alive" : "close");
     struct iovec pieces[2] = {
@@ -343,6 +347,7 @@ static struct fm_admin *make(const struct fm_admin_source *source)
     struct fm_admin *a = fm_calloc(1, sizeof *a);
     fm_list_init(&a->conns);
     fm_list_init(&a->waiting);
+    a->published = -1;
     fm_event_init(&a->survey, on_survey);
     a->answers.source = *source;
     return a;
@@ -388,7 +393,11 @@ struct fm_admin *fm_admin_new(const struct fm_addr *addr, bool only_ipv6, const 
 int fm_admin_start(struct fm_admin *a, struct fm_loop *loop, unsigned idle_kind, unsigned accept_kind)
 {
     a->idle_kind = idle_kind;
-    return fm_listener_start(&a->listener, loop, accept_kind, on_accept, a);
+    int err = fm_listener_start(&a->listener, loop, accept_kind, on_accept, a);
+    a->published = err == 0 ? fm_published_make(&a->listener.addr) : -1;
+    if (err == 0 && a->published < 0)
+        fm_warn("admin: %s; `fermata status` finds it by its address only", fm_strerror(a->published));
+    return err;
 }
 
 void fm_admin_pause(struct fm_admin *a)
@@ -442,5 +451,7 @@ void fm_admin_free(struct fm_admin *a)
     if (a->listener.loop)
         fm_loop_cancel(a->listener.loop, &a->survey);
     fm_listener_close(&a->listener);
+    if (a->published >= 0)
+        fm_fds_close(a->published);
     free(a);
 }

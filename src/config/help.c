@@ -4,17 +4,35 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fermata/config/commands.h"
 #include "fermata/util/version.h"
 
 #define USAGE "[options] MODULE[:CALLABLE] [-- ARGUMENTS]"
+
+static const struct {
+    const char *word, *arguments, *help;
+} commands[] = {
+#define X(id, word, arguments, help) {word, arguments, help},
+    FM_COMMANDS(X)
+#undef X
+};
+#define NCOMMANDS (sizeof commands / sizeof *commands)
+
+static void put_commands(FILE *to)
+{
+    fputs("\ncommands, where the first argument is one (fermata COMMAND --help says more):\n", to);
+    for (size_t i = 0; i < NCOMMANDS; i++)
+        fprintf(to, "  %-8s %-32s %s\n", commands[i].word, commands[i].arguments, commands[i].help);
+}
 
 void fm_options_help(FILE *to)
 {
     fprintf(to,
             "usage: fermata " USAGE "\n\n"
             "Serves a WSGI or WSGI+ application.  CALLABLE may be dotted, or a call such as create_app(\"prod\");\n"
-            "without it `application`, then `app`, is looked for.  ARGUMENTS are the application's: sys.argv[1:].\n\n"
-            "options:\n");
+            "without it `application`, then `app`, is looked for.  ARGUMENTS are the application's: sys.argv[1:].\n");
+    put_commands(to);
+    fputs("\noptions:\n", to);
     for (size_t i = 0; i < fm_option_count; i++) {
         const struct fm_option *o = &fm_option_table[i];
         char left[64], letter[5] = "    ";
@@ -88,6 +106,24 @@ static const struct {
                     "has drained, and something had to be killed.  1: anything else."},
 };
 
+static void put_man_commands(FILE *to)
+{
+    fputs(
+        ".SH COMMANDS\nWhere the first argument is one of these words, as it stands, a server that runs is asked, by "
+        "its\n"
+        "admin port (\\-\\-admin\\-bind), and none is started.  A module that is called so is served by\n"
+        "\\fBfermata\\fP \\fImodule\\fP:\\fIcallable\\fP, or behind \\-\\-.  ADDRESS is HOST:PORT, http://HOST:PORT "
+        "or\n"
+        "unix:PATH; without it and \\-\\-pid it is the only server that this user runs.  Exit status 1: there was no\n"
+        "answer, or no good one.\n",
+        to);
+    for (size_t i = 0; i < NCOMMANDS; i++) {
+        fprintf(to, ".TP\n.B fermata %s \\fR", commands[i].word);
+        put_man(to, commands[i].arguments);
+        fprintf(to, "\n%s\n", commands[i].help);
+    }
+}
+
 static void put_man_page(FILE *to)
 {
     fputs(".TH FERMATA 1 \"\" \"fermata " FM_VERSION "\"\n"
@@ -100,6 +136,7 @@ static void put_man_page(FILE *to)
           to);
     for (size_t i = 0; i < fm_option_count; i++)
         put_man_option(to, &fm_option_table[i]);
+    put_man_commands(to);
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
         fprintf(to, ".SH %s\n%s\n", sections[i].head, sections[i].text);
 }

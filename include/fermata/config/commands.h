@@ -1,0 +1,11 @@
+/* The words that are commands where the first argument is one of them, and not the name of a module to serve. */
+#ifndef FERMATA_CONFIG_COMMANDS_H
+#define FERMATA_CONFIG_COMMANDS_H
+
+/* X(ID, "word", "arguments", "what it does") */
+#define FM_COMMANDS(X)                                                                                                 \
+    X(STATUS, "status", "[ADDRESS | --pid N] [--json]", "what a server is doing, and where its requests wait")         \
+    X(TOP, "top", "[ADDRESS | --pid N]", "that status, again every two seconds until q")                               \
+    X(STACKS, "stacks", "[ADDRESS | --pid N]", "where the threads are that run the application")
+
+#endif
