@@ -19,6 +19,7 @@
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
 #include "fermata/util/log.h"
+#include "fermata/util/stacks.h"
 
 #define MAX_CONNS 256 /* a scraper or two and probes; more is a mistake, and the one idle for longest gives way */
 
@@ -39,6 +40,10 @@ struct fm_admin {
     struct fm_list waiting;   /* clients for whom the requests are looked at, one after the other */
     struct fm_status *status; /* what has been seen so far, for the first of them */
     struct fm_event survey;   /* posted while there are any */
+    struct fm_list asking;    /* clients for whom stacks are being found; they wait for the requests afterwards */
+    struct fm_event found;    /* posted when they are */
+    bool finding;             /* somebody is at it, until then */
+    struct fm_stacks *_Atomic stacks; /* what was found; from the thread that has found it */
 };
 
 enum state {
@@ -123,21 +128,69 @@ static int send_answer(struct admin_conn *c, struct fm_admin_answer *answer)
     return sent == FM_SENT_GONE ? FM_ECLOSED : 0;
 }
 
+/* ---- what takes more than this turn ---- */
+
+static void wait_for_requests(struct fm_admin *a, struct admin_conn *c) FM_ON_LOOP
+{
+    fm_list_push(&a->waiting, &c->wait);
+    if (a->waiting.next != &c->wait)
+        return;
+    fm_loop_cancel(c->stream.loop, &a->survey); /* the one that it was posted for may have gone */
+    fm_loop_post(c->stream.loop, &a->survey, 0, NULL);
+}
+
+/* In the thread that has found them. */
+static void be_found(void *admin, struct fm_stacks *stacks)
+{
+    struct fm_admin *a = admin;
+    atomic_store(&a->stacks, stacks);
+    fm_loop_post(a->listener.loop, &a->found, 0, NULL);
+}
+
+/* For all who ask meanwhile, too.  0 or a negated errno. */
+static int find_stacks(struct fm_admin *a) FM_ON_LOOP
+{
+    if (a->finding)
+        return 0;
+    a->finding = true; /* first: it may be found before ask_stacks returns */
+    int err = a->answers.source.ask_stacks(a->answers.source.ctx, be_found, a);
+    a->finding = err == 0;
+    return err;
+}
+
+static void on_found(struct fm_event *event)
+{
+    struct fm_admin *a = FM_LIST_ENTRY(event, struct fm_admin, found);
+    fm_assert_on_loop();
+    a->finding = false;
+    fm_stacks_free(a->answers.stacks);
+    a->answers.stacks = atomic_exchange(&a->stacks, NULL);
+    while (!fm_list_empty(&a->asking)) {
+        struct admin_conn *c = FM_LIST_ENTRY(a->asking.next, struct admin_conn, wait);
+        fm_list_remove(&c->wait);
+        wait_for_requests(a, c);
+    }
+}
+
 /* 0, or FM_ECLOSED. */
 static int respond(struct admin_conn *c, const struct fm_request *r) FM_ON_LOOP
 {
     struct fm_admin *a = c->admin;
     struct fm_admin_answer answer;
+    int err;
     c->keep = r->keep_alive;
     c->is_head = r->is_head;
     if (fm_admin_answer(&a->answers, r, &answer, &c->asked))
         return send_answer(c, &answer);
-    c->state = WAITING; /* for what is gathered in the next turns */
-    fm_list_push(&a->waiting, &c->wait);
-    if (a->waiting.next == &c->wait) {
-        fm_loop_cancel(c->stream.loop, &a->survey); /* the one that it was posted for may have gone */
-        fm_loop_post(c->stream.loop, &a->survey, 0, NULL);
+    if (fm_admin_wants_stacks(&c->asked) && (err = find_stacks(a)) != 0) {
+        fm_admin_answer_no_stacks(&answer, err);
+        return send_answer(c, &answer);
     }
+    c->state = WAITING; /* for what is gathered in the next turns */
+    if (fm_admin_wants_stacks(&c->asked))
+        fm_list_push(&a->asking, &c->wait);
+    else
+        wait_for_requests(a, c);
     return 0;
 }
 
@@ -349,6 +402,8 @@ static struct fm_admin *make(const struct fm_admin_source *source)
     fm_list_init(&a->waiting);
     a->published = -1;
     fm_event_init(&a->survey, on_survey);
+    fm_list_init(&a->asking);
+    fm_event_init(&a->found, on_found);
     a->answers.source = *source;
     return a;
 }
@@ -448,9 +503,13 @@ void fm_admin_free(struct fm_admin *a)
         return;
     while (!fm_list_empty(&a->conns))
         close_conn(FM_LIST_ENTRY(a->conns.next, struct admin_conn, node));
-    if (a->listener.loop)
+    if (a->listener.loop) {
         fm_loop_cancel(a->listener.loop, &a->survey);
+        fm_loop_cancel(a->listener.loop, &a->found);
+    }
     fm_listener_close(&a->listener);
+    fm_stacks_free(a->answers.stacks);
+    fm_stacks_free(atomic_load(&a->stacks));
     if (a->published >= 0)
         fm_fds_close(a->published);
     free(a);

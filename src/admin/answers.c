@@ -12,13 +12,15 @@
 
 #define PLAIN "text/plain; version=0.0.4; charset=utf-8"
 #define JSON "application/json"
+#define STACKS "/stacks"
 
 /* X(ID, "path", "type", how many requests it has) */
 #define FM_ADMIN_PAGES(X)                                                                                              \
     X(HTML, "/", "text/html; charset=utf-8", 100)                                                                      \
     X(STATUS_JSON, "/status.json", JSON, 200)                                                                          \
     X(STATUS_TEXT, "/status.txt", "text/plain; charset=utf-8", 50)                                                     \
-    X(REQUESTS_JSON, "/requests.json", JSON, 200)
+    X(REQUESTS_JSON, "/requests.json", JSON, 200)                                                                      \
+    X(STACKS, STACKS, "text/plain; charset=utf-8", 0)
 
 enum page {
 #define X(id, path, type, limit) PAGE_##id,
@@ -66,6 +68,8 @@ static int answer_open(struct fm_admin_answers *a, const struct fm_request *r, s
     const struct fm_admin_source *source = &a->source;
     bool ready = source->ready(source->ctx);
     if (!is(r, r->method, "GET") && !is(r, r->method, "HEAD")) {
+        if (is(r, r->path, STACKS))
+            return 0;
         fm_buf_puts(body, "GET or HEAD\n");
         return 405;
     }
@@ -154,7 +158,7 @@ static void list_pages(const struct fm_admin_source *source, struct fm_buf *body
 {
     if (source->walk)
         for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
-            fm_buf_printf(body, "%s, ", pages[i].path);
+            fm_buf_printf(body, i == PAGE_STACKS ? "POST %s, " : "%s, ", pages[i].path);
     fm_buf_puts(body,
                 source->workers ? "/healthz, /readyz, /metrics or /workers\n" : "/healthz, /readyz or /metrics\n");
 }
@@ -166,6 +170,30 @@ static int find_page(const struct fm_admin_source *source, const struct fm_reque
         if (is(r, r->path, pages[i].path))
             return i;
     return -1;
+}
+
+/* They are more than a look: a page of another site must not be able to ask for them, and a link must not.  0: they may
+ * be had. */
+static int refuse_stacks(const struct fm_admin_source *source, const struct fm_request *r,
+                         struct fm_admin_answer *answer)
+{
+    unsigned len;
+    const char *value = fm_admin_field(r, "X-Fermata", &len);
+    if (!is(r, r->method, "POST")) {
+        answer->fields = "Allow: POST\r\nCache-Control: no-store\r\n";
+        fm_buf_puts(&answer->body, "POST, with the header X-Fermata: 1\n");
+        return 405;
+    }
+    if (!value || len != 1 || *value != '1') {
+        fm_buf_puts(&answer->body, "the header X-Fermata: 1 is missing, which no page of another site can send\n");
+        return 403;
+    }
+    if (!source->ask_stacks) {
+        fm_buf_puts(&answer->body, "the arbiter runs no application: /workers has the processes that do, of which "
+                                   "`py-spy dump --pid N` shows the stacks\n");
+        return 404;
+    }
+    return 0;
 }
 
 /* 0: it waits for the requests to be looked at. */
@@ -192,6 +220,8 @@ static int answer_guarded(struct fm_admin_answers *a, const struct fm_request *r
         return 200;
     }
     asked->page = (uint8_t)page;
+    if (page == PAGE_STACKS && (status = refuse_stacks(source, r, answer)) != 0)
+        return status;
     asked->query = (struct fm_status_query){.place = -1, .state = -1, .limit = pages[page].limit};
     if (page != PAGE_REQUESTS_JSON || read_query(&asked->query, r))
         return 0;
@@ -209,6 +239,16 @@ bool fm_admin_answer(struct fm_admin_answers *a, const struct fm_request *r, str
     if (answer->status == 0)
         answer->status = answer_guarded(a, r, answer, asked);
     return answer->status != 0;
+}
+
+/* ---- stacks ---- */
+
+bool fm_admin_wants_stacks(const struct fm_admin_asked *asked) { return asked->page == PAGE_STACKS; }
+
+void fm_admin_answer_no_stacks(struct fm_admin_answer *answer, int err)
+{
+    *answer = (struct fm_admin_answer){.status = 503, .type = PLAIN, .fields = fm_render_policy(), .body = FM_BUF_INIT};
+    fm_buf_printf(&answer->body, "%s\n", fm_strerror(err));
 }
 
 /* ---- the status ---- */
@@ -243,10 +283,8 @@ void fm_admin_answer_status(struct fm_admin_answers *a, uint8_t page, struct fm_
                                        .type = pages[page].type,
                                        .fields = fm_render_policy(),
                                        .body = FM_BUF_INIT};
-    if (!s || s->failed) {
-        answer->status = 503;
-        answer->type = PLAIN;
-        fm_buf_printf(&answer->body, "%s\n", fm_strerror(-ENOMEM));
+    if (!s || s->failed || (page == PAGE_STACKS && !a->stacks)) {
+        fm_admin_answer_no_stacks(answer, -ENOMEM);
         return;
     }
     fm_status_finish(s);
@@ -257,6 +295,7 @@ void fm_admin_answer_status(struct fm_admin_answers *a, uint8_t page, struct fm_
     switch (page) {
     case PAGE_HTML: fm_render_html(&answer->body, s); break;
     case PAGE_STATUS_JSON: fm_render_json(&answer->body, s); break;
+    case PAGE_STACKS: fm_render_stacks(&answer->body, s, a->stacks); break;
     case PAGE_STATUS_TEXT: fm_render_text(&answer->body, s); break;
     default: fm_render_requests(&answer->body, s);
     }

@@ -124,7 +124,7 @@ static bool take_signal(struct top *top)
         return false;
     if (info.ssi_signo == SIGTSTP) {
         leave(top);
-        raise(SIGSTOP);
+        kill(getpid(), SIGSTOP);
         enter(top);
     }
     if (info.ssi_signo == SIGTSTP || info.ssi_signo == SIGWINCH)

@@ -42,6 +42,25 @@ void fm_sched_ages(struct fm_sched *c, uint64_t before, struct fm_sched_ages *ag
     }
 }
 
+unsigned fm_sched_steps(struct fm_sched *c, struct fm_sched_step *steps, unsigned n)
+{
+    unsigned found = 0;
+    fm_mutex_lock(&c->lock);
+    for (unsigned i = 0; i <= c->pool && found < n; i++) {
+        const struct fm_thread *h = &c->threads[i];
+        uint64_t since = atomic_load_explicit(&h->since, memory_order_relaxed);
+        if (h->here && since != 0 && !(since & FM_FOR_GIL))
+            steps[found++] = (struct fm_sched_step){i + 1, h->tid, h->ident, since};
+    }
+    fm_mutex_unlock(&c->lock);
+    return found;
+}
+
+bool fm_sched_is_in(struct fm_sched *c, const struct fm_sched_step *step)
+{
+    return atomic_load_explicit(&c->threads[step->thread - 1].since, memory_order_relaxed) == step->since;
+}
+
 void fm_sched_threads(struct fm_sched *c, unsigned *busy, unsigned *idle)
 {
     fm_mutex_lock(&c->lock);

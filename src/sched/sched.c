@@ -437,6 +437,7 @@ void fm_sched_run(struct fm_sched *c, unsigned index)
     struct fm_thread *h = &c->threads[index];
     self = h;
     h->tid = h->waits.tid = (int)syscall(SYS_gettid);
+    h->ident = (unsigned long)pthread_self();
     fm_counters_attach();
     fm_mutex_lock(&c->lock);
     c->alive++;

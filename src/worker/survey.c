@@ -9,6 +9,7 @@
 #include "fermata/server/http1.h"
 #include "fermata/util/clock.h"
 #include "fermata/worker/worker.h"
+#include "fermata/wsgi/steps.h"
 
 #define A_TURN 1000 /* connections: a fraction of a millisecond */
 
@@ -114,4 +115,9 @@ void fm_survey_about(void *worker, struct fm_status_about *about) FM_UNCHECKED
     about->up = time_since(w->started, now);
     about->slow = slow;
     about->nslow = copy_slowest(w, slow, now);
+}
+
+int fm_survey_ask_stacks(void *worker, void (*found)(void *arg, struct fm_stacks *stacks), void *arg) FM_UNCHECKED
+{
+    return fm_steps_ask(&((struct fm_worker *)worker)->sched, found, arg);
 }

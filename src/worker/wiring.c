@@ -208,6 +208,7 @@ int fm_wiring_admin(struct fm_worker *w) FM_UNCHECKED
                                      .python = o->python,
                                      .walk = fm_survey_walk,
                                      .about = fm_survey_about,
+                                     .ask_stacks = fm_survey_ask_stacks,
                                      .rules = {o->admin_hosts, o->nadmin_hosts, o->admin_status}};
     if (!o->has_admin)
         return 0;

@@ -45,6 +45,7 @@
 #include "fermata/wsgi/reload.h"
 #include "fermata/wsgi/report.h"
 #include "fermata/wsgi/stacks.h"
+#include "fermata/wsgi/steps.h"
 
 #define LOG_TIME FM_SEC /* for the last lines of a log */
 
@@ -248,9 +249,11 @@ static void finish(struct fm_worker *w) FM_UNCHECKED
     if (!fm_files_stop(until))
         fm_end_leave(w, FM_LEFT_FILES, FM_EXIT_OTHER);
     fm_guard_deadline(fm_now() + FM_END_PYTHON - FM_END_LEAVE, FM_LEFT_PYTHON, FM_EXIT_OTHER);
+    fm_steps_stop();
     fm_report_wait(1);
     fm_interp_acquire();
     fm_interp_join();
+    fm_steps_fini();
     tear_down(w);
     fm_hooks_end(w);
     fm_wsgi_fini();
@@ -322,7 +325,8 @@ static int start_python(struct fm_worker *w, const char *program) FM_UNCHECKED
     int code = w->handed.loaded ? FM_EXIT_OK : fm_load_start(w->options, program);
     if (code != FM_EXIT_OK)
         return code;
-    if ((logs_stacks(w) && fm_stacks_prepare() != 0) || start_threads(w) != 0) {
+    if ((logs_stacks(w) && fm_stacks_prepare() != 0) || (w->admin && fm_steps_prepare() != 0) ||
+        start_threads(w) != 0) {
         fm_interp_print_error();
         return FM_EXIT_OTHER;
     }

@@ -27,7 +27,16 @@ struct report {
     char what[FM_REQUEST_TEXT];
 };
 
-static void leave(void)
+bool fm_report_enter(void)
+{
+    fm_mutex_lock(&lock);
+    bool go = under_way < MAX;
+    under_way += go;
+    fm_mutex_unlock(&lock);
+    return go;
+}
+
+void fm_report_leave(void)
 {
     fm_mutex_lock(&lock);
     if (--under_way == 0)
@@ -45,18 +54,14 @@ static void *report_main(void *arg) FM_UNCHECKED
         fm_py_log_stack(r->ident, "%s: this is where its step is:", r->what);
     PyGILState_Release(state);
     free(r);
-    leave();
+    fm_report_leave();
     return NULL;
 }
 
 void fm_report_stack(unsigned long ident, const char *what)
 {
     pthread_t thread;
-    fm_mutex_lock(&lock);
-    bool go = ident != 0 && under_way < MAX;
-    under_way += go;
-    fm_mutex_unlock(&lock);
-    if (!go)
+    if (ident == 0 || !fm_report_enter())
         return;
     struct report *r = calloc(1, sizeof *r);
     if (r) {
@@ -70,7 +75,7 @@ void fm_report_stack(unsigned long ident, const char *what)
     }
     fm_error_ratelimited("stack report: %s", fm_strerror(-err));
     free(r);
-    leave();
+    fm_report_leave();
 }
 
 void fm_report_stacks(const char *what) { fm_report_stack(ALL, what); }

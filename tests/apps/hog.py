@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 from concurrent.futures import Future
 
 from routes import TEXT, Routes, arguments, text
@@ -47,6 +48,21 @@ def hold_the_gil_after_parking(environ, start_response):
     hold(environ)
     start_response("200 OK", TEXT)
     yield b"held"
+
+
+@app.route
+def hold_the_gil_and_block_signals(environ, start_response):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGRTMAX - 2})
+    hold(environ)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGRTMAX - 2})
+    return text(start_response, "held")
+
+
+@app.route
+def take_the_signal(environ, start_response):
+    """As an application does at its import; not signal.signal, which is for the main thread."""
+    ctypes.CDLL(None).signal(signal.SIGRTMAX - 2, ctypes.c_void_p(1))  # SIG_IGN
+    return text(start_response, "taken")
 
 
 @app.route

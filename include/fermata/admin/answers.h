@@ -18,6 +18,7 @@ struct fm_admin_answers {
     struct fm_metrics_shown shown;
     uint64_t rate_at, answered; /* when requests were counted last, and how many there were */
     double last_rate;
+    struct fm_stacks *stacks; /* that were found last, or NULL; admin.c's */
 };
 
 struct fm_admin_answer {
@@ -30,6 +31,12 @@ struct fm_admin_asked { /* what of the requests in the server is to be shown */
     uint8_t page;
     struct fm_status_query query;
 };
+
+/* Are stacks asked for?  Then somebody is to find them first, before the requests are looked at. */
+bool fm_admin_wants_stacks(const struct fm_admin_asked *asked);
+
+/* Where they cannot be found. */
+void fm_admin_answer_no_stacks(struct fm_admin_answer *answer, int err);
 
 /* True with *answer; false with *asked: first the requests are to be looked at. */
 bool fm_admin_answer(struct fm_admin_answers *a, const struct fm_request *r, struct fm_admin_answer *answer,

@@ -4,6 +4,7 @@
 
 #include "fermata/admin/status.h"
 #include "fermata/util/buf.h"
+#include "fermata/util/stacks.h"
 
 /* spec/status.schema.json */
 void fm_render_json(struct fm_buf *to, const struct fm_status *s);
@@ -12,6 +13,9 @@ void fm_render_json(struct fm_buf *to, const struct fm_status *s);
 void fm_render_requests(struct fm_buf *to, const struct fm_status *s);
 
 void fm_render_text(struct fm_buf *to, const struct fm_status *s);
+/* Of what runs, with the request of each as far as it still runs. */
+void fm_render_stacks(struct fm_buf *to, const struct fm_status *s, const struct fm_stacks *stacks);
+
 void fm_render_html(struct fm_buf *to, const struct fm_status *s);
 
 /* Fields of the response that the page is to be sent with: what it may do. */

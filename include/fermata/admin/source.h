@@ -12,6 +12,7 @@ struct fm_ages_sum;
 struct fm_usage;
 struct fm_status;
 struct fm_status_about;
+struct fm_stacks;
 
 struct fm_admin_source { /* what the page asks the server; any thread, never blocking */
     bool (*ready)(void *ctx);
@@ -29,6 +30,10 @@ struct fm_admin_source { /* what the page asks the server; any thread, never blo
     bool (*usage)(void *ctx, struct fm_usage *usage);        /* the same */
     void (*more_metrics)(void *ctx, struct fm_buf *to);      /* what follows on the metrics page */
     void (*workers)(void *ctx, struct fm_buf *to);           /* /workers, as JSON; else there is no such page */
+    /* Or NULL: there is no POST /stacks.  Has a thread find out where the threads are that run the application (0, or a
+     * negated errno), which calls found once, with what is found, then the caller's, or NULL.  It is not called again
+     * before that. */
+    int (*ask_stacks)(void *ctx, void (*found)(void *arg, struct fm_stacks *stacks), void *arg);
 };
 
 #endif

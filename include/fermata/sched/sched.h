@@ -55,13 +55,14 @@ enum fm_order { FM_ORDER_NONE, FM_ORDER_SEARCH, FM_ORDER_LEADER };
 
 struct fm_thread { /* one pool thread */
     struct fm_sched *sched;
-    unsigned index;   /* 0 .. P */
-    int tid;          /* kernel's thread id, for its clock */
-    bool has_gil;     /* its own */
-    void *user;       /* for the owner of the scheduler: struct fm_wsgi_thread */
-    uint64_t now;     /* its own: when the step began, or was last seen to do something (fm_thread_tick) */
-    uint64_t until;   /* its own: when it should poll again, as leader */
-    uint64_t watched; /* its own: when it has set the monitor's timer last */
+    unsigned index;      /* 0 .. P */
+    int tid;             /* kernel's thread id, for its clock */
+    unsigned long ident; /* of pthread_self(), which is Python's, too */
+    bool has_gil;        /* its own */
+    void *user;          /* for the owner of the scheduler: struct fm_wsgi_thread */
+    uint64_t now;        /* its own: when the step began, or was last seen to do something (fm_thread_tick) */
+    uint64_t until;      /* its own: when it should poll again, as leader */
+    uint64_t watched;    /* its own: when it has set the monitor's timer last */
     _Atomic uint64_t
         since;            /* when its step has begun; with FM_FOR_GIL: when it has begun to wait for the GIL for one; 0:
                              neither.  Written by the thread, read by the loop, relaxed: it is compared with seconds */
@@ -199,6 +200,18 @@ struct fm_sched_ages {
 
 /* How long steps have been under way. */
 void fm_sched_ages(struct fm_sched *c, uint64_t before, struct fm_sched_ages *ages) FM_ON_LOOP;
+
+struct fm_sched_step {   /* a thread that is in one */
+    unsigned thread;     /* from 1 */
+    int tid;             /* the kernel's */
+    unsigned long ident; /* Python's */
+    uint64_t since;      /* when it began; fm_now */
+};
+
+/* Steps that threads are in right now, n of them at most: how many.  One that still waits for the GIL is none.  The
+ * second says whether the thread is in the same one still. */
+unsigned fm_sched_steps(struct fm_sched *c, struct fm_sched_step *steps, unsigned n) FM_ANY_THREAD;
+bool fm_sched_is_in(struct fm_sched *c, const struct fm_sched_step *step) FM_ANY_THREAD;
 
 /* Threads in a step and threads waiting, for the metrics. */
 void fm_sched_threads(struct fm_sched *c, unsigned *busy, unsigned *idle) FM_ANY_THREAD;

@@ -10,4 +10,7 @@ bool fm_survey_walk(void *worker, struct fm_status *s, bool first);
 /* fm_admin_source.about. */
 void fm_survey_about(void *worker, struct fm_status_about *about);
 
+/* fm_admin_source.ask_stacks. */
+int fm_survey_ask_stacks(void *worker, void (*found)(void *arg, struct fm_stacks *stacks), void *arg);
+
 #endif

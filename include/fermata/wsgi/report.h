@@ -2,6 +2,8 @@
 #ifndef FERMATA_WSGI_REPORT_H
 #define FERMATA_WSGI_REPORT_H
 
+#include <stdbool.h>
+
 #include "fermata/util/annotate.h"
 
 /* Logs where the Python thread `ident` is, as soon as the GIL can be had: by a short-lived thread of its own. */
@@ -9,6 +11,11 @@ void fm_report_stack(unsigned long ident, const char *what) FM_NO_GIL;
 
 /* The same for each thread that Python knows, one report after another. */
 void fm_report_stacks(const char *what) FM_NO_GIL;
+
+/* For a report that another file makes, by a thread of its own that takes the GIL: may it be, and it is over.  True:
+ * the second is to be called. */
+bool fm_report_enter(void) FM_ANY_THREAD;
+void fm_report_leave(void) FM_ANY_THREAD;
 
 /* Waits until no report is under way, at most `seconds`: before the interpreter ends. */
 void fm_report_wait(int seconds) FM_NO_GIL;
