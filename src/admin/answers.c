@@ -158,7 +158,8 @@ static void list_pages(const struct fm_admin_source *source, struct fm_buf *body
 {
     if (source->walk)
         for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
-            fm_buf_printf(body, i == PAGE_STACKS ? "POST %s, " : "%s, ", pages[i].path);
+            if (i != PAGE_STACKS || source->ask_stacks)
+                fm_buf_printf(body, i == PAGE_STACKS ? "POST %s, " : "%s, ", pages[i].path);
     fm_buf_puts(body,
                 source->workers ? "/healthz, /readyz, /metrics or /workers\n" : "/healthz, /readyz or /metrics\n");
 }
