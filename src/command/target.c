@@ -50,15 +50,15 @@ bool fm_target_parse(struct fm_target *t, const char *text, char *why)
         if (!read_url(t, text + sizeof http - 1, why))
             return false;
     } else {
-        strcpy(t->host, text);
+        snprintf(t->host, sizeof t->host, "%s", text);
     }
     if (fm_addr_parse(t->host, &t->addr, &reason) != 0)
         return wrong(why, "%s: %s", text, reason);
     if (t->addr.is_fd)
         return wrong(why, "%s: HOST:PORT, http://HOST:PORT or unix:PATH", text);
     if (t->addr.u.sa.sa_family == AF_UNIX) {
-        strcpy(t->text, t->host);
-        strcpy(t->host, "localhost");
+        snprintf(t->text, sizeof t->text, "%s", t->host);
+        snprintf(t->host, sizeof t->host, "localhost");
     } else {
         snprintf(t->text, sizeof t->text, "http://%.500s", t->host);
     }
@@ -112,7 +112,7 @@ static bool see(void *ctx, pid_t pid, const char *text)
     struct found *f = ctx;
     size_t len = strlen(f->all);
     if (f->n++ == 0)
-        strcpy(f->first, text);
+        snprintf(f->first, sizeof f->first, "%s", text);
     snprintf(f->all + len, sizeof f->all - len, "%s%ld at %s", len ? ", " : "", (long)pid, text);
     return f->n < 6;
 }
