@@ -10,7 +10,7 @@ import time
 
 import pytest
 from harness.client import Connection
-from harness.limits import LONG, SLOW, eventually, timeout
+from harness.limits import LONG, SLOW, TSAN, eventually, timeout
 from harness.server import run
 
 ASKS = [("Host", "127.0.0.1"), ("X-Fermata", "1")]
@@ -36,6 +36,9 @@ def stacks(text: str) -> dict[str, list[tuple[str, str, str]]]:
         assert name, first
         found[name.group(1)] = [re.fullmatch(r'  File "(.*)", line (\d+) in (.*)', line).groups() for line in frames]
     return found
+
+
+keeps_signals_back = pytest.mark.skipif(TSAN, reason="ThreadSanitizer keeps signals back from a thread that is in C")
 
 
 @pytest.fixture
@@ -102,6 +105,7 @@ def test_python_answers(launch):
 
 
 @timeout(180)
+@keeps_signals_back
 @pytest.mark.parametrize("where", ["hold-the-gil", "hold-the-gil-in-close", "hold-the-gil-after-parking"])
 def test_while_the_gil_is_held(hog, hold, where):
     """The thread that holds it says where it is, and its system call goes on; asked often, and by the command."""
@@ -132,6 +136,7 @@ def test_a_second_time_while_the_gil_is_held(hog, hold):
     assert time.monotonic() - began < 0.9 * SLOW
 
 
+@keeps_signals_back
 def test_many_ask_at_once(hog, hold):
     """All of them get an answer, those that ask while one is being found the same one; one that goes takes nothing along."""
     hold(hog)
