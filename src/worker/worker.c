@@ -13,6 +13,7 @@
 #include "fermata/admin/admin.h"
 #include "fermata/http/body.h"
 #include "fermata/http/quota.h"
+#include "fermata/py/debug.h"
 #include "fermata/py/interp.h"
 #include "fermata/sched/monitor.h"
 #include "fermata/server/access.h"
@@ -29,6 +30,7 @@
 #include "fermata/util/vital.h"
 #include "fermata/worker/control.h"
 #include "fermata/worker/hooks.h"
+#include "fermata/worker/debug.h"
 #include "fermata/worker/descriptors.h"
 #include "fermata/worker/gil.h"
 #include "fermata/worker/guard.h"
@@ -210,6 +212,8 @@ static void watch(struct fm_worker *w)
             fm_wsgi_check_signals(); /* it waits for the GIL, perhaps for ever */
         if (n > 0 && fds[0].revents)
             fm_monitor_woken(&monitor);
+        if (fm_debugger_waits() && !fm_signals_end_noted())
+            fm_debug_run(&monitor);
         if (fm_sched_has_stopped(&w->sched))
             return;
     }
