@@ -368,7 +368,8 @@ pythons: venv ## builds with every other CPython found, and runs what depends on
 
 # Not in `make check`, which has no time for it.
 FREE_THREADED_TESTS = tests/free_threaded $(PYTHON_TESTS) $(addprefix tests/system/test_,own.py stress.py suspension_clients.py \
-	shutdown.py workers.py preload.py hooks.py http_requests.py http_responses.py http_connections.py order.py)
+	shutdown.py workers.py preload.py hooks.py http_requests.py http_responses.py http_connections.py order.py \
+	misbehaviour.py)
 
 free-threaded: ## builds with a free-threaded CPython, if scripts/free-threaded has made one, and runs what depends on it
 	@set -e; p=$$(scripts/free-threaded --find 2>/dev/null) || { \
