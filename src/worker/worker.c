@@ -134,7 +134,6 @@ static int open_sockets(struct fm_worker *w)
         return err == 0 ? fm_listen_adopt(&w->conns, w->options, w->handed.listeners, w->handed.nlisteners) : err;
     }
     say_what_is_for_workers(w->options);
-    say_what_is_for_workers(w->options);
     err = fm_wiring_admin(w);
     if (err == 0)
         err = fm_listen_open(&w->conns, w->options);
