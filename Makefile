@@ -149,6 +149,7 @@ $(O)/obj/admin/html.o: $(O)/gen/page.inc
 $(O)/obj/wsgi/app.o: $(O)/gen/loader.inc
 $(O)/obj/wsgi/preload.o: $(O)/gen/preload.inc
 $(O)/obj/wsgi/reload.o: $(O)/gen/reload.inc
+$(O)/obj/py/debug.o: $(O)/gen/debug.inc
 $(O)/obj/py/embedded.o: $(O)/gen/settings.inc
 $(O)/obj/py/hooks.o: $(O)/gen/hooks.inc
 
@@ -355,7 +356,7 @@ tsan: ## all tests with the thread sanitizer
 	$(MAKE) FLAVOR=tsan unit system
 
 # Everything that depends on the version of Python: the rest has been tested with the main one.
-PYTHON_TESTS := $(wildcard tests/system/test_wsgi_*.py) $(addprefix tests/system/test_,suspension.py suspension_failures.py threads.py own_modules.py)
+PYTHON_TESTS := $(wildcard tests/system/test_wsgi_*.py) $(addprefix tests/system/test_,suspension.py suspension_failures.py threads.py own_modules.py debugger.py)
 
 pythons: venv ## builds with every other CPython found, and runs what depends on it
 	@set -e; for p in $$(PYTHON='$(PYTHON)' scripts/pythons); do \
@@ -367,7 +368,8 @@ pythons: venv ## builds with every other CPython found, and runs what depends on
 
 # Not in `make check`, which has no time for it.
 FREE_THREADED_TESTS = tests/free_threaded $(PYTHON_TESTS) $(addprefix tests/system/test_,own.py stress.py suspension_clients.py \
-	shutdown.py workers.py preload.py hooks.py http_requests.py http_responses.py http_connections.py order.py)
+	shutdown.py workers.py preload.py hooks.py http_requests.py http_responses.py http_connections.py order.py \
+	misbehaviour.py)
 
 free-threaded: ## builds with a free-threaded CPython, if scripts/free-threaded has made one, and runs what depends on it
 	@set -e; p=$$(scripts/free-threaded --find 2>/dev/null) || { \

@@ -78,7 +78,7 @@ static int read_v1(const char *p, size_t n, struct fm_proxied *out)
 
 /* ---- version 2 (2.2): binary ---- */
 
-static const unsigned char signature[12] = "\r\n\r\n\0\r\nQUIT\n";
+static const unsigned char signature[12] = {'\r', '\n', '\r', '\n', 0, '\r', '\n', 'Q', 'U', 'I', 'T', '\n'};
 
 enum { HEADER = 16, LOCAL = 0x20, PROXY = 0x21, TCP4 = 0x11, TCP6 = 0x21, TLV_SSL = 0x20, CLIENT_SSL = 1 };
 

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fermata/py/debug.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
 #include "start.h"
@@ -144,7 +145,11 @@ bool fm_interp_is_free_threaded(void)
 #endif
 }
 
-int fm_interp_stop(void) FM_UNCHECKED { return Py_FinalizeEx(); }
+int fm_interp_stop(void) FM_UNCHECKED
+{
+    fm_debugger_end();
+    return Py_FinalizeEx();
+}
 
 bool fm_interp_ends_later(void) { return false; }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fermata/py/debug.h"
 #include "fermata/util/err.h"
 #include "start.h"
 
@@ -62,7 +63,7 @@ int fm_interp_import_own(void)
         PyErr_Clear();
         Py_XDECREF(module);
     }
-    return 0;
+    return fm_debugger_begin();
 }
 
 int fm_interp_extend_path(const char *pythonpath)
@@ -173,10 +174,15 @@ void fm_interp_print_error(void)
         PyErr_Print();
 }
 
-void fm_interp_release(void) FM_UNCHECKED { interp.main_state = PyEval_SaveThread(); }
+void fm_interp_release(void) FM_UNCHECKED
+{
+    interp.main_state = PyEval_SaveThread();
+    fm_debugger_watch(interp.main_state);
+}
 
 void fm_interp_acquire(void) FM_UNCHECKED
 {
+    fm_debugger_watch(NULL);
     PyEval_RestoreThread(interp.main_state);
     interp.main_state = NULL;
 }

@@ -208,7 +208,7 @@ static void say(enum fm_left what, const int *tids, unsigned n)
         [FM_LEFT_LOOP] = "the event loop does not answer",
         [FM_LEFT_FILES] = "files are still being read or written, and their storage does not answer",
         [FM_LEFT_PYTHON] = "the application's threads or atexit handlers do not end",
-        [FM_LEFT_MAIN] = "the main thread does not come back from a signal handler of the application",
+        [FM_LEFT_MAIN] = "the main thread does not come back from a signal handler of the application, or a debugger",
         [FM_LEFT_IMPORT] = "the application is still being loaded, and that cannot be interrupted",
     };
     char threads_text[NAMES_SIZE] = "", children_text[NAMES_SIZE] = "", number[16] = "";

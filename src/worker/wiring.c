@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "fermata/admin/admin.h"
+#include "fermata/py/debug.h"
 #include "fermata/py/interp.h"
 #include "fermata/server/access.h"
 #include "fermata/server/http1.h"
@@ -27,7 +28,13 @@
 
 /* ---- the scheduler's work ---- */
 
-static void poll_loop(void *ctx, bool block) FM_UNCHECKED { fm_loop_turn(&((struct fm_worker *)ctx)->loop, block); }
+static void poll_loop(void *ctx, bool block) FM_UNCHECKED
+{
+    struct fm_worker *w = ctx;
+    fm_loop_turn(&w->loop, block);
+    if (fm_debugger_waits())
+        fm_sched_look_after(&w->sched, 1); /* the main thread does, in its own time */
+}
 
 static void wake_loop(void *ctx) { fm_loop_wake(&((struct fm_worker *)ctx)->loop); }
 

@@ -13,6 +13,7 @@
 #include "fermata/admin/admin.h"
 #include "fermata/http/body.h"
 #include "fermata/http/quota.h"
+#include "fermata/py/debug.h"
 #include "fermata/py/interp.h"
 #include "fermata/sched/monitor.h"
 #include "fermata/server/access.h"
@@ -29,6 +30,7 @@
 #include "fermata/util/vital.h"
 #include "fermata/worker/control.h"
 #include "fermata/worker/hooks.h"
+#include "fermata/worker/debug.h"
 #include "fermata/worker/descriptors.h"
 #include "fermata/worker/gil.h"
 #include "fermata/worker/guard.h"
@@ -133,7 +135,6 @@ static int open_sockets(struct fm_worker *w)
         return err == 0 ? fm_listen_adopt(&w->conns, w->options, w->handed.listeners, w->handed.nlisteners) : err;
     }
     say_what_is_for_workers(w->options);
-    say_what_is_for_workers(w->options);
     err = fm_wiring_admin(w);
     if (err == 0)
         err = fm_listen_open(&w->conns, w->options);
@@ -211,6 +212,8 @@ static void watch(struct fm_worker *w)
             fm_wsgi_check_signals(); /* it waits for the GIL, perhaps for ever */
         if (n > 0 && fds[0].revents)
             fm_monitor_woken(&monitor);
+        if (fm_debugger_waits() && !fm_signals_end_noted())
+            fm_debug_run(&monitor);
         if (fm_sched_has_stopped(&w->sched))
             return;
     }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "fermata/py/debug.h"
 #include "fermata/py/interp.h"
 #include "fermata/util/log.h"
 #include "fermata/wsgi/gateway.h"
@@ -38,6 +39,16 @@ void fm_wsgi_check_signals(void) FM_UNCHECKED
     fm_child_check();
     if (raised != 0)
         PyErr_WriteUnraisable(NULL); /* there is no caller to raise to */
+    fm_interp_release();
+}
+
+void fm_wsgi_run_debugger(void) FM_UNCHECKED
+{
+    fm_interp_acquire();
+    int raised = fm_debugger_run();
+    fm_child_check();
+    if (raised != 0)
+        PyErr_WriteUnraisable(NULL);
     fm_interp_release();
 }
 

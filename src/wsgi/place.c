@@ -141,6 +141,7 @@ struct hunt {
     unsigned n, visits;
 };
 
+#ifndef Py_GIL_DISABLED /* there another thread may change what an object refers to */
 static bool leads_on(PyObject *o)
 {
     PyTypeObject *type = Py_TYPE(o);
@@ -168,6 +169,7 @@ static int visit(PyObject *o, void *arg)
     h->queue[h->n++] = o;
     return 0;
 }
+#endif
 
 /* The name of the attribute, if the class of o has one of its own; borrowed. */
 static PyObject *told_inner(PyObject *o)
@@ -205,7 +207,7 @@ static PyObject *look_behind(PyObject *from, PyObject *const *known, unsigned nk
                 PyErr_Clear();
             return inner; /* code may have run: the queue is not looked at any more */
         }
-#ifndef Py_GIL_DISABLED /* there another thread may change what o refers to */
+#ifndef Py_GIL_DISABLED
         if (Py_TYPE(o)->tp_traverse)
             Py_TYPE(o)->tp_traverse(o, visit, &h);
 #endif

@@ -147,42 +147,52 @@ def returns_dict(key, environ, start_response):
     return {"a": b"str keys are iterated"}
 
 
+# Classes are made once: a free-threaded CPython 3.13 keeps each for ever, and what is kept of a request is counted.
+class IterRaises:
+    def __init__(self, key):
+        self.key = key
+
+    def __iter__(self):
+        raise LookupError("raised in __iter__")
+
+    def close(self):
+        probe.record(self.key, "closed")
+
+
+class IterIsNoIterator(IterRaises):
+    def __iter__(self):
+        return 5
+
+
+class LenRaises(list):
+    def __len__(self):
+        raise LookupError("raised in __len__")
+
+
+class CloseAttributeRaises(Blocks):
+    def __getattribute__(self, name):
+        if name == "close":
+            raise LookupError("raised when close was looked up")
+        return super().__getattribute__(name)
+
+
 @fault
 def iter_raises(key, environ, start_response):
-    class Bad:
-        def __iter__(self):
-            raise LookupError("raised in __iter__")
-
-        def close(self):
-            probe.record(key, "closed")
-
     start_response("200 OK", TEXT)
-    return Bad()
+    return IterRaises(key)
 
 
 @fault
 def iter_is_no_iterator(key, environ, start_response):
-    class Bad:
-        def __iter__(self):
-            return 5
-
-        def close(self):
-            probe.record(key, "closed")
-
     start_response("200 OK", TEXT)
-    return Bad()
+    return IterIsNoIterator(key)
 
 
 @fault
 def len_raises(key, environ, start_response):
     """A list subclass whose __len__ raises: it is not asked."""
-
-    class Bad(list):
-        def __len__(self):
-            raise LookupError("raised in __len__")
-
     start_response("200 OK", TEXT)
-    return Bad([b"not ", b"asked"])
+    return LenRaises([b"not ", b"asked"])
 
 
 @fault
@@ -224,14 +234,8 @@ def close_raises_system_exit(key, environ, start_response):
 
 @fault
 def close_attribute_raises(key, environ, start_response):
-    class Bad(Blocks):
-        def __getattribute__(self, name):
-            if name == "close":
-                raise LookupError("raised when close was looked up")
-            return super().__getattribute__(name)
-
     start_response("200 OK", [*TEXT, ("Content-Length", "4")])
-    return Bad(key, b"fine")
+    return CloseAttributeRaises(key, b"fine")
 
 
 @fault

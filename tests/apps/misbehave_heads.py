@@ -152,19 +152,23 @@ def hop_by_hop(key, environ, start_response):
     return [b"hop"]
 
 
+class ClearsItsPair(str):
+    pair: list
+    junk: list
+
+    def __repr__(self):
+        self.pair.clear()
+        self.junk.extend("WRONG %09d" % i for i in range(10_000))  # where the value was
+        return "a name"
+
+
 @fault
 def reprs_that_change_the_list(key, environ, start_response):
     """The message for a wrong header shows its value: a repr that takes the header away meanwhile must not matter."""
-
-    class Name(str):
-        def __repr__(self):
-            pair.clear()
-            junk.extend("WRONG %09d" % i for i in range(10_000))  # where the value was
-            return "a name"
-
-    junk: list = []
-    pair: list = [Name("X A"), "value %09d" % threading.get_native_id()]
-    start_response("200 OK", [pair])
+    name = ClearsItsPair("X A")
+    name.junk = []
+    name.pair = [name, "value %09d" % threading.get_native_id()]
+    start_response("200 OK", [name.pair])
     return [b"never"]
 
 
@@ -238,18 +242,19 @@ def changes_environ(key, environ, start_response):
 # Futures
 
 
+class OwnFuture(Future):
+    def __eq__(self, other):
+        raise LookupError("compared")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __bool__(self):
+        raise LookupError("asked for truth")
+
+
 @fault
 def future_subclass(key, environ, start_response):
-    class Own(Future):
-        def __eq__(self, other):
-            raise LookupError("compared")
-
-        __hash__ = None  # type: ignore[assignment]
-
-        def __bool__(self):
-            raise LookupError("asked for truth")
-
-    future = Own()
+    future = OwnFuture()
     threading.Timer(0.02, future.set_result, [b"subclass"]).start()
     yield future
     start_response("200 OK", TEXT)

@@ -121,6 +121,7 @@ def test_one_process_cannot_be_recycled(launch):
     server = launch("supervised:app", "--max-requests", "1", "--worker-lifetime", "0.1", "--max-worker-memory", "1000")
     for option in ("--max-requests", "--worker-lifetime", "--max-worker-memory"):
         server.wait_log(f"no other process that could take over: {option} has no effect")
+    assert server.log().count("has no effect") == 3  # each is said once
     assert {server.get("/who").text for _ in range(3)} == {str(server.pid)}
 
 

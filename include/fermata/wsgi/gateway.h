@@ -56,6 +56,10 @@ int fm_wsgi_signal_fd(bool *handlers) FM_NEEDS_GIL;
 /* Runs the application's signal handlers that are due; takes the GIL for it. */
 void fm_wsgi_check_signals(void) FM_NO_GIL;
 
+/* Runs what a debugger of another process has written for the main thread (py/debug.h); takes the GIL for it.  Main
+ * thread. */
+void fm_wsgi_run_debugger(void) FM_NO_GIL;
+
 /* When all requests have been told to end, before what is left of them is run: waits until the wake-ups that are under
  * way in threads of the application have queued their tasks. */
 void fm_wsgi_settle(void) FM_NEEDS_GIL;
