@@ -16,6 +16,7 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
+#include "fermata/util/inquiry.h"
 #include "fermata/util/log.h"
 
 #define MAX_CONNS 256 /* a scraper or two and probes; more is a mistake, and the one idle for longest gives way */
@@ -36,11 +37,14 @@ struct fm_admin {
     struct fm_list waiting;   /* clients for whom the requests are looked at, one after the other */
     struct fm_status *status; /* what has been seen so far, for the first of them */
     struct fm_event survey;   /* posted while there are any */
+    struct fm_list asking;    /* clients for whom the application is asked for its metrics */
+    struct fm_event told;     /* posted, once at a time, when there is an answer */
+    atomic_bool is_told;
 };
 
 enum state {
     OPEN,
-    WAITING, /* for the requests to be looked at; what comes is kept */
+    WAITING, /* for the requests to be looked at, or for the application; what comes is kept */
     ENDING,  /* the last answer is given: what comes is dropped, and the client closes, or the idle timeout does */
     CLOSED,
 };
@@ -54,7 +58,8 @@ struct admin_conn {
     struct fm_buf ahead;         /* requests behind the one that was answered in this turn of the loop */
     struct fm_event more;        /* posted while there are any */
     struct fm_event gone;        /* frees it, at the end of the turn in which it was closed */
-    struct fm_list wait;         /* in the admin's list, while WAITING */
+    struct fm_list wait;         /* in one of the admin's lists, while WAITING */
+    struct fm_timer late;        /* while it is in `asking` */
     struct fm_admin_asked asked; /* what for */
     bool keep, is_head;          /* of the request that is answered */
     uint8_t state;               /* enum state */
@@ -80,6 +85,7 @@ static void close_conn(struct admin_conn *c) FM_ON_LOOP
         return;
     c->state = CLOSED;
     fm_timer_stop(&c->idle);
+    fm_timer_stop(&c->late);
     fm_list_remove(&c->node);
     if (a->waiting.next == &c->wait) { /* the walk was for this one */
         fm_status_free(a->status);
@@ -101,9 +107,9 @@ static int send_answer(struct admin_conn *c, struct fm_admin_answer *answer)
     struct fm_buf head = FM_BUF_INIT;
     bool keep = c->keep && !c->admin->paused;
     fm_buf_printf(&head,
-                  "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\n%sContent-Length: %zu\r\nConnection: %s\r\n\r\n",
+                  "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\n%s%sContent-Length: %zu\r\nConnection: %s\r\n\r\n",
                   answer->status, fm_status_reason(answer->status), fm_http_date(), answer->type, answer->fields,
-                  fm_buf_size(&answer->body), keep ? "keep-alive" : "close");
+                  answer->age, fm_buf_size(&answer->body), keep ? "keep-alive" : "close");
     struct iovec pieces[2] = {
         {fm_buf_head(&head), fm_buf_size(&head)},
         {fm_buf_head(&answer->body), c->is_head ? 0 : fm_buf_size(&answer->body)},
@@ -129,6 +135,12 @@ static int respond(struct admin_conn *c, const struct fm_request *r) FM_ON_LOOP
     if (fm_admin_answer(&a->answers, r, &answer, &c->asked))
         return send_answer(c, &answer);
     c->state = WAITING; /* for what is gathered in the next turns */
+    if (c->asked.app_metrics) {
+        fm_list_push(&a->asking, &c->wait);
+        fm_timer_stop(&c->idle);
+        fm_timer_start(&c->stream.loop->timers, &c->late, a->answers.source.wait_kind, fm_now());
+        return 0;
+    }
     fm_list_push(&a->waiting, &c->wait);
     if (a->waiting.next == &c->wait) {
         fm_loop_cancel(c->stream.loop, &a->survey); /* the one that it was posted for may have gone */
@@ -191,6 +203,45 @@ static void on_survey(struct fm_event *event)
         fm_loop_post(a->listener.loop, &a->survey, 0, NULL);
 }
 
+/* ---- the application's metrics ---- */
+
+static void answer_with_metrics(struct admin_conn *c) FM_ON_LOOP
+{
+    struct fm_admin_answer answer;
+    fm_list_remove(&c->wait);
+    fm_timer_stop(&c->late);
+    fm_timer_start(&c->stream.loop->timers, &c->idle, c->admin->idle_kind, fm_now());
+    fm_admin_answer_app(&c->admin->answers, &answer);
+    if (send_answer(c, &answer) != 0)
+        close_conn(c);
+    else
+        go_on(c);
+}
+
+void fm_admin_late(struct fm_timer *t)
+{
+    fm_assert_on_loop();
+    answer_with_metrics(FM_LIST_ENTRY(t, struct admin_conn, late));
+}
+
+/* By the thread that has asked the application. */
+static void tell(void *admin)
+{
+    struct fm_admin *a = admin;
+    if (!atomic_exchange(&a->is_told, true))
+        fm_loop_post(a->listener.loop, &a->told, 0, NULL);
+}
+
+/* Whoever waits now is answered; who comes meanwhile has another answer to wait for, and is posted for again. */
+static void on_told(struct fm_event *event)
+{
+    struct fm_admin *a = FM_LIST_ENTRY(event, struct fm_admin, told);
+    fm_assert_on_loop();
+    atomic_store(&a->is_told, false);
+    while (!fm_list_empty(&a->asking))
+        answer_with_metrics(FM_LIST_ENTRY(a->asking.next, struct admin_conn, wait));
+}
+
 /* ---- requests ---- */
 
 static void refuse(struct admin_conn *c)
@@ -222,7 +273,8 @@ static size_t take(struct admin_conn *c, const char *data, size_t len) FM_ON_LOO
         close_conn(c);
         return len;
     }
-    fm_timer_start(&loop->timers, &c->idle, c->admin->idle_kind, fm_loop_now(loop));
+    if (fm_list_empty(&c->late.node)) /* else it has another timer until it is answered */
+        fm_timer_start(&loop->timers, &c->idle, c->admin->idle_kind, fm_loop_now(loop));
     fm_list_remove(&c->node);
     fm_list_push(&c->admin->conns, &c->node);
     return at;
@@ -331,6 +383,7 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
     fm_timer_init(&c->idle);
     fm_list_push(&a->conns, &c->node);
     fm_list_init(&c->wait);
+    fm_timer_init(&c->late);
     fm_timer_start(&l->loop->timers, &c->idle, a->idle_kind, fm_loop_now(l->loop));
     fm_event_init(&c->more, on_more);
     fm_event_init(&c->gone, free_conn);
@@ -343,7 +396,9 @@ static struct fm_admin *make(const struct fm_admin_source *source)
     struct fm_admin *a = fm_calloc(1, sizeof *a);
     fm_list_init(&a->conns);
     fm_list_init(&a->waiting);
+    fm_list_init(&a->asking);
     fm_event_init(&a->survey, on_survey);
+    fm_event_init(&a->told, on_told);
     a->answers.source = *source;
     return a;
 }
@@ -388,7 +443,10 @@ struct fm_admin *fm_admin_new(const struct fm_addr *addr, bool only_ipv6, const 
 int fm_admin_start(struct fm_admin *a, struct fm_loop *loop, unsigned idle_kind, unsigned accept_kind)
 {
     a->idle_kind = idle_kind;
-    return fm_listener_start(&a->listener, loop, accept_kind, on_accept, a);
+    int err = fm_listener_start(&a->listener, loop, accept_kind, on_accept, a);
+    if (err == 0 && a->answers.source.app_metrics)
+        fm_inquiry_listen(a->answers.source.app_metrics, tell, a);
+    return err;
 }
 
 void fm_admin_pause(struct fm_admin *a)
@@ -439,8 +497,12 @@ void fm_admin_free(struct fm_admin *a)
         return;
     while (!fm_list_empty(&a->conns))
         close_conn(FM_LIST_ENTRY(a->conns.next, struct admin_conn, node));
-    if (a->listener.loop)
+    if (a->answers.source.app_metrics)
+        fm_inquiry_listen(a->answers.source.app_metrics, NULL, NULL);
+    if (a->listener.loop) {
         fm_loop_cancel(a->listener.loop, &a->survey);
+        fm_loop_cancel(a->listener.loop, &a->told);
+    }
     fm_listener_close(&a->listener);
     free(a);
 }

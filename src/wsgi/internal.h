@@ -103,6 +103,11 @@ uint16_t fm_place_of(struct fm_run *run);
 struct fm_place_table *fm_place_table_new(void);
 void fm_place_table_free(struct fm_place_table *t);
 
+/* ---- what others ask (inquiries.c) ---- */
+
+/* From now on Python can be asked, or no more.  What is under way goes on. */
+void fm_inquiries_open(bool open);
+
 /* ---- failures (failure.c) ---- */
 
 /* Before exc is thrown into the application: notes its traceback in run->thrown and run->traceback. */

@@ -7,6 +7,7 @@
 #include "fermata/admin/guard.h"
 
 struct fm_buf;
+struct fm_inquiry;
 struct fm_counters_sum;
 struct fm_ages_sum;
 struct fm_usage;
@@ -28,7 +29,9 @@ struct fm_admin_source { /* what the page asks the server; any thread, never blo
     void (*about)(void *ctx, struct fm_status_about *about); /* with walk: fills in what it knows */
     bool (*usage)(void *ctx, struct fm_usage *usage);        /* the same */
     void (*more_metrics)(void *ctx, struct fm_buf *to);      /* what follows on the metrics page */
-    void (*workers)(void *ctx, struct fm_buf *to);           /* /workers, as JSON; else there is no such page */
+    struct fm_inquiry *app_metrics;                /* /metrics/app (util/inquiry.h); outlives the admin port */
+    unsigned wait_kind;                            /* with it: a timeout kind of the loop, for waiting */
+    void (*workers)(void *ctx, struct fm_buf *to); /* /workers, as JSON; else there is no such page */
 };
 
 #endif
