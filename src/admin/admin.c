@@ -28,6 +28,12 @@ static const struct fm_listener_options listening = {.backlog = 128,
                                                      .user_timeout = 30000,
                                                      .spares = 4};
 
+struct answered { /* what was asked of Python; posted, once at a time, when there is an answer */
+    struct fm_event event;
+    atomic_bool posted;
+    struct fm_admin *admin;
+};
+
 struct fm_admin {
     struct fm_listener listener;
     struct fm_admin_answers answers;
@@ -36,10 +42,10 @@ struct fm_admin {
     bool paused;
     struct fm_list waiting;   /* clients for whom the requests are looked at, one after the other */
     struct fm_status *status; /* what has been seen so far, for the first of them */
-    struct fm_event survey;   /* posted while there are any */
+    struct fm_event survey;   /* posted while there are any, and the first one's is not `walked` */
+    bool walked;              /* all have been seen for the first: it waits for what Python says of them */
     struct fm_list asking;    /* clients for whom the application is asked for its metrics */
-    struct fm_event told;     /* posted, once at a time, when there is an answer */
-    atomic_bool is_told;
+    struct answered metrics, futures;
 };
 
 enum state {
@@ -59,7 +65,7 @@ struct admin_conn {
     struct fm_event more;        /* posted while there are any */
     struct fm_event gone;        /* frees it, at the end of the turn in which it was closed */
     struct fm_list wait;         /* in one of the admin's lists, while WAITING */
-    struct fm_timer late;        /* while it is in `asking` */
+    struct fm_timer late;        /* while it waits for what is asked of Python */
     struct fm_admin_asked asked; /* what for */
     bool keep, is_head;          /* of the request that is answered */
     uint8_t state;               /* enum state */
@@ -90,6 +96,9 @@ static void close_conn(struct admin_conn *c) FM_ON_LOOP
     if (a->waiting.next == &c->wait) { /* the walk was for this one */
         fm_status_free(a->status);
         a->status = NULL;
+        if (a->walked) /* else it is posted */
+            fm_loop_post(c->stream.loop, &a->survey, 0, NULL);
+        a->walked = false;
     }
     fm_list_remove(&c->wait);
     fm_loop_cancel(c->stream.loop, &c->more);
@@ -138,7 +147,7 @@ static int respond(struct admin_conn *c, const struct fm_request *r) FM_ON_LOOP
     if (c->asked.app_metrics) {
         fm_list_push(&a->asking, &c->wait);
         fm_timer_stop(&c->idle);
-        fm_timer_start(&c->stream.loop->timers, &c->late, a->answers.source.wait_kind, fm_now());
+        fm_timer_start(&c->stream.loop->timers, &c->late, a->answers.source.metrics_kind, fm_now());
         return 0;
     }
     fm_list_push(&a->waiting, &c->wait);
@@ -177,6 +186,8 @@ static void answer_first(struct fm_admin *a, struct admin_conn *c) FM_ON_LOOP
 {
     struct fm_admin_answer answer;
     fm_list_remove(&c->wait);
+    fm_timer_stop(&c->late);
+    a->walked = false;
     fm_admin_answer_status(&a->answers, c->asked.page, a->status, &answer);
     fm_status_free(a->status);
     a->status = NULL;
@@ -184,6 +195,8 @@ static void answer_first(struct fm_admin *a, struct admin_conn *c) FM_ON_LOOP
         close_conn(c);
     else
         go_on(c);
+    if (!fm_list_empty(&a->waiting))
+        fm_loop_post(a->listener.loop, &a->survey, 0, NULL);
 }
 
 /* A part of the walk: one client after the other has one of its own, however many there are. */
@@ -197,10 +210,15 @@ static void on_survey(struct fm_event *event)
     bool first = !a->status;
     if (first)
         a->status = fm_status_new(&c->asked.query);
-    if (!a->status || a->answers.source.walk(a->answers.source.ctx, a->status, first))
-        answer_first(a, c);
-    if (!fm_list_empty(&a->waiting))
+    if (a->status && !a->answers.source.walk(a->answers.source.ctx, a->status, first)) {
         fm_loop_post(a->listener.loop, &a->survey, 0, NULL);
+        return;
+    }
+    a->walked = a->status && fm_admin_waits_for_futures(&a->answers, c->asked.page);
+    if (a->walked)
+        fm_timer_start(&a->listener.loop->timers, &c->late, a->answers.source.futures_kind, fm_now());
+    else
+        answer_first(a, c);
 }
 
 /* ---- the application's metrics ---- */
@@ -218,28 +236,51 @@ static void answer_with_metrics(struct admin_conn *c) FM_ON_LOOP
         go_on(c);
 }
 
+/* ---- answers of Python ---- */
+
 void fm_admin_late(struct fm_timer *t)
 {
+    struct admin_conn *c = FM_LIST_ENTRY(t, struct admin_conn, late);
     fm_assert_on_loop();
-    answer_with_metrics(FM_LIST_ENTRY(t, struct admin_conn, late));
+    if (c->asked.app_metrics)
+        answer_with_metrics(c);
+    else
+        answer_first(c->admin, c);
 }
 
-/* By the thread that has asked the application. */
-static void tell(void *admin)
+/* By the thread that has asked. */
+static void tell(void *answered)
 {
-    struct fm_admin *a = admin;
-    if (!atomic_exchange(&a->is_told, true))
-        fm_loop_post(a->listener.loop, &a->told, 0, NULL);
+    struct answered *a = answered;
+    if (!atomic_exchange(&a->posted, true))
+        fm_loop_post(a->admin->listener.loop, &a->event, 0, NULL);
 }
 
 /* Whoever waits now is answered; who comes meanwhile has another answer to wait for, and is posted for again. */
-static void on_told(struct fm_event *event)
+static void on_metrics(struct fm_event *event)
 {
-    struct fm_admin *a = FM_LIST_ENTRY(event, struct fm_admin, told);
+    struct answered *metrics = FM_LIST_ENTRY(event, struct answered, event);
+    struct fm_admin *a = metrics->admin;
     fm_assert_on_loop();
-    atomic_store(&a->is_told, false);
+    atomic_store(&metrics->posted, false);
     while (!fm_list_empty(&a->asking))
         answer_with_metrics(FM_LIST_ENTRY(a->asking.next, struct admin_conn, wait));
+}
+
+static void on_futures(struct fm_event *event)
+{
+    struct answered *futures = FM_LIST_ENTRY(event, struct answered, event);
+    struct fm_admin *a = futures->admin;
+    fm_assert_on_loop();
+    atomic_store(&futures->posted, false);
+    if (a->walked)
+        answer_first(a, FM_LIST_ENTRY(a->waiting.next, struct admin_conn, wait));
+}
+
+static void listen_to(struct answered *answered, struct fm_inquiry *q, bool listen)
+{
+    if (q)
+        fm_inquiry_listen(q, listen ? tell : NULL, listen ? answered : NULL);
 }
 
 /* ---- requests ---- */
@@ -398,7 +439,9 @@ static struct fm_admin *make(const struct fm_admin_source *source)
     fm_list_init(&a->waiting);
     fm_list_init(&a->asking);
     fm_event_init(&a->survey, on_survey);
-    fm_event_init(&a->told, on_told);
+    fm_event_init(&a->metrics.event, on_metrics);
+    fm_event_init(&a->futures.event, on_futures);
+    a->metrics.admin = a->futures.admin = a;
     a->answers.source = *source;
     return a;
 }
@@ -444,8 +487,8 @@ int fm_admin_start(struct fm_admin *a, struct fm_loop *loop, unsigned idle_kind,
 {
     a->idle_kind = idle_kind;
     int err = fm_listener_start(&a->listener, loop, accept_kind, on_accept, a);
-    if (err == 0 && a->answers.source.app_metrics)
-        fm_inquiry_listen(a->answers.source.app_metrics, tell, a);
+    listen_to(&a->metrics, a->answers.source.app_metrics, err == 0);
+    listen_to(&a->futures, a->answers.source.futures, err == 0);
     return err;
 }
 
@@ -497,11 +540,12 @@ void fm_admin_free(struct fm_admin *a)
         return;
     while (!fm_list_empty(&a->conns))
         close_conn(FM_LIST_ENTRY(a->conns.next, struct admin_conn, node));
-    if (a->answers.source.app_metrics)
-        fm_inquiry_listen(a->answers.source.app_metrics, NULL, NULL);
+    listen_to(&a->metrics, a->answers.source.app_metrics, false);
+    listen_to(&a->futures, a->answers.source.futures, false);
     if (a->listener.loop) {
         fm_loop_cancel(a->listener.loop, &a->survey);
-        fm_loop_cancel(a->listener.loop, &a->told);
+        fm_loop_cancel(a->listener.loop, &a->metrics.event);
+        fm_loop_cancel(a->listener.loop, &a->futures.event);
     }
     fm_listener_close(&a->listener);
     free(a);

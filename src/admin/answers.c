@@ -253,6 +253,8 @@ static int answer_guarded(struct fm_admin_answers *a, const struct fm_request *r
         source->workers(source->ctx, &answer->body);
         return 200;
     }
+    if (source->futures && page != PAGE_REQUESTS_JSON)
+        fm_inquiry_ask(source->futures, fm_now()); /* where it cannot be asked there is no answer */
     asked->page = (uint8_t)page;
     asked->query = (struct fm_status_query){.place = -1, .state = -1, .limit = pages[page].limit};
     if (page != PAGE_REQUESTS_JSON || read_query(&asked->query, r))
@@ -281,6 +283,15 @@ void fm_admin_answer_app(struct fm_admin_answers *a, struct fm_admin_answer *ans
 }
 
 /* ---- the status ---- */
+
+bool fm_admin_waits_for_futures(const struct fm_admin_answers *a, uint8_t page)
+{
+    struct fm_inquiry_seen seen;
+    if (!a->source.futures || page == PAGE_REQUESTS_JSON)
+        return false;
+    fm_inquiry_read(a->source.futures, &seen, NULL);
+    return seen.under_way && fm_now() - seen.asked < FM_FUTURES_WAIT;
+}
 
 /* How many requests have been answered a second since it was asked before, if that was a moment ago and no hour. */
 static double rate(struct fm_admin_answers *a, uint64_t now)
@@ -320,6 +331,8 @@ void fm_admin_answer_status(struct fm_admin_answers *a, uint8_t page, struct fm_
     }
     fm_status_finish(s);
     source->about(source->ctx, &s->about);
+    if (source->futures)
+        fm_status_take_kinds(s, source->futures, fm_now());
     s->about.python = source->python;
     s->about.ready = source->ready(source->ctx);
     s->about.rate = rate(a, fm_now());

@@ -211,7 +211,9 @@ int fm_wiring_admin(struct fm_worker *w) FM_UNCHECKED
                                      .walk = fm_survey_walk,
                                      .about = fm_survey_about,
                                      .app_metrics = fm_inquiry_of_metrics(),
-                                     .wait_kind = FM_T_APP_METRICS,
+                                     .metrics_kind = FM_T_APP_METRICS,
+                                     .futures = o->no_places ? NULL : fm_inquiry_of_futures(),
+                                     .futures_kind = FM_T_FUTURES,
                                      .rules = {o->admin_hosts, o->nadmin_hosts, o->admin_status}};
     if (!o->has_admin)
         return 0;

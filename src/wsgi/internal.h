@@ -45,11 +45,13 @@ struct fm_run {
     PyObject *block;              /* borrowed by the connection until it is sent */
     PyObject *thrown;             /* the failure that was thrown in last */
     PyObject *traceback;          /* what it had before, or NULL */
+    struct fm_list parked;        /* see parked.c */
     struct fm_run *next_throwing; /* see failure.c; fm_wsgi.lock, as `throws` */
     struct fm_buf errors;         /* an unfinished line of wsgi.errors */
     uint64_t parked_at;
     unsigned streak; /* futures in a row that were done at once */
     uint8_t phase;   /* enum fm_phase */
+    uint8_t shard;   /* the list that `parked` is in, or was in */
     bool called;     /* start_response was called, or is being called */
     bool throws;     /* `thrown` is on its way through the application, or to the log */
     bool warned_cut;

@@ -96,6 +96,10 @@ class Told:
         return self._next()
 
 
+class ToldByABase(Told):
+    """As a middleware that is derived from another one."""
+
+
 def closed_over(iterable):
     hidden = iter(iterable)
 
@@ -129,6 +133,7 @@ SHAPES = {
     "bound": Bound,
     "loop": loop,
     "told": Told,
+    "inherited": ToldByABase,
     "hidden": closed_over,
 }
 

@@ -65,7 +65,7 @@ def test_nothing_waits(server):
     assert told["truncated"] == 0
 
 
-FOUND = ["generator", "closing", "closing3", "map", "chain", "chain2", "peek", "islice", "tee", "sentinel", "slots", "bound", "loop", "told"]
+FOUND = ["generator", "closing", "closing3", "map", "chain", "chain2", "peek", "islice", "tee", "sentinel", "slots", "bound", "loop", "told", "inherited"]
 
 
 @pytest.mark.parametrize("shape", FOUND)
@@ -75,7 +75,15 @@ def test_places_behind_wrappers(server, shape):
         (group,) = status(server)["places"]
     assert (group["line"], group["function"], group["n"]) == (line_of("places", "leaf"), "leaf", 1)
     assert group["file"].endswith("/places.py")
-    assert group["guessed"] == (shape not in ("generator", "told"))
+    assert group["guessed"] == (shape not in ("generator", "told", "inherited"))
+
+
+def test_libraries_that_are_passed_over():
+    """The server and wsgi_plus pass over the same ones."""
+    (names,) = re.findall(r"names\[\] = \{(.*?)\};", (ROOT / "src/wsgi/place.c").read_text(), re.S)
+    (sets,) = re.findall(r"^LIBRARIES = frozenset\(\{(.*?)\}\)", (ROOT / "py/wsgi_plus/_places.py").read_text(), re.M | re.S)
+    here = {name.removesuffix(".py") for name in re.findall(r'"/([^/"]+)/?"', names)}
+    assert here == set(re.findall(r'"(\w+)"', sets)) and len(here) > 4
 
 
 def test_a_place_that_cannot_be_seen(server):

@@ -29,8 +29,11 @@ struct fm_admin_source { /* what the page asks the server; any thread, never blo
     void (*about)(void *ctx, struct fm_status_about *about); /* with walk: fills in what it knows */
     bool (*usage)(void *ctx, struct fm_usage *usage);        /* the same */
     void (*more_metrics)(void *ctx, struct fm_buf *to);      /* what follows on the metrics page */
-    struct fm_inquiry *app_metrics;                /* /metrics/app (util/inquiry.h); outlives the admin port */
-    unsigned wait_kind;                            /* with it: a timeout kind of the loop, for waiting */
+    /* Both (util/inquiry.h) outlive the admin port; they are waited for as long as these timeout kinds of the loop say.
+     */
+    struct fm_inquiry *app_metrics; /* /metrics/app */
+    struct fm_inquiry *futures;     /* with walk: what requests wait for (wsgi/inquiries.h) */
+    unsigned metrics_kind, futures_kind;
     void (*workers)(void *ctx, struct fm_buf *to); /* /workers, as JSON; else there is no such page */
 };
 

@@ -30,7 +30,8 @@
     X(YIELD, 5 * FM_MS, fm_listener_yielded)                                                                           \
     X(ADMIN, o->keep_alive ? o->keep_alive : 5 * FM_SEC, fm_admin_timeout)                                             \
     /* what an application that does not answer keeps a scrape waiting */                                              \
-    X(APP_METRICS, FM_SEC, fm_admin_late)
+    X(APP_METRICS, FM_SEC, fm_admin_late)                                                                              \
+    X(FUTURES, 5 * FM_MS, fm_admin_late)
 
 #define FM_TIMEOUTS(X) FM_CONN_TIMEOUTS(X) FM_WORKER_TIMEOUTS(X)
 

@@ -9,4 +9,9 @@
  * that.  The collectors are the application's code, and may do anything.  Any thread. */
 struct fm_inquiry *fm_inquiry_of_metrics(void);
 
+/* What kinds of futures parked requests wait for, of each place (util/places.h) that some of them wait at: a line for
+ * each kind, "PLACE\tN\tTEXT\n", in UTF-8; N of 20 at most that were looked at.  Only where the gateway was configured
+ * so.  Nothing of the application's is called.  Any thread. */
+struct fm_inquiry *fm_inquiry_of_futures(void);
+
 #endif
