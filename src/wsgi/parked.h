@@ -5,8 +5,8 @@
 #include "internal.h"
 
 /* The run has a future, and is going to be parked on it; the thread that goes on, before anything else. */
-void fm_parked_add(struct fm_run *run) FM_NEEDS_GIL;
-void fm_parked_remove(struct fm_run *run) FM_NEEDS_GIL;
+void fm_parked_add(struct fm_run *run);
+void fm_parked_remove(struct fm_run *run);
 
 struct fm_parked {
     PyObject *future; /* a reference, which the caller gives back */
@@ -20,7 +20,7 @@ struct fm_parked_walk {
 };
 
 void fm_parked_begin(struct fm_parked_walk *w);
-unsigned fm_parked_next(struct fm_parked_walk *w, struct fm_parked *to, unsigned most) FM_NEEDS_GIL; /* 0: no more */
+unsigned fm_parked_next(struct fm_parked_walk *w, struct fm_parked *to, unsigned most); /* 0: no more */
 void fm_parked_end(struct fm_parked_walk *w); /* also before all have been seen */
 
 #endif
