@@ -293,11 +293,15 @@ static void test_kinds_that_are_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_groups),     cmocka_unit_test(test_medians),
-        cmocka_unit_test(test_all_places), cmocka_unit_test(test_the_largest_places),
-        cmocka_unit_test(test_pages),      cmocka_unit_test(test_texts_are_cut),
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_medians),
+        cmocka_unit_test(test_all_places),
+        cmocka_unit_test(test_the_largest_places),
+        cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_texts_are_cut),
         cmocka_unit_test(test_escapes),
-        cmocka_unit_test(test_kinds), cmocka_unit_test(test_kinds_that_are_none),
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_kinds_that_are_none),
     };
     no_longer_than(120);
     return cmocka_run_group_tests(tests, NULL, NULL);
