@@ -159,31 +159,39 @@ static int describe(PyObject *module, PyObject *pools, struct group *g, struct f
     return err;
 }
 
+/* 0 with the text, or -1 with an exception set. */
+static int tell_kinds(PyObject *module, struct sample *s, struct fm_buf *text) FM_NEEDS_GIL
+{
+    s->random = fm_now();
+    s->until = s->random + BUDGET;
+    gather(s);
+    PyObject *pools = PyObject_CallMethod(module, "pools", "i", fm_interp_has_gil());
+    int err = pools ? 0 : -1;
+    for (unsigned i = 0; i < s->ngroups && err == 0 && let_others(s); i++)
+        err = describe(module, pools, &s->groups[i], text);
+    Py_XDECREF(pools);
+    return err;
+}
+
+static void drop_sample(struct sample *s) FM_NEEDS_GIL
+{
+    for (unsigned i = 0; s && i < s->ngroups; i++)
+        for (unsigned k = 0; k < s->groups[i].kept; k++)
+            Py_DECREF(s->groups[i].future[k]);
+    free(s);
+    fm_child_check();
+}
+
 static void find_futures(void *arg) FM_UNCHECKED
 {
     struct fm_buf text = FM_BUF_INIT;
     struct sample *s = calloc(1, sizeof *s);
-    PyObject *module = s ? find_module() : PyErr_NoMemory(), *pools = NULL;
-    int err = module ? 0 : -1;
-    if (module) {
-        s->random = fm_now();
-        s->until = s->random + BUDGET;
-        gather(s);
-        pools = PyObject_CallMethod(module, "pools", "i", fm_interp_has_gil());
-        err = pools ? 0 : -1;
-    }
-    for (unsigned i = 0; s && i < s->ngroups; i++) {
-        if (err == 0 && let_others(s))
-            err = describe(module, pools, &s->groups[i], &text);
-        for (unsigned k = 0; k < s->groups[i].kept; k++)
-            Py_DECREF(s->groups[i].future[k]);
-    }
-    fm_child_check();
+    PyObject *module = s ? find_module() : PyErr_NoMemory();
+    int err = s && module ? tell_kinds(module, s, &text) : -1;
     if (err != 0)
         fm_py_log_exception(FM_LOG_ERROR, "status: what requests wait for cannot be told");
-    Py_XDECREF(pools);
+    drop_sample(s);
     Py_XDECREF(module);
-    free(s);
     fm_inquiry_answer(arg, err == 0 && !text.failed ? FM_ANSWER_TEXT : FM_ANSWER_FAILED, &text);
 }
 
