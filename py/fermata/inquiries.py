@@ -9,6 +9,8 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future
+from types import CoroutineType, FunctionType, GeneratorType
 from typing import Any
 
 __all__ = ["kinds", "metrics", "pools"]
@@ -32,14 +34,16 @@ def metrics() -> bytes | None:
     return text
 
 
-# What kind of future a request waits for.  Nothing of the application's is called: attributes are read where objects
-# have them themselves.  What is read within concurrent.futures and asyncio is none of their interface: whatever is not
-# as expected there is left out.
+# What kind of future a request waits for.  Nothing of the application's is called: attributes are read of objects whose
+# very type is Python's own, or where a future has them itself.  What is read within concurrent.futures and asyncio is none
+# of their interface: whatever is not as expected there is left out.
 
 _MOST = 5  # kinds of a place that are told
 _LONGEST = 200  # characters of a kind
 _DEEPEST = 50  # coroutines within each other
 _LARGE = 10_000  # calls that wait for a pool: of more it is not looked at which ones
+
+_DICT: Any = vars(Future).get("__dict__")  # that of a future, whatever its class makes of the name
 
 Pools = dict[int, str]  # what each future waits for, by its id
 
@@ -61,12 +65,14 @@ def pools(has_gil: bool) -> Pools:
 
 def _queued_for_threads() -> Iterator[tuple[int, str]]:
     module: Any = sys.modules.get("concurrent.futures.thread")
-    for queue in {id(q): q for q in list(getattr(module, "_threads_queues", {}).values())}.values():
-        if queue.qsize() > _LARGE:
+    simple: Any = getattr(sys.modules.get("_queue"), "SimpleQueue", None)
+    queues: list[Any] = list(getattr(module, "_threads_queues", {}).values())
+    for queue in {id(queue): queue for queue in queues}.values():  # one for each of the pool's threads
+        if type(queue) is not simple or queue.qsize() > _LARGE:
             continue
         for held in gc.get_referents(queue):
             for item in list(held) if type(held) is list else [held]:
-                if type(item).__name__ == "_WorkItem":
+                if type(item) is module._WorkItem:
                     yield id(item.future), "ThreadPoolExecutor"
 
 
@@ -103,23 +109,26 @@ def _plain(text: str) -> str:
     return " ".join(text.split())[:_LONGEST]
 
 
-def _own(thing: Any, name: str) -> Any:
-    """An attribute that the object has in its own dictionary, or None."""
+def _own(future: Any, name: str) -> Any:
+    """An attribute that the future has in its own dictionary, or None."""
     try:
-        return object.__getattribute__(thing, "__dict__").get(name)
+        return _DICT.__get__(future).get(name)
     except Exception:
         return None
 
 
 def _kind(future: Any, known: Pools) -> str:
     pool, state = known.get(id(future)), _own(future, "_state")
+    if type(state) is not str:
+        pool = state = None
     if pool is None and state == "RUNNING" and "concurrent.futures.thread" in sys.modules:
         pool = "ThreadPoolExecutor"  # only a pool says so of its futures, and one of processes would know it
     if pool is not None and state in ("PENDING", "RUNNING"):
         return f"{pool}, {'not begun' if state == 'PENDING' else 'running'}"
     kind = type(future)
     module, name = type.__getattribute__(kind, "__module__"), type.__getattribute__(kind, "__qualname__")
-    return name if module == "concurrent.futures._base" else f"{module}.{name}"
+    named = type(module) is str and module != "concurrent.futures._base"
+    return f"{module}.{name}" if named else str(name)
 
 
 def _task_behind(future: Any) -> Any:
@@ -131,7 +140,8 @@ def _task_behind(future: Any) -> Any:
         return None
     try:
         for callback in callbacks[:8]:
-            for cell in getattr(callback, "__closure__", None) or ():
+            closure = callback.__closure__ if type(callback) is FunctionType else None
+            for cell in closure or ():
                 if issubclass(type(cell.cell_contents), asyncio.Task):
                     return cell.cell_contents
     except Exception:
@@ -147,7 +157,7 @@ def _name(task: Any) -> str:
 
 
 def _standing(task: Any, has_gil: bool) -> str:
-    """": streams.py:545 readline <- app.py:4 read": the innermost first.  Only where it does not go on meanwhile."""
+    """ ": streams.py:545 readline <- app.py:4 read": the innermost first.  Only where it does not go on meanwhile."""
     if not has_gil:
         return ""
     try:
@@ -162,9 +172,9 @@ def _standing(task: Any, has_gil: bool) -> str:
 
 def _frames(awaited: Any) -> Iterator[str]:
     for _ in range(_DEEPEST):
-        if hasattr(awaited, "cr_frame"):
+        if type(awaited) is CoroutineType:
             frame, awaited = awaited.cr_frame, awaited.cr_await
-        elif hasattr(awaited, "gi_frame"):
+        elif type(awaited) is GeneratorType:
             frame, awaited = awaited.gi_frame, awaited.gi_yieldfrom
         else:
             return

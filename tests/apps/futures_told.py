@@ -51,6 +51,17 @@ class Hostile(Future):
         return "hostile"
 
 
+class Called:
+    """A callback that notes that it was looked at."""
+
+    def __getattr__(self, name):
+        probe.record("hostile", f"callback.{name}")
+        raise AttributeError(name)
+
+    def __call__(self, future):
+        pass
+
+
 class Bare(Future):
     """Has lost what asyncio and pools look at."""
 
@@ -88,7 +99,10 @@ def future_of(path, asked):
         return bridge.run(fetch_there())
     if path == "/processes":
         return processes().submit(os.open, _fifo, os.O_RDONLY)
-    return later({"/hostile": Hostile, "/bare": Bare}.get(path, Future))
+    future = later({"/hostile": Hostile, "/bare": Bare}.get(path, Future))
+    if path == "/hostile":
+        future.add_done_callback(Called())
+    return future
 
 
 there: list = []
