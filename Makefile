@@ -147,6 +147,7 @@ $(O)/gen/page.inc: src/admin/page.css src/admin/page.js scripts/page
 
 $(O)/obj/admin/html.o: $(O)/gen/page.inc
 $(O)/obj/wsgi/app.o: $(O)/gen/loader.inc
+$(O)/obj/wsgi/inquiries.o: $(O)/gen/inquiries.inc
 $(O)/obj/wsgi/preload.o: $(O)/gen/preload.inc
 $(O)/obj/wsgi/reload.o: $(O)/gen/reload.inc
 $(O)/obj/py/debug.o: $(O)/gen/debug.inc

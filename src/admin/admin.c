@@ -18,6 +18,7 @@
 #include "fermata/util/counter.h"
 #include "fermata/util/err.h"
 #include "fermata/util/fds.h"
+#include "fermata/util/inquiry.h"
 #include "fermata/util/log.h"
 #include "fermata/util/stacks.h"
 
@@ -30,6 +31,12 @@ static const struct fm_listener_options listening = {.backlog = 128,
                                                      .user_timeout = 30000,
                                                      .spares = 4};
 
+struct answered { /* what was asked of Python; posted, once at a time, when there is an answer */
+    struct fm_event event;
+    atomic_bool posted;
+    struct fm_admin *admin;
+};
+
 struct fm_admin {
     struct fm_listener listener;
     struct fm_admin_answers answers;
@@ -39,16 +46,19 @@ struct fm_admin {
     bool paused;
     struct fm_list waiting;   /* clients for whom the requests are looked at, one after the other */
     struct fm_status *status; /* what has been seen so far, for the first of them */
-    struct fm_event survey;   /* posted while there are any */
-    struct fm_list asking;    /* clients for whom stacks are being found; they wait for the requests afterwards */
-    struct fm_event found;    /* posted when they are */
-    bool finding;             /* somebody is at it, until then */
+    struct fm_event survey;   /* posted while there are any, and the first one's is not `walked` */
+    bool walked;              /* all have been seen for the first: it waits for what Python says of them */
+    struct fm_list asking;    /* clients for whom the application is asked for its metrics */
+    struct answered metrics, futures;
+    struct fm_list for_stacks; /* clients for whom stacks are being found; they wait for the requests afterwards */
+    struct fm_event found;     /* posted when they are */
+    bool finding;              /* somebody is at it, until then */
     struct fm_stacks *_Atomic stacks; /* what was found; from the thread that has found it */
 };
 
 enum state {
     OPEN,
-    WAITING, /* for the requests to be looked at; what comes is kept */
+    WAITING, /* for the requests to be looked at, or for the application; what comes is kept */
     ENDING,  /* the last answer is given: what comes is dropped, and the client closes, or the idle timeout does */
     CLOSED,
 };
@@ -62,7 +72,8 @@ struct admin_conn {
     struct fm_buf ahead;         /* requests behind the one that was answered in this turn of the loop */
     struct fm_event more;        /* posted while there are any */
     struct fm_event gone;        /* frees it, at the end of the turn in which it was closed */
-    struct fm_list wait;         /* in the admin's list, while WAITING */
+    struct fm_list wait;         /* in one of the admin's lists, while WAITING */
+    struct fm_timer late;        /* while it waits for what is asked of Python */
     struct fm_admin_asked asked; /* what for */
     bool keep, is_head;          /* of the request that is answered */
     uint8_t state;               /* enum state */
@@ -88,10 +99,14 @@ static void close_conn(struct admin_conn *c) FM_ON_LOOP
         return;
     c->state = CLOSED;
     fm_timer_stop(&c->idle);
+    fm_timer_stop(&c->late);
     fm_list_remove(&c->node);
     if (a->waiting.next == &c->wait) { /* the walk was for this one */
         fm_status_free(a->status);
         a->status = NULL;
+        if (a->walked) /* else it is posted */
+            fm_loop_post(c->stream.loop, &a->survey, 0, NULL);
+        a->walked = false;
     }
     fm_list_remove(&c->wait);
     fm_loop_cancel(c->stream.loop, &c->more);
@@ -109,10 +124,10 @@ static int send_answer(struct admin_conn *c, struct fm_admin_answer *answer)
     struct fm_buf head = FM_BUF_INIT;
     bool keep = c->keep && !c->admin->paused;
     fm_buf_printf(&head,
-                  "HTTP/1.1 %d %s\r\nServer: fermata\r\nDate: %s\r\nContent-Type: %s\r\n%sContent-Length: "
+                  "HTTP/1.1 %d %s\r\nServer: fermata\r\nDate: %s\r\nContent-Type: %s\r\n%s%sContent-Length: "
                   "%zu\r\nConnection: %s\r\n\r\n",
                   answer->status, fm_status_reason(answer->status), fm_http_date(), answer->type, answer->fields,
-                  fm_buf_size(&answer->body), keep ? "keep-alive" : "close");
+                  answer->age, fm_buf_size(&answer->body), keep ? "keep-alive" : "close");
     struct iovec pieces[2] = {
         {fm_buf_head(&head), fm_buf_size(&head)},
         {fm_buf_head(&answer->body), c->is_head ? 0 : fm_buf_size(&answer->body)},
@@ -165,8 +180,8 @@ static void on_found(struct fm_event *event)
     a->finding = false;
     fm_stacks_free(a->answers.stacks);
     a->answers.stacks = atomic_exchange(&a->stacks, NULL);
-    while (!fm_list_empty(&a->asking)) {
-        struct admin_conn *c = FM_LIST_ENTRY(a->asking.next, struct admin_conn, wait);
+    while (!fm_list_empty(&a->for_stacks)) {
+        struct admin_conn *c = FM_LIST_ENTRY(a->for_stacks.next, struct admin_conn, wait);
         fm_list_remove(&c->wait);
         wait_for_requests(a, c);
     }
@@ -187,10 +202,15 @@ static int respond(struct admin_conn *c, const struct fm_request *r) FM_ON_LOOP
         return send_answer(c, &answer);
     }
     c->state = WAITING; /* for what is gathered in the next turns */
-    if (fm_admin_wants_stacks(&c->asked))
+    if (c->asked.app_metrics) {
         fm_list_push(&a->asking, &c->wait);
-    else
+        fm_timer_stop(&c->idle);
+        fm_timer_start(&c->stream.loop->timers, &c->late, a->answers.source.metrics_kind, fm_now());
+    } else if (fm_admin_wants_stacks(&c->asked)) {
+        fm_list_push(&a->for_stacks, &c->wait);
+    } else {
         wait_for_requests(a, c);
+    }
     return 0;
 }
 
@@ -222,6 +242,8 @@ static void answer_first(struct fm_admin *a, struct admin_conn *c) FM_ON_LOOP
 {
     struct fm_admin_answer answer;
     fm_list_remove(&c->wait);
+    fm_timer_stop(&c->late);
+    a->walked = false;
     fm_admin_answer_status(&a->answers, c->asked.page, a->status, &answer);
     fm_status_free(a->status);
     a->status = NULL;
@@ -229,6 +251,8 @@ static void answer_first(struct fm_admin *a, struct admin_conn *c) FM_ON_LOOP
         close_conn(c);
     else
         go_on(c);
+    if (!fm_list_empty(&a->waiting))
+        fm_loop_post(a->listener.loop, &a->survey, 0, NULL);
 }
 
 /* A part of the walk: one client after the other has one of its own, however many there are. */
@@ -242,10 +266,77 @@ static void on_survey(struct fm_event *event)
     bool first = !a->status;
     if (first)
         a->status = fm_status_new(&c->asked.query);
-    if (!a->status || a->answers.source.walk(a->answers.source.ctx, a->status, first))
-        answer_first(a, c);
-    if (!fm_list_empty(&a->waiting))
+    if (a->status && !a->answers.source.walk(a->answers.source.ctx, a->status, first)) {
         fm_loop_post(a->listener.loop, &a->survey, 0, NULL);
+        return;
+    }
+    a->walked = a->status && fm_admin_waits_for_futures(&a->answers, c->asked.page);
+    if (a->walked)
+        fm_timer_start(&a->listener.loop->timers, &c->late, a->answers.source.futures_kind, fm_now());
+    else
+        answer_first(a, c);
+}
+
+/* ---- the application's metrics ---- */
+
+static void answer_with_metrics(struct admin_conn *c) FM_ON_LOOP
+{
+    struct fm_admin_answer answer;
+    fm_list_remove(&c->wait);
+    fm_timer_stop(&c->late);
+    fm_timer_start(&c->stream.loop->timers, &c->idle, c->admin->idle_kind, fm_now());
+    fm_admin_answer_app(&c->admin->answers, &answer);
+    if (send_answer(c, &answer) != 0)
+        close_conn(c);
+    else
+        go_on(c);
+}
+
+/* ---- answers of Python ---- */
+
+void fm_admin_late(struct fm_timer *t)
+{
+    struct admin_conn *c = FM_LIST_ENTRY(t, struct admin_conn, late);
+    fm_assert_on_loop();
+    if (c->asked.app_metrics)
+        answer_with_metrics(c);
+    else
+        answer_first(c->admin, c);
+}
+
+/* By the thread that has asked. */
+static void tell(void *answered)
+{
+    struct answered *a = answered;
+    if (!atomic_exchange(&a->posted, true))
+        fm_loop_post(a->admin->listener.loop, &a->event, 0, NULL);
+}
+
+/* Whoever waits now is answered; who comes meanwhile has another answer to wait for, and is posted for again. */
+static void on_metrics(struct fm_event *event)
+{
+    struct answered *metrics = FM_LIST_ENTRY(event, struct answered, event);
+    struct fm_admin *a = metrics->admin;
+    fm_assert_on_loop();
+    atomic_store(&metrics->posted, false);
+    while (!fm_list_empty(&a->asking))
+        answer_with_metrics(FM_LIST_ENTRY(a->asking.next, struct admin_conn, wait));
+}
+
+static void on_futures(struct fm_event *event)
+{
+    struct answered *futures = FM_LIST_ENTRY(event, struct answered, event);
+    struct fm_admin *a = futures->admin;
+    fm_assert_on_loop();
+    atomic_store(&futures->posted, false);
+    if (a->walked)
+        answer_first(a, FM_LIST_ENTRY(a->waiting.next, struct admin_conn, wait));
+}
+
+static void listen_to(struct answered *answered, struct fm_inquiry *q, bool listen)
+{
+    if (q)
+        fm_inquiry_listen(q, listen ? tell : NULL, listen ? answered : NULL);
 }
 
 /* ---- requests ---- */
@@ -279,7 +370,8 @@ static size_t take(struct admin_conn *c, const char *data, size_t len) FM_ON_LOO
         close_conn(c);
         return len;
     }
-    fm_timer_start(&loop->timers, &c->idle, c->admin->idle_kind, fm_loop_now(loop));
+    if (fm_list_empty(&c->late.node)) /* else it has another timer until it is answered */
+        fm_timer_start(&loop->timers, &c->idle, c->admin->idle_kind, fm_loop_now(loop));
     fm_list_remove(&c->node);
     fm_list_push(&c->admin->conns, &c->node);
     return at;
@@ -388,6 +480,7 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
     fm_timer_init(&c->idle);
     fm_list_push(&a->conns, &c->node);
     fm_list_init(&c->wait);
+    fm_timer_init(&c->late);
     fm_timer_start(&l->loop->timers, &c->idle, a->idle_kind, fm_loop_now(l->loop));
     fm_event_init(&c->more, on_more);
     fm_event_init(&c->gone, free_conn);
@@ -401,9 +494,13 @@ static struct fm_admin *make(const struct fm_admin_source *source)
     fm_list_init(&a->conns);
     fm_list_init(&a->waiting);
     a->published = -1;
-    fm_event_init(&a->survey, on_survey);
     fm_list_init(&a->asking);
+    fm_list_init(&a->for_stacks);
+    fm_event_init(&a->survey, on_survey);
+    fm_event_init(&a->metrics.event, on_metrics);
+    fm_event_init(&a->futures.event, on_futures);
     fm_event_init(&a->found, on_found);
+    a->metrics.admin = a->futures.admin = a;
     a->answers.source = *source;
     return a;
 }
@@ -452,6 +549,8 @@ int fm_admin_start(struct fm_admin *a, struct fm_loop *loop, unsigned idle_kind,
     a->published = err == 0 ? fm_published_make(&a->listener.addr) : -1;
     if (err == 0 && a->published < 0)
         fm_warn("admin: %s; `fermata status` finds it by its address only", fm_strerror(a->published));
+    listen_to(&a->metrics, a->answers.source.app_metrics, err == 0);
+    listen_to(&a->futures, a->answers.source.futures, err == 0);
     return err;
 }
 
@@ -503,8 +602,12 @@ void fm_admin_free(struct fm_admin *a)
         return;
     while (!fm_list_empty(&a->conns))
         close_conn(FM_LIST_ENTRY(a->conns.next, struct admin_conn, node));
+    listen_to(&a->metrics, a->answers.source.app_metrics, false);
+    listen_to(&a->futures, a->answers.source.futures, false);
     if (a->listener.loop) {
         fm_loop_cancel(a->listener.loop, &a->survey);
+        fm_loop_cancel(a->listener.loop, &a->metrics.event);
+        fm_loop_cancel(a->listener.loop, &a->futures.event);
         fm_loop_cancel(a->listener.loop, &a->found);
     }
     fm_listener_close(&a->listener);

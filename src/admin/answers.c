@@ -2,6 +2,7 @@
 #include "fermata/admin/answers.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "fermata/admin/render.h"
@@ -9,6 +10,8 @@
 #include "fermata/http/request.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
+#include "fermata/util/inquiry.h"
+#include "fermata/util/places.h"
 
 #define PLAIN "text/plain; version=0.0.4; charset=utf-8"
 #define JSON "application/json"
@@ -58,13 +61,70 @@ static void put_metrics(struct fm_admin_answers *a, struct fm_buf *body)
     m.now = fm_now();
     m.has_usage = source->usage ? source->usage(source->ctx, &m.usage) : fm_usage_read(0, &m.usage);
     fm_metrics_page(body, &m, &a->shown);
+    if (atomic_load_explicit(&fm_places_watched, memory_order_relaxed))
+        fm_metrics_places(body);
     if (source->more_metrics)
         source->more_metrics(source->ctx, body);
 }
 
-/* Health and metrics; 0: it is something else. */
-static int answer_open(struct fm_admin_answers *a, const struct fm_request *r, struct fm_buf *body)
+static void put_app_metrics(const struct fm_admin_source *source, struct fm_admin_answer *answer)
 {
+    struct fm_inquiry_seen seen;
+    fm_inquiry_read(source->app_metrics, &seen, &answer->body);
+    uint64_t now = fm_now(), age = now > seen.at ? now - seen.at : 0;
+    bool text = seen.how == FM_ANSWER_TEXT;
+    answer->status = text && age <= FM_APP_METRICS_OLDEST ? 200 : 503;
+    if (answer->status == 200) {
+        snprintf(answer->age, sizeof answer->age, "Age: %llu\r\n", (unsigned long long)(age / FM_SEC));
+        if (seen.under_way)
+            fm_buf_printf(&answer->body, "# Of %llu s ago: the application has not answered since.\n",
+                          (unsigned long long)(age / FM_SEC));
+        return;
+    }
+    fm_buf_clear(&answer->body);
+    switch (seen.how) {
+    case FM_ANSWER_NONE: fm_buf_puts(&answer->body, "The application has not answered so far.\n"); break;
+    case FM_ANSWER_TEXT:
+        fm_buf_printf(&answer->body, "The application has not answered for %llu s.\n",
+                      (unsigned long long)(age / FM_SEC));
+        break;
+    case FM_ANSWER_ABSENT:
+        answer->status = 404;
+        fm_buf_puts(&answer->body, "The application has not imported prometheus_client.\n");
+        break;
+    case FM_ANSWER_FAILED:
+        answer->status = 500;
+        fm_buf_puts(&answer->body, "The application's metrics cannot be collected: the log says why.\n");
+    }
+}
+
+/* 0: the application is being asked, and is to be waited for. */
+static int ask_application(const struct fm_admin_source *source, struct fm_admin_answer *answer)
+{
+    struct fm_inquiry_seen seen;
+    uint64_t now = fm_now();
+    if (!source->app_metrics) {
+        fm_buf_puts(&answer->body, "With --workers each has metrics of its own, which are not to be had here.\n");
+        return 404;
+    }
+    int err = fm_inquiry_ask(source->app_metrics, now);
+    if (err != 0) {
+        fm_buf_printf(&answer->body, "The application cannot be asked: %s.\n",
+                      err == -EAGAIN ? "it has not been loaded, or ends" : fm_strerror(err));
+        return 503;
+    }
+    fm_inquiry_read(source->app_metrics, &seen, NULL);
+    if (!seen.under_way || now - seen.asked < FM_APP_METRICS_WAIT)
+        return 0;
+    put_app_metrics(source, answer); /* who came before has waited in vain */
+    return answer->status;
+}
+
+/* Health and metrics; 0: it is something else, or, with asked->app_metrics, to be waited for. */
+static int answer_open(struct fm_admin_answers *a, const struct fm_request *r, struct fm_admin_answer *answer,
+                       struct fm_admin_asked *asked)
+{
+    struct fm_buf *body = &answer->body;
     const struct fm_admin_source *source = &a->source;
     bool ready = source->ready(source->ctx);
     if (!is(r, r->method, "GET") && !is(r, r->method, "HEAD")) {
@@ -82,6 +142,9 @@ static int answer_open(struct fm_admin_answers *a, const struct fm_request *r, s
         fm_buf_puts(body, ready ? "ok\n" : "not ready\n");
         return ready ? 200 : 503;
     }
+    asked->app_metrics = is(r, r->path, "/metrics/app") && (source->app_metrics || source->workers);
+    if (asked->app_metrics)
+        return ask_application(source, answer);
     if (!is(r, r->path, "/metrics"))
         return 0;
     put_metrics(a, body);
@@ -160,6 +223,7 @@ static void list_pages(const struct fm_admin_source *source, struct fm_buf *body
         for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
             if (i != PAGE_STACKS || source->ask_stacks)
                 fm_buf_printf(body, i == PAGE_STACKS ? "POST %s, " : "%s, ", pages[i].path);
+    fm_buf_puts(body, source->app_metrics ? "/metrics/app, " : "");
     fm_buf_puts(body,
                 source->workers ? "/healthz, /readyz, /metrics or /workers\n" : "/healthz, /readyz or /metrics\n");
 }
@@ -197,6 +261,8 @@ static int refuse_stacks(const struct fm_admin_source *source, const struct fm_r
     return 0;
 }
 
+static bool shows_futures(int page) { return page != PAGE_REQUESTS_JSON && page != PAGE_STACKS; }
+
 /* 0: it waits for the requests to be looked at. */
 static int answer_guarded(struct fm_admin_answers *a, const struct fm_request *r, struct fm_admin_answer *answer,
                           struct fm_admin_asked *asked)
@@ -223,6 +289,8 @@ static int answer_guarded(struct fm_admin_answers *a, const struct fm_request *r
     asked->page = (uint8_t)page;
     if (page == PAGE_STACKS && (status = refuse_stacks(source, r, answer)) != 0)
         return status;
+    if (source->futures && shows_futures(page))
+        fm_inquiry_ask(source->futures, fm_now()); /* where it cannot be asked there is no answer */
     asked->query = (struct fm_status_query){.place = -1, .state = -1, .limit = pages[page].limit};
     if (page != PAGE_REQUESTS_JSON || read_query(&asked->query, r))
         return 0;
@@ -234,10 +302,11 @@ bool fm_admin_answer(struct fm_admin_answers *a, const struct fm_request *r, str
                      struct fm_admin_asked *asked)
 {
     *answer = (struct fm_admin_answer){.type = PLAIN, .fields = "", .body = FM_BUF_INIT};
-    answer->status = answer_open(a, r, &answer->body);
+    *asked = (struct fm_admin_asked){0};
+    answer->status = answer_open(a, r, answer, asked);
     if (answer->status == 405)
         answer->fields = "Allow: GET, HEAD\r\n";
-    if (answer->status == 0)
+    if (answer->status == 0 && !asked->app_metrics)
         answer->status = answer_guarded(a, r, answer, asked);
     return answer->status != 0;
 }
@@ -252,7 +321,24 @@ void fm_admin_answer_no_stacks(struct fm_admin_answer *answer, int err)
     fm_buf_printf(&answer->body, "%s\n", fm_strerror(err));
 }
 
+/* ---- the application's metrics ---- */
+
+void fm_admin_answer_app(struct fm_admin_answers *a, struct fm_admin_answer *answer)
+{
+    *answer = (struct fm_admin_answer){.type = PLAIN, .fields = "", .body = FM_BUF_INIT};
+    put_app_metrics(&a->source, answer);
+}
+
 /* ---- the status ---- */
+
+bool fm_admin_waits_for_futures(const struct fm_admin_answers *a, uint8_t page)
+{
+    struct fm_inquiry_seen seen;
+    if (!a->source.futures || !shows_futures(page))
+        return false;
+    fm_inquiry_read(a->source.futures, &seen, NULL);
+    return seen.under_way && fm_now() - seen.asked < FM_FUTURES_WAIT;
+}
 
 /* How many requests have been answered a second since it was asked before, if that was a moment ago and no hour. */
 static double rate(struct fm_admin_answers *a, uint64_t now)
@@ -290,6 +376,8 @@ void fm_admin_answer_status(struct fm_admin_answers *a, uint8_t page, struct fm_
     }
     fm_status_finish(s);
     source->about(source->ctx, &s->about);
+    if (source->futures && shows_futures(page))
+        fm_status_take_kinds(s, source->futures, fm_now());
     s->about.python = source->python;
     s->about.ready = source->ready(source->ctx);
     s->about.rate = rate(a, fm_now());

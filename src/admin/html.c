@@ -113,10 +113,33 @@ static void put_states(struct fm_buf *to, const struct fm_status *s)
     fm_buf_puts(to, "</div>");
 }
 
+static void put_kinds(struct fm_buf *to, const struct fm_status *s, const struct fm_status_group *g)
+{
+    unsigned n, looked_at;
+    const struct fm_status_kind *kind = fm_status_kinds_at(s, g->place, &n, &looked_at);
+    fm_buf_puts(to, "<td>");
+    for (unsigned i = 0; i < n && g->state == FM_STATUS_PARKED_FUTURE; i++) {
+        fm_buf_printf(to, "%s%u of %u: ", i ? "<br>" : "", kind[i].n, looked_at);
+        fm_escape_html(to, kind[i].text);
+    }
+}
+
+/* How old is what is said of futures. */
+static void put_python(struct fm_buf *to, const struct fm_status_python *p)
+{
+    unsigned long long silent = p->silent / (FM_SEC / 10), age = p->age / (FM_SEC / 10);
+    if (p->silent == 0)
+        return;
+    fm_buf_printf(to, "<p><span class=bad>Python has not answered for %llu.%llu s</span>", silent / 10, silent % 10);
+    if (p->answered)
+        fm_buf_printf(to, "; what they wait for is of %llu.%llu s ago", age / 10, age % 10);
+    fm_buf_puts(to, "</p>");
+}
+
 static void put_groups(struct fm_buf *to, const struct fm_status *s)
 {
-    fm_buf_puts(to,
-                "<h2>Where they wait</h2><table><tr><th class=n>Requests<th>Place<th class=n>Median<th class=n>Oldest");
+    fm_buf_puts(to, "<h2>Where they wait</h2><table><tr><th class=n>Requests<th>Place<th>Future<th class=n>Median<th "
+                    "class=n>Oldest");
     for (unsigned i = 0; i < s->ngroups; i++) {
         const struct fm_status_group *g = &s->groups[i];
         fm_buf_printf(to, "<tr><td class=n>%u<td>", g->n);
@@ -124,6 +147,7 @@ static void put_groups(struct fm_buf *to, const struct fm_status *s)
             fm_buf_puts(to, "for the client to take output");
         else
             put_place(to, g->place);
+        put_kinds(to, s, g);
         put_age(to, g->median);
         put_age(to, g->oldest);
     }
@@ -133,6 +157,7 @@ static void put_groups(struct fm_buf *to, const struct fm_status *s)
     fm_buf_puts(to, "</table>");
     if (s->ngroups == 0)
         fm_buf_puts(to, "<p>none</p>");
+    put_python(to, &s->python);
 }
 
 static void put_running(struct fm_buf *to, const struct fm_status *s)

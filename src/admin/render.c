@@ -73,13 +73,48 @@ static void put_place(struct fm_buf *to, uint16_t number)
     fm_buf_printf(to, ", \"guessed\": %s", p->guessed ? "true" : "false");
 }
 
-static void put_group(struct fm_buf *to, const struct fm_status_group *g)
+/* What requests wait for at a place, if that has been told. */
+static void put_kinds(struct fm_buf *to, const struct fm_status *s, const struct fm_status_group *g)
+{
+    unsigned n, looked_at;
+    const struct fm_status_kind *kind = fm_status_kinds_at(s, g->place, &n, &looked_at);
+    if (n == 0 || g->state != FM_STATUS_PARKED_FUTURE)
+        return;
+    fm_buf_printf(to, ", \"looked_at\": %u, \"futures\": [", looked_at);
+    for (unsigned i = 0; i < n; i++) {
+        fm_buf_printf(to, "%s{\"n\": %u", i ? ", " : "", kind[i].n);
+        put_text(to, ", \"kind\": ", kind[i].text);
+        fm_buf_puts(to, "}");
+    }
+    fm_buf_puts(to, "]");
+}
+
+static void put_python(struct fm_buf *to, const struct fm_status_python *p)
+{
+    const char *comma = "";
+    if (!p->asked)
+        return;
+    fm_buf_puts(to, "\"python\": {");
+    if (p->answered) {
+        put_seconds(to, "\"age_s\": ", p->age);
+        comma = ", ";
+    }
+    if (p->silent) {
+        fm_buf_puts(to, comma);
+        put_seconds(to, "\"silent_s\": ", p->silent);
+    }
+    fm_buf_puts(to, "},\n");
+}
+
+static void put_group(struct fm_buf *to, const struct fm_status *s, const struct fm_status_group *g)
 {
     fm_buf_printf(to, "\n{\"place\": %u, \"state\": \"%s\", \"n\": %u", g->place, fm_status_state_name(g->state), g->n);
     put_place(to, g->place);
     put_seconds(to, ", \"median_s\": ", g->median);
     put_seconds(to, ", \"max_s\": ", g->oldest);
-    fm_buf_printf(to, ", \"example\": %llu}", (unsigned long long)g->example);
+    fm_buf_printf(to, ", \"example\": %llu", (unsigned long long)g->example);
+    put_kinds(to, s, g);
+    fm_buf_puts(to, "}");
 }
 
 static void put_running(struct fm_buf *to, const struct fm_status *s)
@@ -154,10 +189,11 @@ void fm_render_json(struct fm_buf *to, const struct fm_status *s)
     fm_buf_puts(to, "},\n\"places\": [");
     for (unsigned i = 0; i < s->ngroups; i++) {
         fm_buf_puts(to, i ? "," : "");
-        put_group(to, &s->groups[i]);
+        put_group(to, s, &s->groups[i]);
     }
     fm_buf_printf(to, "],\n\"more_places\": {\"places\": %u, \"n\": %llu},\n", s->more_groups,
                   (unsigned long long)s->in_more);
+    put_python(to, &s->python);
     put_running(to, s);
     put_slowest(to, s);
     put_requests(to, s);
@@ -190,6 +226,32 @@ static void say_place(struct fm_buf *to, const struct fm_status_group *g)
         fm_escape_text(to, p->file);
         fm_buf_printf(to, ":%u ", p->line);
         fm_escape_text(to, p->function);
+    }
+}
+
+static void say_kinds(struct fm_buf *to, const struct fm_status *s, const struct fm_status_group *g)
+{
+    unsigned n, looked_at;
+    const struct fm_status_kind *kind = fm_status_kinds_at(s, g->place, &n, &looked_at);
+    for (unsigned i = 0; i < n && g->state == FM_STATUS_PARKED_FUTURE; i++) {
+        fm_buf_printf(to, "%10s%u of %u: ", "", kind[i].n, looked_at);
+        fm_escape_text(to, kind[i].text);
+        fm_buf_puts(to, "\n");
+    }
+}
+
+/* How old is what is said of futures. */
+static void say_python(struct fm_buf *to, const struct fm_status_python *p)
+{
+    if (p->silent) {
+        fm_buf_puts(to, "Python has not answered for");
+        put_age(to, p->silent);
+        fm_buf_puts(to, "\n");
+    }
+    if (p->silent && p->answered) {
+        fm_buf_puts(to, "what they wait for is of");
+        put_age(to, p->age);
+        fm_buf_puts(to, " ago\n");
     }
 }
 
@@ -263,9 +325,11 @@ void fm_render_text(struct fm_buf *to, const struct fm_status *s)
         fm_buf_puts(to, "  ");
         say_place(to, &s->groups[i]);
         fm_buf_puts(to, "\n");
+        say_kinds(to, s, &s->groups[i]);
     }
     if (s->more_groups > 0)
         fm_buf_printf(to, "%8llu  at %u more places\n", (unsigned long long)s->in_more, s->more_groups);
+    say_python(to, &s->python);
     fm_buf_puts(to, "\nRUNNING\n");
     for (unsigned i = 0; i < s->nrunning; i++) {
         fm_buf_printf(to, "fermata-%-4u", s->running[i].thread);

@@ -59,6 +59,7 @@ void fm_status_free(struct fm_status *s)
         free(s->work->ages);
         free(s->work->heap);
     }
+    fm_status_free_kinds(s);
     free(s->work);
     free(s->groups);
     free(s->requests);

@@ -142,6 +142,8 @@
       "what the status shows of requests' targets: path, or none where paths have secrets in them")                    \
     X(0, "no-places", FLAG, no_places, NULL, NULL,                                                                     \
       "do not note at which line of the application parked requests wait")                                             \
+    X(0, "metrics-places", FLAG, metrics_places, NULL, NULL,                                                           \
+      "have fermata_parked_requests among the metrics, by the line of the application; without --workers only")        \
     X('c', "config", TEXT, config, NULL, "FILE",                                                                       \
       "read options from this file: Python with gunicorn's names and hooks, or TOML; python:MODULE is a module "       \
       "[none]")                                                                                                        \

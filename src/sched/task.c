@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include "fermata/util/err.h"
+#include "fermata/util/places.h"
 
 static const struct {
     const char *name;
@@ -48,9 +49,11 @@ static void check(enum fm_task_state from, enum fm_task_state to)
 #endif
 }
 
-/* The states whose oldest request is asked for; the holder's. */
+/* The states whose oldest request is asked for, and how many are parked where; the holder's. */
 static void count_age(const struct fm_task *t, enum fm_task_state state, uint32_t by)
 {
+    if (state == FM_TASK_PARKED)
+        fm_places_park(atomic_load_explicit(&((struct fm_task *)(uintptr_t)t)->place, memory_order_relaxed), (int)by);
     if (state == FM_TASK_PARKED || state == FM_TASK_WRITING)
         fm_count_age(state == FM_TASK_PARKED ? FM_AGE_PARKED_FUTURE : FM_AGE_PARKED_CLIENT,
                      atomic_load_explicit(&((struct fm_task *)(uintptr_t)t)->since, memory_order_relaxed), by);
@@ -119,6 +122,7 @@ void fm_task_park(struct fm_task *t, struct fm_wait *w)
 bool fm_task_let_go(struct fm_task *t, struct fm_wait *w)
 {
     uint64_t since = atomic_load_explicit(&t->since, memory_order_relaxed);
+    uint16_t place = atomic_load_explicit(&t->place, memory_order_relaxed);
     for (;;) {
         uint32_t old = atomic_load(&t->word);
         if ((old & FM_TASK_STATE_MASK) == FM_TASK_WOKEN) {
@@ -137,6 +141,7 @@ bool fm_task_let_go(struct fm_task *t, struct fm_wait *w)
             check(FM_TASK_PARKING, FM_TASK_PARKED);
             fm_gauge_move(FM_C_IN_RUNNING, FM_C_IN_PARKED_FUTURE);
             fm_count_age(FM_AGE_PARKED_FUTURE, since, 1);
+            fm_places_park(place, 1);
             return true;
         }
     }

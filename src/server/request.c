@@ -20,16 +20,22 @@ static struct fm_exchange *of_call(struct fm_call *call) { return FM_LIST_ENTRY(
 
 /* ---- the writer's sink: the connection's stream ---- */
 
+static enum fm_sent note(struct fm_exchange *x, enum fm_sent sent)
+{
+    atomic_store_explicit(&x->kept, sent != FM_SENT_ALL, memory_order_relaxed);
+    return sent;
+}
+
 static enum fm_sent sink_send(void *sink, const struct iovec *pieces, int n, bool borrow)
 {
     struct fm_exchange *x = sink;
-    return fm_stream_send(x->stream, pieces, n, borrow ? FM_SEND_BORROW : 0);
+    return note(x, fm_stream_send(x->stream, pieces, n, borrow ? FM_SEND_BORROW : 0));
 }
 
 static enum fm_sent sink_send_file(void *sink, const struct iovec *head, int fd, int64_t pos, int64_t len)
 {
     struct fm_exchange *x = sink;
-    return fm_stream_send_file(x->stream, head, fd, pos, len);
+    return note(x, fm_stream_send_file(x->stream, head, fd, pos, len));
 }
 
 static bool sink_takes_files(void *sink) { return fm_stream_takes_files(((struct fm_exchange *)sink)->stream); }
@@ -106,13 +112,15 @@ static void answer(struct fm_exchange *x, int status)
 static void answer_call(struct fm_call *call, int status) { answer(of_call(call), status); }
 
 /* The loop need not hurry where the connection just waits for its next request: that request wakes it, or at the latest
- * the time when the connection has been idle too long. */
+ * the time when the connection has been idle too long.  Where the client has to take something before, the request is
+ * as old as it is (send_rest), which is to be seen meanwhile. */
 static void finish(struct fm_call *call, enum fm_outcome outcome)
 {
     struct fm_exchange *x = of_call(call);
     struct fm_service *service = x->service;
-    bool calm =
-        outcome == FM_OUTCOME_DONE && call->writer.framer.keep && !service->access; /* a log line should not wait */
+    bool calm = outcome == FM_OUTCOME_DONE && call->writer.framer.keep &&
+                !service->access /* a log line should not wait */ &&
+                !atomic_load_explicit(&x->kept, memory_order_relaxed);
     x->over = fm_thread_tick();
     uint64_t due = calm ? x->over + service->options->keep_alive : 0;
     x->outcome = (uint8_t)outcome;
@@ -245,6 +253,7 @@ void fm_exchange_begin(struct fm_exchange *x, struct fm_request *request)
     x->sent_before = x->stream->sent; /* no thread writes now */
     x->outcome = FM_OUTCOME_DONE;
     x->sending = x->ending = false;
+    atomic_store_explicit(&x->kept, false, memory_order_relaxed);
     x->number = ++x->service->begun;
     x->begun = fm_loop_now(x->service->loop);
     fm_timer_start(timers, &x->deadline, FM_T_REQUEST, x->begun);

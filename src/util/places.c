@@ -1,7 +1,6 @@
 /* The table of places; see util/places.h. */
 #include "fermata/util/places.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +9,9 @@
 /* An entry is written before the count is, by release, and not changed afterwards. */
 static struct fm_place all[FM_PLACES];
 static atomic_uint count = 1;
+
+atomic_bool fm_places_watched;
+static atomic_int parked[FM_PLACES];
 
 /* At most so many bytes of it, from the end or from the beginning; no character is cut in two. */
 static const char *cut(const char *text, bool from_end, size_t *len)
@@ -51,3 +53,19 @@ const struct fm_place *fm_places_get(uint16_t number)
 }
 
 unsigned fm_places_count(void) { return atomic_load_explicit(&count, memory_order_acquire); }
+
+/* ---- requests that are parked there ---- */
+
+void fm_places_watch(void) { atomic_store(&fm_places_watched, true); }
+
+void fm_places_watch_one(uint16_t number, int by)
+{
+    atomic_fetch_add_explicit(&parked[number < FM_PLACES ? number : 0], by, memory_order_relaxed);
+}
+
+/* One that goes on may be taken away before the thread that has parked it has added it. */
+unsigned fm_places_parked(uint16_t number)
+{
+    int n = number < FM_PLACES ? atomic_load_explicit(&parked[number], memory_order_relaxed) : 0;
+    return n > 0 ? (unsigned)n : 0;
+}

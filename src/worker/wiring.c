@@ -13,6 +13,7 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
+#include "fermata/util/places.h"
 #include "fermata/worker/control.h"
 #include "fermata/worker/drain.h"
 #include "fermata/worker/end.h"
@@ -24,6 +25,7 @@
 #include "fermata/worker/survey.h"
 #include "fermata/worker/title.h"
 #include "fermata/wsgi/gateway.h"
+#include "fermata/wsgi/inquiries.h"
 #include "fermata/wsgi/report.h"
 
 /* ---- the scheduler's work ---- */
@@ -216,9 +218,15 @@ int fm_wiring_admin(struct fm_worker *w) FM_UNCHECKED
                                      .walk = fm_survey_walk,
                                      .about = fm_survey_about,
                                      .ask_stacks = fm_survey_ask_stacks,
+                                     .app_metrics = fm_inquiry_of_metrics(),
+                                     .metrics_kind = FM_T_APP_METRICS,
+                                     .futures = o->no_places ? NULL : fm_inquiry_of_futures(),
+                                     .futures_kind = FM_T_FUTURES,
                                      .rules = {o->admin_hosts, o->nadmin_hosts, o->admin_status}};
     if (!o->has_admin)
         return 0;
+    if (o->metrics_places)
+        fm_places_watch();
     w->admin = fm_admin_new(&o->admin, fm_listen_only_ipv6(o, &o->admin), &source);
     int err = w->admin ? fm_admin_start(w->admin, &w->loop, FM_T_ADMIN, FM_T_ACCEPT) : FM_EINVAL;
     if (w->admin && err != 0)

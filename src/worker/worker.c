@@ -396,7 +396,7 @@ int fm_worker_run(const struct fm_options *o, const char *program, const struct 
 int fm_worker_check(const struct fm_options *o, const char *program) FM_UNCHECKED
 {
     struct fm_interp_config config = {o->venv, o->venv_is_active, o->pythonpath, program, o->args, o->nargs};
-    struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, !o->no_places, o->root_path, _exit};
+    struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, !o->no_places, false, o->root_path, _exit};
     int code = FM_EXIT_OK;
     if (fm_interp_start(&config) != 0)
         return o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER;

@@ -12,6 +12,7 @@
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
 #include "fermata/wsgi/gateway.h"
+#include "parked.h"
 
 struct fm_wakeup {
     PyObject_HEAD
@@ -91,6 +92,7 @@ int fm_future_park(struct fm_run *run, PyObject *future)
     run->parked_at = fm_now();
     atomic_store_explicit(&run->call->task.place, fm_place_of(run), memory_order_relaxed);
     atomic_store_explicit(&run->call->task.since, run->parked_at, memory_order_relaxed);
+    fm_parked_add(run);
     fm_task_park(&run->call->task, &w->wait);
     PyObject *none = PyObject_CallMethodOneArg(future, fm_wsgi.name[FM_N_add_done_callback], (PyObject *)w);
     fm_child_check();
@@ -99,6 +101,7 @@ int fm_future_park(struct fm_run *run, PyObject *future)
         return 0;
     }
     fm_task_unpark(&run->call->task, &w->wait);
+    fm_parked_remove(run);
     return -1;
 }
 
@@ -107,6 +110,7 @@ void fm_future_unpark(struct fm_run *run)
     if (!run->wakeup)
         return;
     fm_wait_disarm(fm_future_wait(run));
+    fm_parked_remove(run);
     Py_CLEAR(run->wakeup);
     fm_observe(FM_HG_PARKED, fm_now() - run->parked_at);
 }

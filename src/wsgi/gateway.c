@@ -67,6 +67,7 @@ int fm_wsgi_init(const struct fm_wsgi_config *config)
     if (make_names() != 0 || make_types() != 0 || find_types() != 0)
         return -1;
     fm_wsgi.places = config->places ? fm_place_table_new() : NULL;
+    fm_inquiries_open(true);
     return 0;
 }
 
@@ -101,6 +102,7 @@ static void drop_threads(void)
 
 void fm_wsgi_fini(void)
 {
+    fm_inquiries_open(false);
     Py_CLEAR(fm_wsgi.application);
     drop_threads();
     fm_place_table_free(fm_wsgi.places);

@@ -45,11 +45,13 @@ struct fm_run {
     PyObject *block;              /* borrowed by the connection until it is sent */
     PyObject *thrown;             /* the failure that was thrown in last */
     PyObject *traceback;          /* what it had before, or NULL */
+    struct fm_list parked;        /* see parked.c */
     struct fm_run *next_throwing; /* see failure.c; fm_wsgi.lock, as `throws` */
     struct fm_buf errors;         /* an unfinished line of wsgi.errors */
     uint64_t parked_at;
     unsigned streak; /* futures in a row that were done at once */
     uint8_t phase;   /* enum fm_phase */
+    uint8_t shard;   /* the list that `parked` is in, or was in */
     bool called;     /* start_response was called, or is being called */
     bool throws;     /* `thrown` is on its way through the application, or to the log */
     bool warned_cut;
@@ -102,6 +104,11 @@ uint16_t fm_place_of(struct fm_run *run);
 /* NULL: no memory. */
 struct fm_place_table *fm_place_table_new(void);
 void fm_place_table_free(struct fm_place_table *t);
+
+/* ---- what others ask (inquiries.c) ---- */
+
+/* From now on Python can be asked, or no more.  What is under way goes on. */
+void fm_inquiries_open(bool open);
 
 /* ---- failures (failure.c) ---- */
 

@@ -171,15 +171,14 @@ static int visit(PyObject *o, void *arg)
 }
 #endif
 
-/* The name of the attribute, if the class of o has one of its own; borrowed. */
+/* The name of the attribute, if the class of o or one of its bases has it; borrowed.  Nothing of the class is asked
+ * that might answer for it. */
 static PyObject *told_inner(PyObject *o)
 {
     PyTypeObject *type = Py_TYPE(o);
-    if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || !type->tp_dict)
+    if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE))
         return NULL;
-    PyObject *name = PyDict_GetItemWithError(type->tp_dict, fm_wsgi.name[FM_N_wsgi_plus_inner]);
-    if (!name)
-        PyErr_Clear();
+    PyObject *name = _PyType_Lookup(type, fm_wsgi.name[FM_N_wsgi_plus_inner]);
     return name && PyUnicode_CheckExact(name) ? name : NULL;
 }
 
@@ -281,10 +280,11 @@ static void find_way(struct fm_place_table *t, struct way *w, PyObject *iterator
 
 /* ---- which line to show ---- */
 
-/* Directories of what stands between server and application. */
+/* Directories of what stands between server and application; py/wsgi_plus/_places.py passes over the same ones. */
 static bool is_library(const PyCodeObject *code)
 {
-    static const char *const names[] = {"/wsgi_plus/", "/werkzeug/", "/flask/", "/django/", "/contextlib.py"};
+    static const char *const names[] = {"/wsgi_plus/",    "/werkzeug/",      "/flask/",         "/django/",
+                                        "/contextlib.py", "/opentelemetry/", "/rest_framework/"};
     const char *file = PyUnicode_AsUTF8(code->co_filename);
     if (!file) {
         PyErr_Clear();

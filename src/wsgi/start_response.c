@@ -310,6 +310,7 @@ struct fm_run *fm_run_new(struct fm_call *call)
         return NULL;
     memset((char *)run + sizeof(PyObject), 0, sizeof *run - sizeof(PyObject));
     run->vectorcall = run_call;
+    fm_list_init(&run->parked);
     run->context = PyContext_New();
     PyObject_GC_Track(run);
     if (!run->context) {

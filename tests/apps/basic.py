@@ -117,6 +117,18 @@ def gate(environ, start_response):
 
 
 @app.route
+def held_end(environ, start_response):
+    """`n` kilobytes in blocks of one, and then no end until the test opens the gate."""
+    asked = arguments(environ)
+    start_response("200 OK", [*TEXT, ("Content-Length", str(int(asked["n"]) * 1000))])
+    for _ in range(int(asked["n"])):
+        yield b"x" * 1000
+    probe.record(asked["key"], "at its end")
+    probe.wait_gate(asked["key"])
+    probe.record(asked["key"], "over")
+
+
+@app.route
 def files(environ, start_response):
     """Opens so many files at once."""
     opened = [open(os.devnull) for _ in range(int(arguments(environ)["n"]))]

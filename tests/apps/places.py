@@ -96,6 +96,10 @@ class Told:
         return self._next()
 
 
+class ToldByABase(Told):
+    """As a middleware that is derived from another one."""
+
+
 def closed_over(iterable):
     hidden = iter(iterable)
 
@@ -129,6 +133,7 @@ SHAPES = {
     "bound": Bound,
     "loop": loop,
     "told": Told,
+    "inherited": ToldByABase,
     "hidden": closed_over,
 }
 
@@ -154,6 +159,14 @@ def new_lines(n):
     return names["f"](functools.partial(pool.submit, time.sleep, 0.001))
 
 
+@functools.cache
+def line(n):
+    """A function that waits at a line of its own."""
+    names: dict = {}
+    exec(compile("\n" * n + "def f(later):\n    yield later()\n", "/made/line.py", "exec"), names)
+    return names["f"]
+
+
 def application(environ, start_response):
     path, asked = environ["PATH_INFO"], arguments(environ)
     start_response("200 OK", [("Content-Type", "text/plain")])
@@ -167,6 +180,8 @@ def application(environ, start_response):
         return wide(int(asked["n"]))
     if path.startswith("/deep"):
         return parked()
+    if path == "/line":
+        return line(int(asked["n"]))(later)
     if path == "/many":
         return new_lines(int(asked["n"]))
     return [b"hello"]

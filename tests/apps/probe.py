@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -48,6 +49,11 @@ def events(key: str) -> list[tuple[str, Any]]:
 def clear(key: str) -> None:
     with _changed:
         _events.pop(key, None)
+
+
+def has_module(name: str) -> bool:
+    """Has anything imported it?"""
+    return name in sys.modules
 
 
 def count(key: str, event: str) -> int:

@@ -291,6 +291,59 @@ def test_the_oldest_of_each_state(launch, key, options):
     eventually(lambda: not any(oldest(server.admin.metrics()).values()), "no request is there any more")
 
 
+@pytest.mark.parametrize("options", [[], ["--workers", "1"]], ids=["alone", "workers"])
+def test_the_oldest_that_is_being_sent(launch, key, options):
+    """A response whose end is kept for a client that does not read: its age is known from its last step on, whether
+    anything else has woken the event loop or not."""
+    server = launch("basic", "--threads", "2", *options, admin=True)
+
+    def wait_for_its_end(n):
+        """A request whose last kilobytes are kept, and whose step waits; None if the kernel has all, or it is parked."""
+        sent = server.admin.metrics().value("fermata_sent_bytes_total")
+        c = server.begin(f"/held-end?n={n}&key={key}{n}", receive_buffer=4096, timeout=LONG)
+
+        def settled():
+            parked = server.admin.metrics().in_flight("parked_client")
+            return "parked" if parked else "there" if server.events(f"{key}{n}") else None
+
+        how = eventually(settled, "its step waits, or it is parked", within=LONG)
+        kept = n * 1000 - (server.admin.metrics().value("fermata_sent_bytes_total") - sent)
+        if how == "there" and kept > 0:
+            return 0, c
+        server.call("probe.open_gate", f"{key}{n}")
+        c.reset()
+        server.admin.wait_in_flight("parked_client", 0)
+        server.admin.wait_in_flight("running", 0)
+        return (1 if how == "parked" else -1), None
+
+    low, high, found = 10, 8000, None
+    for _ in range(20):
+        n = (low + high) // 2
+        order, found = wait_for_its_end(n)
+        if found:
+            break
+        low, high = (n, high) if order < 0 else (low, n)
+    assert found, "what the kernel takes cannot be told"
+    with found, Connection(server.admin_address(), timeout=LONG) as scraper:
+
+        def scrape():
+            return parse(scraper.request("GET", "/metrics", [("Host", "127.0.0.1")]).text)
+
+        assert scrape().in_flight("running") == 1
+        server.call("probe.open_gate", f"{key}{n}")
+        server.wait_events(f"{key}{n}", "over")
+        time.sleep(0.3)
+        metrics = scrape()
+        assert metrics.in_flight("sending") == 1
+        assert 0.1 < metrics.value("fermata_oldest_seconds", state="sending") < 10 * SLOW
+        assert len(found.read_response().body) == n * 1000
+    eventually(lambda: scrape_oldest(server) == 0, "it has been sent")
+
+
+def scrape_oldest(server):
+    return server.admin.metrics().value("fermata_oldest_seconds", state="sending")
+
+
 def test_busy_seconds_count_steps_that_run(server, key):
     """Threads are busy for as long as a step runs, and not only when it is over; it never goes back."""
     with server.begin(f"/gate?key={key}", timeout=LONG) as held:

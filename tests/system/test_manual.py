@@ -30,7 +30,7 @@ def test_tables_are_those_of_the_code() -> None:
 
 def test_the_server_has_these_metrics(launch: Callable[..., Server]) -> None:
     """The names, types and labels of the page are those of /metrics."""
-    server = launch("basic", admin=True)
+    server = launch("basic", "--metrics-places", admin=True)
     assert server.get("/hello").status == 200
     metrics = server.admin.metrics()
     rows = {row[0].strip("`"): row for row in table("metrics")}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
+import subprocess
 import time
 
 import jsonschema
 import pytest
+from harness.admin import parse
 from harness.client import Connection, build
 from harness.limits import LONG, ROOT, SLOW, eventually, timeout
 
@@ -62,7 +65,7 @@ def test_nothing_waits(server):
     assert told["truncated"] == 0
 
 
-FOUND = ["generator", "closing", "closing3", "map", "chain", "chain2", "peek", "islice", "tee", "sentinel", "slots", "bound", "loop", "told"]
+FOUND = ["generator", "closing", "closing3", "map", "chain", "chain2", "peek", "islice", "tee", "sentinel", "slots", "bound", "loop", "told", "inherited"]
 
 
 @pytest.mark.parametrize("shape", FOUND)
@@ -72,7 +75,15 @@ def test_places_behind_wrappers(server, shape):
         (group,) = status(server)["places"]
     assert (group["line"], group["function"], group["n"]) == (line_of("places", "leaf"), "leaf", 1)
     assert group["file"].endswith("/places.py")
-    assert group["guessed"] == (shape not in ("generator", "told"))
+    assert group["guessed"] == (shape not in ("generator", "told", "inherited"))
+
+
+def test_libraries_that_are_passed_over():
+    """The server and wsgi_plus pass over the same ones."""
+    (names,) = re.findall(r"names\[\] = \{(.*?)\};", (ROOT / "src/wsgi/place.c").read_text(), re.S)
+    (sets,) = re.findall(r"^LIBRARIES = frozenset\(\{(.*?)\}\)", (ROOT / "py/wsgi_plus/_places.py").read_text(), re.M | re.S)
+    here = {name.removesuffix(".py") for name in re.findall(r'"/([^/"]+)/?"', names)}
+    assert here == set(re.findall(r'"(\w+)"', sets)) and len(here) > 4
 
 
 def test_a_place_that_cannot_be_seen(server):
@@ -116,6 +127,50 @@ def test_without_places(launch):
         told = status(server)
     assert told["server"]["places"] is False
     assert [(group["place"], group["n"], group["file"]) for group in told["places"]] == [(0, 1, None)]
+
+
+PARKED = "fermata_parked_requests"
+
+
+def parked_at(metrics):
+    """Requests by the label that says where they are parked."""
+    return {dict(labels)["place"]: n for (name, labels), n in metrics.samples.items() if name == PARKED}
+
+
+def test_places_as_metrics(launch):
+    """--metrics-places: how many are parked where, as many as there are in that state; and none when they have gone on."""
+    server = launch("places", "--threads", "2", "--metrics-places", admin=True)
+    odd, even, leaf = (f"places.py:{line_of('places', mark)}" for mark in ("odd", "even", "leaf"))
+    assert parked_at(server.admin.metrics()) == {"other": 0}
+    with parked(server, *(f"/wide?n={n}" for n in (1, 1, 1, 2, 2)), "/shape/closing", "/deep", "/shape/hidden"):
+        page = server.admin.get("/metrics").body
+        metrics = parse(page.decode())
+        assert parked_at(metrics) == {odd: 3, even: 2, leaf: 2, "other": 1}
+        assert metrics.in_flight("parked_future") == 8
+        if promtool := shutil.which("promtool"):
+            done = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True)
+            assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+        with server.begin("/deep"):
+            server.admin.wait(PARKED, 3, place=leaf)
+        eventually(lambda: parked_at(server.admin.metrics())[leaf] == 2, "its client has left")
+    assert parked_at(server.admin.metrics()) == {"other": 0}
+
+
+def test_many_places_as_metrics(launch):
+    """No more series than 20 and one, however many lines there are; many requests come and go, and none is left over."""
+    server = launch("places", "--threads", "4", "--metrics-places", admin=True)
+    with parked(server, *(f"/line?n={n}" for n in range(30) for _ in range(1 + n // 25))):
+        at = parked_at(server.admin.metrics())
+        assert len(at) == 21 and at["other"] == 10 and sorted(at.values())[-7:] == [1, 2, 2, 2, 2, 2, 10]
+    for _ in range(5):
+        assert server.get("/many?n=300", timeout=LONG).status == 200
+    assert parked_at(server.admin.metrics()) == {"other": 0}
+
+
+def test_places_are_no_metrics_unless_asked_for(server):
+    """Without the option there is no such series."""
+    with parked(server, "/deep"):
+        assert PARKED not in server.admin.metrics().types
 
 
 @timeout(240)

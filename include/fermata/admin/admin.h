@@ -27,6 +27,7 @@ void fm_admin_take_path(struct fm_admin *a, const struct fm_listener *before);
 /* Starts accepting.  idle_kind: a timeout kind of the loop for its connections; accept_kind as in net/listener.h. */
 int fm_admin_start(struct fm_admin *a, struct fm_loop *loop, unsigned idle_kind, unsigned accept_kind) FM_ON_LOOP;
 fm_timer_fn fm_admin_timeout;
+fm_timer_fn fm_admin_late; /* of the source's metrics_kind and futures_kind */
 
 /* Accepts no more, and closes each connection with its next answer, those that have had one at once: another program
  * is to go on with the socket.  resume undoes that for new ones. */

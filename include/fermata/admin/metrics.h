@@ -30,6 +30,10 @@ struct fm_metrics_shown {
 /* How long the oldest request has been in each state, in ns, by enum fm_status_state (admin/status.h). */
 void fm_metrics_oldest(const struct fm_ages_sum *ages, uint64_t now, uint64_t oldest[5]);
 
+/* Appends how many requests are parked at which places, where that is counted (util/places.h): the 20 with the most,
+ * and all the others as one.  Any thread. */
+void fm_metrics_places(struct fm_buf *out);
+
 /* Appends the page.  Any thread; *shown is the caller's. */
 void fm_metrics_page(struct fm_buf *out, const struct fm_metrics *m, struct fm_metrics_shown *shown);
 

@@ -7,6 +7,7 @@
 #include "fermata/admin/guard.h"
 
 struct fm_buf;
+struct fm_inquiry;
 struct fm_counters_sum;
 struct fm_ages_sum;
 struct fm_usage;
@@ -29,11 +30,16 @@ struct fm_admin_source { /* what the page asks the server; any thread, never blo
     void (*about)(void *ctx, struct fm_status_about *about); /* with walk: fills in what it knows */
     bool (*usage)(void *ctx, struct fm_usage *usage);        /* the same */
     void (*more_metrics)(void *ctx, struct fm_buf *to);      /* what follows on the metrics page */
-    void (*workers)(void *ctx, struct fm_buf *to);           /* /workers, as JSON; else there is no such page */
     /* Or NULL: there is no POST /stacks.  Has a thread find out where the threads are that run the application (0, or a
      * negated errno), which calls found once, with what is found, then the caller's, or NULL.  It is not called again
      * before that. */
     int (*ask_stacks)(void *ctx, void (*found)(void *arg, struct fm_stacks *stacks), void *arg);
+    /* Both (util/inquiry.h) outlive the admin port; they are waited for as long as these timeout kinds of the loop say.
+     */
+    struct fm_inquiry *app_metrics; /* /metrics/app */
+    struct fm_inquiry *futures;     /* with walk: what requests wait for (wsgi/inquiries.h) */
+    unsigned metrics_kind, futures_kind;
+    void (*workers)(void *ctx, struct fm_buf *to); /* /workers, as JSON; else there is no such page */
 };
 
 #endif

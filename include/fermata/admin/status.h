@@ -75,8 +75,24 @@ struct fm_status_about { /* what is asked for at the end; texts live as long as 
     unsigned nslow;
 };
 
+struct fm_status_kind { /* of futures that requests wait for at a place */
+    uint16_t place;
+    unsigned n; /* of those that were looked at */
+    const char *text;
+};
+
+struct fm_status_python { /* what Python has answered, in ns; kinds are as they were then */
+    bool asked;           /* else nothing is known of it */
+    bool answered;        /* once at least, `age` ago */
+    uint64_t age, silent; /* for so long it has not answered; 0: it has, or was asked just now */
+    struct fm_status_kind *kinds;
+    unsigned nkinds;
+    char *text; /* that they are in */
+};
+
 struct fm_status {
     struct fm_status_about about;
+    struct fm_status_python python;
     struct {
         uint64_t n, oldest;
     } in[FM_STATUS_STATE_COUNT];
@@ -114,5 +130,16 @@ void fm_status_take(struct fm_status_request *to, const struct fm_status_seen *s
 
 /* All have been seen: sorts, cuts to the largest groups, and takes their medians. */
 void fm_status_finish(struct fm_status *s);
+
+struct fm_inquiry;
+
+/* Takes the last answer (wsgi/inquiries.h says what it is) at `now`, fm_now.  Without memory there is none. */
+void fm_status_take_kinds(struct fm_status *s, struct fm_inquiry *futures, uint64_t now);
+void fm_status_free_kinds(struct fm_status *s);
+
+/* The kinds at a place: the first, or NULL; those of a place are next to each other. *n of them; *looked_at: the sum of
+ * what there is of each. */
+const struct fm_status_kind *fm_status_kinds_at(const struct fm_status *s, uint16_t place, unsigned *n,
+                                                unsigned *looked_at);
 
 #endif

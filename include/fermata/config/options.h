@@ -42,7 +42,7 @@ struct fm_options {
     unsigned nbinds;
     bool has_bind; /* they were given, rather than the default */
     struct fm_addr admin;
-    bool has_admin, admin_status, no_places, no_status_paths;
+    bool has_admin, admin_status, no_places, no_status_paths, metrics_places;
     const char *admin_hosts[FM_MAX_ADMIN_HOSTS];
     unsigned nadmin_hosts;
     unsigned socket_mode; /* of unix sockets */

@@ -36,6 +36,7 @@ struct fm_exchange {
     pthread_cond_t drained;      /* write() waits on it, with the stream's lock */
     atomic_bool urgent;          /* set by the loop: something waits for the end of this exchange */
     atomic_bool more;            /* bytes of the next request are there; set by the connection, read with the head */
+    atomic_bool kept;            /* the connection has kept of what it was given last; written with the writer's lock */
     uint64_t number;             /* of the request, since the start */
     uint64_t begun;              /* when the request was complete */
     uint64_t over;               /* when its last step or its last byte was, whichever is later; 0: not yet */

@@ -28,7 +28,10 @@
     X(ACCEPT, FM_SEC / 4, fm_listener_retry)                                                                           \
     /* as long as a process that sleeps takes to accept */                                                             \
     X(YIELD, 5 * FM_MS, fm_listener_yielded)                                                                           \
-    X(ADMIN, o->keep_alive ? o->keep_alive : 5 * FM_SEC, fm_admin_timeout)
+    X(ADMIN, o->keep_alive ? o->keep_alive : 5 * FM_SEC, fm_admin_timeout)                                             \
+    /* what an application that does not answer keeps a scrape waiting */                                              \
+    X(APP_METRICS, FM_SEC, fm_admin_late)                                                                              \
+    X(FUTURES, 5 * FM_MS, fm_admin_late)
 
 #define FM_TIMEOUTS(X) FM_CONN_TIMEOUTS(X) FM_WORKER_TIMEOUTS(X)
 

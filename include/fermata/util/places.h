@@ -5,6 +5,7 @@
 #ifndef FERMATA_UTIL_PLACES_H
 #define FERMATA_UTIL_PLACES_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,5 +27,22 @@ const struct fm_place *fm_places_get(uint16_t number);
 
 /* How many numbers are in use, with 0.  Any thread. */
 unsigned fm_places_count(void);
+
+/* How many requests are parked at each place, for the metrics: counted only where that was asked for, before the first
+ * request, as it takes each park an atomic addition that all threads share. */
+void fm_places_watch(void);
+extern atomic_bool fm_places_watched;
+
+/* by: 1, or -1 for one that is not parked there any more.  Any thread. */
+void fm_places_watch_one(uint16_t number, int by);
+
+static inline void fm_places_park(uint16_t number, int by)
+{
+    if (atomic_load_explicit(&fm_places_watched, memory_order_relaxed))
+        fm_places_watch_one(number, by);
+}
+
+/* Parked there now.  Any thread. */
+unsigned fm_places_parked(uint16_t number);
 
 #endif

@@ -9,6 +9,7 @@ struct fm_wsgi_config {
     bool multithread;      /* steps may run at the same time */
     bool multiprocess;     /* other processes serve the same sockets */
     bool places;           /* where requests wait is noted (util/places.h) */
+    bool futures;          /* and what they wait for can be asked (wsgi/inquiries.h) */
     const char *root_path; /* SCRIPT_NAME, which PATH_INFO does not begin with; "/a", or NULL for none */
     /* Ends, with this exit code, a child that the application has forked and that comes back to a step
      * (src/wsgi/child.c): how a process ends is the caller's. */

@@ -17,7 +17,11 @@ void fm_report_stacks(const char *what) FM_NO_GIL;
 bool fm_report_enter(void) FM_ANY_THREAD;
 void fm_report_leave(void) FM_ANY_THREAD;
 
-/* Waits until no report is under way, at most `seconds`: before the interpreter ends. */
+/* Has fn(arg) called with the GIL, in a short-lived thread of its own; it leaves no exception set.  0, or a negated
+ * errno: then it is not called.  Only while there is Python. */
+int fm_report_call(void (*fn)(void *arg), void *arg) FM_NO_GIL;
+
+/* Waits until no report and no such call is under way, at most `seconds`: before the interpreter ends. */
 void fm_report_wait(int seconds) FM_NO_GIL;
 
 #endif

@@ -232,6 +232,9 @@ class Options(TypedDict, total=False):
     no_places: bool | None
     """do not note at which line of the application parked requests wait"""
 
+    metrics_places: bool | None
+    """have fermata_parked_requests among the metrics, by the line of the application; without --workers only"""
+
     config: str | os.PathLike[str] | None
     """read options from this file: Python with gunicorn's names and hooks, or TOML; python:MODULE is a module
     [none]"""
@@ -310,5 +313,6 @@ FLAGS: dict[str, tuple[str, str]] = {
     "admin_status": ("--admin-status", "flag"),
     "status_paths": ("--status-paths", "value"),
     "no_places": ("--no-places", "flag"),
+    "metrics_places": ("--metrics-places", "flag"),
     "config": ("--config", "value"),
 }

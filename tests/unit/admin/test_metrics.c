@@ -15,6 +15,7 @@
 #include "fermata/http/refusal.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/counter.h"
+#include "fermata/util/places.h"
 #include "fermata/util/version.h"
 
 /* ---- a reader of the text format, 0.0.4 ---- */
@@ -523,9 +524,60 @@ static void test_appends(void **state)
     fm_buf_fini(&buf);
 }
 
+static void park(const char *file, unsigned line, bool guessed, int n)
+{
+    fm_places_park(fm_places_add(file, "f", line, guessed), n);
+}
+
+static void expect_places(const char *text)
+{
+    struct fm_buf buf = FM_BUF_INIT;
+    fm_metrics_places(&buf);
+    assert_false(buf.failed);
+    fm_buf_append(&buf, "", 1);
+    const char *first = strstr(fm_buf_head(&buf), "{");
+    assert_memory_equal(fm_buf_head(&buf), "# HELP fermata_parked_requests ", 31);
+    assert_string_equal(first - strlen("fermata_parked_requests"), text);
+    fm_buf_fini(&buf);
+}
+
+#define PARKED "fermata_parked_requests{place="
+
+/* By name and line, what has the same name as one; names that need it are escaped; what is left is "other". */
+static void test_places(void **state)
+{
+    (void)state;
+    fm_places_watch();
+    expect_places(PARKED "\"other\"} 0\n");
+    park("/srv/app/gateway.py", 88, false, 3);
+    park("/srv/app/gateway.py", 88, true, 2);
+    park("/srv/app/gateway.py", 41, false, 6);
+    park("/srv/other/gateway.py", 41, false, 1);
+    park("/srv/a\"b\\c\nd", 1, false, 9);
+    park("no_slash.py", 7, false, 1);
+    park("/left.py", 7, false, 0);
+    fm_places_park(0, 4);
+    expect_places(PARKED "\"a\\\"b\\\\c\\nd:1\"} 9\n" PARKED "\"gateway.py:41\"} 7\n" PARKED
+                         "\"gateway.py:88\"} 5\n" PARKED "\"no_slash.py:7\"} 1\n" PARKED "\"other\"} 4\n");
+    for (unsigned i = 0; i < 100; i++)
+        park("/many.py", i + 1, false, 20);
+    struct fm_buf buf = FM_BUF_INIT;
+    fm_metrics_places(&buf);
+    fm_buf_append(&buf, "", 1);
+    unsigned n = 0;
+    for (const char *at = fm_buf_head(&buf); (at = strstr(at, "{place=")); at++)
+        n++;
+    assert_int_equal(n, 21);
+    assert_non_null(strstr(fm_buf_head(&buf), PARKED "\"many.py:1\"} 20\n"));
+    assert_null(strstr(fm_buf_head(&buf), "many.py:21\""));
+    assert_non_null(strstr(fm_buf_head(&buf), PARKED "\"other\"} 1626\n")); /* 80 * 20 + 9 + 7 + 5 + 1 + 4 */
+    fm_buf_fini(&buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_places),
         cmocka_unit_test(test_page_reads),
         cmocka_unit_test(test_all_are_there),
         cmocka_unit_test(test_threads_and_readiness),

@@ -13,6 +13,7 @@
 #include "fermata/admin/render.h"
 #include "fermata/admin/status.h"
 #include "fermata/util/clock.h"
+#include "fermata/util/inquiry.h"
 
 static const struct fm_status_query any = {.place = -1, .state = -1, .limit = 10};
 
@@ -218,13 +219,89 @@ static void test_escapes(void **state)
     }
 }
 
+/* ---- what requests wait for ---- */
+
+static int begin_nothing(struct fm_inquiry *q)
+{
+    (void)q;
+    return 0;
+}
+
+static struct fm_status *told(struct fm_inquiry *q, const char *text, uint64_t now)
+{
+    struct fm_buf answer = FM_BUF_INIT;
+    struct fm_status *s = fm_status_new(&any);
+    assert_non_null(s);
+    if (text) {
+        fm_inquiry_ask(q, 5 * FM_SEC);
+        fm_buf_puts(&answer, text);
+        fm_inquiry_answer(q, FM_ANSWER_TEXT, &answer);
+    }
+    fm_status_take_kinds(s, q, now);
+    return s;
+}
+
+static void test_kinds(void **state)
+{
+    struct fm_inquiry q = FM_INQUIRY_INIT(begin_nothing);
+    unsigned n, looked_at;
+    (void)state;
+    struct fm_status *s = told(&q, NULL, 6 * FM_SEC);
+    assert_true(s->python.asked && !s->python.answered && s->python.silent == 0);
+    assert_null(fm_status_kinds_at(s, 0, &n, &looked_at));
+    fm_status_free(s);
+    s = told(&q, "7\t12\tone kind\n7\t8\tanother, \xc3\xbc\n0\t1\t\n", 6 * FM_SEC);
+    assert_true(s->python.answered && s->python.age == FM_SEC && s->python.silent == 0);
+    const struct fm_status_kind *kind = fm_status_kinds_at(s, 7, &n, &looked_at);
+    assert_int_equal(n, 2);
+    assert_int_equal(looked_at, 20);
+    assert_string_equal(kind[0].text, "one kind");
+    assert_string_equal(kind[1].text, "another, \xc3\xbc");
+    assert_string_equal(fm_status_kinds_at(s, 0, &n, &looked_at)->text, "");
+    assert_null(fm_status_kinds_at(s, 8, &n, &looked_at));
+    fm_status_free(s);
+    fm_inquiry_ask(&q, 7 * FM_SEC); /* of which nothing comes */
+    s = told(&q, NULL, 7 * FM_SEC + 150 * FM_MS);
+    assert_int_equal(s->python.silent, 0);
+    assert_int_equal(s->python.nkinds, 3);
+    fm_status_free(s);
+    s = told(&q, NULL, 11 * FM_SEC);
+    assert_int_equal(s->python.silent, 4 * FM_SEC);
+    assert_int_equal(s->python.age, 6 * FM_SEC);
+    fm_status_free(s);
+    fm_buf_fini(&q.text);
+}
+
+/* What is no line of the agreed form ends it, and harms nobody. */
+static void test_kinds_that_are_none(void **state)
+{
+    static const char *const texts[] = {"",           "\n",          "7",
+                                        "7\t",        "7\t1",        "7\t1\n",
+                                        "7\t\tx",     "x\t1\ty",     "4096\t1\tx\n",
+                                        "-1\t1\tx\n", "7 1\tkind\n", "\t\t\t\t\n"};
+    unsigned n, looked_at;
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct fm_inquiry q = FM_INQUIRY_INIT(begin_nothing);
+        struct fm_status *s = told(&q, texts[i], 6 * FM_SEC);
+        assert_null(fm_status_kinds_at(s, 7, &n, &looked_at));
+        fm_status_free(s);
+        fm_buf_fini(&q.text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_groups),     cmocka_unit_test(test_medians),
-        cmocka_unit_test(test_all_places), cmocka_unit_test(test_the_largest_places),
-        cmocka_unit_test(test_pages),      cmocka_unit_test(test_texts_are_cut),
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_medians),
+        cmocka_unit_test(test_all_places),
+        cmocka_unit_test(test_the_largest_places),
+        cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_texts_are_cut),
         cmocka_unit_test(test_escapes),
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_kinds_that_are_none),
     };
     no_longer_than(120);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,12 +69,34 @@ static void test_no_more_than_there_is_room_for(void **state)
     assert_null(fm_places_get(FM_PLACES));
 }
 
+/* Counted only if that was asked for; one that leaves before it was counted makes no large number. */
+static void test_parked(void **state)
+{
+    (void)state;
+    fm_places_park(3, 1);
+    assert_int_equal(fm_places_parked(3), 0);
+    fm_places_watch();
+    fm_places_park(3, 1);
+    fm_places_park(3, 1);
+    fm_places_park(4, -1);
+    fm_places_park(UINT16_MAX, 1); /* as if it were not known */
+    assert_int_equal(fm_places_parked(3), 2);
+    assert_int_equal(fm_places_parked(4), 0);
+    assert_int_equal(fm_places_parked(0), 1);
+    assert_int_equal(fm_places_parked(UINT16_MAX), 0);
+    fm_places_park(4, 1);
+    fm_places_park(3, -1);
+    assert_int_equal(fm_places_parked(4), 0);
+    assert_int_equal(fm_places_parked(3), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_added),
         cmocka_unit_test(test_long_ones),
         cmocka_unit_test(test_no_more_than_there_is_room_for),
+        cmocka_unit_test(test_parked),
     };
     no_longer_than(120);
     return cmocka_run_group_tests(tests, NULL, NULL);
