@@ -204,7 +204,6 @@ static int respond(struct admin_conn *c, const struct fm_request *r) FM_ON_LOOP
     c->state = WAITING; /* for what is gathered in the next turns */
     if (c->asked.app_metrics) {
         fm_list_push(&a->asking, &c->wait);
-        fm_timer_stop(&c->idle);
         fm_timer_start(&c->stream.loop->timers, &c->late, a->answers.source.metrics_kind, fm_now());
     } else if (fm_admin_wants_stacks(&c->asked)) {
         fm_list_push(&a->for_stacks, &c->wait);
@@ -226,6 +225,7 @@ static void answer_more(struct admin_conn *c) FM_ON_LOOP
 /* What was read ahead while it waited is read now. */
 static void go_on(struct admin_conn *c) FM_ON_LOOP
 {
+    fm_timer_start(&c->stream.loop->timers, &c->idle, c->admin->idle_kind, fm_now());
     if (c->state == OPEN && fm_buf_size(&c->ahead) > 0) {
         c->answered = false;
         answer_more(c);
@@ -284,7 +284,6 @@ static void answer_with_metrics(struct admin_conn *c) FM_ON_LOOP
     struct fm_admin_answer answer;
     fm_list_remove(&c->wait);
     fm_timer_stop(&c->late);
-    fm_timer_start(&c->stream.loop->timers, &c->idle, c->admin->idle_kind, fm_now());
     fm_admin_answer_app(&c->admin->answers, &answer);
     if (send_answer(c, &answer) != 0)
         close_conn(c);
@@ -370,7 +369,9 @@ static size_t take(struct admin_conn *c, const char *data, size_t len) FM_ON_LOO
         close_conn(c);
         return len;
     }
-    if (fm_list_empty(&c->late.node)) /* else it has another timer until it is answered */
+    if (c->state == WAITING) /* it is idle once it has been answered */
+        fm_timer_stop(&c->idle);
+    else
         fm_timer_start(&loop->timers, &c->idle, c->admin->idle_kind, fm_loop_now(loop));
     fm_list_remove(&c->node);
     fm_list_push(&c->admin->conns, &c->node);

@@ -127,6 +127,15 @@ def test_while_the_gil_is_held(hog, hold, where):
     eventually(lambda: ask(hog).text == "no thread runs the application\n", "Python answers again", within=LONG)
 
 
+@timeout(120)
+@keeps_signals_back
+def test_an_idle_connection_is_not_cut_off(launch, hold):
+    """A timeout for idle connections that is shorter than the wait for Python does not cut it short."""
+    server = launch("hog:app", "--threads", "2", "--keep-alive", "0.2", admin=True)
+    hold(server)
+    assert "without Python" in ask(server).text
+
+
 def test_a_second_time_while_the_gil_is_held(hog, hold):
     """Python, which was asked the first time and has not answered, is not waited for again."""
     hold(hog)
