@@ -450,6 +450,9 @@ void fm_sched_run(struct fm_sched *c, unsigned index)
         else
             pool_turn(c, h);
     }
+    if (h->order == FM_ORDER_SEARCH) /* it was told to, and then all to stop */
+        c->searching--;
+    h->order = FM_ORDER_NONE;
     fm_mutex_unlock(&c->lock);
     leave_gil(h);
     fm_mutex_lock(&c->lock);

@@ -678,7 +678,9 @@ static void test_the_budget_ends_with_a_backlog(void **state)
 
 /* ---- many that are short ---- */
 
-enum { SHORT = 400 };
+/* What a step does is told by the processor time that it has; where other programs take most of that, the leader may be
+ * mistaken for a while, and it is tried again. */
+enum { SHORT = 400, ROUNDS_UNDER_LOAD = 5 };
 
 /* Pushes SHORT of them at once and waits for them; how many of them were run inline. */
 static unsigned push_short(void (*body)(struct job *))
@@ -700,7 +702,8 @@ static void test_short_waits_run_side_by_side(void **state)
     (void)state;
     uint64_t before = stalls();
     run(4);
-    assert_true(push_short(doze) < SHORT / 2);
+    for (int round = 0; push_short(doze) >= SHORT / 2; round++)
+        assert_true(round < ROUNDS_UNDER_LOAD);
     assert_true(stalls() > before);
     assert_int_equal(atomic_load(&most_in_step), 4);
     leave();
@@ -723,16 +726,18 @@ static void *be_monitor(void *arg);
 static void test_short_computations_stay_inline(void **state)
 {
     (void)state;
-    uint64_t before = stalls();
-    run(4);
-    atomic_store(&no_more_ticks, false);
-    pthread_t ticking = spawn(be_monitor, NULL);
-    assert_int_equal(push_short(compute), SHORT);
-    assert_int_equal(stalls(), before);
-    assert_int_equal(atomic_load(&most_in_step), 1);
-    atomic_store(&no_more_ticks, true);
-    join(ticking);
-    leave();
+    bool shown = false;
+    for (int round = 0; !shown; round++) {
+        assert_true(round < ROUNDS_UNDER_LOAD);
+        uint64_t before = stalls();
+        run(4);
+        atomic_store(&no_more_ticks, false);
+        pthread_t ticking = spawn(be_monitor, NULL);
+        shown = push_short(compute) == SHORT && stalls() == before && atomic_load(&most_in_step) == 1;
+        atomic_store(&no_more_ticks, true);
+        join(ticking);
+        leave();
+    }
 }
 
 /* ---- in parallel ---- */
