@@ -114,10 +114,20 @@ static void on_bytes(struct admin_conn *c, const char *data, size_t len) FM_ON_L
         fm_stream_shutdown(&c->stream);
 }
 
+/* It is answered after what was posted before: a request that is over while the loop slept, which did not have to hurry
+ * to hear of it, would else be counted as being sent. */
 static void on_data(struct fm_stream *s, const char *data, size_t len)
 {
+    struct admin_conn *c = FM_LIST_ENTRY(s, struct admin_conn, stream);
     fm_assert_on_loop();
-    on_bytes(FM_LIST_ENTRY(s, struct admin_conn, stream), data, len);
+    c->answered = false;
+    fm_buf_append(&c->ahead, data, len);
+    if (c->ahead.failed) {
+        fm_admin_close(c);
+        return;
+    }
+    fm_loop_cancel(s->loop, &c->more); /* it is not posted twice */
+    fm_loop_post(s->loop, &c->more, 0, NULL);
 }
 
 static void on_more(struct fm_event *event)
@@ -127,11 +137,14 @@ static void on_more(struct fm_event *event)
     on_bytes(c, fm_buf_head(&c->ahead), fm_buf_size(&c->ahead));
 }
 
+/* What came before its end, perhaps in the same turn, is answered. */
 static void on_end(struct fm_stream *s, int err)
 {
-    (void)err;
+    struct admin_conn *c = FM_LIST_ENTRY(s, struct admin_conn, stream);
     fm_assert_on_loop();
-    fm_admin_close(FM_LIST_ENTRY(s, struct admin_conn, stream));
+    if (err == 0 && c->state == OPEN && fm_buf_size(&c->ahead) > 0)
+        on_bytes(c, fm_buf_head(&c->ahead), fm_buf_size(&c->ahead));
+    fm_admin_close(c);
 }
 
 static void on_output(struct fm_stream *s)

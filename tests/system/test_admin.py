@@ -387,6 +387,27 @@ def test_requests_by_class(server):
     assert after.total("fermata_application_errors_total") == before.total("fermata_application_errors_total") + 1
 
 
+def test_what_is_over_is_not_being_sent(launch):
+    """Also where the loop has slept since, as nothing was to be done: its client keeps the connection, and waits."""
+    server = launch("basic", admin=True)
+    with server.connect() as c, Connection(server.admin_address(), timeout=LONG) as scraper:
+        for _ in range(3):
+            c.send_request("GET", "/slow?s=0.2")  # another thread than the one that polls
+            assert c.read_response().status == 200
+            time.sleep(0.3)
+            scraper.send_request("GET", "/metrics")
+            metrics = parse(scraper.read_response().text)
+            assert (metrics.in_flight("running"), metrics.in_flight("sending")) == (0, 0)
+
+
+def test_the_last_request_before_the_end_is_answered(server):
+    """A client may close its side with the request."""
+    with Connection(server.admin_address(), timeout=LONG) as c:
+        c.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        c.half_close()
+        assert c.read_response().text == "ok\n"
+
+
 def test_histograms_count_requests(server):
     """Each request is in the histograms of its duration, its wait and its steps."""
     before = server.admin.metrics()
