@@ -156,9 +156,10 @@ def _serve(listener: socket.socket) -> None:
 
 def _start(path: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path + ".new")
+    new = f"{path}.{os.getpid()}"  # of two workers that load at once the last one has the path
+    listener.bind(new)
     listener.listen(64)
-    os.rename(path + ".new", path)
+    os.rename(new, path)
     thread = threading.Thread(target=_serve, args=(listener,), name="probe", daemon=True)
     thread.start()
 
