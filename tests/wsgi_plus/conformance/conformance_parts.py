@@ -24,6 +24,14 @@ EXCEPT: dict[str, dict[str, str]] = {
     "gunicorn_worker": {},
 }
 
+MAY_FAIL: dict[str, dict[str, str]] = {
+    # what passes or not, and on what that depends
+    "gunicorn_worker": {
+        "what-has-arrived-is-served": "only gunicorn's arbiter is stopped meanwhile, and its worker has not always read"
+        " before it is told to end",
+    },
+}
+
 
 def made(name: str, function: Callable[[Any], None], *, requirements: tuple[str, ...] = ("P1",), **more: Any) -> Case:
     return Case(name, requirements, function, **more)
