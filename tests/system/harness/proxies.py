@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import itertools
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -34,10 +36,15 @@ def replaced(text: str, ours: Mapping[str, str]) -> str:
 
 
 def free_port() -> int:
-    """For a proxy that cannot be asked which port it got: one that was free a moment ago."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    """For a program that cannot be asked which port it got: one that was free a moment ago, and is below those that the
+    kernel gives to clients, so that none of theirs can take it meanwhile."""
+    for _ in range(1000):
+        port = 20000 + secrets.randbelow(12000)  # whatever the order of the tests has seeded
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 class Proxy:
