@@ -17,8 +17,10 @@ static const struct fm_status_request *request_of(const struct fm_status *s, con
 
 static void put_lines(struct fm_buf *to, const struct fm_buf *text)
 {
+    if (fm_buf_size(text) == 0)
+        return;
     const char *line = fm_buf_head(text), *end = line + fm_buf_size(text);
-    while (fm_buf_size(text) > 0 && line < end) {
+    while (line < end) {
         const char *feed = memchr(line, '\n', (size_t)(end - line));
         char *copy = fm_strndup(line, (size_t)((feed ? feed : end) - line));
         fm_escape_text(to, copy);

@@ -19,8 +19,10 @@ static void put_line(struct fm_buf *to, const char *line, size_t len)
 struct fm_buf fm_show_safe(const struct fm_buf *text)
 {
     struct fm_buf to = FM_BUF_INIT;
+    if (fm_buf_size(text) == 0)
+        return to;
     const char *line = fm_buf_head(text), *end = line + fm_buf_size(text);
-    while (fm_buf_size(text) > 0 && line < end) {
+    while (line < end) {
         const char *feed = memchr(line, '\n', (size_t)(end - line));
         put_line(&to, line, (size_t)((feed ? feed : end) - line));
         if (feed)

@@ -70,9 +70,10 @@ static unsigned rows(void)
 static void draw(const struct fm_buf *text)
 {
     unsigned room = rows() - 1, n = 0, more = 0;
-    const char *line = fm_buf_head(text), *end = line + fm_buf_size(text);
+    size_t size = fm_buf_size(text);
+    const char *line = size > 0 ? fm_buf_head(text) : "", *end = line + size;
     fputs(BEGIN, stdout);
-    while (fm_buf_size(text) > 0 && line < end) {
+    while (line < end) {
         const char *feed = memchr(line, '\n', (size_t)(end - line));
         if (n++ < room)
             printf("%.*s" END_OF_LINE, (int)((feed ? feed : end) - line), line);

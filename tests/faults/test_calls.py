@@ -15,6 +15,7 @@ CANNOT = re.compile(
     r"|PyDict_GetItemString|PyDict_Next|PyImport_GetModuleDict|PyObject_RichCompareBool"  # of two thread idents, the last one
     r"|PyObject_HasAttr|PySys_GetObject|PyContext_(Enter|Exit)|PyBool_FromLong|PyCapsule_GetPointer"
     r"|PyBuffer_Release|PyUnicode_CompareWithASCIIString|_?PyUnicode_Ready|PyObject_SelfIter|PyVectorcall_Call"
+    r"|_PyType_Lookup"  # sets no exception: what it does not find is not there
     r"|PyCode_Addr2Line|PyFrame_Get\w+|PyUnstable_InterpreterFrame_Get\w+"
     r"|PyType_GenericAlloc|_PyTrash_\w+|_PyErr_BadInternalCall|_Py_(Fatal|Negative|IncRef|DecRef)\w*|_Py_FatalErrorFunc|PyException_\w+"
 )
