@@ -94,7 +94,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %s %s\n' $(1) $(2))
 
 .DELETE_ON_ERROR:
-.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests portable-tests deb deb-tests site quick injection injection-tests faults instructions asan tsan pythons free-threaded static tsa tidy cppcheck lint soak abuse kubernetes coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
+.PHONY: all check tests unit interleave fuzz fuzz-replay system operations wheel wheel-tests portable-tests deb deb-tests site quick injection injection-tests faults instructions asan tsan system-asan system-tsan pythons free-threaded static tsa tidy cppcheck lint soak abuse kubernetes coverage fmt format test layers model docs clean install uninstall help venv bench bench-quick bench-tools bench-venv
 
 # Of the module, a package that Python finds with PYTHONPATH=build/module.
 PACKAGE := $(O)/fermata_server
@@ -359,6 +359,9 @@ tsan: ## all tests with the thread sanitizer
 	$(MAKE) -j2 FLAVOR=tsan tests
 	$(MAKE) FLAVOR=tsan unit system
 
+system-asan system-tsan: system-%:
+	$(MAKE) FLAVOR=$* system
+
 # Everything that depends on the version of Python: the rest has been tested with the main one.
 PYTHON_TESTS := $(wildcard tests/system/test_wsgi_*.py) $(addprefix tests/system/test_,suspension.py suspension_failures.py threads.py own_modules.py debugger.py)
 
@@ -439,7 +442,9 @@ check: ## everything, what is quick to find first
 	$(MAKE) system
 	$(MAKE) -j2 -Otarget wheel-tests operations
 	$(MAKE) -j4 -Otarget soak abuse static pythons SOAK_SECONDS=45 ABUSE=--quick
-	$(MAKE) -j3 -Otarget asan tsan injection PYTEST='$(PYTEST) -n 4'
+	$(MAKE) -j2 FLAVOR=asan tests && $(MAKE) FLAVOR=asan unit
+	$(MAKE) -j2 FLAVOR=tsan tests && $(MAKE) FLAVOR=tsan unit
+	$(MAKE) -j3 -Otarget system-asan system-tsan injection PYTEST='$(PYTEST) -n 4'
 
 FORMATTED := $(ALLSRCS) $(wildcard include/fermata/*.h $(addsuffix .h,include/fermata/*/* include/fermata/*/*/* src/*/* src/*/*/*) \
 	$(addsuffix .[ch],tests/unit/*/* tests/unit/*/*/* tests/fuzz/*))

@@ -32,21 +32,24 @@ static void test_delayed(void **state)
 {
     (void)state;
     struct neighbour n;
-    uint64_t before = fm_tid_delayed(me());
-    usleep(20000); /* is no delay */
-    assert_true(fm_tid_delayed(me()) - before < 15 * FM_MS);
+    uint64_t before;
+    WAIT_FOR((before = fm_tid_delayed(me()), usleep(20000), fm_tid_delayed(me()) - before < 15 * FM_MS)); /* no delay */
     pid_t tid = me();
     cpu_set_t all;
     assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
     give_neighbour(&n, tid);
-    before = fm_tid_delayed(tid);
-    uint64_t used = fm_tid_used(tid), began = fm_now();
-    WAIT_FOR((compute(FM_MS), fm_tid_delayed(tid) - before > 20 * FM_MS));
-    uint64_t wall = fm_now() - began;
-    used = fm_tid_used(tid) - used;
-    uint64_t delayed = fm_tid_delayed(tid) - before;
-    assert_true(used + delayed <= wall + 5 * FM_MS);             /* they are parts of it */
-    assert_true(used + delayed + 15 * FM_MS + wall / 4 >= wall); /* and there is no other */
+    bool all_told = false;
+    for (int round = 0; !all_told; round++) { /* other programs may come between two looks */
+        assert_true(round < 20);
+        uint64_t began = fm_now(), used = fm_tid_used(tid);
+        before = fm_tid_delayed(tid);
+        WAIT_FOR((compute(FM_MS), fm_tid_delayed(tid) - before > 20 * FM_MS));
+        uint64_t delayed = fm_tid_delayed(tid) - before;
+        used = fm_tid_used(tid) - used;
+        uint64_t wall = fm_now() - began;
+        assert_true(used + delayed <= wall + 5 * FM_MS);           /* they are parts of it */
+        all_told = used + delayed + 15 * FM_MS + wall / 4 >= wall; /* and there is no other */
+    }
     end_neighbour(&n);
     sched_setaffinity(0, sizeof all, &all);
 }
