@@ -15,7 +15,7 @@ from typing import Any
 
 __all__ = ["execute", "main"]
 
-_HERE = "fermata/settings.py"  # what the binary calls it
+_HERE = "<fermata/settings.py>"  # what the C code calls it: no file, which coverage would look for
 _MODULE = "__config__"  # what gunicorn calls a file
 
 Record = tuple[str, int, str, str]  # name, line, type, value; src/config/settings.c has the letters

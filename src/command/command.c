@@ -12,53 +12,38 @@
 #include "fermata/command/top.h"
 #include "fermata/config/commands.h"
 
-enum command {
-#define X(id, word, arguments, help) COMMAND_##id,
-    FM_COMMANDS(X)
-#undef X
-        COMMAND_COUNT,
-};
-
-static const struct {
-    const char *word, *arguments, *help;
-} commands[] = {
-#define X(id, word, arguments, help) {word, arguments, help},
-    FM_COMMANDS(X)
-#undef X
-};
-
 #define EXIT_ANSWER 1
 #define EXIT_USAGE 2
 
 struct given {
-    enum command command;
+    enum fm_command command;
     const char *address; /* or NULL */
     long pid;            /* or 0 */
     bool json, help;
 };
 
-/* COMMAND_COUNT: none. */
-static enum command find(int argc, char *const *argv)
+/* FM_COMMAND_COUNT: none. */
+static enum fm_command find(int argc, char *const *argv)
 {
     unsigned i = 0;
-    while (i < COMMAND_COUNT && (argc < 2 || strcmp(argv[1], commands[i].word) != 0))
+    while (i < FM_COMMAND_COUNT && (argc < 2 || strcmp(argv[1], fm_commands[i].word) != 0))
         i++;
-    return (enum command)i;
+    return (enum fm_command)i;
 }
 
-bool fm_command_is_one(int argc, char *const *argv) { return find(argc, argv) != COMMAND_COUNT; }
+bool fm_command_is_one(int argc, char *const *argv) { return find(argc, argv) != FM_COMMAND_COUNT; }
 
 /* ---- what it is given ---- */
 
 static int help(const struct given *g)
 {
-    const char *word = commands[g->command].word;
+    const char *word = fm_commands[g->command].word;
     printf(
         "usage: fermata %s %s\n\nShows %s.\n\n"
         "ADDRESS is that of --admin-bind: HOST:PORT, http://HOST:PORT or unix:PATH.  --pid N is the process of the\n"
         "server, or its arbiter.  Without either it is the only server with an admin port that this user runs here.\n",
-        word, commands[g->command].arguments, commands[g->command].help);
-    if (g->command == COMMAND_STATUS)
+        word, fm_commands[g->command].arguments, fm_commands[g->command].help);
+    if (g->command == FM_COMMAND_STATUS)
         puts("With --json it is /status.json, else /status.txt.");
     printf("\nA module that is called %s is served by fermata %s:CALLABLE, or fermata -- %s.\n", word, word, word);
     return fflush(stdout) == 0 ? 0 : EXIT_ANSWER;
@@ -66,12 +51,12 @@ static int help(const struct given *g)
 
 static bool complain(const struct given *g, const char *what, const char *problem)
 {
-    const char *word = commands[g->command].word;
+    const char *word = fm_commands[g->command].word;
     char text[FM_SENTENCE];
     snprintf(text, sizeof text, "%s: %.200s: %s", word, what, problem);
     fm_show_complaint(text);
     fprintf(stderr, "usage: fermata %s %s\n       (a module that is called %s is served by fermata %s:CALLABLE)\n",
-            word, commands[g->command].arguments, word, word);
+            word, fm_commands[g->command].arguments, word, word);
     return false;
 }
 
@@ -89,7 +74,7 @@ static bool take(struct given *g, int argc, char *const *argv)
         const char *word = argv[i];
         if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
             g->help = true;
-        else if (strcmp(word, "--json") == 0 && g->command == COMMAND_STATUS)
+        else if (strcmp(word, "--json") == 0 && g->command == FM_COMMAND_STATUS)
             g->json = true;
         else if (strcmp(word, "--pid") == 0) {
             if (!take_pid(g, i + 1 < argc ? argv[++i] : NULL))
@@ -163,8 +148,8 @@ int fm_command_run(int argc, char *const *argv)
     if (code != 0)
         return code;
     switch (g.command) {
-    case COMMAND_TOP: return fm_top(&target);
-    case COMMAND_STACKS: return ask(&target, "POST", "/stacks");
+    case FM_COMMAND_TOP: return fm_top(&target);
+    case FM_COMMAND_STACKS: return ask(&target, "POST", "/stacks");
     default: return ask(&target, "GET", g.json ? "/status.json" : "/status.txt");
     }
 }

@@ -9,20 +9,17 @@
 
 #define USAGE "[options] MODULE[:CALLABLE] [-- ARGUMENTS]"
 
-static const struct {
-    const char *word, *arguments, *help;
-} commands[] = {
+const struct fm_command_text fm_commands[] = {
 #define X(id, word, arguments, help) {word, arguments, help},
     FM_COMMANDS(X)
 #undef X
 };
-#define NCOMMANDS (sizeof commands / sizeof *commands)
 
 static void put_commands(FILE *to)
 {
     fputs("\ncommands, where the first argument is one (fermata COMMAND --help says more):\n", to);
-    for (size_t i = 0; i < NCOMMANDS; i++)
-        fprintf(to, "  %-8s %-32s %s\n", commands[i].word, commands[i].arguments, commands[i].help);
+    for (size_t i = 0; i < FM_COMMAND_COUNT; i++)
+        fprintf(to, "  %-8s %-32s %s\n", fm_commands[i].word, fm_commands[i].arguments, fm_commands[i].help);
 }
 
 void fm_options_help(FILE *to)
@@ -117,10 +114,10 @@ static void put_man_commands(FILE *to)
         "unix:PATH; without it and \\-\\-pid it is the only server that this user runs.  Exit status 1: there was no\n"
         "answer, or no good one.\n",
         to);
-    for (size_t i = 0; i < NCOMMANDS; i++) {
-        fprintf(to, ".TP\n.B fermata %s \\fR", commands[i].word);
-        put_man(to, commands[i].arguments);
-        fprintf(to, "\n%s\n", commands[i].help);
+    for (size_t i = 0; i < FM_COMMAND_COUNT; i++) {
+        fprintf(to, ".TP\n.B fermata %s \\fR", fm_commands[i].word);
+        put_man(to, fm_commands[i].arguments);
+        fprintf(to, "\n%s\n", fm_commands[i].help);
     }
 }
 

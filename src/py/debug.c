@@ -22,9 +22,7 @@ static bool is_told; /* the main thread's */
 
 int fm_debugger_begin(void)
 {
-    PyObject *code = Py_CompileString(fm_debug_source, "<fermata/debug.py>", Py_file_input);
-    PyObject *module = code ? PyImport_ExecCodeModule(MODULE, code) : NULL;
-    Py_XDECREF(code);
+    PyObject *module = fm_own_module("debug", fm_debug_source);
     Py_XDECREF(module); /* sys.modules has it */
     if (module && _PyInterpreterState_SetRunningMain && _PyInterpreterState_SetNotRunningMain) {
         is_told = _PyInterpreterState_SetRunningMain(PyInterpreterState_Get()) == 0;

@@ -27,7 +27,7 @@ static PyMethodDef emit_def = {"emit", emit, METH_VARARGS, NULL};
 int fm_hooks_load(const struct fm_hooks *h)
 {
     PyObject *code =
-        fm_embedded_prepare() == 0 ? Py_CompileString(fm_hooks_source, "fermata/hooks.py", Py_file_input) : NULL;
+        fm_embedded_prepare() == 0 ? Py_CompileString(fm_hooks_source, "<fermata/hooks.py>", Py_file_input) : NULL;
     PyObject *module = code ? PyImport_ExecCodeModule(MODULE, code) : NULL;
     PyObject *write = module ? PyCFunction_New(&emit_def, NULL) : NULL;
     PyObject *file = write ? PyUnicode_DecodeFSDefault(h->file) : NULL;

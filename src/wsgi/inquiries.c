@@ -20,19 +20,7 @@ static atomic_bool open_now; /* there is Python, and it does not end yet */
 
 void fm_inquiries_open(bool open) { atomic_store(&open_now, open); }
 
-/* A new reference to the module, which is made when it is first needed. */
-static PyObject *find_module(void)
-{
-    static const char name[] = "_fermata_inquiries";
-    PyObject *module = PyImport_ImportModule(name);
-    if (module)
-        return module;
-    PyErr_Clear();
-    PyObject *code = Py_CompileString(fm_inquiries_source, "<fermata/inquiries.py>", Py_file_input);
-    module = code ? PyImport_ExecCodeModule(name, code) : NULL;
-    Py_XDECREF(code);
-    return module;
-}
+static PyObject *find_module(void) { return fm_own_module("inquiries", fm_inquiries_source); }
 
 /* ---- the application's metrics ---- */
 

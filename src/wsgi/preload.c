@@ -21,7 +21,7 @@ static PyObject *call(const char *function, const char *format, unsigned argumen
 
 void fm_wsgi_preload_begin(void)
 {
-    PyObject *code = Py_CompileString(fm_preload_source, "fermata/preload.py", Py_file_input);
+    PyObject *code = Py_CompileString(fm_preload_source, "<fermata/preload.py>", Py_file_input);
     PyObject *module = code ? PyImport_ExecCodeModule(MODULE, code) : NULL;
     Py_XDECREF(module);
     Py_XDECREF(code);

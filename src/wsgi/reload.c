@@ -6,19 +6,7 @@
 #include "fermata/wsgi/reload.h"
 #include "reload.inc" /* fm_reload_source: py/fermata/reload.py, made by the Makefile */
 
-/* A new reference to the module, which is made when it is first needed. */
-static PyObject *find_module(void)
-{
-    static const char name[] = "_fermata_reload";
-    PyObject *module = PyImport_ImportModule(name);
-    if (module)
-        return module;
-    PyErr_Clear();
-    PyObject *code = Py_CompileString(fm_reload_source, "fermata/reload.py", Py_file_input);
-    module = code ? PyImport_ExecCodeModule(name, code) : NULL;
-    Py_XDECREF(code);
-    return module;
-}
+static PyObject *find_module(void) { return fm_own_module("reload", fm_reload_source); }
 
 /* The exception that the application could not be loaded for, or None, or NULL with one set. */
 static PyObject *find_error(const char *attribute)

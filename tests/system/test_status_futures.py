@@ -10,7 +10,7 @@ import time
 import pytest
 from harness.client import build
 from harness.limits import LONG, ROOT, SLOW, eventually
-from test_status import line_of, status
+from test_status import line_of, parked, status
 
 PLUS = ("--pythonpath", str(ROOT / "py"))
 
@@ -22,16 +22,6 @@ def server(launch):
 
 def has_gil(server):
     return server.wait_log(r"Listening at: .*, Python [0-9.a-z+]*?(t?), fermata").group(1) == ""
-
-
-@contextlib.contextmanager
-def parked(server, *targets):
-    with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(server.begin(target, timeout=LONG)) for target in targets]
-        server.admin.wait_in_flight("parked_future", len(targets), within=LONG)
-        yield held
-        assert server.get("/go", timeout=LONG).text == "gone"
-        assert [c.read_response().status for c in held] == [200] * len(held)
 
 
 def groups(server):

@@ -8,4 +8,15 @@
     X(TOP, "top", "[ADDRESS | --pid N]", "that status, again every two seconds until q")                               \
     X(STACKS, "stacks", "[ADDRESS | --pid N]", "where the threads are that run the application")
 
+enum fm_command {
+#define X(id, word, arguments, help) FM_COMMAND_##id,
+    FM_COMMANDS(X)
+#undef X
+        FM_COMMAND_COUNT,
+};
+
+extern const struct fm_command_text {
+    const char *word, *arguments, *help;
+} fm_commands[FM_COMMAND_COUNT];
+
 #endif

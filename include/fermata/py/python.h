@@ -19,4 +19,8 @@ static inline PyObject *fm_loaded(const char *name)
     return module;
 }
 
+/* One of the server's own modules in Python (py/embedded.c): a new reference to _fermata_NAME, which is made of its
+ * source when it is first asked for; NULL with an exception.  With the GIL. */
+PyObject *fm_own_module(const char *name, const char *source);
+
 #endif
