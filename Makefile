@@ -363,7 +363,8 @@ system-asan system-tsan: system-%:
 	$(MAKE) FLAVOR=$* system
 
 # Everything that depends on the version of Python: the rest has been tested with the main one.
-PYTHON_TESTS := $(wildcard tests/system/test_wsgi_*.py) $(addprefix tests/system/test_,suspension.py suspension_failures.py threads.py own_modules.py debugger.py)
+PYTHON_TESTS := $(wildcard tests/system/test_wsgi_*.py) $(addprefix tests/system/test_,suspension.py suspension_failures.py threads.py own_modules.py debugger.py status.py \
+	status_futures.py stacks.py)
 
 pythons: venv ## builds with every other CPython found, and runs what depends on it
 	@set -e; for p in $$(PYTHON='$(PYTHON)' scripts/pythons); do \

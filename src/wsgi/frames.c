@@ -1,6 +1,8 @@
 /* A thread's frames as text; see wsgi/frames.h. */
 #include "fermata/py/python.h"
 
+#include <frameobject.h> /* PyFrame_GetBack, which Python.h does not have in 3.10 */
+
 #include "fermata/wsgi/frames.h"
 
 #define DEEPEST 100 /* frames, as many as faulthandler shows */

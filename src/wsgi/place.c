@@ -142,13 +142,27 @@ struct hunt {
 };
 
 #ifndef Py_GIL_DISABLED /* there another thread may change what an object refers to */
+/* Only in 3.10 a generator refers to a frame, which refers to what newer generators refer to themselves. */
+static bool is_of_suspended(PyObject *frame)
+{
+#if PY_VERSION_HEX < 0x030b0000
+    PyObject *gen = ((PyFrameObject *)frame)->f_gen;
+    return gen && PyGen_CheckExact(gen) && is_suspended(gen);
+#else
+    (void)frame;
+    return false;
+#endif
+}
+
 static bool leads_on(PyObject *o)
 {
     PyTypeObject *type = Py_TYPE(o);
     if (!PyType_IS_GC(type) || !type->tp_traverse)
         return false;
-    if (PyType_Check(o) || PyModule_Check(o) || PyFunction_Check(o) || PyCode_Check(o) || PyFrame_Check(o))
+    if (PyType_Check(o) || PyModule_Check(o) || PyFunction_Check(o) || PyCode_Check(o))
         return false;
+    if (PyFrame_Check(o))
+        return is_of_suspended(o);
     if (PyDict_CheckExact(o))
         return PyDict_GET_SIZE(o) <= LARGE_DICT;
     if (type == fm_wsgi.run_type || type == fm_wsgi.wakeup_type || type == fm_wsgi.input_type)

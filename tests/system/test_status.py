@@ -7,13 +7,14 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import time
 
 import jsonschema
 import pytest
 from harness.admin import parse
 from harness.client import Connection, build
-from harness.limits import LONG, ROOT, SLOW, eventually, timeout
+from harness.limits import LONG, ROOT, SLOW, eventually, fermata, timeout
 
 APPS = ROOT / "tests/apps"
 SCHEMA = json.loads((ROOT / "spec/status.schema.json").read_text())
@@ -183,6 +184,13 @@ def test_more_places_than_there_is_room_for(server):
     assert (group["place"], group["file"]) == (0, None)
 
 
+def has_our_python() -> bool:
+    """Flask is in the environment that the tests run in, which one version of Python can use."""
+    said = subprocess.run([fermata(), "--version"], capture_output=True, text=True, check=True).stdout
+    return f"Python {sys.version_info.major}.{sys.version_info.minor}." in said
+
+
+@pytest.mark.skipif(not has_our_python(), reason="the server has another Python than the environment of the tests")
 def test_suspended_views_of_flask(launch):
     """The line of the view is shown, not those of Flask or wsgi_plus around it."""
     server = launch("flask_places", "--pythonpath", str(ROOT / "py"), "--venv", str(ROOT / "build/venv"), admin=True)
