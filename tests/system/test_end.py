@@ -10,7 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
-from harness.limits import LONG, PROMPT, ROOT, SANITIZED, SLOW, TSAN, eventually, timeout
+from harness.limits import (
+    LONG,
+    PROMPT,
+    ROOT,
+    SANITIZED,
+    SLOW,
+    TSAN,
+    eventually,
+    timeout,
+)
 from harness.server import Server
 
 pytestmark = [timeout(90)]
@@ -65,7 +74,16 @@ def stuck(launch, tmp_path):
     (tmp_path / "stuck.py").write_text(STUCK)
 
     def start(*options: str, **more) -> Server:
-        return launch("stuck", "--threads", "2", "--graceful-timeout", "1", *options, cwd=tmp_path, **more)
+        return launch(
+            "stuck",
+            "--threads",
+            "2",
+            "--graceful-timeout",
+            "1",
+            *options,
+            cwd=tmp_path,
+            **more,
+        )
 
     return start
 
@@ -156,7 +174,10 @@ def test_signal_handler_that_does_not_return(stuck, tmp_path, held):
 def held_accept(tmp_path_factory) -> Path:
     library = tmp_path_factory.mktemp("preload") / "held_accept.so"
     source = ROOT / "tests" / "system" / "preload" / "held_accept.c"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-w", "-o", library, source, "-ldl"], check=True)
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-O1", "-w", "-o", library, source, "-ldl"],
+        check=True,
+    )
     return library
 
 
@@ -172,29 +193,37 @@ def test_loop_stuck_in_a_system_call(stuck, tmp_path, held_accept, when):
         c = server.connect()
         eventually(lambda: held.read_text() == "a", "accept hangs")
     said = end(server, 1 + END)
-    assert re.match(r"the event loop does not answer; exiting without them: threads \d+ fermata-\d$", said)
+    assert re.match(
+        r"the event loop does not answer; exiting without them: threads \d+ fermata-\d$",
+        said,
+    )
     if when == "serving":
         c.close()
+
+
+SAYS = "print('loading', flush=True)\n"  # when nothing is left to be done before it hangs
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 @pytest.mark.parametrize(
     "code",
     {
-        "sleep": "import time; time.sleep(600)",
-        "socket": "import socket; a, b = socket.socketpair(); a.recv(1)",
-        "lock": "import threading; threading.Event().wait()",
-        **({} if TSAN else {"loop": "while True: pass"}),
-        "loop of an import": "import asyncio; asyncio.run(asyncio.sleep(600))",
+        "sleep": ("import time", "time.sleep(600)"),
+        "socket": ("import socket; a, b = socket.socketpair()", "a.recv(1)"),
+        "lock": ("import threading; e = threading.Event()", "e.wait()"),
+        **({} if TSAN else {"loop": ("", "while True: pass")}),
+        "loop of an import": ("import asyncio", "asyncio.run(forever())"),
     }.items(),
     ids=lambda item: item[0],
 )
 def test_signal_while_loading(launch, tmp_path, code, number):
     """The import is interrupted, atexit handlers run, and the exit code is 0: nothing was asked of it that it has not
     done. No traceback."""
+    prepares, waits = code[1]
+    forever = f"async def forever():\n    {SAYS}    await asyncio.sleep(600)\n"
     (tmp_path / "slow.py").write_text(
-        "import atexit\natexit.register(print, 'at exit')\nprint('loading', flush=True)\n"
-        f"{code[1]}\napplication = None\n"
+        f"import atexit\natexit.register(print, 'at exit')\n{prepares}\n"
+        f"{forever if 'forever' in waits else SAYS}{waits}\napplication = None\n"
     )
     bind = [f"unix:{tmp_path}/s"]
     server = launch("slow", bind=bind, cwd=tmp_path, ready=False)
@@ -224,10 +253,13 @@ def test_signal_with_a_handler_of_the_import(launch, tmp_path, number, handler):
     assert f"{number.name}: told to end while starting" in server.log()
 
 
-CATCHES = "import time\nwhile True:\n    try:\n        time.sleep(600)\n    except BaseException:\n        pass"
+CATCHES = (
+    "import time\nwhile True:\n    try:\n        while True:\n            " + SAYS + "            time.sleep(600)\n"
+    "    except BaseException:\n        pass"
+)
 TWICE = (
-    "import ctypes; mutex = ctypes.create_string_buffer(64)\n"
-    "for i in (1, 2): ctypes.{}(None).pthread_mutex_lock(mutex)"
+    "import ctypes; mutex = ctypes.create_string_buffer(64); lock = ctypes.{}(None).pthread_mutex_lock\n"
+    "lock(mutex)\n" + SAYS + "lock(mutex)"
 )
 
 
@@ -237,13 +269,13 @@ TWICE = (
         "catches": CATCHES,
         **({} if TSAN else {"c": TWICE.format("CDLL"), "gil": TWICE.format("PyDLL")}),
         "masked": "import signal, time; signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())\n"
-        "time.sleep(600)",
+        f"{SAYS}time.sleep(600)",
     }.items(),
     ids=lambda item: item[0],
 )
 def test_import_that_cannot_be_interrupted(launch, tmp_path, code):
     """One that catches everything, hangs in C, with the GIL or without, or has blocked signals: two seconds."""
-    (tmp_path / "slow.py").write_text(f"print('loading', flush=True)\n{code[1]}\n")
+    (tmp_path / "slow.py").write_text(code[1] + "\n")
     server = launch("slow", bind=[f"unix:{tmp_path}/s"], cwd=tmp_path, ready=False)
     eventually(lambda: "loading" in server.stdout(), "it is being imported", within=LONG)
     time.sleep(0.1)
@@ -256,7 +288,7 @@ def test_import_that_cannot_be_interrupted(launch, tmp_path, code):
 
 def test_second_interrupt_while_loading(launch, tmp_path):
     """The second SIGINT ends it at once."""
-    (tmp_path / "slow.py").write_text(f"print('loading', flush=True)\n{CATCHES}\n")
+    (tmp_path / "slow.py").write_text(CATCHES + "\n")
     server = launch("slow", cwd=tmp_path, ready=False, expect=1)
     eventually(lambda: "loading" in server.stdout(), "it is being imported", within=LONG)
     server.signal(signal.SIGINT)
