@@ -305,7 +305,7 @@ RUN_TESTS = FERMATA=$(FERMATA) FERMATA_TEST_SLOW=$(SLOW.$(FLAVOR)) \
 	$(TESTER) -m pytest -c tests/pytest.ini -q --dist worksteal
 
 system: $(BUILT) venv ## system tests: the real binary over sockets (FLAVOR=asan|tsan: the same, sanitized)
-	$(RUN_TESTS) -n 8 $(TESTS) $(SKIP.$(FLAVOR)) $(PYTEST)
+	$(RUN_TESTS) -n $(or $(NODES.$(FLAVOR)),8) $(TESTS) $(SKIP.$(FLAVOR)) $(PYTEST)
 
 # OPERATIONS=all tries each fault in all settings, and often.
 operations: $(BUILT) venv ## clients of every kind run through each fault of operation, and lose nothing (OPERATIONS=all: each in all settings, and often)
@@ -445,7 +445,7 @@ check: ## everything, what is quick to find first
 	$(MAKE) -j4 -Otarget soak abuse static pythons SOAK_SECONDS=45 ABUSE=--quick
 	$(MAKE) -j2 FLAVOR=asan tests && $(MAKE) FLAVOR=asan unit
 	$(MAKE) -j2 FLAVOR=tsan tests && $(MAKE) FLAVOR=tsan unit
-	$(MAKE) -j3 -Otarget system-asan system-tsan injection PYTEST='$(PYTEST) -n 4'
+	$(MAKE) -j3 -Otarget system-asan system-tsan injection NODES.asan=4 NODES.tsan=8
 
 FORMATTED := $(ALLSRCS) $(wildcard include/fermata/*.h $(addsuffix .h,include/fermata/*/* include/fermata/*/*/* src/*/* src/*/*/*) \
 	$(addsuffix .[ch],tests/unit/*/* tests/unit/*/*/* tests/fuzz/*))
