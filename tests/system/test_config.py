@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import tomllib
 from harness.limits import APPS, LONG, PROMPT, ROOT, eventually, fermata, timeout
+from harness.process import Process
 from harness.server import environment, run
 
 
@@ -349,8 +350,7 @@ def hup(server) -> None:
 
 def threads_of(pid: int) -> int:
     """Of the pool that runs the application, with the one more that is the leader."""
-    names = [p.read_text().strip() for p in Path(f"/proc/{pid}/task").glob("*/comm")]
-    return len([name for name in names if re.fullmatch(r"fermata-\d+", name)])
+    return len([name for name in Process(pid).threads().values() if re.fullmatch(r"fermata-\d+", name)])
 
 
 @timeout(120)

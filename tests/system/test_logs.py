@@ -13,6 +13,7 @@ import time
 import pytest
 from harness.client import Connection, build
 from harness.limits import APPS, LONG, PROMPT, eventually, fermata
+from harness.process import Process
 from harness.server import environment, run
 
 LINE = re.compile(
@@ -57,12 +58,7 @@ class Blocked:
 
         def listening() -> list[int] | None:
             assert self.process.poll() is None, "it ended"
-            inodes = set()
-            for fd in os.listdir(f"/proc/{self.process.pid}/fd"):
-                try:
-                    inodes.add(os.readlink(f"/proc/{self.process.pid}/fd/{fd}"))
-                except OSError:
-                    pass
+            inodes = set(Process(self.process.pid).fds().values())
             with open("/proc/net/tcp") as table:
                 rows = [row.split() for row in table.readlines()[1:]]
             ports = [int(r[1].split(":")[1], 16) for r in rows if r[3] == "0A" and f"socket:[{r[9]}]" in inodes]

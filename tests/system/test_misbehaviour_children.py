@@ -14,6 +14,7 @@ import pytest
 from harness.bystander import bystander
 from harness.client import build
 from harness.limits import LONG, PROMPT, SANITIZED
+from harness.process import Process
 from harness.server import Server
 
 not_sanitized = pytest.mark.skipif(SANITIZED, reason="the sanitizer has a view of its own on this")
@@ -117,7 +118,7 @@ def test_fork_that_stays(launch, key):
                 server.call("probe.complete", key, "ended")
                 assert c.read_response().text == "result ended"
                 c.ended()
-                names = {os.readlink(f"/proc/{child}/fd/{fd}") for fd in os.listdir(f"/proc/{child}/fd")}
+                names = set(Process(child).fds().values())
                 assert names & tcp_sockets(server) == set()
             except BaseException:
                 os.kill(child, signal.SIGKILL)

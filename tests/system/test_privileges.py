@@ -95,11 +95,10 @@ def test_every_thread(launch_open):
     """Also those that were there before."""
     server = launch_open("rights:app", "--user", "nobody", "--access-logfile", "/dev/null")
     who(server)
-    for task in Path(f"/proc/{server.pid}/task").iterdir():
-        text = (task / "status").read_text()
-        assert f"Uid:\t{NOBODY.pw_uid}\t{NOBODY.pw_uid}" in text, text
-        assert "CapEff:\t0000000000000000" in text, text
-        assert "NoNewPrivs:\t1" in text, text
+    for status in server.process.statuses():
+        assert status["Uid"].split() == [str(NOBODY.pw_uid)] * 4, status
+        assert status["CapEff"] == "0000000000000000", status
+        assert status["NoNewPrivs"] == "1", status
 
 
 @root

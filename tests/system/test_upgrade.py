@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from harness.client import Connection
 from harness.limits import LONG, PROMPT, eventually, fermata, never, timeout
+from harness.process import Process
 from harness.workers import Load, children, is_gone, pids, wait_ready, who
 from test_notify import Manager
 
@@ -250,7 +251,7 @@ def test_descriptors_do_not_grow(site):
 
 
 def fds(pid: int) -> list[str]:
-    return [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+    return list(Process(pid).fds().values())
 
 
 def test_the_manager_is_told(site, tmp_path):
@@ -335,8 +336,8 @@ def test_with_a_configuration_file(site, tmp_path):
     server.signal(signal.SIGUSR2)
     taken_over(server)
     for pid in wait_ready(server, 2, before):
-        threads = (Path(task / "comm").read_text() for task in Path(f"/proc/{pid}/task").iterdir())
-        assert sum(name.startswith("fermata-") and name[8:].strip().isdigit() for name in threads) == 6
+        threads = Process(pid).threads().values()
+        assert sum(name.startswith("fermata-") and name[8:].isdigit() for name in threads) == 6
     server.signal(signal.SIGHUP)  # and again by this one
     server.wait_log("is read again")
     eventually(lambda: pids(server) and server.get("/who").status == 200, "it serves", within=LONG)
