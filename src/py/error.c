@@ -149,13 +149,13 @@ void fm_py_log_stack(unsigned long ident, const char *fmt, ...)
         return;
     PyObject *sys = PyImport_ImportModule("sys");
     PyObject *frames = sys ? PyObject_CallMethod(sys, "_current_frames", NULL) : NULL;
-    PyObject *key = PyLong_FromUnsignedLong(ident);
-    PyObject *frame = frames && key ? PyDict_GetItemWithError(frames, key) : NULL; /* borrowed */
-    if (frame)
+    PyObject *key = PyLong_FromUnsignedLong(ident), *frame = NULL;
+    if (frames && key && fm_dict_get(frames, key, &frame) > 0)
         log_lines(FM_LOG_WARNING, head, format_with("format_stack", "(O)", frame));
     else
         fm_log(FM_LOG_WARNING, "%s", head);
     PyErr_Clear();
+    Py_XDECREF(frame);
     Py_XDECREF(key);
     Py_XDECREF(frames);
     Py_XDECREF(sys);

@@ -132,3 +132,15 @@ def test_lists_that_other_threads_change(launch):
                 if answer.header("Connection") == "close":
                     break
     assert seen <= {200, 500} and 200 in seen
+
+
+@timeout(120)
+def test_a_class_that_other_threads_change(launch):
+    """Where the inner iterator is, the class tells by a string that two threads replace all the while."""
+    server = launch("no_gil", "--threads", "4", admin=True)
+    server.call("no_gil.rename")
+    for _ in range(20):
+        requests = [server.begin("/renamed") for _ in range(8)]
+        for request in requests:
+            assert request.read_response().text == "parked"
+    assert server.admin.metrics().value("fermata_parks_total") > 0
