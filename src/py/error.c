@@ -132,7 +132,7 @@ void fm_py_log_exception(enum fm_log_level level, const char *fmt, ...)
 /* Without a GIL the thread may go on while its frames are looked at, of which CPython says that it is not safe. */
 static bool is_out_of_reach(const char *what) FM_NEEDS_GIL
 {
-    bool is = !fm_interp_has_gil();
+    bool is = !fm_interp_stops_others();
     if (is)
         fm_log(FM_LOG_WARNING, "%s the stack cannot be shown, as there is no GIL that would stop the thread", what);
     return is;

@@ -3,6 +3,7 @@
 
 #include "fermata/py/interp.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -46,6 +47,16 @@ bool fm_interp_has_gil(void)
     return true;
 #endif
 }
+
+#ifdef Py_GIL_DISABLED
+static atomic_bool gil_stays;
+#else
+static atomic_bool gil_stays = true;
+#endif
+
+bool fm_interp_stops_others(void) { return atomic_load(&gil_stays); }
+
+void fm_interp_gil_stays(void) { atomic_store(&gil_stays, true); }
 
 /* What this program imports, or has imported for it, sooner or later: the loader, reports of errors and stacks,
  * futures, threads.  Not each Python has all of them. */
