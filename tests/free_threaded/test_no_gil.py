@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 from harness.limits import LONG, ROOT, eventually, timeout
@@ -39,15 +40,21 @@ PyMODINIT_FUNC PyInit_does_without(void)
 }
 
 
+def free_threaded_python() -> str:
+    """The one that FERMATA is built with."""
+    find = [ROOT / "scripts/free-threaded", "--find"]
+    return (
+        os.environ.get("FERMATA_FREE_THREADED")
+        or subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip()
+    )
+
+
 @pytest.fixture
 def library(tmp_path):
     """A folder with turns_it_on, an extension module that says nothing of the GIL, and does_without, one that says that it
     can do without, when its import is over, which it is when there is a file MAY_GO_ON."""
     (tmp_path / "imports_it.py").write_text("import turns_it_on\nfrom no_gil import app\n")
-    facts = subprocess.run(
-        [ROOT / "scripts/free-threaded", "--find"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    python = os.environ.get("FERMATA_FREE_THREADED") or facts
+    python = free_threaded_python()
     include = subprocess.run(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('include'))"],
         capture_output=True, text=True, check=True, env={**os.environ, "TSAN_OPTIONS": "report_bugs=0"},
@@ -189,3 +196,16 @@ def test_a_class_that_other_threads_change(launch):
         for request in requests:
             assert request.read_response().text == "parked"
     assert server.admin.metrics().value("fermata_parks_total") > 0
+
+
+def test_an_environment(launch, tmp_path):
+    """What pip installs in a virtual environment, which has a folder of another name than with the GIL, is found."""
+    at, python = tmp_path / "venv", free_threaded_python()
+    quiet = {**os.environ, "TSAN_OPTIONS": "report_bugs=0"}
+    subprocess.run([python, "-m", "venv", "--without-pip", at], check=True, env=quiet)
+    find = [at / "bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    packages = subprocess.run(find, capture_output=True, text=True, check=True, env=quiet).stdout.strip()
+    assert packages.endswith("t/site-packages")
+    (Path(packages) / "installed.py").write_text("from no_gil import app\n")
+    server = launch("installed", "--venv", str(at))
+    assert server.get("/gil").text == "False"
