@@ -13,7 +13,7 @@ import warnings
 from types import TracebackType
 from typing import Any, TextIO
 
-__all__ = ["cause", "failure", "gil_is_back", "load", "prepare", "set_up_logging", "watch_signals"]
+__all__ = ["cause", "failure", "gil_module", "load", "prepare", "set_up_logging", "watch_signals"]
 
 _HERE = "<fermata/loader.py>"  # what the C code calls it: no file, which coverage would look for
 _DEFAULT_NAMES = ("application", "app")
@@ -40,15 +40,14 @@ _failed: tuple[BaseException, TracebackType | None, str] | None = None  # of the
 
 # In a free-threaded Python the GIL is off when it starts, and a library in C that does not say that it can do without
 # turns it on.  CPython names it in a warning.
-_has_gil = getattr(sys, "_is_gil_enabled", lambda: True)
-_gil_is_off = not _has_gil()
+_gil_is_off = not getattr(sys, "_is_gil_enabled", lambda: True)()
 _gil_warning = "The global interpreter lock (GIL) has been enabled to load module '"
 _gil_module = ""
 
 
-def gil_is_back() -> str | None:
-    """The module that was imported when the GIL was turned on, "" if that is not known; None if the GIL is as it was."""
-    return _gil_module if _gil_is_off and _has_gil() else None
+def gil_module() -> str | None:
+    """The module for which the GIL was turned on, "" if none is known; None if Python was started with a GIL."""
+    return _gil_module if _gil_is_off else None
 
 
 def _watch_gil() -> None:

@@ -38,6 +38,7 @@ class Options:
     seconds: float = 3.0
     wrk_threads: int = 1
     fermata: str = FERMATA
+    venv: str = f"{BUILD}/venv"
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,10 @@ def setup_of(cell: Cell, **env: str) -> Setup:
     w = cell.workload
     if w.app.endswith(":file100m"):
         env["BENCH_FILE"] = data_file("file", EXPECTED["file100m"])
+    env = {**w.env, **env}
+    options = cell.options
     return Setup(
-        w.app_of(cell.peer), free_port(), threads=w.threads, fermata=cell.options.fermata, env={**w.env, **env}
+        w.app_of(cell.peer), free_port(), threads=w.threads, fermata=options.fermata, env=env, venv=options.venv
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .paths import APPS, BIN, BUILD, HERE
+from .paths import APPS, BUILD, HERE
 
 BACKLOG = min(4096, int(Path("/proc/sys/net/core/somaxconn").read_text()))  # uWSGI refuses more than the kernel keeps
 CONNECTIONS = 60000
@@ -21,7 +21,8 @@ FERMATA = "build/fermata"
 
 @dataclass(frozen=True)
 class Setup:
-    """What a server is started with.  `threads` is None where the workload leaves it to the server."""
+    """What a server is started with.  `threads` is None where the workload leaves it to the server; `venv` has the
+    packages, those of the application too; `more` are options of Fermata's."""
 
     app: str
     port: int
@@ -29,6 +30,12 @@ class Setup:
     admin_port: int | None = None
     fermata: str = FERMATA
     env: dict[str, str] = field(default_factory=dict)
+    venv: str = f"{BUILD}/venv"
+    more: tuple[str, ...] = ()
+
+    @property
+    def bin(self) -> str:
+        return f"{self.venv}/bin"
 
     @property
     def address(self) -> str:
@@ -50,24 +57,34 @@ class Peer:
 
 
 def fermata(s: Setup) -> list[str]:
-    command = [s.fermata, "--pythonpath", str(APPS), "--venv", str(BUILD / "venv"), "--bind", s.address]
+    command = [s.fermata, "--pythonpath", str(APPS), "--venv", s.venv, "--bind", s.address]
     command += ["--backlog", str(BACKLOG), "--worker-connections", str(CONNECTIONS), "--keep-alive", KEEP_ALIVE]
     command += ["--log-level", "warning"]
     if s.threads:
         command += ["--threads", str(s.threads)]
     if s.admin_port:
         command += ["--admin-bind", f"127.0.0.1:{s.admin_port}"]
-    return [*command, s.app]
+    return [*command, *s.more, s.app]
 
 
 def launched(name: str) -> Command:
-    return lambda s: [f"{BIN}/python", f"{HERE}/launch.py", name, s.app, str(s.port)]
+    return lambda s: [f"{s.bin}/python", f"{HERE}/launch.py", name, s.app, str(s.port)]
 
 
 def granian(s: Setup) -> list[str]:
     # One thread is what it is quickest with, when the application does not block.
     threads = s.threads or 1
-    command = [f"{BIN}/granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(s.port), "--workers", "1"]
+    command = [
+        f"{s.bin}/granian",
+        "--interface",
+        "wsgi",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(s.port),
+        "--workers",
+        "1",
+    ]
     return [*command, "--blocking-threads", str(threads), "--backlog", str(BACKLOG), "--log-level", "error", s.app]
 
 
@@ -75,7 +92,7 @@ def m0serve(threads: int | None) -> Command:
     """`threads`: those that the application is called in, 0 for the loop's own; None as the workload says."""
 
     def command(s: Setup) -> list[str]:
-        command = [f"{BIN}/m0serve", "--host", "127.0.0.1", "--port", str(s.port), "--workers", "1"]
+        command = [f"{s.bin}/m0serve", "--host", "127.0.0.1", "--port", str(s.port), "--workers", "1"]
         command += ["--blocking-threads", str((s.threads or THREADS) if threads is None else threads)]
         return [*command, "--max-keepalive-requests", "0", "--idle-timeout", KEEP_ALIVE, "--protocol", "wsgi", s.app]
 
@@ -83,13 +100,13 @@ def m0serve(threads: int | None) -> Command:
 
 
 def pyvoy(s: Setup) -> list[str]:
-    command = [f"{BIN}/pyvoy", "--interface", "wsgi", "--address", "127.0.0.1", "--port", str(s.port)]
+    command = [f"{s.bin}/pyvoy", "--interface", "wsgi", "--address", "127.0.0.1", "--port", str(s.port)]
     return [*command, "--worker-threads", str(s.threads or THREADS), "--log-level", "error", s.app]
 
 
 def gunicorn(*options: str) -> Command:
     def command(s: Setup) -> list[str]:
-        return [f"{BIN}/gunicorn", "-b", s.address, *options, s.app]
+        return [f"{s.bin}/gunicorn", "-b", s.address, *options, s.app]
 
     return command
 
@@ -108,27 +125,27 @@ gevent = gunicorn("-k", "gevent", *LARGE, "--log-level", "error")
 def uwsgi(*front: str) -> Command:
     def command(s: Setup) -> list[str]:
         option, *more = front
-        command = [f"{BIN}/uwsgi", option, s.address, *more, "--master", "--die-on-term", "--need-app"]
+        command = [f"{s.bin}/uwsgi", option, s.address, *more, "--master", "--die-on-term", "--need-app"]
         command += ["--processes", "1", "--threads", str(s.threads or THREADS), "--listen", str(BACKLOG)]
-        return [*command, "--disable-logging", "--home", str(BUILD / "venv"), "--module", s.app]
+        return [*command, "--disable-logging", "--home", s.venv, "--module", s.app]
 
     return command
 
 
 def waitress(s: Setup) -> list[str]:
-    command = [f"{BIN}/waitress-serve", f"--listen={s.address}", f"--threads={s.threads or THREADS}"]
+    command = [f"{s.bin}/waitress-serve", f"--listen={s.address}", f"--threads={s.threads or THREADS}"]
     # Its loop is on select() otherwise, which ends at 1024 descriptors.
     return [*command, f"--backlog={BACKLOG}", "--connection-limit=10000", "--asyncore-use-poll", s.app]
 
 
 def cheroot(s: Setup) -> list[str]:
-    command = [f"{BIN}/cheroot", s.app, "--bind", s.address, "--threads", str(s.threads or THREADS)]
+    command = [f"{s.bin}/cheroot", s.app, "--bind", s.address, "--threads", str(s.threads or THREADS)]
     return [*command, "--request-queue-size", str(BACKLOG)]
 
 
 def uvicorn(s: Setup) -> list[str]:
     command = [
-        f"{BIN}/uvicorn",
+        f"{s.bin}/uvicorn",
         "--host",
         "127.0.0.1",
         "--port",

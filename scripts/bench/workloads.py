@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 HELLO_LENGTH = 14
-EXPECTED = {"django_postgres_app:app": 334, "flask_data_apps:redis": 34, "flask_data_apps:sqlite": 161,
+EXPECTED = {"compute": 5, "django_postgres_app:app": 334, "flask_data_apps:redis": 34, "flask_data_apps:sqlite": 161,
             "blocks3": 300, "blocks100": 10_000, "body64k": 64 << 10, "body1m": 1 << 20, "file100m": 100_000_000}  # fmt: skip
 
 # A head as a browser sends it: 12 fields with Host, which the load generator adds.

@@ -21,6 +21,13 @@
 
 #define PATH_SIZE 4096
 
+/* Of the directory that has the modules. */
+#ifdef Py_GIL_DISABLED
+#define KIND "t"
+#else
+#define KIND ""
+#endif
+
 static bool is_same_file(const char *a, const char *b)
 {
     struct stat one, other;
@@ -87,9 +94,9 @@ static int venv_python(const char *venv, char *path, size_t size)
         fm_log(FM_LOG_CRITICAL, "--venv %s: there is no bin/python in it", venv);
         return FM_EINVAL;
     }
-    snprintf(lib, sizeof lib, "%s/lib/python%d.%d", venv, PY_MAJOR_VERSION, PY_MINOR_VERSION);
+    snprintf(lib, sizeof lib, "%s/lib/python%d.%d" KIND, venv, PY_MAJOR_VERSION, PY_MINOR_VERSION);
     if (access(lib, F_OK) != 0) {
-        fm_log(FM_LOG_CRITICAL, "--venv %s: it is not for Python %d.%d, which this fermata is built with", venv,
+        fm_log(FM_LOG_CRITICAL, "--venv %s: it is not for Python %d.%d" KIND ", which this fermata is built with", venv,
                PY_MAJOR_VERSION, PY_MINOR_VERSION);
         return FM_EINVAL;
     }

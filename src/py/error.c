@@ -132,7 +132,7 @@ void fm_py_log_exception(enum fm_log_level level, const char *fmt, ...)
 /* Without a GIL the thread may go on while its frames are looked at, of which CPython says that it is not safe. */
 static bool is_out_of_reach(const char *what) FM_NEEDS_GIL
 {
-    bool is = !fm_interp_has_gil();
+    bool is = !fm_interp_stops_others();
     if (is)
         fm_log(FM_LOG_WARNING, "%s the stack cannot be shown, as there is no GIL that would stop the thread", what);
     return is;
@@ -149,13 +149,13 @@ void fm_py_log_stack(unsigned long ident, const char *fmt, ...)
         return;
     PyObject *sys = PyImport_ImportModule("sys");
     PyObject *frames = sys ? PyObject_CallMethod(sys, "_current_frames", NULL) : NULL;
-    PyObject *key = PyLong_FromUnsignedLong(ident);
-    PyObject *frame = frames && key ? PyDict_GetItemWithError(frames, key) : NULL; /* borrowed */
-    if (frame)
+    PyObject *key = PyLong_FromUnsignedLong(ident), *frame = NULL;
+    if (frames && key && fm_dict_get(frames, key, &frame) > 0)
         log_lines(FM_LOG_WARNING, head, format_with("format_stack", "(O)", frame));
     else
         fm_log(FM_LOG_WARNING, "%s", head);
     PyErr_Clear();
+    Py_XDECREF(frame);
     Py_XDECREF(key);
     Py_XDECREF(frames);
     Py_XDECREF(sys);

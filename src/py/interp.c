@@ -3,6 +3,7 @@
 
 #include "fermata/py/interp.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -47,6 +48,16 @@ bool fm_interp_has_gil(void)
 #endif
 }
 
+#ifdef Py_GIL_DISABLED
+static atomic_bool gil_stays;
+#else
+static atomic_bool gil_stays = true;
+#endif
+
+bool fm_interp_stops_others(void) { return atomic_load(&gil_stays); }
+
+void fm_interp_gil_stays(void) { atomic_store(&gil_stays, true); }
+
 /* What this program imports, or has imported for it, sooner or later: the loader, reports of errors and stacks,
  * futures, threads.  Not each Python has all of them. */
 int fm_interp_import_own(void)
@@ -66,26 +77,34 @@ int fm_interp_import_own(void)
     return fm_debugger_begin();
 }
 
-int fm_interp_extend_path(const char *pythonpath)
+/* Steals dir; NULL: an exception is set. */
+static int insert_dir(PyObject *path, Py_ssize_t at, PyObject *dir)
 {
-    PyObject *path = PySys_GetObject("path"); /* borrowed; there is no other thread yet */
-    Py_ssize_t at = 0;
-    for (const char *p = pythonpath; p && *p;) {
-        size_t n = strcspn(p, ",:");
-        PyObject *dir = n ? PyUnicode_DecodeFSDefaultAndSize(p, (Py_ssize_t)n) : NULL;
-        if (n && (!dir || PyList_Insert(path, at++, dir) != 0)) {
-            Py_XDECREF(dir);
-            return -1;
-        }
-        Py_XDECREF(dir);
-        p += n + (p[n] != '\0');
-    }
-    char cwd[4096];
-    if (!getcwd(cwd, sizeof cwd))
-        return 0;
-    PyObject *dir = PyUnicode_DecodeFSDefault(cwd);
     int err = dir ? PyList_Insert(path, at, dir) : -1;
     Py_XDECREF(dir);
+    return err;
+}
+
+static int extend(PyObject *path, const char *pythonpath)
+{
+    Py_ssize_t at = 0;
+    char cwd[4096];
+    for (const char *p = pythonpath; p && *p;) {
+        size_t n = strcspn(p, ",:");
+        if (n && insert_dir(path, at++, PyUnicode_DecodeFSDefaultAndSize(p, (Py_ssize_t)n)) != 0)
+            return -1;
+        p += n + (p[n] != '\0');
+    }
+    return getcwd(cwd, sizeof cwd) ? insert_dir(path, at, PyUnicode_DecodeFSDefault(cwd)) : 0;
+}
+
+int fm_interp_extend_path(const char *pythonpath)
+{
+    PyObject *sys = PyImport_ImportModule("sys");
+    PyObject *path = sys ? PyObject_GetAttrString(sys, "path") : NULL;
+    int err = path ? extend(path, pythonpath) : -1;
+    Py_XDECREF(path);
+    Py_XDECREF(sys);
     return err;
 }
 

@@ -63,17 +63,17 @@ int fm_wsgi_prepare(void)
     return none ? 0 : -1;
 }
 
-bool fm_wsgi_gil_is_back(char *name, size_t size)
+bool fm_wsgi_gil_was_off(char *name, size_t size)
 {
     PyObject *loader = PyImport_ImportModule("_fermata_loader");
-    PyObject *module = loader ? PyObject_CallMethod(loader, "gil_is_back", NULL) : NULL;
+    PyObject *module = loader ? PyObject_CallMethod(loader, "gil_module", NULL) : NULL;
     const char *text = module && module != Py_None ? PyUnicode_AsUTF8(module) : NULL;
     snprintf(name, size, "%s", text ? text : "");
-    bool back = module && module != Py_None;
+    bool was_off = module && module != Py_None;
     PyErr_Clear();
     Py_XDECREF(module);
     Py_XDECREF(loader);
-    return back;
+    return was_off;
 }
 
 /* With pre_request and post_request of the configuration file around it, where there are any (py/hooks.h): so a request

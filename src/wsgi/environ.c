@@ -258,11 +258,13 @@ static int put_field(struct fm_environ_cache *mine, PyObject *env, const struct 
     if (known)
         *seen |= 1ull << f->id;
     if (key && value && again) {
-        PyObject *before = PyDict_GetItemWithError(env, key); /* borrowed */
-        if (before)
+        PyObject *before;
+        int found = fm_dict_get(env, key, &before);
+        if (found > 0)
             value = join(before, value, f->id);
-        else if (PyErr_Occurred())
+        else if (found < 0)
             Py_CLEAR(value);
+        Py_XDECREF(before);
     }
     int err = key ? put(env, key, value) : -1;
     Py_XDECREF(key);

@@ -38,11 +38,11 @@ void fm_frames_put(struct fm_stack *to, unsigned long ident)
     struct fm_buf text = FM_BUF_INIT;
     PyObject *sys = PyImport_ImportModule("sys");
     PyObject *frames = sys ? PyObject_CallMethod(sys, "_current_frames", NULL) : NULL;
-    PyObject *key = PyLong_FromUnsignedLong(ident);
-    PyObject *frame = frames && key ? PyDict_GetItemWithError(frames, key) : NULL; /* borrowed; a copy that is ours */
-    if (frame && PyFrame_Check(frame))
+    PyObject *key = PyLong_FromUnsignedLong(ident), *frame = NULL;
+    if (frames && key && fm_dict_get(frames, key, &frame) > 0 && PyFrame_Check(frame))
         put_frames(&text, (PyFrameObject *)frame);
     PyErr_Clear();
+    Py_XDECREF(frame);
     Py_XDECREF(key);
     Py_XDECREF(frames);
     Py_XDECREF(sys);

@@ -137,7 +137,7 @@ static int describe(PyObject *module, PyObject *pools, struct group *g, struct f
     }
     g->kept = 0;
     PyObject *lines =
-        list ? PyObject_CallMethod(module, "kinds", "iOOi", g->place, list, pools, fm_interp_has_gil()) : NULL;
+        list ? PyObject_CallMethod(module, "kinds", "iOOi", g->place, list, pools, fm_interp_stops_others()) : NULL;
     int err = lines && PyBytes_Check(lines) ? 0 : -1;
     if (err == 0)
         fm_buf_append(text, PyBytes_AS_STRING(lines), (size_t)PyBytes_GET_SIZE(lines));
@@ -153,7 +153,7 @@ static int tell_kinds(PyObject *module, struct sample *s, struct fm_buf *text) F
     s->random = fm_now();
     s->until = s->random + BUDGET;
     gather(s);
-    PyObject *pools = PyObject_CallMethod(module, "pools", "i", fm_interp_has_gil());
+    PyObject *pools = PyObject_CallMethod(module, "pools", "i", fm_interp_stops_others());
     int err = pools ? 0 : -1;
     for (unsigned i = 0; i < s->ngroups && err == 0 && let_others(s); i++)
         err = describe(module, pools, &s->groups[i], text);

@@ -10,8 +10,8 @@
  * garbage waits for the thread.  That the GIL lets only one thread go on at a time is not relied on: what several
  * threads may touch is in state.h, and says there what protects it; what a request has belongs to the holder of its
  * task (sched/task.h), whose moves order one step before the next; an object that the application may share between its
- * threads has a lock of its own (input.c).  Items of lists and dictionaries that the application has are used with a
- * reference of our own (fm_item). */
+ * threads has a lock of its own (input.c).  Items of lists and dictionaries that the application has, and attributes of
+ * its classes, are used with a reference of our own (fm_item, and py/python.h). */
 #ifndef FERMATA_WSGI_INTERNAL_H
 #define FERMATA_WSGI_INTERNAL_H
 

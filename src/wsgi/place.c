@@ -185,15 +185,16 @@ static int visit(PyObject *o, void *arg)
 }
 #endif
 
-/* The name of the attribute, if the class of o or one of its bases has it; borrowed.  Nothing of the class is asked
- * that might answer for it. */
+/* The name of the attribute, if the class of o or one of its bases has it: a reference, as another thread may give the
+ * class another one. */
 static PyObject *told_inner(PyObject *o)
 {
-    PyTypeObject *type = Py_TYPE(o);
-    if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE))
+    if (!PyType_HasFeature(Py_TYPE(o), Py_TPFLAGS_HEAPTYPE))
         return NULL;
-    PyObject *name = _PyType_Lookup(type, fm_wsgi.name[FM_N_wsgi_plus_inner]);
-    return name && PyUnicode_CheckExact(name) ? name : NULL;
+    PyObject *name = fm_class_get(o, fm_wsgi.name[FM_N_wsgi_plus_inner]);
+    if (name && !PyUnicode_CheckExact(name))
+        Py_CLEAR(name);
+    return name;
 }
 
 /* What lies behind `from`, breadth first: a suspended generator that is not in `known`, or what an object says that it
@@ -214,6 +215,7 @@ static PyObject *look_behind(PyObject *from, PyObject *const *known, unsigned nk
         }
         if ((name = told_inner(o))) {
             PyObject *inner = PyObject_GenericGetAttr(o, name);
+            Py_DECREF(name);
             fm_child_check();
             *told = inner != NULL;
             if (!inner)

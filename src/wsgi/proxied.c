@@ -29,10 +29,8 @@ static int set_client(PyObject *env, const struct fm_forwarded *f, const struct 
         return -1;
     if (f->client_port > 0)
         return set(env, "REMOTE_PORT", number(f->client_port));
-    PyObject *port = PyDict_GetItemWithError(env, fm_wsgi.name[FM_N_REMOTE_PORT]); /* borrowed */
-    if (!port)
-        return PyErr_Occurred() ? -1 : 0;
-    return PyDict_DelItem(env, fm_wsgi.name[FM_N_REMOTE_PORT]);
+    int has = PyDict_Contains(env, fm_wsgi.name[FM_N_REMOTE_PORT]);
+    return has > 0 ? PyDict_DelItem(env, fm_wsgi.name[FM_N_REMOTE_PORT]) : has;
 }
 
 static bool is_https(const struct fm_forwarded *f) { return f->scheme == FM_SCHEME_HTTPS; }

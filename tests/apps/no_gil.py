@@ -1,11 +1,13 @@
-"""For a server without a GIL: steps that compute until they are told to stop, a library that turns the GIL on, lists
-that other threads change."""
+"""For a server without a GIL: steps that compute until they are told to stop, a library that turns the GIL on, lists and
+a class that other threads change."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import probe  # noqa: F401 (the tests ask through it)
 from routes import Routes, arguments, text
@@ -82,3 +84,46 @@ def change() -> None:
 def changed(environ, start_response):
     start_response("200 OK", headers)
     return body
+
+
+class Renamed:
+    """Hides its iterator behind a name that other threads change."""
+
+    __wsgi_plus_inner__ = "inner0"
+
+    def __init__(self, iterable):
+        self.inner0 = self.inner1 = iterable
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.inner0)
+
+
+def rename() -> None:
+    """Threads that give the class another name, a new string each time, until the server ends."""
+
+    def churn() -> None:
+        i = 0
+        while True:
+            Renamed.__wsgi_plus_inner__ = f"inner{i % 2}"
+            i += 1
+
+    for _ in range(2):
+        threading.Thread(target=churn, daemon=True).start()
+
+
+pool = ThreadPoolExecutor(4)
+
+
+def parks():
+    for _ in range(20):
+        yield pool.submit(time.sleep, 0.001)
+    yield b"parked"
+
+
+@app.route
+def renamed(environ, start_response):
+    start_response("200 OK", [("Content-Length", "6")])
+    return Renamed(parks())

@@ -10,7 +10,7 @@ from bench import report
 from bench.charts import Bar, Section, draw, human
 from bench.suite import summarize
 from bench.targets import Row, evaluate
-from bench.venv import lines
+from bench.venv import lines, named
 
 RUN = Path(__file__).resolve().parents[2] / "scripts/bench/run"
 
@@ -114,6 +114,11 @@ def test_generated_text_goes_between_its_markers_and_nowhere_else() -> None:
 
 def test_requirements_are_installed_line_by_line() -> None:
     assert lines("# comment\n\na==1\nb==2 c==3\n") == [["a==1"], ["b==2", "c==3"]]
+
+
+def test_some_requirements_are_installed_each_by_itself() -> None:
+    found = named("django", "psycopg-binary", "no-such-thing")
+    assert [[word.partition("==")[0] for word in each] for each in found] == [["django"], ["psycopg-binary"]]
 
 
 @pytest.mark.parametrize(

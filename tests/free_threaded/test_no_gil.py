@@ -7,35 +7,62 @@ import os
 import re
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 from harness.limits import LONG, ROOT, eventually, timeout
 from harness.server import run
 
-SAID = r"a library has turned the GIL on, which this Python runs without: "
+SAID, TAKEN_BACK = r"a library has turned the GIL on, which this Python runs without: ", "the GIL is off again"
 
-LIBRARY = """
+LIBRARIES = {
+    "turns_it_on": """
 #include <Python.h>
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "turns_it_on", NULL, 0, NULL, NULL, NULL, NULL, NULL};
 PyMODINIT_FUNC PyInit_turns_it_on(void) { return PyModule_Create(&definition); }
-"""
+""",
+    "does_without": """
+#include <Python.h>
+#include <stdlib.h>
+#include <unistd.h>
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "does_without", NULL, 0, NULL, NULL, NULL, NULL, NULL};
+PyMODINIT_FUNC PyInit_does_without(void)
+{
+    PyObject *module = PyModule_Create(&definition);
+    PyUnstable_Module_SetGIL(module, Py_MOD_GIL_NOT_USED);
+    Py_BEGIN_ALLOW_THREADS
+    while (access(getenv("MAY_GO_ON"), F_OK) != 0)
+        usleep(1000);
+    Py_END_ALLOW_THREADS
+    return module;
+}
+""",
+}
+
+
+def free_threaded_python() -> str:
+    """The one that FERMATA is built with."""
+    find = [ROOT / "scripts/free-threaded", "--find"]
+    return (
+        os.environ.get("FERMATA_FREE_THREADED")
+        or subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip()
+    )
 
 
 @pytest.fixture
 def library(tmp_path):
-    """A folder with turns_it_on, an extension module that says nothing of the GIL."""
-    (tmp_path / "turns_it_on.c").write_text(LIBRARY)
+    """A folder with turns_it_on, an extension module that says nothing of the GIL, and does_without, one that says that it
+    can do without, when its import is over, which it is when there is a file MAY_GO_ON."""
     (tmp_path / "imports_it.py").write_text("import turns_it_on\nfrom no_gil import app\n")
-    facts = subprocess.run(
-        [ROOT / "scripts/free-threaded", "--find"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    python = os.environ.get("FERMATA_FREE_THREADED") or facts
+    python = free_threaded_python()
     include = subprocess.run(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('include'))"],
         capture_output=True, text=True, check=True, env={**os.environ, "TSAN_OPTIONS": "report_bugs=0"},
     ).stdout.strip()  # fmt: skip
-    command = f"gcc -shared -fPIC -I{shlex.quote(include)} -o turns_it_on.so turns_it_on.c"
-    subprocess.run(shlex.split(command), cwd=tmp_path, check=True)
+    for name, text in LIBRARIES.items():
+        (tmp_path / f"{name}.c").write_text(text)
+        command = f"gcc -shared -fPIC -I{shlex.quote(include)} -o {name}.so {name}.c"
+        subprocess.run(shlex.split(command), cwd=tmp_path, check=True)
     return tmp_path
 
 
@@ -77,6 +104,31 @@ def test_a_library_that_turns_it_on(launch, library):
         assert server.get("/hello").text == "hello"
     assert re.findall(SAID + r"(.*?);", server.log_now()) == ["'turns_it_on'"]
     assert server.admin.metrics().value("fermata_gil_enabled") == 1
+
+
+@timeout(120)
+def test_a_library_that_does_without(launch, library):
+    """CPython turns the GIL on while it imports one, which may last, and finds then that it need not stay: steps run in
+    parallel again, and it is not said that they do not."""
+    env = {"PYTHONPATH": str(library), "MAY_GO_ON": str(library / "may-go-on")}
+    server = launch("no_gil", "--threads", "3", admin=True, env=env)
+
+    def has_gil() -> float:
+        assert server.get("/hello", timeout=LONG).text == "hello"
+        return server.admin.metrics().value("fermata_gil_enabled")
+
+    importing = server.begin("/load?module=does_without")
+    eventually(lambda: has_gil() == 1, "it is on meanwhile")
+    (library / "may-go-on").touch()
+    assert importing.read_response().text == "False"
+    eventually(lambda: has_gil() == 0, "it is off again")
+    computing = [server.begin("/compute") for _ in range(2)]
+    eventually(lambda: server.call("no_gil.count") == 2, "both compute", within=LONG)
+    server.call("no_gil.release")
+    for request in computing:
+        request.read_response()
+    server.stop()
+    assert len(re.findall(SAID, server.log())) == len(re.findall(TAKEN_BACK, server.log()))
 
 
 def test_at_the_import_of_the_application(launch, library):
@@ -132,3 +184,28 @@ def test_lists_that_other_threads_change(launch):
                 if answer.header("Connection") == "close":
                     break
     assert seen <= {200, 500} and 200 in seen
+
+
+@timeout(120)
+def test_a_class_that_other_threads_change(launch):
+    """Where the inner iterator is, the class tells by a string that two threads replace all the while."""
+    server = launch("no_gil", "--threads", "4", admin=True)
+    server.call("no_gil.rename")
+    for _ in range(20):
+        requests = [server.begin("/renamed") for _ in range(8)]
+        for request in requests:
+            assert request.read_response().text == "parked"
+    assert server.admin.metrics().value("fermata_parks_total") > 0
+
+
+def test_an_environment(launch, tmp_path):
+    """What pip installs in a virtual environment, which has a folder of another name than with the GIL, is found."""
+    at, python = tmp_path / "venv", free_threaded_python()
+    quiet = {**os.environ, "TSAN_OPTIONS": "report_bugs=0"}
+    subprocess.run([python, "-m", "venv", "--without-pip", at], check=True, env=quiet)
+    find = [at / "bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    packages = subprocess.run(find, capture_output=True, text=True, check=True, env=quiet).stdout.strip()
+    assert packages.endswith("t/site-packages")
+    (Path(packages) / "installed.py").write_text("from no_gil import app\n")
+    server = launch("installed", "--venv", str(at))
+    assert server.get("/gil").text == "False"

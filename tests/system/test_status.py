@@ -69,14 +69,21 @@ def test_nothing_waits(server):
 FOUND = ["generator", "closing", "closing3", "map", "chain", "chain2", "peek", "islice", "tee", "sentinel", "slots", "bound", "loop", "told", "inherited"]
 
 
+KNOWN = ("generator", "told", "inherited")  # without a guess
+
+
 @pytest.mark.parametrize("shape", FOUND)
 def test_places_behind_wrappers(server, shape):
-    """Whatever an application's generator is wrapped in, the line that it waits at is told; what was guessed is marked."""
+    """Whatever an application's generator is wrapped in, the line that it waits at is told; what was guessed is marked.
+    Without a GIL nothing is guessed, as another thread may change what an object refers to."""
     with parked(server, f"/shape/{shape}"):
         (group,) = status(server)["places"]
+    if shape not in KNOWN and not server.has_gil():
+        assert (group["function"], group["guessed"]) == ("loop" if shape == "loop" else None, False)
+        return
     assert (group["line"], group["function"], group["n"]) == (line_of("places", "leaf"), "leaf", 1)
     assert group["file"].endswith("/places.py")
-    assert group["guessed"] == (shape not in ("generator", "told", "inherited"))
+    assert group["guessed"] == (shape not in KNOWN)
 
 
 def test_libraries_that_are_passed_over():
@@ -143,7 +150,8 @@ def test_places_as_metrics(launch):
     server = launch("places", "--threads", "2", "--metrics-places", admin=True)
     odd, even, leaf = (f"places.py:{line_of('places', mark)}" for mark in ("odd", "even", "leaf"))
     assert parked_at(server.admin.metrics()) == {"other": 0}
-    with parked(server, *(f"/wide?n={n}" for n in (1, 1, 1, 2, 2)), "/shape/closing", "/deep", "/shape/hidden"):
+    wrapped = "/shape/closing" if server.has_gil() else "/shape/told"
+    with parked(server, *(f"/wide?n={n}" for n in (1, 1, 1, 2, 2)), wrapped, "/deep", "/shape/hidden"):
         page = server.admin.get("/metrics").body
         metrics = parse(page.decode())
         assert parked_at(metrics) == {odd: 3, even: 2, leaf: 2, "other": 1}

@@ -26,9 +26,14 @@ const char *fm_interp_version(void);
  * to it if it has been. */
 bool fm_interp_is_free_threaded(void);
 
-/* Is there a GIL?  In a free-threaded CPython a library may turn it on at any time.  True if it cannot be told, where
- * there usually is one. */
+/* Is there a GIL?  In a free-threaded CPython a library may turn it on at any time, and off again when its import is
+ * over.  True if it cannot be told, where there usually is one. */
 bool fm_interp_has_gil(void) FM_NEEDS_GIL;
+
+/* Does the thread that holds the GIL keep all others from going on, until it gives it up?  Where it may be turned off
+ * it does not, unless fm_interp_gil_stays was called. */
+bool fm_interp_stops_others(void) FM_ANY_THREAD;
+void fm_interp_gil_stays(void) FM_ANY_THREAD;
 
 /* Starts Python, or makes the one that runs what the command line asks for; the calling thread holds the GIL
  * afterwards. What the server itself needs of the standard library is imported before the current directory is on

@@ -19,6 +19,35 @@ static inline PyObject *fm_loaded(const char *name)
     return module;
 }
 
+/* Functions of CPython that give a borrowed reference are not called on what another thread may change, for that may
+ * drop it before there is a reference of our own, without a GIL at any time.  These take their place, and
+ * scripts/check-layers says where else one is right. */
+
+/* What a dictionary has: 1 with *value, a new reference; 0, or -1 with an exception set, with NULL.  With the GIL. */
+static inline int fm_dict_get(PyObject *dict, PyObject *key, PyObject **value)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return PyDict_GetItemRef(dict, key, value);
+#else
+    *value = Py_XNewRef(PyDict_GetItemWithError(dict, key));
+    return *value ? 1 : PyErr_Occurred() ? -1 : 0;
+#endif
+}
+
+/* What the class of o or one of its bases has by that name, without the class being asked, which might answer for it: a
+ * new reference, or NULL without an exception.  With the GIL. */
+static inline PyObject *fm_class_get(PyObject *o, PyObject *name)
+{
+    PyTypeObject *type = (PyTypeObject *)Py_NewRef((PyObject *)Py_TYPE(o)); /* o may be given another one meanwhile */
+#if PY_VERSION_HEX >= 0x030d0000
+    PyObject *found = _PyType_LookupRef(type, name);
+#else
+    PyObject *found = Py_XNewRef(_PyType_Lookup(type, name));
+#endif
+    Py_DECREF(type);
+    return found;
+}
+
 /* One of the server's own modules in Python (py/embedded.c): a new reference to _fermata_NAME, which is made of its
  * source when it is first asked for; NULL with an exception.  With the GIL. */
 PyObject *fm_own_module(const char *name, const char *source);

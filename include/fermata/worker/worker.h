@@ -24,9 +24,12 @@ struct fm_worker {
     struct fm_admin *admin;  /* or NULL */
     struct fm_handed handed; /* by an arbiter */
     unsigned max_conns, max_body_files;
-    atomic_bool ready;                                       /* the application is loaded */
-    atomic_bool gil_is_off;                                  /* see gil.h */
-    _Atomic uint64_t gil_looked;                             /* when it was looked at last */
+    atomic_bool ready;            /* the application is loaded */
+    atomic_bool gil_may_change;   /* see gil.h */
+    atomic_flag gil_is_looked_at; /* guards gil_is_on, gil_since and gil_is_told */
+    _Atomic uint64_t gil_looked;  /* when it was looked at last */
+    uint64_t gil_since;           /* when it was found so first */
+    bool gil_is_on, gil_is_told;
     atomic_bool replaced;                                    /* others accept what waits; written by the guard */
     bool quick, ending;                                      /* see drain.c; loop only */
     struct fm_timer delay, graceful, last, spread, watchdog; /* loop only */

@@ -46,9 +46,9 @@ int fm_wsgi_load(const char *spec) FM_NEEDS_GIL;
  * after the traceback. */
 int fm_wsgi_take_hooks(void) FM_NEEDS_GIL;
 
-/* Has a library turned the GIL on since Python was started without?  name[size]: the module that was imported then, or
- * "" where CPython has not told. */
-bool fm_wsgi_gil_is_back(char *name, size_t size) FM_NEEDS_GIL;
+/* Was Python started without a GIL?  name[size]: the module for which CPython has turned it on since, and leaves it on,
+ * or "" where it has told of none. */
+bool fm_wsgi_gil_was_off(char *name, size_t size) FM_NEEDS_GIL;
 
 /* A descriptor that becomes readable when a signal has come that the application has a handler for, in whichever
  * thread; -1 if it sees to it itself (signal.set_wakeup_fd), or has no *handlers.  Once, after fm_wsgi_load. */

@@ -31,7 +31,8 @@
 #ifndef TAKEN_BACK
 #define TAKEN_BACK 0 /* requests that the loop takes back from the queue */
 #endif
-/* Also: STOP: the scheduler may be stopped at any time; GIL_ON: a library may turn the GIL on at any time. */
+/* Also: STOP: the scheduler may be stopped at any time; GIL_ON: a library may turn the GIL on at any time, for good or
+ * for a while. */
 
 #define THREADS (POOL + 1)
 #define NO_THREAD 255
@@ -366,7 +367,12 @@ proctype library()
 #ifdef GIL_ON
     :: parallel > 0 ->
         parallel = 0;
-        wake()
+        wake();
+        if
+        :: parallel = PARALLEL; /* its import is over, and it can do without */
+            wake()
+        :: true
+        fi
 #endif
     :: true
     fi

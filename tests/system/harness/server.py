@@ -220,8 +220,11 @@ class Server:
 
     def wait_stack(self, pattern: str) -> None:
         """Waits for a stack in the log; without a GIL it says that it cannot show one."""
-        gil = self.wait_log(r"Listening at: .*, Python [0-9.a-z+]*?(t?), fermata").group(1) == ""
-        self.wait_log(pattern if gil else r"the stack cannot be shown, as there is no GIL")
+        self.wait_log(pattern if self.has_gil() else r"the stack cannot be shown, as there is no GIL")
+
+    def has_gil(self) -> bool:
+        """Is it built with a Python that is not free-threaded?"""
+        return self.wait_log(r"Listening at: .*, Python [0-9.a-z+]*?(t?), fermata").group(1) == ""
 
     def check_log(self, start: int = 0) -> None:
         found = DEFECTS.search(self.log_now(start))

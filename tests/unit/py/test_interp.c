@@ -47,7 +47,12 @@ static void test_wrong_environments(void **state)
     put("bin/python", "");
     refused("it is not for Python");
     dir("lib");
-    snprintf(lib, sizeof lib, "lib/python%d.%d", PY_MAJOR_VERSION, PY_MINOR_VERSION);
+#ifdef Py_GIL_DISABLED
+    const char *kind = "t";
+#else
+    const char *kind = "";
+#endif
+    snprintf(lib, sizeof lib, "lib/python%d.%d%s", PY_MAJOR_VERSION, PY_MINOR_VERSION, kind);
     dir(lib);
     refused("it is no virtual environment");
     put("pyvenv.cfg", "include-system-site-packages = false\nhome =\n");
