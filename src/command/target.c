@@ -50,7 +50,7 @@ bool fm_target_parse(struct fm_target *t, const char *text, char *why)
         if (!read_url(t, text + sizeof http - 1, why))
             return false;
     } else {
-        snprintf(t->host, sizeof t->host, "%s", text);
+        snprintf(t->host, sizeof t->host, "%s%.500s", *text == ':' ? "localhost" : "", text);
     }
     if (fm_addr_parse(t->host, &t->addr, &reason) != 0)
         return wrong(why, "%s: %s", text, reason);

@@ -443,8 +443,24 @@ def test_usage(arguments, said):
     ],
 )
 def test_addresses_that_are_none(address):
-    code, said = complaint("status", address)
-    assert code == 2 and said.startswith(f"fermata: {address[:40]}")
+    for command in ("status", "top", "stacks"):
+        done = run(command, address)
+        assert (done.returncode, done.stdout) == (2, "")
+        first, form, usage = done.stderr.splitlines()[:3]
+        assert first.startswith(f"fermata: {address[:40]}")
+        assert form == "ADDRESS is HOST:PORT, http://HOST:PORT or unix:PATH"
+        assert usage.startswith(f"usage: fermata {command} [ADDRESS | --pid N]")
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["stacks"]])
+def test_output_that_cannot_be_written(server, command):
+    """It is said, and not taken for an answer."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [str(fermata()), *command, "--pid", str(server.pid)],
+            stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), timeout=LONG,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "fermata: standard output: No space left on device\n")
 
 
 def test_help():
