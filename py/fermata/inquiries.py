@@ -30,8 +30,10 @@ def metrics() -> bytes | None:
     if any(name in os.environ for name in _SHARED):
         registry = client.CollectorRegistry()
         importlib.import_module("prometheus_client.multiprocess").MultiProcessCollector(registry)
-    text: bytes = client.generate_latest(registry)
-    return text
+    text: object = client.generate_latest(registry)
+    if not isinstance(text, bytes):
+        raise TypeError(f"generate_latest has returned {type(text).__name__}, and not bytes")
+    return text if text.endswith(b"\n") or not text else text + b"\n"  # there may come a comment behind it
 
 
 # What kind of future a request waits for.  Nothing of the application's is called: attributes are read of objects whose

@@ -15,7 +15,8 @@
 
 #define NAME "fermata-admin"
 #define LINK "/memfd:" NAME " (deleted)" /* what a descriptor of it is a link to, in /proc */
-#define MOST 64                          /* servers that are told apart */
+#define PATH "unix:/"
+#define MOST 64 /* servers that are told apart */
 
 static int describe(const struct fm_addr *addr, char *text)
 {
@@ -46,6 +47,18 @@ int fm_published_make(const struct fm_addr *addr)
 
 /* ---- for other processes ---- */
 
+/* A descriptor, or -1.  Whoever has a root directory of its own may have anything under that name; of a FIFO, opening
+ * it would wait for somebody who writes. */
+static int open_file(int dir, const char *name)
+{
+    struct stat st;
+    int fd = openat(dir, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 || (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)))
+        return fd;
+    close(fd);
+    return -1;
+}
+
 /* A descriptor of the file that the process has, or a negated errno. */
 static int open_of(pid_t pid)
 {
@@ -57,8 +70,8 @@ static int open_of(pid_t pid)
         ssize_t n = readlinkat(dirfd(dir), e->d_name, link, sizeof link);
         if (n != sizeof LINK - 1 || memcmp(link, LINK, sizeof LINK - 1) != 0)
             continue;
-        int fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_CLOEXEC);
-        found = fd >= 0 ? fd : found; /* else it has gone meanwhile */
+        int fd = open_file(dirfd(dir), e->d_name);
+        found = fd >= 0 ? fd : found; /* else it is none, or has gone meanwhile */
     }
     if (dir)
         closedir(dir);
@@ -74,6 +87,15 @@ static bool has_another_network(pid_t pid)
     return stat("/proc/self/ns/net", &own) == 0 && stat(path, &its) == 0 && own.st_ino != its.st_ino;
 }
 
+/* Is something else there for us under the path at which that process has a file (mount_namespaces(7), chroot(2))? */
+static bool has_other_files(pid_t pid, const char *path)
+{
+    char there[FM_PUBLISHED_SIZE + 40];
+    struct stat own, its;
+    snprintf(there, sizeof there, "/proc/%ld/root%s", (long)pid, path);
+    return stat(there, &its) == 0 && (stat(path, &own) != 0 || own.st_ino != its.st_ino || own.st_dev != its.st_dev);
+}
+
 /* Closes fd. */
 static int read_text(int fd, pid_t pid, char *text)
 {
@@ -82,7 +104,8 @@ static int read_text(int fd, pid_t pid, char *text)
     if (n <= 0)
         return -ENOENT;
     text[n] = '\0';
-    return has_another_network(pid) ? -EXDEV : 0;
+    bool path = strncmp(text, PATH, sizeof PATH - 1) == 0;
+    return (path ? has_other_files(pid, text + sizeof PATH - 2) : has_another_network(pid)) ? -EXDEV : 0;
 }
 
 int fm_published_read(pid_t pid, char *text)

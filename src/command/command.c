@@ -1,6 +1,7 @@
 /* The commands beside serving; see command/command.h. */
 #include "fermata/command/command.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include "fermata/command/target.h"
 #include "fermata/command/top.h"
 #include "fermata/config/commands.h"
+#include "fermata/util/err.h"
 
 #define EXIT_ANSWER 1
 #define EXIT_USAGE 2
@@ -49,14 +51,19 @@ static int help(const struct given *g)
     return fflush(stdout) == 0 ? 0 : EXIT_ANSWER;
 }
 
-static bool complain(const struct given *g, const char *what, const char *problem)
+static void show_usage(const struct given *g)
 {
     const char *word = fm_commands[g->command].word;
-    char text[FM_SENTENCE];
-    snprintf(text, sizeof text, "%s: %.200s: %s", word, what, problem);
-    fm_show_complaint(text);
     fprintf(stderr, "usage: fermata %s %s\n       (a module that is called %s is served by fermata %s:CALLABLE)\n",
             word, fm_commands[g->command].arguments, word, word);
+}
+
+static bool complain(const struct given *g, const char *what, const char *problem)
+{
+    char text[FM_SENTENCE];
+    snprintf(text, sizeof text, "%s: %.200s: %s", fm_commands[g->command].word, what, problem);
+    fm_show_complaint(text);
+    show_usage(g);
     return false;
 }
 
@@ -103,16 +110,29 @@ static int find_target(const struct given *g, struct fm_target *t)
                             : fm_target_find(t, why);
     if (!found)
         fm_show_complaint(why);
+    if (!found && g->address) {
+        fputs("ADDRESS is HOST:PORT, http://HOST:PORT or unix:PATH\n", stderr);
+        show_usage(g);
+    }
     return found ? 0 : g->address ? EXIT_USAGE : EXIT_ANSWER;
 }
 
 static int print(const struct fm_buf *text)
 {
     struct fm_buf safe = fm_show_safe(text);
-    bool good =
-        !safe.failed && (fm_buf_size(&safe) == 0 || fwrite(fm_buf_head(&safe), fm_buf_size(&safe), 1, stdout) == 1);
+    const char *problem = safe.failed ? fm_strerror(-ENOMEM) : NULL;
+    errno = 0;
+    if (!problem && fm_buf_size(&safe) > 0)
+        fwrite(fm_buf_head(&safe), fm_buf_size(&safe), 1, stdout);
+    if (!problem && (fflush(stdout) != 0 || ferror(stdout)))
+        problem = fm_strerror(errno ? -errno : -EIO);
+    if (problem) {
+        char why[FM_SENTENCE];
+        snprintf(why, sizeof why, "standard output: %s", problem);
+        fm_show_complaint(why);
+    }
     fm_buf_fini(&safe);
-    return fflush(stdout) == 0 && good ? 0 : EXIT_ANSWER;
+    return problem ? EXIT_ANSWER : 0;
 }
 
 static int ask(const struct fm_target *t, const char *method, const char *path)

@@ -50,7 +50,7 @@ bool fm_target_parse(struct fm_target *t, const char *text, char *why)
         if (!read_url(t, text + sizeof http - 1, why))
             return false;
     } else {
-        snprintf(t->host, sizeof t->host, "%s", text);
+        snprintf(t->host, sizeof t->host, "%s%.500s", *text == ':' ? "localhost" : "", text);
     }
     if (fm_addr_parse(t->host, &t->addr, &reason) != 0)
         return wrong(why, "%s: %s", text, reason);
@@ -89,7 +89,8 @@ bool fm_target_of_process(struct fm_target *t, long pid, char *why)
     case -ESRCH: return wrong(why, "there is no process %ld", pid);
     case -EACCES: return wrong(why, "process %ld is another user's", pid);
     case -EXDEV:
-        return wrong(why, "process %ld has a network of its own, in which its admin port is %s: ask there", pid, text);
+        return wrong(why, "process %ld has %s of its own, in which its admin port is %s: ask there", pid,
+                     strncmp(text, "unix:/", 6) == 0 ? "files" : "a network", text);
     default: break;
     }
     long parent = parent_of(pid);

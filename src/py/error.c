@@ -147,7 +147,7 @@ void fm_py_log_stack(unsigned long ident, const char *fmt, ...)
     va_end(ap);
     if (is_out_of_reach(head))
         return;
-    PyObject *sys = PyImport_ImportModule("sys");
+    PyObject *sys = fm_loaded("sys");
     PyObject *frames = sys ? PyObject_CallMethod(sys, "_current_frames", NULL) : NULL;
     PyObject *key = PyLong_FromUnsignedLong(ident), *frame = NULL;
     if (frames && key && fm_dict_get(frames, key, &frame) > 0)
@@ -184,7 +184,7 @@ void fm_py_log_stacks(const char *what)
     snprintf(head, sizeof head, "%s:", what);
     if (is_out_of_reach(head))
         return;
-    PyObject *sys = PyImport_ImportModule("sys"), *module = PyImport_ImportModule("threading");
+    PyObject *sys = fm_loaded("sys"), *module = fm_loaded("threading");
     PyObject *frames = sys ? PyObject_CallMethod(sys, "_current_frames", NULL) : NULL;
     PyObject *threads = module ? PyObject_CallMethod(module, "enumerate", NULL) : NULL;
     PyObject *own = module ? PyObject_CallMethod(module, "get_ident", NULL) : NULL;

@@ -126,11 +126,35 @@ def test_a_collector_that_raises(server):
         start = server.log_size()
         server.call("measured.behave", how)
         answer = server.admin.get("/metrics/app", timeout=LONG)
-        assert (answer.status, answer.text) == (500, "The application's metrics cannot be collected: the log says why.\n")
+        assert (answer.status, answer.text) == (
+            500,
+            "The application's metrics cannot be collected: the log says why.\n",
+        )
         server.wait_log(r"/metrics/app: the application's metrics cannot be collected", start=start)
         server.wait_log(text, start=start)
         server.call("measured.behave", "good")
         collected(server)
+
+
+def test_a_library_that_is_replaced(server, tmp_path):
+    """What is no bytes is said in the log; a comment is a line of its own, whatever the text ends with."""
+    start = server.log_size()
+    server.call("measured.generate", "text 1")
+    assert server.admin.get("/metrics/app", timeout=LONG).status == 500
+    server.wait_log("TypeError: generate_latest has returned str, and not bytes", start=start)
+    server.call("measured.generate", "bytes_total 1")
+    assert server.admin.get("/metrics/app", timeout=LONG).text == "bytes_total 1\n"
+    connection, fd = keep_the_gil(server, tmp_path)
+    try:
+        text = eventually(
+            lambda: (t := server.admin.get("/metrics/app", timeout=LONG).text).count("\n") == 2 and t,
+            "it is late",
+            within=LONG,
+        )
+        assert text.startswith("bytes_total 1\n# Of ")
+    finally:
+        os.close(fd)
+    assert connection.read_response().status == 200
 
 
 def test_a_collector_that_waits(server):
@@ -140,7 +164,9 @@ def test_a_collector_that_waits(server):
     connections = [Connection(server.admin_address(), timeout=LONG) for _ in range(8)]
     try:
         for c in connections:
-            c.send(b"GET /metrics/app HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            c.send(
+                b"GET /metrics/app HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+            )
         assert server.get("/quote").status == 200
         for c in connections:
             assert "the application has not answered since" in c.read_response().text

@@ -175,6 +175,39 @@ def test_ten_threads(launch):
         server.call("stacked.end_all")
 
 
+ODD = [
+    ("line-feed", r'/srv/a\\x0a  File "/etc/made-up", line 1 in up\\x1b\[2J\.py'),
+    ("surrogate", r"\?\?\?"),
+    ("long", r"\.\.\.[a-z/]{200,}/folder/last\.py"),
+]
+
+
+@pytest.mark.parametrize(("name", "shown"), ODD)
+def test_odd_names_of_files(launch, name, shown):
+    """A frame is one line, whatever its file is called; of a long path the end is shown, and the function in any case."""
+    server = launch("stacked:app", "--threads", "2", admin=True)
+    if without_gil(server):
+        pytest.skip("faulthandler tells the names then")
+    with server.begin(f"/odd-name?{name}", timeout=LONG) as c:
+        server.admin.wait_in_flight("running", 1, within=LONG)
+        eventually(lambda: " in waiting\n" in ask(server).text, "it waits", within=LONG)
+        text = ask(server).text
+        assert re.search(rf'^  File "{shown}", line 2 in waiting$', text, re.M), text
+        assert '\n  File "/etc/made-up' not in text and "\x1b" not in text
+        server.call("stacked.end_all")
+        assert c.read_response().status == 200
+
+
+def test_an_application_that_replaces_import(launch):
+    """Nothing of the application's is called to find its stacks."""
+    server = launch("stacked:app", "--threads", "2", admin=True)
+    with server.begin("/without-import", timeout=LONG) as c:
+        server.admin.wait_in_flight("running", 1, within=LONG)
+        eventually(lambda: " in sleeping\n" in ask(server).text, "it is found", within=LONG)
+        server.call("stacked.end_all")
+        assert c.read_response().status == 200
+
+
 def stacks_or_none(text):
     """As stacks, where a step may have been over."""
     found = {}
@@ -197,7 +230,9 @@ def test_steps_that_end_meanwhile(launch):
             answer = ask(server)
             assert answer.status == 200
             for frames in stacks_or_none(answer.text).values():
-                assert not frames or any(file.endswith(("/stacked.py", "/routes.py")) for file, _, _ in frames), answer.text
+                assert not frames or any(file.endswith(("/stacked.py", "/routes.py")) for file, _, _ in frames), (
+                    answer.text
+                )
             assert [c.read_response().status for c in clients] == [200] * len(clients)
 
 

@@ -14,6 +14,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import termios
 import threading
 import time
@@ -44,7 +45,13 @@ def complaint(*arguments: str) -> tuple[int, str]:
 
 def ways(server):
     """All there are to name a server."""
-    return [[where(server)], [f"http://{where(server)}"], [f"http://{where(server)}/"], ["--pid", str(server.pid)], [f"--pid={server.pid}"]]
+    return [
+        [where(server)],
+        [f"http://{where(server)}"],
+        [f"http://{where(server)}/"],
+        ["--pid", str(server.pid)],
+        [f"--pid={server.pid}"],
+    ]
 
 
 def test_status(server):
@@ -94,7 +101,9 @@ def test_all_addresses(launch):
     hidden = launch("places", "--admin-bind", "0.0.0.0:0")
     eventually(lambda: hidden.admin_address() is not None, "the admin port is open", within=LONG)
     code, said = complaint("status", "--pid", str(hidden.pid))
-    assert code == 1 and said.endswith(": 403: only health and metrics are shown to other machines, without --admin-status")
+    assert code == 1 and said.endswith(
+        ": 403: only health and metrics are shown to other machines, without --admin-status"
+    )
 
 
 def test_names_that_are_refused(server):
@@ -107,7 +116,9 @@ def test_names_that_are_refused(server):
 def test_with_workers(launch):
     """An arbiter answers for its workers; of a worker it is said whose it is."""
     server = launch("places", "--workers", "1", admin=True)
-    (worker,) = eventually(lambda: json.loads(server.admin.get("/workers").text)["workers"], "there is a worker", within=LONG)
+    (worker,) = eventually(
+        lambda: json.loads(server.admin.get("/workers").text)["workers"], "there is a worker", within=LONG
+    )
     done = run("status", "--pid", str(server.pid))
     assert done.returncode == 0 and "/workers has them one by one" in done.stdout
     code, said = complaint("status", "--pid", str(worker["pid"]))
@@ -135,7 +146,10 @@ def processes(script: str) -> subprocess.CompletedProcess[str]:
 
 
 needs_processes = pytest.mark.skipif(
-    subprocess.run(["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "true"], capture_output=True).returncode != 0,
+    subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "true"], capture_output=True
+    ).returncode
+    != 0,
     reason="this machine lets nobody have processes of their own (unshare --pid)",
 )
 
@@ -167,7 +181,9 @@ def test_the_only_one():
     none, one, several = re.split(r"exit \d\n", done.stdout)[:3]
     assert "no server of this user runs with --admin-bind here" in none
     assert one.startswith("places  fermata ")
-    assert re.search(r"several servers run \(\d+ at http://127.0.0.1:\d+, \d+ at http://127.0.0.1:\d+\): name one", several)
+    assert re.search(
+        r"several servers run \(\d+ at http://127.0.0.1:\d+, \d+ at http://127.0.0.1:\d+\): name one", several
+    )
     assert re.findall(r"exit (\d)", done.stdout) == ["1", "0", "1"]
 
 
@@ -181,7 +197,82 @@ def test_another_network(server):
     if "unshare" in done.stderr:
         pytest.skip(done.stderr)
     assert done.returncode == 1
-    assert f"process {server.pid} has a network of its own, in which its admin port is http://{where(server)}" in done.stderr
+    assert (
+        f"process {server.pid} has a network of its own, in which its admin port is http://{where(server)}"
+        in done.stderr
+    )
+
+
+NO_FILES = (
+    subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], capture_output=True).returncode != 0
+)
+
+
+@pytest.mark.skipif(NO_FILES, reason="this machine lets nobody have mounts of their own (unshare --mount)")
+def test_other_files(launch, tmp_path):
+    """A path that means another file here than for the server is not asked for, least of all where another server is there."""
+    path = tmp_path / "run"
+    path.mkdir()
+    other = launch("places", "--admin-bind", f"unix:{path}/admin")
+    eventually(lambda: "Admin at: " in other.log_now(), "the admin port is open", within=LONG)
+    with subprocess.Popen(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc",
+         f'mount -t tmpfs none {path}; exec "$0" --bind 127.0.0.1:0 --admin-bind unix:{path}/admin places', str(fermata())],
+        cwd=APPS, env=environment(), stderr=subprocess.PIPE, text=True,
+    ) as inside, contextlib.ExitStack() as stack:  # fmt: skip
+        stack.callback(inside.kill)
+        for line in inside.stderr:
+            if "Listening at" in line:
+                break
+        told = f"fermata: process {inside.pid} has files of its own, in which its admin port is unix:{path}/admin: ask there"
+        assert complaint("status", "--pid", str(inside.pid)) == (1, told)
+        assert f"pid {other.pid}," in run("status", "--pid", str(other.pid)).stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making network namespaces takes root")
+def test_another_network_and_a_path(launch, tmp_path):
+    """A unix socket is in no network."""
+    server = launch("places", "--admin-bind", f"unix:{tmp_path}/admin")
+    eventually(lambda: "Admin at: " in server.log_now(), "the admin port is open", within=LONG)
+    done = subprocess.run(
+        ["unshare", "--net", str(fermata()), "status", "--pid", str(server.pid)],
+        cwd=APPS, env=environment(), capture_output=True, text=True, timeout=LONG,
+    )  # fmt: skip
+    if "unshare" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0 and f"pid {server.pid}," in done.stdout
+
+
+FIFO = """
+import ctypes, os
+os.chdir("/mnt")
+os.mkfifo("memfd:fermata-admin")
+os.mkdir("old")
+fd = os.open("memfd:fermata-admin", os.O_RDONLY | os.O_NONBLOCK)
+assert ctypes.CDLL(None).pivot_root(b".", b"old") == 0
+os.unlink("/memfd:fermata-admin")
+print(flush=True)
+os.read(0, 1)
+"""
+
+
+@pytest.mark.skipif(NO_FILES, reason="this machine lets nobody have mounts of their own (unshare --mount)")
+def test_a_fifo_of_that_name():
+    """What another process has open under the name of the file that tells of admin ports is not waited for."""
+    with subprocess.Popen(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc", 'mount -t tmpfs none /mnt; exec "$0" -c "$1"', sys.executable, FIFO],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == b"\n"
+        assert os.readlink(f"/proc/{process.pid}/fd/3") == "/memfd:fermata-admin (deleted)"
+        try:
+            code, said = complaint("status", "--pid", str(process.pid))
+        finally:
+            process.stdin.close()
+    assert (code, said) == (
+        1,
+        f"fermata: process {process.pid} has no admin port: a server has one with --admin-bind ADDRESS",
+    )
 
 
 # ---- what goes wrong ----
@@ -196,7 +287,9 @@ def test_nothing_there(launch):
     server = launch("places")
     without = f"fermata: process {server.pid} has no admin port: a server has one with --admin-bind ADDRESS"
     assert complaint("status", "--pid", str(server.pid)) == (1, without)
-    assert complaint("status", "--pid", str(os.getpid()))[1].startswith(f"fermata: process {os.getpid()} has no admin port")
+    assert complaint("status", "--pid", str(os.getpid()))[1].startswith(
+        f"fermata: process {os.getpid()} has no admin port"
+    )
     ended = subprocess.Popen(["true"])
     ended.wait()
     assert complaint("status", "--pid", str(ended.pid)) == (1, f"fermata: there is no process {ended.pid}")
@@ -206,12 +299,21 @@ def test_another_server(launch):
     """The application's own port, and what speaks no HTTP, are told from an admin port."""
     server = launch("places")
     address = "{}:{}".format(*server.address)
-    assert complaint("status", address) == (1, f"fermata: http://{address}: what answers there is no admin port of Fermata's")
+    assert complaint("status", address) == (
+        1,
+        f"fermata: http://{address}: what answers there is no admin port of Fermata's",
+    )
     for answer in (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\nhello", b"x" * 100_000):
         with serving(answer) as address:
-            assert complaint("status", address) == (1, f"fermata: http://{address}: what answers there is no admin port of Fermata's")
+            assert complaint("status", address) == (
+                1,
+                f"fermata: http://{address}: what answers there is no admin port of Fermata's",
+            )
     with serving(b"HTTP/1.1 200 OK\r\nServer: ferm") as address:
-        assert complaint("status", address) == (1, f"fermata: http://{address}: it has closed the connection before it had answered")
+        assert complaint("status", address) == (
+            1,
+            f"fermata: http://{address}: it has closed the connection before it had answered",
+        )
 
 
 @contextlib.contextmanager
@@ -288,14 +390,20 @@ def test_a_server_that_does_not_answer(launch, tmp_path, command):
         began = time.monotonic()
         assert complaint(command, where(tcp)) == (1, f"fermata: http://{where(tcp)}: no answer within 5 seconds")
         assert 5 <= time.monotonic() - began < 5 + 5 * SLOW
-        assert complaint(command, "--pid", str(unix.pid)) == (1, f"fermata: unix:{tmp_path}/admin: no answer within 5 seconds")
+        assert complaint(command, "--pid", str(unix.pid)) == (
+            1,
+            f"fermata: unix:{tmp_path}/admin: no answer within 5 seconds",
+        )
         with contextlib.ExitStack() as stack:  # until there is no room for one that waits to be accepted
             for _ in range(1000):
                 s = stack.enter_context(socket.socket(socket.AF_UNIX))
                 s.setblocking(False)
                 if s.connect_ex(str(tmp_path / "admin")) != 0:
                     break
-            assert complaint(command, f"unix:{tmp_path}/admin") == (1, f"fermata: unix:{tmp_path}/admin: no connection within 5 seconds")
+            assert complaint(command, f"unix:{tmp_path}/admin") == (
+                1,
+                f"fermata: unix:{tmp_path}/admin: no connection within 5 seconds",
+            )
 
 
 USAGE = [
@@ -322,11 +430,37 @@ def test_usage(arguments, said):
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1", "127.0.0.1:x", "https://127.0.0.1:1", "http://127.0.0.1:1/status.txt", "fd://3", "unix:", "[::1:1", "x" * 1000]
+    "address",
+    [
+        "127.0.0.1",
+        "127.0.0.1:x",
+        "https://127.0.0.1:1",
+        "http://127.0.0.1:1/status.txt",
+        "fd://3",
+        "unix:",
+        "[::1:1",
+        "x" * 1000,
+    ],
 )
 def test_addresses_that_are_none(address):
-    code, said = complaint("status", address)
-    assert code == 2 and said.startswith(f"fermata: {address[:40]}")
+    for command in ("status", "top", "stacks"):
+        done = run(command, address)
+        assert (done.returncode, done.stdout) == (2, "")
+        first, form, usage = done.stderr.splitlines()[:3]
+        assert first.startswith(f"fermata: {address[:40]}")
+        assert form == "ADDRESS is HOST:PORT, http://HOST:PORT or unix:PATH"
+        assert usage.startswith(f"usage: fermata {command} [ADDRESS | --pid N]")
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["stacks"]])
+def test_output_that_cannot_be_written(server, command):
+    """It is said, and not taken for an answer."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [str(fermata()), *command, "--pid", str(server.pid)],
+            stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), timeout=LONG,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "fermata: standard output: No space left on device\n")
 
 
 def test_help():

@@ -18,7 +18,7 @@ int fm_published_make(const struct fm_addr *addr);
 
 /* 0 with the address in text[FM_PUBLISHED_SIZE], as fm_addr_url has it; or a negated errno: -ENOENT: that process is
  * none with an admin port; -ESRCH: there is no such process; -EACCES: it is another user's; -EXDEV: it has another
- * network than we, where its address means something else. */
+ * network than we, or other files where the address is a path, so that it means something else here. */
 int fm_published_read(pid_t pid, char *text);
 
 /* Calls see for each process that has one and that may be read, in no order; a file that several processes have is one

@@ -35,6 +35,8 @@ static void test_addresses(void **state)
     assert_int_equal(fm_addr_port(&target.addr), 80);
     assert_string_equal(is("localhost:1"), "http://localhost:1");
     assert_true(target.addr.is_localhost);
+    assert_string_equal(is(":8001"), "http://localhost:8001"); /* as --admin-bind may have it */
+    assert_string_equal(target.host, "localhost:8001");
     assert_string_equal(is("unix:/run/app/admin"), "unix:/run/app/admin");
     assert_string_equal(target.host, "localhost");
     assert_true(fm_addr_is_path(&target.addr));
@@ -52,6 +54,7 @@ static void test_what_is_none(void **state)
                                         "unix:",
                                         "http://127.0.0.1:99999",
                                         "[::1]",
+                                        ":",
                                         "::1:80",
                                         "http://[::1:1",
                                         "http://127.0.0.1:1?x"};
