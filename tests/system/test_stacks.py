@@ -186,7 +186,7 @@ ODD = [
 def test_odd_names_of_files(launch, name, shown):
     """A frame is one line, whatever its file is called; of a long path the end is shown, and the function in any case."""
     server = launch("stacked:app", "--threads", "2", admin=True)
-    if without_gil(server):
+    if not server.has_gil():
         pytest.skip("faulthandler tells the names then")
     with server.begin(f"/odd-name?{name}", timeout=LONG) as c:
         server.admin.wait_in_flight("running", 1, within=LONG)
