@@ -263,6 +263,14 @@ static int above_standard(int conn)
     return up;
 }
 
+int fm_listener_number(struct fm_loop *loop, int conn)
+{
+    conn = above_standard(conn);
+    if (conn >= 0 && fm_fds_is_own(conn) && !(loop->lost && loop->lost(loop->lost_ctx, conn)))
+        fm_vital_lost("a descriptor");
+    return conn;
+}
+
 /* Errors of that one connection, which accept(2) reports as its own: the next one may be fine. */
 static bool is_of_the_network(int err)
 {
@@ -290,14 +298,12 @@ static int accept_one(struct fm_listener *l) FM_ON_LOOP
     memset(&peer.sa, 0, sizeof peer.sa);
     int conn = accept4(l->fd, &peer.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (conn >= 0)
-        conn = above_standard(conn);
+        conn = fm_listener_number(l->loop, conn);
     if (conn < 0) {
         bool again = is_of_the_network(errno) || ((errno == EMFILE || errno == ENFILE) && take_spare(l));
         return again ? 0 : -errno;
     }
     l->complained = false;
-    if (fm_fds_is_own(conn) && !(l->loop->lost && l->loop->lost(l->loop->lost_ctx, conn)))
-        fm_vital_lost("a descriptor");
     l->on_accept(l, conn, &peer);
     return 0;
 }

@@ -84,6 +84,11 @@ int fm_listener_start(struct fm_listener *l, struct fm_loop *loop, unsigned retr
                       void *owner) FM_ON_LOOP;
 fm_timer_fn fm_listener_retry, fm_listener_yielded;
 
+/* A connection that the kernel has given to this process, by accept or from another process: the number that it is to
+ * have, or -1, and errno says why it is closed.  Standard streams that the application has closed stay what they are,
+ * and if it has closed one of ours whose number this is, that one's owner is told. */
+int fm_listener_number(struct fm_loop *loop, int conn) FM_ON_LOOP;
+
 /* Pauses or resumes accepting. */
 void fm_listener_want(struct fm_listener *l, bool wanted) FM_ON_LOOP;
 
