@@ -29,7 +29,7 @@ MODULE := $(filter module,$(FLAVOR))
 SRCS   := $(filter-out $(if $(MODULE),src/embedding.c src/py/embed.c,src/extension.c src/py/host.c),$(ALLSRCS))
 OBJS   := $(SRCS:src/%.c=$(O)/obj/%.o)
 LIBOBJS := $(filter-out $(addprefix $(O)/obj/,main.o embedding.o extension.o),$(OBJS))
-NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addprefix $(O)/obj/arbiter/,arbiter.o children.o launch.o zygotes.o hooks.o reconfigure.o pages.o port.o supervise.o notices.o state.o upgrade.o),$(LIBOBJS))
+NOPY   := $(filter-out $(O)/obj/py/% $(O)/obj/wsgi/% $(O)/obj/worker/% $(addprefix $(O)/obj/arbiter/,arbiter.o children.o launch.o zygotes.o hooks.o reconfigure.o over.o pages.o port.o supervise.o notices.o state.o upgrade.o),$(LIBOBJS))
 
 SAN.release :=
 SAN.debug   := -DFM_DEBUG
@@ -204,9 +204,13 @@ UNIT_OWN.sched/test_late := sched/task sched/runq sched/waits sched/sched sched/
 
 # Of the product what needs processes, or others of its layer, but the test has these itself.
 UNIT_MORE.arbiter/test_state := arbiter/state
+UNIT_MORE.arbiter/test_over := arbiter/over
 UNIT_MORE.worker/test_title := worker/title
+UNIT_MORE.worker/test_handed := worker/handed
 $(O)/unit/arbiter/test_state: $(O)/obj/arbiter/state.o
+$(O)/unit/arbiter/test_over: $(O)/obj/arbiter/over.o
 $(O)/unit/worker/test_title: $(O)/obj/worker/title.o
+$(O)/unit/worker/test_handed: $(O)/obj/worker/handed.o
 
 $(O)/unit/%: tests/unit/%.c $(NOPY) Makefile
 	@mkdir -p $(@D)

@@ -20,6 +20,8 @@
 
 #define MAX_CONNS 256 /* a scraper or two and probes; more is a mistake, and the one idle for longest gives way */
 
+#define MAX_HANDED 64 /* the same, of those that another process hands over: people, and what they have written */
+
 #define OWNERS_ONLY 0600
 
 static const struct fm_listener_options listening = {.backlog = 128,
@@ -31,7 +33,7 @@ static const struct fm_http_limits limits = {.request_line = 2048, .fields = 64,
 
 /* ---- answers ---- */
 
-/* 0, or FM_ECLOSED. */
+/* 0, or FM_ECLOSED: then the connection is to be closed. */
 static int respond(struct admin_conn *c, const struct fm_request *r) FM_ON_LOOP
 {
     struct fm_admin *a = c->admin;
@@ -40,7 +42,11 @@ static int respond(struct admin_conn *c, const struct fm_request *r) FM_ON_LOOP
     c->is_head = r->is_head;
     if (fm_admin_answer(&a->answers, r, &answer, &c->asked))
         return fm_admin_send(c, &answer);
-    return fm_admin_gather(c);
+    if (!c->asked.hand_over)
+        return fm_admin_gather(c);
+    if (fm_admin_hand_over(&a->answers, &c->asked, r, fm_stream_fd(&c->stream), &answer))
+        return FM_ECLOSED; /* here; it goes on elsewhere */
+    return fm_admin_send(c, &answer);
 }
 
 /* ---- requests ---- */
@@ -167,31 +173,35 @@ void fm_admin_timeout(struct fm_timer *t)
     fm_admin_close(FM_LIST_ENTRY(t, struct admin_conn, idle));
 }
 
-/* Room for the newest, which is the last: the one that has been idle for longest goes, or if all are being sent
- * something, the one that was answered first. */
+/* Nothing is being sent, and nothing waits to be answered. */
+static bool is_idle(struct admin_conn *c) FM_ON_LOOP
+{
+    return c->state != WAITING && fm_buf_size(&c->ahead) == 0 && fm_stream_pending(&c->stream) == 0;
+}
+
+/* Room for the newest, which is the last: the one that has been idle for longest goes, or if none is, the one that was
+ * answered first. */
 static void make_room(struct fm_admin *a) FM_ON_LOOP
 {
     const struct fm_list *newest = a->conns.prev;
     struct fm_list *node = a->conns.next;
-    while (node != newest && fm_stream_pending(&FM_LIST_ENTRY(node, struct admin_conn, node)->stream) > 0)
+    while (node != newest && !is_idle(FM_LIST_ENTRY(node, struct admin_conn, node)))
         node = node->next;
     fm_admin_close(FM_LIST_ENTRY(node == newest ? a->conns.next : node, struct admin_conn, node));
 }
 
-static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *peer)
+/* NULL: it is closed. */
+static struct admin_conn *begin(struct fm_admin *a, int fd) FM_ON_LOOP
 {
-    struct fm_admin *a = l->owner;
     struct admin_conn *c = calloc(1, sizeof *c);
     struct fm_parser *parser = c ? fm_parser_new(&limits) : NULL;
-    (void)peer;
-    fm_assert_on_loop();
     int err = -ENOMEM;
-    if (!c || !parser || (err = fm_stream_init(&c->stream, l->loop, fm_plain(fd), &stream_ops)) != 0) {
+    if (!c || !parser || (err = fm_stream_init(&c->stream, a->loop, fm_plain(fd), &stream_ops)) != 0) {
         fm_error_ratelimited("admin: %s; the connection is closed", fm_strerror(err));
         fm_parser_free(parser);
         close(fd);
         free(c);
-        return;
+        return NULL;
     }
     c->admin = a;
     c->stream.uncounted = true;
@@ -200,17 +210,33 @@ static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *pe
     fm_list_push(&a->conns, &c->node);
     fm_list_init(&c->wait);
     fm_timer_init(&c->late);
-    fm_timer_start(&l->loop->timers, &c->idle, a->idle_kind, fm_loop_now(l->loop));
+    fm_timer_start(&a->loop->timers, &c->idle, a->idle_kind, fm_loop_now(a->loop));
     fm_event_init(&c->more, on_more);
     fm_event_init(&c->gone, fm_admin_conn_free);
-    if (++a->nconns > MAX_CONNS)
+    if (++a->nconns > a->most)
         make_room(a);
+    return c;
+}
+
+static void on_accept(struct fm_listener *l, int fd, const union fm_sockaddr *peer)
+{
+    (void)peer;
+    fm_assert_on_loop();
+    begin(l->owner, fd);
+}
+
+void fm_admin_take(struct fm_admin *a, int fd, const char *head, size_t len)
+{
+    struct admin_conn *c = begin(a, fd);
+    if (c)
+        on_data(&c->stream, head, len);
 }
 
 static struct fm_admin *make(const struct fm_admin_source *source)
 {
     struct fm_admin *a = fm_calloc(1, sizeof *a);
     fm_list_init(&a->conns);
+    a->most = MAX_CONNS;
     a->published = -1;
     fm_admin_gather_init(a);
     a->answers.source = *source;
@@ -227,6 +253,20 @@ struct fm_admin *fm_admin_adopt(int fd, const struct fm_admin_source *source)
     fm_log(FM_LOG_CRITICAL, "descriptor %d is no listening socket: %s", fd, fm_strerror(err));
     free(a);
     return NULL;
+}
+
+struct fm_admin *fm_admin_portless(struct fm_loop *loop, unsigned idle_kind, const struct fm_admin_source *source)
+{
+    struct fm_admin *a = make(source);
+    a->loop = loop;
+    a->listener.fd = a->listener.pinned = -1;
+    fm_timer_init(&a->listener.retry);
+    a->idle_kind = idle_kind;
+    a->most = MAX_HANDED;
+    a->answers.is_checked = true;
+    a->paused = true; /* for good */
+    fm_admin_gather_listen(a, true);
+    return a;
 }
 
 const struct fm_listener *fm_admin_listener(const struct fm_admin *a) { return &a->listener; }
@@ -257,6 +297,7 @@ struct fm_admin *fm_admin_new(const struct fm_addr *addr, bool only_ipv6, const 
 int fm_admin_start(struct fm_admin *a, struct fm_loop *loop, unsigned idle_kind, unsigned accept_kind)
 {
     a->idle_kind = idle_kind;
+    a->loop = loop;
     int err = fm_listener_start(&a->listener, loop, accept_kind, on_accept, a);
     a->published = err == 0 ? fm_published_make(&a->listener.addr) : -1;
     if (err == 0 && a->published < 0)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fermata/admin/query.h"
 #include "fermata/admin/render.h"
 #include "fermata/admin/status.h"
 #include "fermata/http/request.h"
@@ -16,6 +17,8 @@
 #define PLAIN "text/plain; version=0.0.4; charset=utf-8"
 #define JSON "application/json"
 #define STACKS "/stacks"
+#define METRICS "/metrics"
+#define APP_METRICS "/metrics/app"
 
 /* X(ID, "path", "type", how many requests it has) */
 #define FM_ADMIN_PAGES(X)                                                                                              \
@@ -43,6 +46,72 @@ static const struct {
 static bool is(const struct fm_request *r, struct fm_span span, const char *text)
 {
     return span.len == strlen(text) && memcmp(fm_request_text(r, span), text, span.len) == 0;
+}
+
+/* -1: none. */
+static int find_page(const struct fm_admin_source *source, const struct fm_request *r)
+{
+    int n = sizeof pages / sizeof *pages;
+    for (int i = 0; source->walk && i < n; i++)
+        if (is(r, r->path, pages[i].path))
+            return i;
+    return -1;
+}
+
+/* ---- workers ---- */
+
+/* The status; 0: nothing is wrong with it. */
+static int guard(struct fm_admin_answers *a, const struct fm_request *r, struct fm_admin_answer *answer)
+{
+    const char *why;
+    int status = a->is_checked ? 0 : fm_admin_refuses(&a->source.rules, a->is_local, r, &why);
+    if (status != 0)
+        fm_buf_printf(&answer->body, "%s\n", why);
+    return status;
+}
+
+/* 0 with asked->hand_over if a worker is to answer; 0 without: it is ours. */
+static int choose_worker(struct fm_admin_answers *a, const struct fm_request *r, struct fm_admin_answer *answer,
+                         struct fm_admin_asked *asked)
+{
+    int page = find_page(&a->source, r), status;
+    bool wrong;
+    if (page < 0 && !is(r, r->path, METRICS) && !is(r, r->path, APP_METRICS))
+        return 0;
+    if (!fm_query_worker(r, &asked->slot, &wrong))
+        return 0;
+    if (page >= 0) {
+        answer->fields = fm_render_policy();
+        if ((status = guard(a, r, answer)) != 0)
+            return status;
+    }
+    if (wrong || r->chunked || r->head_len > FM_ADMIN_HEAD) {
+        fm_buf_puts(&answer->body, wrong        ? "worker=N: the number of a worker\n"
+                                   : r->chunked ? "a request with a body is not handed to a worker\n"
+                                                : "the head is too long to be handed to a worker\n");
+        return wrong || r->chunked ? 400 : 431;
+    }
+    asked->hand_over = true;
+    return 0;
+}
+
+bool fm_admin_hand_over(struct fm_admin_answers *a, const struct fm_admin_asked *asked, const struct fm_request *r,
+                        int fd, struct fm_admin_answer *answer)
+{
+    const struct fm_admin_source *source = &a->source;
+    *answer = (struct fm_admin_answer){.type = PLAIN, .fields = fm_render_policy(), .body = FM_BUF_INIT};
+    answer->status = source->hand_over(source->ctx, asked->slot, fd, r->head, r->head_len, &answer->body);
+    return answer->status == 0;
+}
+
+/* What only workers have was asked for, and not of which. */
+static int ask_for_which(const struct fm_admin_source *source, struct fm_admin_answer *answer)
+{
+    fm_buf_puts(&answer->body, "each worker has its own: ?worker=N says which (");
+    if (source->slots)
+        source->slots(source->ctx, &answer->body);
+    fm_buf_puts(&answer->body, ")\n");
+    return 400;
 }
 
 /* ---- at once ---- */
@@ -103,10 +172,8 @@ static int ask_application(const struct fm_admin_source *source, struct fm_admin
 {
     struct fm_inquiry_seen seen;
     uint64_t now = fm_now();
-    if (!source->app_metrics) {
-        fm_buf_puts(&answer->body, "With --workers each has metrics of its own, which are not to be had here.\n");
-        return 404;
-    }
+    if (!source->app_metrics)
+        return ask_for_which(source, answer);
     int err = fm_inquiry_ask(source->app_metrics, now);
     if (err != 0) {
         fm_buf_printf(&answer->body, "The application cannot be asked: %s.\n",
@@ -142,77 +209,13 @@ static int answer_open(struct fm_admin_answers *a, const struct fm_request *r, s
         fm_buf_puts(body, ready ? "ok\n" : "not ready\n");
         return ready ? 200 : 503;
     }
-    asked->app_metrics = is(r, r->path, "/metrics/app") && (source->app_metrics || source->workers);
+    asked->app_metrics = is(r, r->path, APP_METRICS) && (source->app_metrics || source->hand_over);
     if (asked->app_metrics)
         return ask_application(source, answer);
-    if (!is(r, r->path, "/metrics"))
+    if (!is(r, r->path, METRICS))
         return 0;
     put_metrics(a, body);
     return 200;
-}
-
-/* ---- what is asked for of the requests ---- */
-
-static bool read_number(const char *text, size_t len, uint64_t most, uint64_t *to)
-{
-    *to = 0;
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] < '0' || text[i] > '9' || *to > most / 10)
-            return false;
-        *to = *to * 10 + (uint64_t)(text[i] - '0');
-    }
-    return len > 0 && *to <= most;
-}
-
-static bool read_state(const char *text, size_t len, int *to)
-{
-    for (unsigned i = 0; i < FM_STATUS_STATE_COUNT; i++) {
-        const char *name = fm_status_state_name((enum fm_status_state)i);
-        if (strlen(name) != len || memcmp(name, text, len) != 0)
-            continue;
-        *to = (int)i;
-        return true;
-    }
-    return false;
-}
-
-/* One of the parameters; an empty one is none. */
-static bool read_parameter(struct fm_status_query *q, const char *text, size_t len)
-{
-    const char *equals = len > 0 ? memchr(text, '=', len) : NULL;
-    size_t name = equals ? (size_t)(equals - text) : len;
-    uint64_t n;
-    if (!equals)
-        return len == 0;
-    text += name + 1;
-    len -= name + 1;
-    if (name == 5 && memcmp(equals - 5, "state", 5) == 0)
-        return read_state(text, len, &q->state);
-    if (name == 5 && memcmp(equals - 5, "place", 5) == 0) {
-        bool good = read_number(text, len, FM_PLACES - 1, &n);
-        q->place = (int)n;
-        return good;
-    }
-    if (name == 5 && memcmp(equals - 5, "after", 5) == 0)
-        return read_number(text, len, UINT64_MAX / 10, &q->after);
-    if (name != 5 || memcmp(equals - 5, "limit", 5) != 0)
-        return false;
-    bool good = read_number(text, len, FM_STATUS_MOST, &n);
-    q->limit = (unsigned)n;
-    return good;
-}
-
-static bool read_query(struct fm_status_query *q, const struct fm_request *r)
-{
-    const char *text = fm_request_text(r, r->query), *end = text + r->query.len;
-    for (const char *next; text < end; text = next + 1) {
-        next = memchr(text, '&', (size_t)(end - text));
-        if (!next)
-            next = end;
-        if (!read_parameter(q, text, (size_t)(next - text)))
-            return false;
-    }
-    return true;
 }
 
 /* ---- what is told to those only who may see it ---- */
@@ -221,20 +224,11 @@ static void list_pages(const struct fm_admin_source *source, struct fm_buf *body
 {
     if (source->walk)
         for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
-            if (i != PAGE_STACKS || source->ask_stacks)
+            if (i != PAGE_STACKS || source->ask_stacks || source->hand_over)
                 fm_buf_printf(body, i == PAGE_STACKS ? "POST %s, " : "%s, ", pages[i].path);
-    fm_buf_puts(body, source->app_metrics ? "/metrics/app, " : "");
-    fm_buf_puts(body,
-                source->workers ? "/healthz, /readyz, /metrics or /workers\n" : "/healthz, /readyz or /metrics\n");
-}
-
-static int find_page(const struct fm_admin_source *source, const struct fm_request *r)
-{
-    int n = sizeof pages / sizeof *pages;
-    for (int i = 0; source->walk && i < n; i++)
-        if (is(r, r->path, pages[i].path))
-            return i;
-    return -1;
+    fm_buf_puts(body, source->app_metrics || source->hand_over ? APP_METRICS ", " : "");
+    fm_buf_puts(body, source->workers ? "/healthz, /readyz, /metrics or /workers" : "/healthz, /readyz or /metrics");
+    fm_buf_puts(body, source->hand_over ? "; of a worker with ?worker=N\n" : "\n");
 }
 
 /* They are more than a look: a page of another site must not be able to ask for them, and a link must not.  0: they may
@@ -253,12 +247,7 @@ static int refuse_stacks(const struct fm_admin_source *source, const struct fm_r
         fm_buf_puts(&answer->body, "the header X-Fermata: 1 is missing, which no page of another site can send\n");
         return 403;
     }
-    if (!source->ask_stacks) {
-        fm_buf_puts(&answer->body, "the arbiter runs no application: /workers has the processes that do, of which "
-                                   "`py-spy dump --pid N` shows the stacks\n");
-        return 404;
-    }
-    return 0;
+    return source->ask_stacks ? 0 : ask_for_which(source, answer);
 }
 
 static bool shows_futures(int page) { return page != PAGE_REQUESTS_JSON && page != PAGE_STACKS; }
@@ -270,17 +259,14 @@ static int answer_guarded(struct fm_admin_answers *a, const struct fm_request *r
     const struct fm_admin_source *source = &a->source;
     bool workers = source->workers && is(r, r->path, "/workers");
     int page = find_page(source, r);
-    const char *why;
     answer->fields = fm_render_policy();
     if (!workers && page < 0) {
         list_pages(source, &answer->body);
         return 404;
     }
-    int status = fm_admin_refuses(&source->rules, a->is_local, r, &why);
-    if (status != 0) {
-        fm_buf_printf(&answer->body, "%s\n", why);
+    int status = guard(a, r, answer);
+    if (status != 0)
         return status;
-    }
     if (workers) {
         answer->type = JSON;
         source->workers(source->ctx, &answer->body);
@@ -289,10 +275,12 @@ static int answer_guarded(struct fm_admin_answers *a, const struct fm_request *r
     asked->page = (uint8_t)page;
     if (page == PAGE_STACKS && (status = refuse_stacks(source, r, answer)) != 0)
         return status;
+    if (page == PAGE_REQUESTS_JSON && source->hand_over)
+        return ask_for_which(source, answer);
     if (source->futures && shows_futures(page))
         fm_inquiry_ask(source->futures, fm_now()); /* where it cannot be asked there is no answer */
     asked->query = (struct fm_status_query){.place = -1, .state = -1, .limit = pages[page].limit};
-    if (page != PAGE_REQUESTS_JSON || read_query(&asked->query, r))
+    if (page != PAGE_REQUESTS_JSON || fm_query_requests(r, &asked->query))
         return 0;
     fm_buf_puts(&answer->body, "place=0 to 4095, state=NAME, after=ID and limit=0 to 1000\n");
     return 400;
@@ -303,6 +291,9 @@ bool fm_admin_answer(struct fm_admin_answers *a, const struct fm_request *r, str
 {
     *answer = (struct fm_admin_answer){.type = PLAIN, .fields = "", .body = FM_BUF_INIT};
     *asked = (struct fm_admin_asked){0};
+    answer->status = a->source.hand_over ? choose_worker(a, r, answer, asked) : 0;
+    if (answer->status != 0 || asked->hand_over)
+        return !asked->hand_over;
     answer->status = answer_open(a, r, answer, asked);
     if (answer->status == 405)
         answer->fields = "Allow: GET, HEAD\r\n";

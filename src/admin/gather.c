@@ -20,7 +20,7 @@ static void be_found(void *admin, struct fm_stacks *stacks)
 {
     struct fm_admin *a = admin;
     atomic_store(&a->stacks, stacks);
-    fm_loop_post(a->listener.loop, &a->found, 0, NULL);
+    fm_loop_post(a->loop, &a->found, 0, NULL);
 }
 
 /* For all who ask meanwhile, too.  0 or a negated errno. */
@@ -63,7 +63,7 @@ static void answer_first(struct fm_admin *a, struct admin_conn *c) FM_ON_LOOP
     else
         fm_admin_go_on(c);
     if (!fm_list_empty(&a->waiting))
-        fm_loop_post(a->listener.loop, &a->survey, 0, NULL);
+        fm_loop_post(a->loop, &a->survey, 0, NULL);
 }
 
 /* A part of the walk: one client after the other has one of its own, however many there are. */
@@ -78,12 +78,12 @@ static void on_survey(struct fm_event *event)
     if (first)
         a->status = fm_status_new(&c->asked.query);
     if (a->status && !a->answers.source.walk(a->answers.source.ctx, a->status, first)) {
-        fm_loop_post(a->listener.loop, &a->survey, 0, NULL);
+        fm_loop_post(a->loop, &a->survey, 0, NULL);
         return;
     }
     a->walked = a->status && fm_admin_waits_for_futures(&a->answers, c->asked.page);
     if (a->walked)
-        fm_timer_start(&a->listener.loop->timers, &c->late, a->answers.source.futures_kind, fm_now());
+        fm_timer_start(&a->loop->timers, &c->late, a->answers.source.futures_kind, fm_now());
     else
         answer_first(a, c);
 }
@@ -119,7 +119,7 @@ static void tell(void *answered)
 {
     struct answered *a = answered;
     if (!atomic_exchange(&a->posted, true))
-        fm_loop_post(a->admin->listener.loop, &a->event, 0, NULL);
+        fm_loop_post(a->admin->loop, &a->event, 0, NULL);
 }
 
 /* Whoever waits now is answered; who comes meanwhile has another answer to wait for, and is posted for again. */
@@ -195,11 +195,11 @@ void fm_admin_gather_listen(struct fm_admin *a, bool listen)
 void fm_admin_gather_fini(struct fm_admin *a)
 {
     fm_admin_gather_listen(a, false);
-    if (a->listener.loop) {
-        fm_loop_cancel(a->listener.loop, &a->survey);
-        fm_loop_cancel(a->listener.loop, &a->metrics.event);
-        fm_loop_cancel(a->listener.loop, &a->futures.event);
-        fm_loop_cancel(a->listener.loop, &a->found);
+    if (a->loop) {
+        fm_loop_cancel(a->loop, &a->survey);
+        fm_loop_cancel(a->loop, &a->metrics.event);
+        fm_loop_cancel(a->loop, &a->futures.event);
+        fm_loop_cancel(a->loop, &a->found);
     }
     fm_stacks_free(a->answers.stacks);
     fm_stacks_free(atomic_load(&a->stacks));

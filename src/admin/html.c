@@ -71,6 +71,8 @@ static void put_head(struct fm_buf *to, const struct fm_status_about *a)
 {
     fm_buf_puts(to, "<!doctype html><html lang=en><head><meta charset=utf-8><title>");
     fm_escape_html(to, a->application ? a->application : "fermata");
+    if (a->is_worker)
+        fm_buf_printf(to, " worker %u", a->slot);
     fm_buf_puts(to, " - fermata</title><meta name=viewport content=\"width=device-width\"><style>");
     fm_buf_puts(to, page_style);
     fm_buf_puts(to, "</style></head><body><p id=live></p><main>");
@@ -82,8 +84,11 @@ static void put_health(struct fm_buf *to, const struct fm_status_about *a)
     unsigned long long rate = a->rate > 0 ? (unsigned long long)(a->rate * 10 + 0.5) : 0;
     fm_buf_puts(to, "<h1>");
     fm_escape_html(to, a->application ? a->application : "fermata");
-    fm_buf_printf(to, "</h1><p>fermata %s, Python %s, pid %ld, up %llu h %llu min, %s, %u of %u threads busy",
-                  FM_VERSION, a->python ? a->python : "", (long)a->pid, minutes / 60, minutes % 60,
+    fm_buf_puts(to, "</h1>");
+    if (a->is_worker)
+        fm_buf_printf(to, "<p>worker %u: <a href=\"/\">all workers</a></p>", a->slot);
+    fm_buf_printf(to, "<p>fermata %s, Python %s, pid %ld, up %llu h %llu min, %s, %u of %u threads busy", FM_VERSION,
+                  a->python ? a->python : "", (long)a->pid, minutes / 60, minutes % 60,
                   a->draining ? "<span class=bad>draining</span>"
                   : a->ready  ? "ready"
                               : "<span class=bad>not ready</span>",
@@ -207,14 +212,32 @@ static void put_oldest(struct fm_buf *to, const struct fm_status *s)
         fm_buf_printf(to, "<p>%llu more</p>", (unsigned long long)s->more + (s->nrequests - n));
 }
 
+static void put_workers(struct fm_buf *to, const struct fm_status_about *a)
+{
+    fm_buf_printf(
+        to,
+        "<p>These are sums of %u workers: <a href=\"/workers\">/workers</a> has them one by one as JSON, each "
+        "has a page of its own.</p><h2>Workers</h2><table><tr><th>Worker<th class=n>Pid<th>State<th "
+        "class=n>Since<th class=n>Requests<th class=n>Connections<th class=n>Parked<th>Why it ends",
+        a->workers);
+    for (unsigned i = 0; i < a->neach; i++) {
+        const struct fm_status_worker *w = &a->each[i];
+        fm_buf_printf(to, "<tr><td><a href=\"/?worker=%u\">worker %u</a><td class=n>%ld<td>%s", w->slot, w->slot,
+                      (long)w->pid, w->state);
+        put_age(to, w->since);
+        fm_buf_printf(to, "<td class=n>%llu<td class=n>%llu<td class=n>%llu<td>%s", (unsigned long long)w->requests,
+                      (unsigned long long)w->connections, (unsigned long long)w->parked, w->why);
+    }
+    fm_buf_puts(to, "</table>");
+}
+
 void fm_render_html(struct fm_buf *to, const struct fm_status *s)
 {
     put_head(to, &s->about);
     put_health(to, &s->about);
     put_states(to, s);
     if (s->about.workers) {
-        fm_buf_printf(to, "<p>These are sums of %u workers: <a href=/workers>/workers</a> has them one by one.</p>",
-                      s->about.workers);
+        put_workers(to, &s->about);
     } else {
         put_groups(to, s);
         put_running(to, s);

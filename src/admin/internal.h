@@ -18,10 +18,11 @@ struct answered { /* what was asked of Python; posted, once at a time, when ther
 };
 
 struct fm_admin {
+    struct fm_loop *loop; /* NULL: it has not been started */
     struct fm_listener listener;
     struct fm_admin_answers answers;
     struct fm_list conns; /* the one whose last request is oldest first */
-    unsigned nconns, idle_kind;
+    unsigned nconns, most, idle_kind;
     int published; /* a descriptor, or less than 0 */
     bool paused;
     struct fm_list waiting;   /* clients for whom the requests are looked at, one after the other */

@@ -166,6 +166,8 @@ static void put_about(struct fm_buf *to, const struct fm_status_about *a)
     put_seconds(to, ", \"up_s\": ", a->up);
     if (a->workers)
         fm_buf_printf(to, ", \"workers\": %u", a->workers);
+    if (a->is_worker)
+        fm_buf_printf(to, ", \"worker\": %u", a->slot);
     fm_buf_printf(to, "},\n\"threads\": {\"limit\": %u, \"busy\": %u, \"idle\": %u},\n", a->threads, a->busy,
                   a->threads > a->busy ? a->threads - a->busy : 0);
     fm_buf_puts(to, "\"rates\": {");
@@ -274,8 +276,10 @@ static void say_health(struct fm_buf *to, const struct fm_status *s)
 {
     const struct fm_status_about *a = &s->about;
     fm_escape_text(to, a->application ? a->application : "");
-    fm_buf_printf(to, "  fermata %s, Python %s, pid %ld, up %llu s, %s", FM_VERSION, a->python ? a->python : "",
-                  (long)a->pid, (unsigned long long)(a->up / FM_SEC),
+    fm_buf_printf(to, "  fermata %s, Python %s, pid %ld, ", FM_VERSION, a->python ? a->python : "", (long)a->pid);
+    if (a->is_worker)
+        fm_buf_printf(to, "worker %u, ", a->slot);
+    fm_buf_printf(to, "up %llu s, %s", (unsigned long long)(a->up / FM_SEC),
                   a->draining ? "draining"
                   : a->ready  ? "ready"
                               : "not ready");
@@ -309,11 +313,26 @@ static void say_oldest(struct fm_buf *to, const struct fm_status *s)
         fm_buf_printf(to, "%llu more\n", (unsigned long long)s->more + (s->nrequests - i));
 }
 
+static void say_workers(struct fm_buf *to, const struct fm_status_about *a)
+{
+    fm_buf_printf(to,
+                  "\nThese are sums of %u workers: /workers has them one by one, ?worker=N shows one.\n\n"
+                  "WORKERS        pid  state            since    requests connections  parked\n",
+                  a->workers);
+    for (unsigned i = 0; i < a->neach; i++) {
+        const struct fm_status_worker *w = &a->each[i];
+        fm_buf_printf(to, "%7u %10ld  %-9s", w->slot, (long)w->pid, w->state);
+        put_age(to, w->since);
+        fm_buf_printf(to, " %11llu %11llu %7llu%s%s\n", (unsigned long long)w->requests,
+                      (unsigned long long)w->connections, (unsigned long long)w->parked, *w->why ? "  " : "", w->why);
+    }
+}
+
 void fm_render_text(struct fm_buf *to, const struct fm_status *s)
 {
     say_health(to, s);
     if (s->about.workers) {
-        fm_buf_printf(to, "\nThese are sums of %u workers: /workers has them one by one.\n", s->about.workers);
+        say_workers(to, &s->about);
         return;
     }
     fm_buf_puts(to, "\nWHERE THEY WAIT\n");

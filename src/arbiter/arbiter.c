@@ -112,6 +112,7 @@ static void on_told(void *ctx, pid_t pid, enum fm_tell what)
     case FM_TELL_CLIENT: fm_supervise_client(&a->supervisor); break;
     case FM_TELL_REQUESTS: fm_roster_mark(&a->roster, pid, FM_WHY_REQUESTS, now); break;
     case FM_TELL_EXHAUSTED: fm_roster_mark(&a->roster, pid, FM_WHY_EXHAUSTED, now); break;
+    case FM_TELL_SHOWS: break; /* of its process: children.c */
     case FM_TELL_GIL: fm_roster_mark(&a->roster, pid, FM_WHY_GIL, now); break;
     }
 }

@@ -3,15 +3,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fermata/util/clock.h"
 #include "fermata/util/err.h"
 #include "fermata/util/log.h"
 
@@ -72,7 +75,10 @@ static void hear(struct fm_child *child) FM_ON_LOOP
     while (child->control_fd >= 0 && (n = recv(child->control_fd, &byte, 1, 0)) > 0) {
         if (byte == FM_TELL_READY)
             read_report(child);
-        c->on_told(c->ctx, child->pid, (enum fm_tell)byte);
+        if (byte == FM_TELL_SHOWS)
+            child->shows = true;
+        else
+            c->on_told(c->ctx, child->pid, (enum fm_tell)byte);
     }
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
         close_control(child); /* it ends, or has closed it */
@@ -85,11 +91,32 @@ static void on_told(evutil_socket_t fd, short what, void *arg)
     hear(arg);
 }
 
+/* Before it is sent something.  False: it has not read what it was sent before, for too long. */
+static bool reads(struct fm_child *child, uint64_t now)
+{
+    int unread = 0;
+    if (ioctl(child->control_fd, SIOCOUTQ, &unread) != 0 || unread == 0)
+        child->said_at = now;
+    return now - child->said_at < FM_CHILDREN_PATIENCE;
+}
+
 void fm_children_ping(struct fm_children *c, pid_t pid)
 {
     struct fm_child *child = find(c, pid);
-    if (child && child->control_fd >= 0)
-        (void)!send(child->control_fd, FM_HANDED_PING, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (!child || child->control_fd < 0)
+        return;
+    reads(child, fm_now());
+    (void)!send(child->control_fd, FM_HANDED_PING, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+int fm_children_give(struct fm_children *c, pid_t pid, int fd, const char *head, size_t len)
+{
+    struct fm_child *child = pid > 0 ? find(c, pid) : NULL;
+    if (!child || child->control_fd < 0)
+        return -EPIPE;
+    if (!child->shows)
+        return FM_EINVAL;
+    return reads(child, fm_now()) ? fm_handed_give_client(child->control_fd, fd, head, len) : FM_EBUSY;
 }
 
 /* ---- starting ---- */
@@ -147,7 +174,7 @@ static void forget(struct fm_child *child) FM_ON_LOOP
     *child = NO_CHILD;
 }
 
-int fm_children_adopt(struct fm_children *c, pid_t pid, unsigned slot, int control_fd, int counters_fd)
+int fm_children_adopt(struct fm_children *c, pid_t pid, unsigned slot, int control_fd, int counters_fd, bool shows)
 {
     struct fm_child *child = find(c, 0);
     struct stat st;
@@ -159,6 +186,7 @@ int fm_children_adopt(struct fm_children *c, pid_t pid, unsigned slot, int contr
     child->slot = slot;
     child->control_fd = control_fd;
     child->counters_fd = counters_fd;
+    child->shows = shows;
     child->of = c;
     clock_gettime(CLOCK_REALTIME, &child->since);
     if (fcntl(counters_fd, F_SETFD, FD_CLOEXEC) != 0 || fstat(counters_fd, &st) != 0)

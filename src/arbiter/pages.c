@@ -5,6 +5,7 @@
 
 #include "fermata/admin/metrics.h"
 #include "fermata/admin/status.h"
+#include "fermata/arbiter/over.h"
 #include "fermata/util/buf.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/usage.h"
@@ -117,9 +118,44 @@ static bool sum_up(void *ctx, struct fm_status *s, bool first) FM_UNCHECKED
     return true;
 }
 
+static void list_worker(const struct fm_pages *p, const struct fm_roster_worker *w, uint64_t now,
+                        struct fm_status_worker *to) FM_ON_LOOP
+{
+    struct fm_counters_sum sum;
+    fm_children_count_one(p->children, w->pid, &sum);
+    int64_t parked = (int64_t)(sum.cell[FM_C_IN_PARKED_FUTURE] + sum.cell[FM_C_IN_PARKED_CLIENT]);
+    int64_t open = (int64_t)sum.cell[FM_C_CONNS];
+    *to = (struct fm_status_worker){.slot = w->slot,
+                                    .pid = w->pid,
+                                    .state = fm_worker_state_name((enum fm_worker_state)w->state),
+                                    .why = fm_worker_reason_name((enum fm_worker_reason)w->why),
+                                    .since = now - w->since,
+                                    .requests = fm_children_requests(p->children, w->pid),
+                                    .connections = open > 0 ? (uint64_t)open : 0,
+                                    .parked = parked > 0 ? (uint64_t)parked : 0};
+}
+
+/* By slot, and of each the one first that its page is of. */
+static unsigned list_workers(const struct fm_pages *p, struct fm_status_worker *to, uint64_t now) FM_ON_LOOP
+{
+    unsigned n = 0;
+    for (unsigned slot = 0; slot < FM_WORKERS_MAX; slot++) {
+        const struct fm_roster_worker *first = fm_over_find(p->roster, slot);
+        if (first)
+            list_worker(p, first, now, &to[n++]);
+        for (size_t i = 0; first && i < PLACES; i++) {
+            const struct fm_roster_worker *w = &p->roster->workers[i];
+            if (w->pid > 0 && w->slot == slot && w != first)
+                list_worker(p, w, now, &to[n++]);
+        }
+    }
+    return n;
+}
+
 static void tell_about(void *ctx, struct fm_status_about *about) FM_UNCHECKED
 {
     const struct fm_pages *p = ctx;
+    static struct fm_status_worker each[PLACES]; /* until it is rendered, in this turn */
     unsigned idle;
     count_threads(ctx, &about->busy, &idle);
     about->threads = about->busy + idle;
@@ -129,6 +165,8 @@ static void tell_about(void *ctx, struct fm_status_about *about) FM_UNCHECKED
     about->up = fm_now() - p->started;
     about->workers = fm_roster_count(p->roster, FM_WORKER_READY);
     about->workers = about->workers ? about->workers : 1; /* none is ready yet */
+    about->each = each;
+    about->neach = list_workers(p, each, fm_now());
 }
 
 /* ---- /workers ---- */
@@ -200,6 +238,16 @@ static void put_workers(void *ctx, struct fm_buf *to) FM_UNCHECKED
     fm_buf_puts(to, "]}\n");
 }
 
+/* ---- pages of workers ---- */
+
+static int hand_over(void *ctx, unsigned slot, int fd, const char *head, size_t len, struct fm_buf *to) FM_UNCHECKED
+{
+    const struct fm_pages *p = ctx;
+    return fm_over_give(p->roster, p->children, slot, fd, head, len, to);
+}
+
+static void put_slots(void *ctx, struct fm_buf *to) { fm_over_slots(((const struct fm_pages *)ctx)->roster, to); }
+
 void fm_pages_source(struct fm_pages *p, struct fm_admin_source *source)
 {
     *source =
@@ -213,5 +261,7 @@ void fm_pages_source(struct fm_pages *p, struct fm_admin_source *source)
                                  .rules = {p->options->admin_hosts, p->options->nadmin_hosts, p->options->admin_status},
                                  .python = p->options->python,
                                  .more_metrics = put_metrics,
-                                 .workers = put_workers};
+                                 .workers = put_workers,
+                                 .hand_over = hand_over,
+                                 .slots = put_slots};
 }

@@ -54,8 +54,8 @@ static void write_children(FILE *f, const struct fm_children *c)
             fprintf(f, "requests %u %" PRIu64 "\n", i, c->ended_requests[i]);
     for (unsigned i = 0; i < COUNT_OF(c->all); i++)
         if (c->all[i].pid > 0)
-            fprintf(f, "child %ld %u %d %d\n", (long)c->all[i].pid, c->all[i].slot, c->all[i].control_fd,
-                    c->all[i].counters_fd);
+            fprintf(f, "child %ld %u %d %d %d\n", (long)c->all[i].pid, c->all[i].slot, c->all[i].control_fd,
+                    c->all[i].counters_fd, c->all[i].shows);
 }
 
 /* A path may have any byte in it, so it is written in hexadecimal digits. */
@@ -158,13 +158,14 @@ static bool read_worker(struct fm_state *s, const char *text)
     return false;
 }
 
+/* A program that knew no more than four of them wrote four, and reads four. */
 static bool read_child(struct fm_state *s, const char *text) FM_ON_LOOP
 {
     long pid;
     unsigned slot;
-    int control_fd, counters_fd;
-    return sscanf(text, "%ld %u %d %d", &pid, &slot, &control_fd, &counters_fd) == 4 && pid > 0 &&
-           fm_children_adopt(s->children, (pid_t)pid, slot, control_fd, counters_fd) == 0;
+    int control_fd, counters_fd, shows = 0;
+    return sscanf(text, "%ld %u %d %d %d", &pid, &slot, &control_fd, &counters_fd, &shows) >= 4 && pid > 0 &&
+           fm_children_adopt(s->children, (pid_t)pid, slot, control_fd, counters_fd, shows) == 0;
 }
 
 /* Where the two programs count different things, counters begin anew, as for a server that was started again. */

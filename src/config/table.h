@@ -143,7 +143,8 @@
     X(0, "no-places", FLAG, no_places, NULL, NULL,                                                                     \
       "do not note at which line of the application parked requests wait")                                             \
     X(0, "metrics-places", FLAG, metrics_places, NULL, NULL,                                                           \
-      "have fermata_parked_requests among the metrics, by the line of the application; without --workers only")        \
+      "have fermata_parked_requests among the metrics, by the line of the application; with --workers among a "        \
+      "worker's")                                                                                                      \
     X('c', "config", TEXT, config, NULL, "FILE",                                                                       \
       "read options from this file: Python with gunicorn's names and hooks, or TOML; python:MODULE is a module "       \
       "[none]")                                                                                                        \

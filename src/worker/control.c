@@ -1,9 +1,13 @@
 /* The worker's end of the control socket; see worker/control.h. */
 #include "fermata/worker/control.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include "fermata/admin/admin.h"
+#include "fermata/net/listener.h"
+#include "fermata/util/err.h"
 #include "fermata/util/fds.h"
 #include "fermata/util/log.h"
 
@@ -14,14 +18,32 @@ static void forget(struct fm_worker *w) FM_ON_LOOP
     w->control_event = NULL;
 }
 
+static void take_client(struct fm_worker *w, int fd, const char *head, size_t len) FM_ON_LOOP
+{
+    int client = fm_listener_number(&w->loop, fd);
+    if (client < 0)
+        fm_error_ratelimited("admin: %s; the connection is closed", fm_strerror(-errno));
+    else if (w->admin)
+        fm_admin_take(w->admin, client, head, len);
+    else
+        close(client);
+}
+
 /* PR_SET_PDEATHSIG tells it as well, where the kernel has that. */
 static void on_said(evutil_socket_t fd, short what, void *arg)
 {
     struct fm_worker *w = arg;
+    char *text = w->loop.scratch;
+    int n, client;
     (void)fd, (void)what;
     fm_assert_on_loop();
-    if (fm_handed_hear(&w->handed))
-        return; /* the turn of the loop is the answer */
+    while ((n = fm_handed_hear(&w->handed, text, FM_SCRATCH, &client)) > 0)
+        if (client >= 0)
+            take_client(w, client, text, (size_t)n);
+        else if (n > 1) /* to one byte the turn of the loop is the answer */
+            fm_error_ratelimited("admin: no descriptor is left for a client; the connection is closed");
+    if (n == 0)
+        return;
     forget(w);
     kill(getpid(), SIGTERM);
 }

@@ -292,12 +292,45 @@ void fm_handed_tell(const struct fm_handed *h, enum fm_tell what)
         (void)!send(h->control_fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-bool fm_handed_hear(const struct fm_handed *h)
+/* ---- clients ---- */
+
+union one {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(int))];
+};
+
+int fm_handed_give_client(int control_fd, int fd, const char *head, size_t len)
 {
-    char byte;
+    union one control = {.bytes = {0}};
+    struct iovec data = {(void *)(uintptr_t)head, len};
+    struct msghdr message = {.msg_iov = &data,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+    *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    ssize_t n = sendmsg(control_fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EMSGSIZE;
+}
+
+int fm_handed_hear(const struct fm_handed *h, char *text, size_t size, int *fd)
+{
+    union one control;
+    struct iovec data = {text, size};
+    struct msghdr message = {.msg_iov = &data,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
     ssize_t n;
+    *fd = -1;
     do
-        n = recv(h->control_fd, &byte, 1, MSG_DONTWAIT);
-    while (n > 0 || (n < 0 && errno == EINTR));
-    return n < 0 && errno == EAGAIN;
+        n = recvmsg(h->control_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n <= 0)
+        return n < 0 && errno == EAGAIN ? 0 : FM_ECLOSED;
+    const struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof *fd))
+        memcpy(fd, CMSG_DATA(c), sizeof *fd);
+    return (int)n;
 }

@@ -12,7 +12,7 @@
 int fm_load_start(const struct fm_options *o, const char *program) FM_UNCHECKED
 {
     struct fm_interp_config config = {o->venv, o->venv_is_active, o->pythonpath, program, o->args, o->nargs};
-    bool shown = o->has_admin && o->workers == 0 && !o->no_places;
+    bool shown = o->has_admin && !o->no_places;
     struct fm_wsgi_config wsgi = {o->threads > 1, o->workers > 1, !o->no_places, shown, o->root_path, _exit};
     if (fm_interp_start(&config) != 0)
         return o->venv ? FM_EXIT_USAGE : FM_EXIT_OTHER;

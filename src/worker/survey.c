@@ -108,6 +108,8 @@ void fm_survey_about(void *worker, struct fm_status_about *about) FM_UNCHECKED
     unsigned idle;
     about->application = w->options->app;
     about->pid = getpid();
+    about->is_worker = w->handed.any;
+    about->slot = w->handed.slot;
     about->draining = atomic_load(&w->service.leaving);
     about->has_places = !w->options->no_places;
     fm_sched_threads(&w->sched, &about->busy, &idle);

@@ -227,6 +227,10 @@ int fm_wiring_admin(struct fm_worker *w) FM_UNCHECKED
         return 0;
     if (o->metrics_places)
         fm_places_watch();
+    if (w->handed.any) {
+        w->admin = fm_admin_portless(&w->loop, FM_T_ADMIN, &source);
+        return 0;
+    }
     w->admin = fm_admin_new(&o->admin, fm_listen_only_ipv6(o, &o->admin), &source);
     int err = w->admin ? fm_admin_start(w->admin, &w->loop, FM_T_ADMIN, FM_T_ACCEPT) : FM_EINVAL;
     if (w->admin && err != 0)

@@ -58,15 +58,18 @@ static bool app_signals;       /* the application has handlers */
 
 static void on_open(struct fm_event *event)
 {
+    struct fm_worker *w = FM_LIST_ENTRY(event, struct fm_worker, open);
     fm_assert_on_loop();
-    if (fm_conns_start(&FM_LIST_ENTRY(event, struct fm_worker, open)->conns) != 0)
+    if (fm_conns_start(&w->conns) != 0)
         fm_die("cannot watch a listening socket");
-    fm_control_start(FM_LIST_ENTRY(event, struct fm_worker, open));
-    fm_handed_say_ready(&FM_LIST_ENTRY(event, struct fm_worker, open)->handed);
-    if (atomic_load(&FM_LIST_ENTRY(event, struct fm_worker, open)->service.leaving))
+    fm_control_start(w);
+    if (w->admin)
+        fm_handed_tell(&w->handed, FM_TELL_SHOWS);
+    fm_handed_say_ready(&w->handed);
+    if (atomic_load(&w->service.leaving))
         return; /* told to end meanwhile */
     fm_notify("READY=1\nSTATUS=Ready");
-    fm_worker_timeout_watchdog(&FM_LIST_ENTRY(event, struct fm_worker, open)->watchdog);
+    fm_worker_timeout_watchdog(&w->watchdog);
 }
 
 void fm_worker_timeout_watchdog(struct fm_timer *t)
@@ -128,10 +131,12 @@ static void say_what_is_for_workers(const struct fm_options *o)
 static int open_sockets(struct fm_worker *w)
 {
     int err;
-    if (w->handed.any) { /* the admin port is the arbiter's */
+    if (w->handed.any) { /* the admin port is the arbiter's, who hands its clients over */
         err = fm_handed_use_counters(&w->handed);
         if (err != 0)
             fm_log(FM_LOG_CRITICAL, "cannot share counters with the arbiter: %s", fm_strerror(err));
+        if (err == 0)
+            err = fm_wiring_admin(w);
         return err == 0 ? fm_listen_adopt(&w->conns, w->options, w->handed.listeners, w->handed.nlisteners) : err;
     }
     say_what_is_for_workers(w->options);

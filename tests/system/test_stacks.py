@@ -301,15 +301,6 @@ def test_beyond_this_machine(launch, options, status):
         assert c.request("POST", "/stacks", ASKS).status == status
 
 
-def test_with_workers(launch):
-    """An arbiter has none, and says what to do."""
-    server = launch("basic", "--workers", "1", admin=True)
-    answer = ask(server)
-    assert answer.status == 404 and "/workers has the processes that do" in answer.text
-    done = run("stacks", "--pid", str(server.pid))
-    assert (done.returncode, done.stdout) == (1, "") and ": 404: the arbiter runs no application" in done.stderr
-
-
 def test_no_query_and_no_variables(launch):
     """Paths are cut or left out as in the other pages; queries and variables are in none."""
     server = launch("basic", "--status-paths", "none", admin=True)

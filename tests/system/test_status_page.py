@@ -13,6 +13,7 @@ import zlib
 import pytest
 from harness.client import build
 from harness.limits import LONG, timeout
+from harness.workers import wait_ready
 
 CHROMIUM = shutil.which("chromium")
 
@@ -61,7 +62,12 @@ def browser(launch, tmp_path):
     """A browser at the page of a server in which a few requests wait."""
     server = launch("places", "--threads", "2", "--keep-alive", "60", admin=True)
     address = "http://{}:{}/".format(*server.admin_address())
-    targets = ["/deep/<script>document.title='taken'</script>", "/deep/%1b[31m&quot;'", *["/wide?n=1"] * 3, "/shape/closing"]
+    targets = [
+        "/deep/<script>document.title='taken'</script>",
+        "/deep/%1b[31m&quot;'",
+        *["/wide?n=1"] * 3,
+        "/shape/closing",
+    ]
     with contextlib.ExitStack() as stack:
         for target in targets:
             c = stack.enter_context(server.connect(timeout=LONG))
@@ -76,6 +82,19 @@ def test_it_is_live(browser):
     text = browser.dom("--virtual-time-budget=5000")
     assert '<p id="live">live</p>' in text
     assert "places.py" in text and "wide" in text
+
+
+def test_of_a_worker(launch, tmp_path):
+    """?worker=N stays in what the script asks for; the page of all links to each."""
+    server = launch("places", "--workers", "2", admin=True)
+    wait_ready(server, 2)
+    address = "http://{}:{}/".format(*server.admin_address())
+    text = Browser(tmp_path, f"{address}?worker=1").dom("--virtual-time-budget=5000")
+    assert '<p id="live">live</p>' in text and "worker 1: " in text and "worker 0" not in text
+    assert '<a href="/">all workers</a>' in text
+    text = Browser(tmp_path, address).dom("--virtual-time-budget=5000")
+    assert '<p id="live">live</p>' in text
+    assert re.findall(r'<a href="/\?worker=(\d)">worker \1</a>', text) == ["0", "1"]
 
 
 def test_without_script(browser):

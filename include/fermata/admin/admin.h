@@ -4,6 +4,7 @@
 #define FERMATA_ADMIN_ADMIN_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "fermata/admin/source.h"
 #include "fermata/net/addr.h"
@@ -17,6 +18,14 @@ struct fm_admin *fm_admin_new(const struct fm_addr *addr, bool only_ipv6, const 
 
 /* Takes over a socket that listens already.  NULL after a message in the log. */
 struct fm_admin *fm_admin_adopt(int fd, const struct fm_admin_source *source);
+
+/* One without a socket: its clients are those alone that fm_admin_take brings, and each is closed with its answer.
+ * idle_kind as below. */
+struct fm_admin *fm_admin_portless(struct fm_loop *loop, unsigned idle_kind, const struct fm_admin_source *source);
+
+/* A client that another process has accepted and handed over, with the head of its request, which that has read.  The
+ * descriptor is taken over, whatever becomes of it.  Of a few dozens the oldest gives way. */
+void fm_admin_take(struct fm_admin *a, int fd, const char *head, size_t len) FM_ON_LOOP;
 
 /* Its listening socket; lives as long as the admin port. */
 const struct fm_listener *fm_admin_listener(const struct fm_admin *a);

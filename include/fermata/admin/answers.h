@@ -15,7 +15,8 @@ struct fm_request;
 
 struct fm_admin_answers {
     struct fm_admin_source source;
-    bool is_local; /* only processes of this machine can connect */
+    bool is_local;   /* only processes of this machine can connect */
+    bool is_checked; /* who hands its clients over has looked who may see what */
     struct fm_metrics_shown shown;
     uint64_t rate_at, answered; /* when requests were counted last, and how many there were */
     double last_rate;
@@ -31,6 +32,8 @@ struct fm_admin_answer {
 
 struct fm_admin_asked { /* what of the requests in the server is to be shown */
     bool app_metrics;   /* none of it, but the application's metrics */
+    bool hand_over;     /* nothing of ours: the worker in this slot is asked */
+    unsigned slot;
     uint8_t page;
     struct fm_status_query query;
 };
@@ -48,9 +51,13 @@ void fm_admin_answer_no_stacks(struct fm_admin_answer *answer, int err);
 #define FM_APP_METRICS_WAIT FM_SEC
 
 /* True with *answer; false with *asked: first the requests are to be looked at, or the application is to be asked for
- * its metrics. */
+ * its metrics, or another process is to answer. */
 bool fm_admin_answer(struct fm_admin_answers *a, const struct fm_request *r, struct fm_admin_answer *answer,
                      struct fm_admin_asked *asked);
+
+/* Hands the client on fd over to the worker that it asks for.  True: it is that one's.  Else *answer says why not. */
+bool fm_admin_hand_over(struct fm_admin_answers *a, const struct fm_admin_asked *asked, const struct fm_request *r,
+                        int fd, struct fm_admin_answer *answer);
 
 /* When all have been seen; s may be NULL: there is no memory. */
 void fm_admin_answer_status(struct fm_admin_answers *a, uint8_t page, struct fm_status *s,

@@ -15,6 +15,8 @@ struct fm_status;
 struct fm_status_about;
 struct fm_stacks;
 
+#define FM_ADMIN_HEAD 16384 /* bytes of a head that is handed over, at most */
+
 struct fm_admin_source { /* what the page asks the server; any thread, never blocking */
     bool (*ready)(void *ctx);
     void (*threads)(void *ctx, unsigned *busy, unsigned *idle);
@@ -40,6 +42,10 @@ struct fm_admin_source { /* what the page asks the server; any thread, never blo
     struct fm_inquiry *futures;     /* with walk: what requests wait for (wsgi/inquiries.h) */
     unsigned metrics_kind, futures_kind;
     void (*workers)(void *ctx, struct fm_buf *to); /* /workers, as JSON; else there is no such page */
+    /* With workers: hands a client over, with the head of its request, to the worker that is asked for.  0: it is that
+     * worker's; the caller closes its own descriptor.  Or the status of an answer, with a sentence for its body. */
+    int (*hand_over)(void *ctx, unsigned slot, int fd, const char *head, size_t len, struct fm_buf *to);
+    void (*slots)(void *ctx, struct fm_buf *to); /* with it: "0, 1, 2", the workers that there are */
 };
 
 #endif

@@ -63,14 +63,27 @@ struct fm_status_query { /* which requests are wanted */
     unsigned limit;      /* FM_STATUS_MOST at most; 0: none */
 };
 
+struct fm_status_worker { /* one of those that these are sums of */
+    unsigned slot;
+    pid_t pid;
+    const char *state, *why; /* what it does; why it is to end, or "" */
+    uint64_t since;          /* that it does, in ns */
+    uint64_t requests;       /* answered */
+    uint64_t connections, parked;
+};
+
 struct fm_status_about { /* what is asked for at the end; texts live as long as the admin port */
     const char *application, *python;
     pid_t pid;
     bool ready, draining, has_places;
     unsigned threads, busy;
     unsigned workers; /* that these are sums of: then there are no groups and no requests; 0: it is one process */
-    uint64_t up;      /* ns */
-    double rate;      /* requests answered a second, lately; below 0: not known yet */
+    const struct fm_status_worker *each; /* all of them, by slot, also those that are not ready */
+    unsigned neach;
+    bool is_worker; /* one of several, this one: */
+    unsigned slot;
+    uint64_t up;                          /* ns */
+    double rate;                          /* requests answered a second, lately; below 0: not known yet */
     const struct fm_status_request *slow; /* lately, the slowest first; age is how long it took */
     unsigned nslow;
 };

@@ -21,6 +21,8 @@ struct fm_child { /* a process that runs */
     int pending;              /* a signal that it gets as soon as it is there */
     int control_fd;           /* this end of the control socket; -1: it has closed its own */
     struct event *control_event;
+    uint64_t said_at;             /* fm_now, when something was sent to it and it had read all before */
+    bool shows;                   /* it takes clients of the admin port */
     struct fm_counters *counters; /* mapped, or NULL: another version of this program counts there */
     int counters_fd;              /* for who maps them next */
     size_t size;                  /* of it */
@@ -58,9 +60,10 @@ void fm_children_init(struct fm_children *c, unsigned threads);
  * way is there; -1 after a message in the log. */
 pid_t fm_children_start(struct fm_children *c, unsigned slot) FM_ON_LOOP;
 
-/* A worker that another program has started in this process; control_fd is -1 if it has closed its own.  0 or a negated
- * errno; the descriptors are taken over in either case. */
-int fm_children_adopt(struct fm_children *c, pid_t pid, unsigned slot, int control_fd, int counters_fd) FM_ON_LOOP;
+/* A worker that another program has started in this process; control_fd is -1 if it has closed its own.  shows: it
+ * takes clients of the admin port.  0 or a negated errno; the descriptors are taken over in either case. */
+int fm_children_adopt(struct fm_children *c, pid_t pid, unsigned slot, int control_fd, int counters_fd,
+                      bool shows) FM_ON_LOOP;
 
 /* Workers that a zygote has not forked yet: what is there could not be handed over. */
 bool fm_children_expects(const struct fm_children *c);
@@ -105,5 +108,13 @@ void fm_children_count_slot(struct fm_children *c, unsigned slot, struct fm_slot
 
 /* Has the loop of a worker turn. */
 void fm_children_ping(struct fm_children *c, pid_t pid) FM_ON_LOOP;
+
+/* So long a worker may leave unread what it was sent; then it is given no client. */
+#define FM_CHILDREN_PATIENCE FM_SEC
+
+/* Gives a worker a client of the admin port, whose descriptor stays the caller's, too.  0, or FM_EINVAL: it takes none,
+ * as it was started by another version of this program, or without an admin port; FM_EBUSY: it does not read what it is
+ * sent; or a negated errno: -EAGAIN, as much waits for it as may.  Never waits. */
+int fm_children_give(struct fm_children *c, pid_t pid, int fd, const char *head, size_t len) FM_ON_LOOP;
 
 #endif

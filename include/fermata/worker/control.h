@@ -1,6 +1,6 @@
 /* The worker's end of the control socket (worker/handed.h): what the arbiter says wakes the loop, and that is all it is
- * to do; and when the arbiter is gone, the worker is told to end.  A worker that nothing watches has none, and each of
- * these does nothing. */
+ * to do, but that a client of the admin port may come along, which is answered here; and when the arbiter is gone, the
+ * worker is told to end.  A worker that nothing watches has none, and each of these does nothing. */
 #ifndef FERMATA_WORKER_CONTROL_H
 #define FERMATA_WORKER_CONTROL_H
 

@@ -38,7 +38,8 @@ bool fm_handed_take(struct fm_handed *h);
 
 /* X(ID, 'byte'): what a worker says on it. */
 #define FM_TELLS(X)                                                                                                    \
-    X(READY, 'R')     /* it serves; once, and first */                                                                 \
+    X(SHOWS, 'A')     /* it shows its status to clients that it is given; once, before READY */                        \
+    X(READY, 'R')     /* it serves; once, and before the others */                                                     \
     X(CLIENT, 'C')    /* it has a client, and had none; not again within FM_HANDED_PAUSE of --timeout */               \
     X(REQUESTS, 'N')  /* it has served its number of requests */                                                       \
     X(EXHAUSTED, 'X') /* all its threads are in one step each for --timeout, and requests wait */                      \
@@ -53,7 +54,8 @@ enum fm_tell {
 /* How long a client is not told of after another one was, and between two looks of an arbiter: a part of --timeout. */
 #define FM_HANDED_PAUSE(timeout) ((timeout) / 4)
 
-/* What the arbiter says: the loop is to turn, which its counter shows (FM_C_TURNS). */
+/* What the arbiter says: the loop is to turn, which its counter shows (FM_C_TURNS).  And to a worker that has said
+ * SHOWS: a client of the admin port, as a descriptor with the head of its request. */
 #define FM_HANDED_PING "?"
 
 #define FM_HANDED_TEXT (64 + 8 * FM_MAX_LISTENERS)
@@ -94,7 +96,12 @@ void fm_handed_say_ready(struct fm_handed *h);
 /* Tells the arbiter, if there is one and the socket is still that.  Never waits.  On the loop. */
 void fm_handed_tell(const struct fm_handed *h, enum fm_tell what);
 
-/* Reads what the arbiter has said.  False: it is gone. */
-bool fm_handed_hear(const struct fm_handed *h);
+/* Gives a worker a client, whose descriptor stays the sender's, too.  control_fd is the arbiter's end.  0 or a negated
+ * errno: -EAGAIN, as much waits for it already as may; it never waits. */
+int fm_handed_give_client(int control_fd, int fd, const char *head, size_t len);
+
+/* Reads one thing that the arbiter has said.  Its length, in text[size], with *fd the client that is given, or -1; 0:
+ * there is no more; FM_ECLOSED: the arbiter is gone. */
+int fm_handed_hear(const struct fm_handed *h, char *text, size_t size, int *fd);
 
 #endif

@@ -8,7 +8,7 @@
 /* Makes loop, scheduler, service and connections, before any thread starts.  0, or a negated errno after a message. */
 int fm_wiring_make(struct fm_worker *w);
 
-/* Where --admin-bind asks for it.  0, or a negative number after a message. */
+/* Where --admin-bind asks for it, a worker's without a socket.  0, or a negative number after a message. */
 int fm_wiring_admin(struct fm_worker *w);
 
 /* The body of pool thread number `index` (fm_interp_spawn). */

@@ -14,6 +14,7 @@
 #include "../net/loopback.h"
 #include "fermata/admin/admin.h"
 #include "fermata/net/listener.h"
+#include "fermata/util/buf.h"
 #include "fermata/util/log.h"
 
 enum { IDLE, RETRY, LIMIT = 256 };
@@ -39,7 +40,7 @@ static void count_threads(void *ctx, unsigned *busy, unsigned *idle)
     *idle = 10 - *busy;
 }
 
-static const struct fm_admin_source source = {.ready = ready, .threads = count_threads, .ctx = &lt};
+static struct fm_admin_source source = {.ready = ready, .threads = count_threads, .ctx = &lt};
 
 static struct fm_addr parsed(const char *text)
 {
@@ -743,6 +744,172 @@ static void test_pause(void **state)
         hang_up(all[i]);
 }
 
+/* ---- clients that another process has accepted ---- */
+
+static struct fm_admin *portless;
+static const char *head;
+static int handed_over;
+
+static void make_portless(struct fm_admin *which) FM_UNCHECKED
+{
+    (void)which;
+    portless = fm_admin_portless(&lt.loop, IDLE, &source);
+}
+
+static void take(struct fm_admin *which) FM_UNCHECKED
+{
+    (void)which;
+    fm_admin_take(portless, handed_over, head, strlen(head));
+}
+
+static void end_portless(struct fm_admin *which) FM_UNCHECKED
+{
+    (void)which;
+    fm_admin_free(portless);
+}
+
+/* A client of which another process has read this. */
+static void hand(struct client *k, const char *text)
+{
+    int ends[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    assert_int_equal(fcntl(ends[1], F_SETFL, O_NONBLOCK), 0);
+    k->fd = ends[0];
+    k->len = 0;
+    set_patience(k->fd);
+    handed_over = ends[1];
+    head = text;
+    between_turns(take);
+}
+
+static void test_handed(void **state)
+{
+    (void)state;
+    static const char *const said[] = {GET("/healthz"), GET("/healthz") GET("/readyz"), "GET /heal"};
+    between_turns(make_portless);
+    for (unsigned i = 0; i < 3; i++) {
+        hand(&c, said[i]);
+        if (i == 2)
+            say(&c, "thz" HOST "\r\n" GET("/readyz"));
+        read_answer(&c, false);
+        assert_int_equal(a.status, 200);
+        assert_string_equal(a.body, "ok\n");
+        assert_true(has_line("Connection: close"));
+        assert_true(at_end(&c)); /* just the first one is answered */
+        hang_up(&c);
+    }
+    hand(&c, HEAD("/metrics"));
+    read_answer(&c, true);
+    assert_int_equal(a.status, 200);
+    assert_true(at_end(&c));
+    hang_up(&c);
+    hand(&c, "nonsense\r\n\r\n");
+    read_answer(&c, false);
+    assert_int_equal(a.status, 400);
+    assert_true(at_end(&c));
+    hang_up(&c);
+    between_turns(end_portless);
+}
+
+/* So many at once; for one more the oldest goes. */
+static void test_handed_limit(void **state)
+{
+    enum { MOST = 64 };
+    static struct client many[MOST + 1];
+    (void)state;
+    between_turns(make_portless);
+    for (int i = 0; i <= MOST; i++)
+        hand(&many[i], "GET /heal");
+    assert_true(at_end(&many[0]));
+    for (int i = 1; i <= MOST; i++) {
+        say(&many[i], "thz" HOST "\r\n");
+        read_answer(&many[i], false);
+        assert_int_equal(a.status, 200);
+        hang_up(&many[i]);
+    }
+    hang_up(&many[0]);
+    hand(&c, "GET /heal"); /* and it is closed with the port */
+    between_turns(end_portless);
+    assert_true(at_end(&c));
+    hang_up(&c);
+}
+
+/* ---- clients for another process ---- */
+
+static int kept = -1; /* what it has been given */
+static char kept_head[200];
+
+static int hand_over(void *ctx, unsigned slot, int fd, const char *text, size_t len, struct fm_buf *to)
+{
+    CHECK(ctx == &lt);
+    if (slot != 1) {
+        fm_buf_printf(to, "none %u\n", slot);
+        return slot == 2 ? 503 : 404;
+    }
+    snprintf(kept_head, sizeof kept_head, "%.*s", (int)len, text);
+    kept = dup(fd);
+    return 0;
+}
+
+static void put_slots(void *ctx, struct fm_buf *to)
+{
+    CHECK(ctx == &lt);
+    fm_buf_puts(to, "1");
+}
+
+static int start_with_workers(void **state)
+{
+    source.hand_over = hand_over;
+    source.slots = put_slots;
+    return start(state);
+}
+
+static int finish_with_workers(void **state)
+{
+    int err = finish(state);
+    source.hand_over = NULL;
+    source.slots = NULL;
+    return err;
+}
+
+static void test_handed_over(void **state)
+{
+    static const char request[] = GET("/metrics?x&worker=1"),
+                      answer[] = "HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 0\r\n\r\n";
+    (void)state;
+    dial(&c);
+    ask(GET("/metrics/app"));
+    assert_int_equal(a.status, 400);
+    assert_string_equal(a.body, "each worker has its own: ?worker=N says which (1)\n");
+    ask(GET("/metrics/app?worker=3"));
+    assert_int_equal(a.status, 404);
+    assert_string_equal(a.body, "none 3\n");
+    ask(GET("/metrics?worker=2"));
+    assert_int_equal(a.status, 503);
+    assert_true(has_line("Connection: keep-alive"));
+    ask(GET("/metrics?worker=x"));
+    assert_int_equal(a.status, 400);
+    ask("POST /metrics?worker=1" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+    assert_int_equal(a.status, 400);
+    ask(GET("/metrics"));
+    assert_int_equal(a.status, 200);
+    ask(GET("/healthz?worker=1")); /* it is the one's who is asked */
+    assert_int_equal(a.status, 200);
+    assert_int_equal(kept, -1);
+
+    say(&c, request);
+    WAIT_FOR((between_turns(look), kept >= 0));
+    assert_string_equal(kept_head, request);
+    assert_true(nothing_more(&c));
+    assert_int_equal(write(kept, answer, sizeof answer - 1), sizeof answer - 1);
+    read_answer(&c, false);
+    assert_int_equal(a.status, 200);
+    close(kept);
+    kept = -1;
+    assert_true(at_end(&c)); /* it was open nowhere else */
+    hang_up(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -763,6 +930,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_never_reads_at_all, start_unix_impatient, finish),
         cmocka_unit_test_setup_teardown(test_idle_timeout, start_impatient, finish),
         cmocka_unit_test_setup_teardown(test_connection_limit, start, finish),
+        cmocka_unit_test_setup_teardown(test_handed, start, finish),
+        cmocka_unit_test_setup_teardown(test_handed_limit, start, finish),
+        cmocka_unit_test_setup_teardown(test_handed_over, start_with_workers, finish_with_workers),
         cmocka_unit_test_setup_teardown(test_url, start, finish),
         cmocka_unit_test_setup_teardown(test_busy_address, start, finish),
         cmocka_unit_test_setup_teardown(test_end, start, finish),

@@ -25,12 +25,13 @@ static struct arbiter {
 
 static int adopted;
 
-int fm_children_adopt(struct fm_children *c, pid_t pid, unsigned slot, int control_fd, int counters_fd)
+int fm_children_adopt(struct fm_children *c, pid_t pid, unsigned slot, int control_fd, int counters_fd, bool shows)
 {
     c->all[adopted].pid = pid;
     c->all[adopted].slot = slot;
     c->all[adopted].control_fd = control_fd;
     c->all[adopted].counters_fd = counters_fd;
+    c->all[adopted].shows = shows;
     adopted++;
     return pid == 666 ? -EBADF : 0;
 }
@@ -85,6 +86,7 @@ static void fill(void)
     before.children.all[2].pid = 101;
     before.children.all[2].slot = 1;
     before.children.all[2].control_fd = -1;
+    before.children.all[2].shows = true;
     before.children.all[2].counters_fd = dup(0);
     before.children.ended.cell[FM_C_TURNS] = UINT64_MAX / 2;
     before.children.ended_requests[1] = 77;
@@ -186,6 +188,11 @@ static void test_what_is_not_known(void **state)
     assert_int_equal(read_text(ALL "a later one's line 1 2 3\nreplaced 200 1\n\n" SOCKET), 0);
     assert_int_equal(read_text(ALL "counters 1 2 3\n" SOCKET), 0); /* it counts other things: they begin anew */
     assert_false(after.children.same_counters);
+    assert_int_equal(read_text(ALL "child 7 0 5 6\n" SOCKET), 0); /* of one whose workers showed nothing */
+    assert_int_equal(after.children.all[0].pid, 7);
+    assert_false(after.children.all[0].shows);
+    assert_int_equal(read_text(ALL "child 7 0 5 6 1 9\n" SOCKET), 0);
+    assert_true(after.children.all[0].shows);
 }
 
 static void test_what_cannot_be_read(void **state)
