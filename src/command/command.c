@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fermata/command/ask.h"
+#include "fermata/command/collect.h"
 #include "fermata/command/show.h"
 #include "fermata/command/target.h"
 #include "fermata/command/top.h"
@@ -21,6 +21,7 @@ struct given {
     enum fm_command command;
     const char *address; /* or NULL */
     long pid;            /* or 0 */
+    int worker;          /* or -1 */
     bool json, help;
 };
 
@@ -43,10 +44,11 @@ static int help(const struct given *g)
     printf(
         "usage: fermata %s %s\n\nShows %s.\n\n"
         "ADDRESS is that of --admin-bind: HOST:PORT, http://HOST:PORT or unix:PATH.  --pid N is the process of the\n"
-        "server, or its arbiter.  Without either it is the only server with an admin port that this user runs here.\n",
+        "server, or its arbiter.  Without either it is the only server with an admin port that this user runs here.\n"
+        "Of a server with workers each is shown, or with --worker N that in slot N.\n",
         word, fm_commands[g->command].arguments, fm_commands[g->command].help);
     if (g->command == FM_COMMAND_STATUS)
-        puts("With --json it is /status.json, else /status.txt.");
+        puts("With --json it is /status.json, of several workers an object of these by slot; else /status.txt.");
     printf("\nA module that is called %s is served by fermata %s:CALLABLE, or fermata -- %s.\n", word, word, word);
     return fflush(stdout) == 0 ? 0 : EXIT_ANSWER;
 }
@@ -75,6 +77,14 @@ static bool take_pid(struct given *g, const char *text)
            complain(g, "--pid", "it takes the number of a process");
 }
 
+static bool take_worker(struct given *g, const char *text)
+{
+    char *end;
+    long n = text && *text >= '0' && *text <= '9' ? strtol(text, &end, 10) : -1;
+    g->worker = n >= 0 && n <= 65535 && *end == '\0' ? (int)n : -1;
+    return g->worker >= 0 || complain(g, "--worker", "it takes the number of a worker, its slot");
+}
+
 static bool take(struct given *g, int argc, char *const *argv)
 {
     for (int i = 2; i < argc; i++) {
@@ -88,6 +98,12 @@ static bool take(struct given *g, int argc, char *const *argv)
                 return false;
         } else if (strncmp(word, "--pid=", 6) == 0) {
             if (!take_pid(g, word + 6))
+                return false;
+        } else if (strcmp(word, "--worker") == 0) {
+            if (!take_worker(g, i + 1 < argc ? argv[++i] : NULL))
+                return false;
+        } else if (strncmp(word, "--worker=", 9) == 0) {
+            if (!take_worker(g, word + 9))
                 return false;
         } else if (*word == '-')
             return complain(g, word, "there is no such option");
@@ -135,28 +151,21 @@ static int print(const struct fm_buf *text)
     return problem ? EXIT_ANSWER : 0;
 }
 
-static int ask(const struct fm_target *t, const char *method, const char *path)
+static int ask(const struct fm_target *t, const struct fm_wanted *wanted)
 {
     char why[FM_SENTENCE];
-    struct fm_told told;
-    int code = EXIT_ANSWER;
-    if (!fm_ask(t, method, path, &told, why)) {
+    struct fm_buf text = FM_BUF_INIT;
+    bool good = fm_collect(t, wanted, &text, why);
+    int code = good || fm_buf_size(&text) > 0 ? print(&text) : EXIT_ANSWER;
+    if (!good)
         fm_show_complaint(why);
-    } else if (told.status == 200) {
-        code = print(&told.body);
-    } else {
-        snprintf(why, sizeof why, "%.500s: %d: %.*s", t->text, told.status,
-                 (int)(fm_buf_size(&told.body) < 400 ? fm_buf_size(&told.body) : 400),
-                 fm_buf_size(&told.body) ? fm_buf_head(&told.body) : "");
-        fm_show_complaint(why);
-    }
-    fm_buf_fini(&told.body);
-    return code;
+    fm_buf_fini(&text);
+    return good ? code : EXIT_ANSWER;
 }
 
 int fm_command_run(int argc, char *const *argv)
 {
-    struct given g = {.command = find(argc, argv)};
+    struct given g = {.command = find(argc, argv), .worker = -1};
     struct fm_target target;
     signal(SIGINT, SIG_DFL);
     signal(SIGPIPE, SIG_DFL);
@@ -167,9 +176,8 @@ int fm_command_run(int argc, char *const *argv)
     int code = find_target(&g, &target);
     if (code != 0)
         return code;
-    switch (g.command) {
-    case FM_COMMAND_TOP: return fm_top(&target);
-    case FM_COMMAND_STACKS: return ask(&target, "POST", "/stacks");
-    default: return ask(&target, "GET", g.json ? "/status.json" : "/status.txt");
-    }
+    struct fm_wanted wanted = {"GET", g.json ? "/status.json" : "/status.txt", true, g.json, g.worker};
+    if (g.command == FM_COMMAND_STACKS)
+        wanted = (struct fm_wanted){"POST", "/stacks", false, false, g.worker};
+    return g.command == FM_COMMAND_TOP ? fm_top(&target, &wanted) : ask(&target, &wanted);
 }

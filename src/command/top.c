@@ -16,7 +16,6 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "fermata/command/ask.h"
 #include "fermata/command/show.h"
 #include "fermata/util/clock.h"
 #include "fermata/util/err.h"
@@ -32,6 +31,7 @@
 
 struct top {
     const struct fm_target *target;
+    const struct fm_wanted *wanted;
     bool screen, keys; /* standard output is a terminal; and standard input, too */
     int signals;       /* a descriptor */
     struct termios before;
@@ -88,22 +88,18 @@ static void draw(const struct fm_buf *text)
 
 /* ---- the server ---- */
 
-/* False if there is no good answer; text is what is to be shown, in either case. */
+/* False if there is no good answer at all; text is what is to be shown, in either case. */
 static bool look(struct top *top)
 {
     char why[FM_SENTENCE];
-    struct fm_told told;
-    bool answered = fm_ask(top->target, "GET", "/status.txt", &told, why);
+    struct fm_buf text = FM_BUF_INIT;
+    bool good = fm_collect(top->target, top->wanted, &text, why), any = good || fm_buf_size(&text) > 0;
     fm_buf_fini(&top->text);
-    if (!answered) {
-        fm_buf_fini(&told.body);
-        told.body = (struct fm_buf)FM_BUF_INIT;
-        fm_buf_puts(&told.body, why);
-        fm_buf_puts(&told.body, "\n");
-    }
-    top->text = fm_show_safe(&told.body);
-    fm_buf_fini(&told.body);
-    return answered && told.status == 200;
+    if (!any)
+        fm_buf_printf(&text, "%s\n", why);
+    top->text = fm_show_safe(&text);
+    fm_buf_fini(&text);
+    return any;
 }
 
 static bool show(struct top *top)
@@ -155,10 +151,10 @@ static bool wait_until(struct top *top, uint64_t until)
     return true;
 }
 
-int fm_top(const struct fm_target *t)
+int fm_top(const struct fm_target *t, const struct fm_wanted *wanted)
 {
     static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGTSTP};
-    struct top top = {.target = t, .text = FM_BUF_INIT, .screen = isatty(STDOUT_FILENO)};
+    struct top top = {.target = t, .wanted = wanted, .text = FM_BUF_INIT, .screen = isatty(STDOUT_FILENO)};
     sigset_t set, before;
     if (!look(&top)) {
         fm_buf_append(&top.text, "", 1);

@@ -19,7 +19,7 @@ static void put_commands(FILE *to)
 {
     fputs("\ncommands, where the first argument is one (fermata COMMAND --help says more):\n", to);
     for (size_t i = 0; i < FM_COMMAND_COUNT; i++)
-        fprintf(to, "  %-8s %-32s %s\n", fm_commands[i].word, fm_commands[i].arguments, fm_commands[i].help);
+        fprintf(to, "  %-8s %-42s %s\n", fm_commands[i].word, fm_commands[i].arguments, fm_commands[i].help);
 }
 
 void fm_options_help(FILE *to)
@@ -105,15 +105,16 @@ static const struct {
 
 static void put_man_commands(FILE *to)
 {
-    fputs(
-        ".SH COMMANDS\nWhere the first argument is one of these words, as it stands, a server that runs is asked, by "
-        "its\n"
-        "admin port (\\-\\-admin\\-bind), and none is started.  A module that is called so is served by\n"
-        "\\fBfermata\\fP \\fImodule\\fP:\\fIcallable\\fP, or behind \\-\\-.  ADDRESS is HOST:PORT, http://HOST:PORT "
-        "or\n"
-        "unix:PATH; without it and \\-\\-pid it is the only server that this user runs.  Exit status 1: there was no\n"
-        "answer, or no good one.\n",
-        to);
+    fputs(".SH COMMANDS\nWhere the first argument is one of these words, as it stands, a server that runs is asked, by "
+          "its\n"
+          "admin port (\\-\\-admin\\-bind), and none is started.  A module that is called so is served by\n"
+          "\\fBfermata\\fP \\fImodule\\fP:\\fIcallable\\fP, or behind \\-\\-.  ADDRESS is HOST:PORT, http://HOST:PORT "
+          "or\n"
+          "unix:PATH; without it and \\-\\-pid it is the only server that this user runs.  Of a server with workers "
+          "each is\n"
+          "shown, or the one in slot N by \\-\\-worker N.  Exit status 1: there was no\n"
+          "answer, or no good one.\n",
+          to);
     for (size_t i = 0; i < FM_COMMAND_COUNT; i++) {
         fprintf(to, ".TP\n.B fermata %s \\fR", fm_commands[i].word);
         put_man(to, fm_commands[i].arguments);

@@ -23,6 +23,7 @@ import jsonschema
 import pytest
 from harness.limits import APPS, LONG, PROMPT, ROOT, SLOW, eventually, fermata, timeout
 from harness.server import environment, run
+from harness.workers import wait_ready, workers_of
 
 SCHEMA = json.loads((ROOT / "spec/status.schema.json").read_text())
 
@@ -77,6 +78,9 @@ def test_unix_socket(launch, tmp_path, workers):
     for named, bound in ((str(tmp_path / "a"), str(tmp_path / "a")), (str(tmp_path / "b"), "b")):
         server = launch("places", "--pythonpath", str(APPS), "--admin-bind", f"unix:{bound}", *workers, cwd=tmp_path)
         eventually(lambda: "Admin at: " in server.log_now(), "the admin port is open", within=LONG)
+        eventually(
+            lambda: run("status", f"unix:{named}").returncode == 0, "its worker is ready, if it has one", within=LONG
+        )
         for way in ([f"unix:{named}"], ["--pid", str(server.pid)]):
             done = run("status", *way)
             assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("places  fermata"), way
@@ -114,18 +118,82 @@ def test_names_that_are_refused(server):
 
 
 def test_with_workers(launch):
-    """An arbiter answers for its workers; of a worker it is said whose it is."""
-    server = launch("places", "--workers", "1", admin=True)
-    (worker,) = eventually(
-        lambda: json.loads(server.admin.get("/workers").text)["workers"], "there is a worker", within=LONG
+    """Each is shown below a line of its own, or the one that is asked for; of a worker it is said whose it is."""
+    server = launch("places", "--workers", "2", "--threads", "2", admin=True)
+    wait_ready(server, 2)
+    worker = workers_of(server)[0]
+    with server.begin("/deep/here", timeout=LONG):
+        server.admin.wait_in_flight("parked_future", 1, within=LONG)
+        done = run("status", "--pid", str(server.pid))
+        assert (done.returncode, done.stderr) == (0, "")
+        sums, *each = re.split(r"^==== worker (\d), ready ====\n\n", done.stdout, flags=re.M)
+        assert sums.startswith("places  fermata ") and "These are sums of 2 workers" in sums
+        assert each[::2] == ["0", "1"] and [f"worker {n}, up" in text for n, text in enumerate(each[1::2])] == [
+            True,
+            True,
+        ]
+        assert sorted("GET /deep/here" in text for text in each[1::2]) == [False, True]
+
+        done = run("status", "--json", "--pid", str(server.pid))
+        assert (done.returncode, done.stderr) == (0, "")
+        told = json.loads(done.stdout)
+        assert set(told) == {"0", "1"}
+        for slot, page in told.items():
+            jsonschema.Draft202012Validator(SCHEMA).validate(page)
+            assert page["server"]["worker"] == int(slot)
+        assert sum(page["in_flight"]["parked_future"]["n"] for page in told.values()) == 1
+
+        for form in (["--worker", "1"], ["--worker=1"]):
+            done = run("status", where(server), *form)
+            assert done.returncode == 0 and "worker 1, up" in done.stdout and "====" not in done.stdout
+        one = json.loads(run("status", where(server), "--worker", "0", "--json").stdout)
+        assert one["server"]["worker"] == 0
+
+    done = run("stacks", where(server))
+    none = "no thread runs the application\n"
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"==== worker 0, ready ====\n\n{none}\n==== worker 1, ready ====\n\n{none}",
     )
-    done = run("status", "--pid", str(server.pid))
-    assert done.returncode == 0 and "/workers has them one by one" in done.stdout
+    assert run("stacks", where(server), "--worker", "1").stdout == none
+
+    assert complaint("status", where(server), "--worker", "7") == (
+        1,
+        f"fermata: http://{where(server)}: 404: there is no worker 7, but there are 0, 1",
+    )
     code, said = complaint("status", "--pid", str(worker["pid"]))
     assert (code, said) == (
         1,
         f"fermata: process {worker['pid']} has no admin port, but its parent has one, for all its workers: --pid {server.pid}",
     )
+
+
+def test_a_worker_that_does_not_answer(launch, tmp_path):
+    """The others are shown, what is wrong with it is said where it would be, and the exit code is 1."""
+    broken = tmp_path / "broken"
+    server = launch("workers:app", "--workers", "2", admin=True, env={"WORKERS_BREAK": str(broken)})
+    wait_ready(server, 2)
+    broken.write_text("hold")
+    (one,) = (w["pid"] for w in workers_of(server) if w["slot"] == 1)
+    os.kill(one, signal.SIGKILL)
+    eventually(lambda: "loading" in {w["state"] for w in workers_of(server)}, "another one is started", within=LONG)
+    (one,) = (w["pid"] for w in workers_of(server) if w["slot"] == 1)
+    said = f"http://{where(server)}: 503: worker 1 (pid {one}) is being started"
+    done = run("status", where(server))
+    assert (done.returncode, done.stderr) == (1, f"fermata: {said}\n")
+    assert "worker 0, up" in done.stdout and done.stdout.endswith(f"==== worker 1, loading ====\n\n{said}\n")
+    done = run("status", where(server), "--json")
+    assert (done.returncode, done.stderr) == (1, f"fermata: {said}\n")
+    told = json.loads(done.stdout)
+    assert told["1"] is None and told["0"]["server"]["worker"] == 0
+    broken.unlink()
+
+
+def test_no_worker(server):
+    """A server by itself has none that could be asked for."""
+    for command in ("status", "stacks", "top"):
+        said = f"fermata: http://{where(server)}: it is a server by itself, without workers"
+        assert complaint(command, where(server), "--worker", "0") == (1, said)
 
 
 def test_the_admin_port_goes_over(launch):
@@ -415,6 +483,10 @@ USAGE = [
     (["127.0.0.1:1", "127.0.0.1:2"], "127.0.0.1:2: there is an address already"),
     (["127.0.0.1:1", "--pid", "1"], "127.0.0.1:1: an address, or --pid, but not both"),
     (["--bind", "127.0.0.1:1"], "--bind: there is no such option"),
+    (["--worker"], "--worker: it takes the number of a worker, its slot"),
+    (["--worker", "x"], "--worker: it takes the number of a worker, its slot"),
+    (["--worker=-1"], "--worker: it takes the number of a worker, its slot"),
+    (["--worker=1x"], "--worker: it takes the number of a worker, its slot"),
 ]
 
 
@@ -504,6 +576,21 @@ def test_top_without_a_terminal(server):
     top.stdout.readline()
     top.stdout.close()
     assert top.wait(LONG) in (1, -signal.SIGPIPE)
+
+
+def test_top_with_workers(launch):
+    """All of them, or one."""
+    server = launch("places", "--workers", "2", admin=True)
+    wait_ready(server, 2)
+    for options, expected in (([], ["0", "1"] * 2), (["--worker", "1"], ["1"] * 2)):
+        top = start("top", where(server), *options, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        text = ""
+        while text.count("OLDEST REQUESTS") < len(expected):
+            text += top.stdout.readline()
+        top.send_signal(signal.SIGINT)
+        assert top.wait(LONG) == 0
+        top.stdout.close()
+        assert re.findall(r"worker (\d), up", text) == expected
 
 
 class Terminal:

@@ -4,9 +4,10 @@
 
 /* X(ID, "word", "arguments", "what it does") */
 #define FM_COMMANDS(X)                                                                                                 \
-    X(STATUS, "status", "[ADDRESS | --pid N] [--json]", "what a server is doing, and where its requests wait")         \
-    X(TOP, "top", "[ADDRESS | --pid N]", "that status, again every two seconds until q")                               \
-    X(STACKS, "stacks", "[ADDRESS | --pid N]", "where the threads are that run the application")
+    X(STATUS, "status", "[ADDRESS | --pid N] [--worker N] [--json]",                                                   \
+      "what a server is doing, and where its requests wait")                                                           \
+    X(TOP, "top", "[ADDRESS | --pid N] [--worker N]", "that status, again every two seconds until q")                  \
+    X(STACKS, "stacks", "[ADDRESS | --pid N] [--worker N]", "where the threads are that run the application")
 
 enum fm_command {
 #define X(id, word, arguments, help) FM_COMMAND_##id,

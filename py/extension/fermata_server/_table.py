@@ -233,7 +233,8 @@ class Options(TypedDict, total=False):
     """do not note at which line of the application parked requests wait"""
 
     metrics_places: bool | None
-    """have fermata_parked_requests among the metrics, by the line of the application; without --workers only"""
+    """have fermata_parked_requests among the metrics, by the line of the application; with --workers among a
+    worker's"""
 
     config: str | os.PathLike[str] | None
     """read options from this file: Python with gunicorn's names and hooks, or TOML; python:MODULE is a module
