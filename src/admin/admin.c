@@ -89,6 +89,13 @@ static size_t take(struct admin_conn *c, const char *data, size_t len) FM_ON_LOO
     return at;
 }
 
+/* There is no memory for what it sends. */
+static void fail(struct admin_conn *c) FM_ON_LOOP
+{
+    fm_error_ratelimited("admin: %s; the connection is closed", fm_strerror(-ENOMEM));
+    fm_admin_close(c);
+}
+
 /* One request in a turn of the loop: a page of metrics takes it some 50 us, and a client may ask for thousands.  None
  * while the client has not read the last answer: a client that asks and asks costs one page of memory. */
 static void on_bytes(struct admin_conn *c, const char *data, size_t len) FM_ON_LOOP
@@ -104,7 +111,7 @@ static void on_bytes(struct admin_conn *c, const char *data, size_t len) FM_ON_L
     else
         fm_buf_append(&c->ahead, data + used, len - used);
     if (c->ahead.failed) {
-        fm_admin_close(c);
+        fail(c);
         return;
     }
     bool more = fm_buf_size(&c->ahead) > 0 && c->state == OPEN;
@@ -129,7 +136,7 @@ static void on_data(struct fm_stream *s, const char *data, size_t len)
     c->answered = false;
     fm_buf_append(&c->ahead, data, len);
     if (c->ahead.failed) {
-        fm_admin_close(c);
+        fail(c);
         return;
     }
     fm_loop_cancel(s->loop, &c->more); /* it is not posted twice */
