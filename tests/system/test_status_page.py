@@ -12,7 +12,7 @@ import zlib
 
 import pytest
 from harness.client import build
-from harness.limits import LONG, timeout
+from harness.limits import LONG, eventually, timeout
 from harness.workers import wait_ready
 
 CHROMIUM = shutil.which("chromium")
@@ -100,8 +100,14 @@ def test_of_a_worker(launch, tmp_path):
 def test_without_script(browser):
     """It is complete as it comes: the script replaces it by another one of the same kind, and adds nothing but a word.
     (Headless Chromium needs script itself to tell what it shows.)"""
-    with urllib.request.urlopen(browser.url, timeout=LONG) as answer:
-        sent = answer.read().decode()
+
+    def told():
+        """The page, once Python has said what they wait for: the first may come without."""
+        with urllib.request.urlopen(browser.url, timeout=LONG) as answer:
+            page = answer.read().decode()
+        return re.search(r"\d of \d: Future", page) and page
+
+    sent = eventually(told, "it is told what they wait for", within=LONG)
     shown = browser.dom("--virtual-time-budget=5000")
 
     def words(page):
