@@ -25,6 +25,7 @@ struct asking {
     uint64_t until;
     char *why;
     int fd;
+    const int *ends;
     struct fm_buf in; /* head and body */
     size_t head;      /* bytes of the former, with the empty line; 0: it is not whole */
     size_t body;      /* bytes of the latter; SIZE_MAX: up to the end */
@@ -44,14 +45,14 @@ static bool wrong(const struct asking *a, const char *format, ...)
 
 static bool wait_for(const struct asking *a, short events)
 {
-    struct pollfd p = {.fd = a->fd, .events = events};
+    struct pollfd p[] = {{a->ends[0], POLLIN, 0}, {a->ends[1], POLLIN, 0}, {a->fd, events, 0}};
     for (;;) {
         uint64_t now = fm_now();
         if (now >= a->until)
             return wrong(a, "no answer within %d seconds", FM_ASK_SECONDS);
-        int n = poll(&p, 1, (int)((a->until - now) / FM_MS) + 1);
+        int n = poll(p, FM_ASK_ENDS + 1, (int)((a->until - now) / FM_MS) + 1);
         if (n > 0)
-            return true;
+            return !p[0].revents && !p[1].revents;
         if (n < 0 && errno != EINTR)
             return wrong(a, "%s", fm_strerror(-errno));
     }
@@ -187,10 +188,15 @@ static bool read_answer(struct asking *a, int *status)
     return true;
 }
 
-bool fm_ask(const struct fm_target *t, const char *method, const char *path, struct fm_told *told, char *why)
+bool fm_ask(const struct fm_target *t, const char *method, const char *path, const int *ends, struct fm_told *told,
+            char *why)
 {
-    struct asking a = {
-        .target = t, .until = fm_now() + FM_ASK_SECONDS * FM_SEC, .why = why, .fd = -1, .in = FM_BUF_INIT};
+    struct asking a = {.target = t,
+                       .until = fm_now() + FM_ASK_SECONDS * FM_SEC,
+                       .why = why,
+                       .fd = -1,
+                       .ends = ends,
+                       .in = FM_BUF_INIT};
     *told = (struct fm_told){.body = FM_BUF_INIT};
     *why = '\0';
     bool good = open_connection(&a) && send_request(&a, method, path) && read_answer(&a, &told->status);

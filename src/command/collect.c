@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "fermata/command/ask.h"
 #include "fermata/command/slots.h"
 
 #define PATH 64
@@ -18,7 +17,7 @@ static bool ask(const struct fm_target *t, const struct fm_wanted *wanted, int w
         snprintf(path, sizeof path, "%s?worker=%d", wanted->path, worker);
     else
         snprintf(path, sizeof path, "%s", wanted->path);
-    bool good = fm_ask(t, wanted->method, path, &told, why);
+    bool good = fm_ask(t, wanted->method, path, wanted->ends, &told, why);
     const char *body = fm_buf_size(&told.body) ? fm_buf_head(&told.body) : "";
     if (good && told.status != 200) {
         snprintf(why, FM_SENTENCE, "%.500s: %d: %.*s", t->text, told.status,
@@ -69,8 +68,11 @@ static bool collect_all(const struct fm_target *t, const struct fm_wanted *wante
         const struct fm_slot *slot = &slots->all[i];
         bool answered = wanted->json ? put_json(t, wanted, slot, i == 0, to, one)
                                      : put_text(t, wanted, slot, i == 0 && !sums, to, one);
-        if (good && !answered)
+        bool ended = !answered && !*one;
+        if (ended || (good && !answered))
             memcpy(why, one, sizeof one);
+        if (ended)
+            return false;
         good = good && answered;
     }
     fm_buf_puts(to, !wanted->json ? "" : slots->n > 0 ? "}\n" : "{}\n");
@@ -83,7 +85,7 @@ bool fm_collect(const struct fm_target *t, const struct fm_wanted *wanted, struc
 {
     struct fm_slots slots = {0};
     struct fm_told told;
-    bool answered = fm_ask(t, "GET", "/workers", &told, why);
+    bool answered = fm_ask(t, "GET", "/workers", wanted->ends, &told, why);
     bool several = answered && told.status == 200 && fm_slots_read(&slots, &told.body) && wanted->worker < 0;
     fm_buf_fini(&told.body);
     if (!answered)

@@ -176,8 +176,8 @@ int fm_command_run(int argc, char *const *argv)
     int code = find_target(&g, &target);
     if (code != 0)
         return code;
-    struct fm_wanted wanted = {"GET", g.json ? "/status.json" : "/status.txt", true, g.json, g.worker};
+    struct fm_wanted wanted = {"GET", g.json ? "/status.json" : "/status.txt", true, g.json, g.worker, {-1, -1}};
     if (g.command == FM_COMMAND_STACKS)
-        wanted = (struct fm_wanted){"POST", "/stacks", false, false, g.worker};
+        wanted = (struct fm_wanted){"POST", "/stacks", false, false, g.worker, {-1, -1}};
     return g.command == FM_COMMAND_TOP ? fm_top(&target, &wanted) : ask(&target, &wanted);
 }

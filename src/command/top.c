@@ -31,7 +31,7 @@
 
 struct top {
     const struct fm_target *target;
-    const struct fm_wanted *wanted;
+    struct fm_wanted wanted;
     bool screen, keys; /* standard output is a terminal; and standard input, too */
     int signals;       /* a descriptor */
     struct termios before;
@@ -63,7 +63,7 @@ static void leave(struct top *top)
 static unsigned rows(void)
 {
     struct winsize size;
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 1 ? size.ws_row : 24;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0 ? size.ws_row : 24;
 }
 
 /* The first of the lines, as many as there is room for; the last row says how many there are more. */
@@ -88,12 +88,19 @@ static void draw(const struct fm_buf *text)
 
 /* ---- the server ---- */
 
-/* False if there is no good answer at all; text is what is to be shown, in either case. */
+/* False if there is no good answer at all; text is what is to be shown, in either case: what it was, if there is a
+ * signal or a key first. */
 static bool look(struct top *top)
 {
     char why[FM_SENTENCE];
     struct fm_buf text = FM_BUF_INIT;
-    bool good = fm_collect(top->target, top->wanted, &text, why), any = good || fm_buf_size(&text) > 0;
+    top->wanted.ends[0] = top->signals;
+    top->wanted.ends[1] = top->keys ? STDIN_FILENO : -1;
+    bool good = fm_collect(top->target, &top->wanted, &text, why), any = good || fm_buf_size(&text) > 0;
+    if (!good && !*why) {
+        fm_buf_fini(&text);
+        return true;
+    }
     fm_buf_fini(&top->text);
     if (!any)
         fm_buf_printf(&text, "%s\n", why);
@@ -154,7 +161,8 @@ static bool wait_until(struct top *top, uint64_t until)
 int fm_top(const struct fm_target *t, const struct fm_wanted *wanted)
 {
     static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGTSTP};
-    struct top top = {.target = t, .wanted = wanted, .text = FM_BUF_INIT, .screen = isatty(STDOUT_FILENO)};
+    struct top top = {
+        .target = t, .wanted = *wanted, .text = FM_BUF_INIT, .screen = isatty(STDOUT_FILENO), .signals = -1};
     sigset_t set, before;
     if (!look(&top)) {
         fm_buf_append(&top.text, "", 1);

@@ -601,7 +601,7 @@ class Terminal:
         self.slave = slave
         self.before = termios.tcgetattr(slave)
         self.resize(rows, columns)
-        self.shown = b""
+        self.shown = self.seen = b""
         self.process = start(
             "top", *arguments, stdin=slave, stdout=slave, stderr=slave,
             preexec_fn=lambda: (os.setsid(), fcntl.ioctl(slave, termios.TIOCSCTTY, 0)),
@@ -617,7 +617,9 @@ class Terminal:
             assert time.monotonic() < until, f"not shown: {pattern}, but {self.shown[-1000:]!r}"
             if select.select([self.master], [], [], 0.1)[0]:
                 with contextlib.suppress(OSError):
-                    self.shown += os.read(self.master, 65536)
+                    read = os.read(self.master, 65536)
+                    self.shown += read
+                    self.seen += read
         text = found.group(0)
         self.shown = self.shown.decode(errors="replace")[found.end() :].encode()
         return text
@@ -664,14 +666,46 @@ def test_top_on_a_terminal(server, terminal, end):
 
 
 def test_top_on_a_small_terminal(server, terminal):
-    """It shows as many lines as there is room for, and says how many are left; another size is taken at once."""
+    """It shows as many lines as there is room for, and says how many are left; another size is taken at once, also while
+    the server does not answer."""
     t = terminal(where(server), rows=5, columns=20)
     text = t.wait(r"\x1b\[Hplaces.*\((\d+) lines more\)\x1b\[K\x1b\[J")
     assert text.count("\r\n") == 4
-    t.resize(60, 200)
-    t.wait(r"\x1b\[Hplaces.*OLDEST REQUESTS\x1b\[K\r\n\x1b\[J", within=1.5 * SLOW)
+    with stopped(server):
+        t.resize(1, 1)
+        t.wait(r"\x1b\[H\(\d+ lines more\)\x1b\[K\x1b\[J")
+        t.resize(60, 200)
+        t.wait(r"\x1b\[Hplaces.*OLDEST REQUESTS\x1b\[K\r\n\x1b\[J")
     t.type(b"q")
     t.ends()
+
+
+@contextlib.contextmanager
+def silent(address: str):
+    """What is there instead of a server takes a connection, reads a request, and says nothing."""
+    host, _, port = address.rpartition(":")
+    with socket.create_server((host, int(port))) as listening:
+        listening.settimeout(LONG)
+        with listening.accept()[0] as client:
+            client.settimeout(LONG)
+            assert client.recv(1000).startswith(b"GET /")
+            yield
+
+
+@pytest.mark.parametrize("end", [b"q", b"\x03"])
+def test_top_ends_while_a_server_does_not_answer(launch, terminal, end):
+    """Nobody has to wait for the answer, and who has ended it is not told that there is none."""
+    server = launch("places", admin=True)
+    address = where(server)
+    t = terminal(address)
+    t.wait(r"OLDEST REQUESTS.*\x1b\[J")
+    server.stop()
+    t.wait("nothing listens there")
+    with silent(address):
+        t.type(end)
+        t.wait(re.escape("\x1b[?1049l"))
+        assert t.process.wait(LONG) == 0
+        assert b"no answer" not in t.seen
 
 
 def test_top_is_stopped(server, terminal):
