@@ -21,7 +21,7 @@ const struct fm_roster_worker *fm_over_find(const struct fm_roster *r, unsigned 
     for (size_t i = 0; i < PLACES; i++) {
         const struct fm_roster_worker *w = &r->workers[i];
         if (w->pid > 0 && w->slot == slot &&
-            (rank(w) > rank(found) || (rank(w) == rank(found) && w->since > found->since)))
+            (!found || rank(w) > rank(found) || (rank(w) == rank(found) && w->since > found->since)))
             found = w;
     }
     return found;
