@@ -88,6 +88,7 @@
     X(PyType_FromSpec)                                                                                                 \
     X(PyUnicode_AsEncodedString)                                                                                       \
     X(PyUnicode_AsUTF8)                                                                                                \
+    X(PyUnicode_AsUTF8AndSize)                                                                                         \
     X(PyUnicode_DecodeFSDefault)                                                                                       \
     X(PyUnicode_DecodeFSDefaultAndSize)                                                                                \
     X(PyUnicode_DecodeLatin1)                                                                                          \
