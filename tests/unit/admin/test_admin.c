@@ -836,7 +836,7 @@ static void test_handed_limit(void **state)
 
 /* ---- clients for another process ---- */
 
-static int kept = -1; /* what it has been given */
+static atomic_int kept = -1; /* what it has been given */
 static char kept_head[200];
 
 static int hand_over(void *ctx, unsigned slot, int fd, const char *text, size_t len, struct fm_buf *to)
