@@ -255,15 +255,21 @@ def test_the_only_one():
     assert re.findall(r"exit (\d)", done.stdout) == ["1", "0", "1"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="making network namespaces takes root")
-def test_another_network(server):
-    """An address of another network is not asked for in this one."""
+def from_another_network(server) -> subprocess.CompletedProcess[str]:
+    """What `fermata status` of the server says where there is another network."""
     done = subprocess.run(
         ["unshare", "--net", str(fermata()), "status", "--pid", str(server.pid)],
         cwd=APPS, env=environment(), capture_output=True, text=True, timeout=LONG,
     )  # fmt: skip
     if "unshare" in done.stderr:
         pytest.skip(done.stderr)
+    return done
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making network namespaces takes root")
+def test_another_network(server):
+    """An address of another network is not asked for in this one."""
+    done = from_another_network(server)
     assert done.returncode == 1
     assert (
         f"process {server.pid} has a network of its own, in which its admin port is http://{where(server)}"
@@ -302,12 +308,7 @@ def test_another_network_and_a_path(launch, tmp_path):
     """A unix socket is in no network."""
     server = launch("places", "--admin-bind", f"unix:{tmp_path}/admin")
     eventually(lambda: "Admin at: " in server.log_now(), "the admin port is open", within=LONG)
-    done = subprocess.run(
-        ["unshare", "--net", str(fermata()), "status", "--pid", str(server.pid)],
-        cwd=APPS, env=environment(), capture_output=True, text=True, timeout=LONG,
-    )  # fmt: skip
-    if "unshare" in done.stderr:
-        pytest.skip(done.stderr)
+    done = from_another_network(server)
     assert done.returncode == 0 and f"pid {server.pid}," in done.stdout
 
 
